@@ -1,0 +1,1 @@
+"""Typed settings: read, checked as a whole, and rendered."""

@@ -1,0 +1,247 @@
+"""The words of syncd as values.
+
+An order has one binding or none; a binding names an owner. Everything else here says what syncd knows about an order
+(`Facts`), what it wants to write (`Change`), and what it will not touch (`Hold`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+
+class Side(StrEnum):
+    """Where a value stands: the portal or the mapping table."""
+
+    CRM = "crm"
+    TABLE = "table"
+
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.TABLE if self is Side.CRM else Side.CRM
+
+
+class Owner(NamedTuple):
+    """A CRM object an order is bound to. Types: 2 deal, 31 smart invoice, from 128 dynamic types."""
+
+    owner_type_id: int
+    owner_id: int
+
+
+MaybeOwner: TypeAlias = Owner | None
+
+
+class Row(NamedTuple):
+    """One binding as read from a side. Compares equal to a plain tuple, so whole pages compare at C speed."""
+
+    order_id: int
+    owner_type_id: int
+    owner_id: int
+
+    @property
+    def owner(self) -> Owner:
+        """The owner this row names."""
+        return Owner(self.owner_type_id, self.owner_id)
+
+
+class Action(StrEnum):
+    """What a change does to one order on one side; `AGREE` writes to neither side, only the agreed state moves."""
+
+    ADD = "add"
+    MOVE = "move"
+    REMOVE = "remove"
+    AGREE = "agree"
+
+
+class Outcome(StrEnum):
+    """What became of a change.
+
+    PLANNED is a plan's; INTENDED stands in the journal before the request is sent (reported as `uncertain`).
+    """
+
+    PLANNED = "planned"
+    INTENDED = "intended"
+    APPLIED = "applied"
+    ALREADY = "already"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class Reason(StrEnum):
+    """Why a change is in a plan."""
+
+    TABLE_CHANGED = "table-changed"
+    CRM_CHANGED = "crm-changed"
+    TABLE_DRIFTED = "table-drifted"
+    CRM_DRIFTED = "crm-drifted"
+    FIRST_SYNC = "first-sync"
+    POLICY_CRM = "conflict-crm-wins"
+    POLICY_TABLE = "conflict-table-wins"
+    RESOLVED_CRM = "resolved-crm"
+    RESOLVED_TABLE = "resolved-table"
+    BOTH_EQUAL = "both-equal"
+    UNDO = "undo"
+
+
+class HoldKind(StrEnum):
+    """Why syncd does not touch an order. In `X-Y` kinds the CRM did X and the table did Y since the agreed state."""
+
+    EDIT_EDIT = "edit-edit"
+    EDIT_REMOVE = "edit-remove"
+    REMOVE_EDIT = "remove-edit"
+    CREATE_CREATE = "create-create"
+    DUPLICATE_ROWS = "duplicate-rows"
+    INVALID_ROW = "invalid-row"
+    OUT_OF_SCOPE = "out-of-scope"
+    ORDER_MISSING = "order-missing"
+    OWNER_MISSING = "owner-missing"
+    UNCERTAIN = "uncertain"
+    FLAPPING = "flapping"
+
+
+class Direction(StrEnum):
+    """Which sides syncd may write."""
+
+    TWO_WAY = "two-way"
+    CRM_TO_TABLE = "crm-to-table"
+    TABLE_TO_CRM = "table-to-crm"
+
+
+class OnConflict(StrEnum):
+    """Who wins where all three values differ."""
+
+    HOLD = "hold"
+    CRM = "crm"
+    TABLE = "table"
+
+
+class Unreadable(NamedTuple):
+    """The table says something about this order that cannot be read as a binding: it is not absent.
+
+    kind is INVALID_ROW (null, non-integer or non-positive id) or DUPLICATE_ROWS; detail is a sentence for the operator.
+    """
+
+    kind: HoldKind
+    detail: str
+
+
+class Facts(NamedTuple):
+    """What is known of one order: each side as read (whatever its scope), and the agreed owner."""
+
+    crm: MaybeOwner
+    table: MaybeOwner
+    agreed: MaybeOwner
+    unreadable: Unreadable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which bindings a link looks after. Anything outside is left alone.
+
+    Args:
+        owner_types: The owner types in scope; never empty.
+        first_order, last_order: The range of order ids, both ends included; None is open.
+    """
+
+    owner_types: frozenset[int]
+    first_order: int | None = None
+    last_order: int | None = None
+
+    def holds_owner(self, owner: Owner) -> bool:
+        """Given an owner, return whether its type is in scope."""
+        return owner.owner_type_id in self.owner_types
+
+    def holds_order(self, order_id: int) -> bool:
+        """Given an order id, return whether it lies in the range."""
+        return (self.first_order is None or order_id >= self.first_order) and (
+            self.last_order is None or order_id <= self.last_order
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a link decides: direction, what happens on conflict, and its scope."""
+
+    direction: Direction
+    on_conflict: OnConflict
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write on one side (or a mere agreement, `Action.AGREE`, with side None).
+
+    Args:
+        order_id: The order.
+        side: The side that is written; None for AGREE.
+        action: add, move, remove, agree.
+        before: The owner expected there now; None is unbound.
+        after: The owner wanted; None is unbound.
+        reason: Why.
+        facts: What was known when it was planned; `apply` compares them with what is there later.
+        agreed_after: The agreed owner once this change is done. Equals `after` except in undo plans.
+        hold_after: An undo plan asks for a hold on the order once it is done, so that the next pass does not redo it.
+    """
+
+    order_id: int
+    side: Side | None
+    action: Action
+    before: MaybeOwner
+    after: MaybeOwner
+    reason: Reason
+    facts: Facts
+    agreed_after: MaybeOwner = None
+    hold_after: HoldKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An order syncd will not touch until a person, or a changed fact, decides.
+
+    Args:
+        order_id: The order; 0 stands for rows whose order id itself cannot be read.
+        kind: Why.
+        facts: What each side said when the hold was made. A hold whose facts change is released.
+        detail: A sentence for the operator.
+        since: Seconds since the epoch when the hold was first made; 0 while it is only planned.
+    """
+
+    order_id: int
+    kind: HoldKind
+    facts: Facts
+    detail: str
+    since: float = 0.0
+
+
+@dataclass(slots=True)
+class SideCounts:
+    """How many changes of each action a plan makes on one side."""
+
+    add: int = 0
+    move: int = 0
+    remove: int = 0
+
+    @property
+    def total(self) -> int:
+        """All changes of the side."""
+        return self.add + self.move + self.remove
+
+
+@dataclass(slots=True)
+class Counts:
+    """The numbers of a plan. `agreed` is the number of agreed bindings in scope before the plan."""
+
+    in_step: int = 0
+    crm: SideCounts = field(default_factory=SideCounts)
+    table: SideCounts = field(default_factory=SideCounts)
+    holds: int = 0
+    agreed: int = 0
+    crm_rows: int = 0
+    table_rows: int = 0
+
+    def of(self, side: Side) -> SideCounts:
+        """Given a side, return its counts."""
+        return self.crm if side is Side.CRM else self.table
