@@ -1,0 +1,11 @@
+"""Fixtures every suite shares."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """syncd runs on asyncio."""
+    return "asyncio"
