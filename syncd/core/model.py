@@ -207,6 +207,8 @@ class Hold:
         facts: What each side said when the hold was made. A hold whose facts change is released.
         detail: A sentence for the operator.
         since: Seconds since the epoch when the hold was first made; 0 while it is only planned.
+        seen: The facts to compare with later, where they are not the ones shown: a value that a race overwrote is shown
+            in `facts` although it is no longer there.
     """
 
     order_id: int
@@ -214,6 +216,11 @@ class Hold:
     facts: Facts
     detail: str
     since: float = 0.0
+    seen: Facts | None = None
+
+    def still(self, facts: Facts) -> bool:
+        """Given the facts of today, return whether they are the ones this hold was made for."""
+        return facts == (self.seen or self.facts)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """What the engine asks of the outside world, and the values that cross over.
 
 The packages `portal`, `table` and `state` implement these protocols without knowing the engine; the in-memory twins in
-`tests/fakes` implement them too, and one contract suite runs over each pair. Ports are async: an adapter over synchronous
-SQL runs each call in a worker thread, in a short transaction of its own, never across a network call.
+`tests/fakes` implement them too, and one contract suite runs over each pair. Ports are async: an adapter over
+synchronous SQL runs each call in a worker thread, in a short transaction of its own, never across a network call.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Portal(Protocol):
         ...
 
     def batch_size(self, writes: Sequence[Write]) -> int:
-        """Given writes of one method (adds and moves, or removes), return how many of the first fit into one request."""
+        """Given writes of one method (adds and moves, or removes), return how many of the first fit one request."""
         ...
 
     def wait_for(self, action: Action) -> float:
@@ -171,8 +171,8 @@ class Portal(Protocol):
     async def write(self, batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
         """Send one request that lists the batch's orders and then writes them, and account for each of them.
 
-        A lost answer is reported as UNKNOWN for each write, never raised; nothing is ever sent twice by this call unless
-        the portal certainly did not execute it (503, 429, connection refused).
+        A lost answer is reported as UNKNOWN for each write, never raised; nothing is ever sent twice by this call
+        unless the portal certainly did not execute it (503, 429, connection refused).
 
         Args:
             batch: Writes of one method, at most `batch_size` of them, each order once.

@@ -1,8 +1,8 @@
 """What the state database keeps, as values, and the protocol of the store.
 
 Each method of `Store` is one short transaction named for what it means (`observed`, `history` and the other readers may
-take several, one a page). Methods that take a `Lease` prove it first: they raise `LeaseLost`, and write nothing, when the
-lease row no longer carries that fencing number. Times are seconds since the epoch.
+take several, one a page). Methods that take a `Lease` prove it first: they raise `LeaseLost`, and write nothing, when
+the lease row no longer carries that fencing number. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class BindingUpdate(NamedTuple):
 
 
 class GuardHit(NamedTuple):
-    """A guard that refused: its name, the side, its limit and the actual number."""
+    """A guard that refused: its name, the side, its limit and the actual number, both in the limit's own unit."""
 
     name: str
     side: Side | None
-    limit: int | None
-    actual: int
+    limit: float
+    actual: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class ChangeOutcome(NamedTuple):
 class StoredHold:
     """An open hold with its decision.
 
-    decision is "", "crm", "table" or "retry". sticky holds were made by an event (a refused order, an overwritten value,
-    an undo, flapping) and last while the facts stay as they were; the others are derived anew by each diff.
+    decision is "", "crm", "table" or "retry". sticky holds were made by an event (a refused order, an overwritten
+    value, an undo, flapping) and last while the facts stay as they were; the others are derived anew by each diff.
     """
 
     hold: Hold
@@ -124,7 +124,7 @@ class Attempt(NamedTuple):
     """How often a write of this order has failed in a row, and when it may be tried again."""
 
     order_id: int
-    count: int
+    failures: int
     next_at: float
     error: str
 
@@ -189,7 +189,7 @@ class Store(Protocol):
         ...
 
     async def rebase(self, lease: Lease, fingerprint: str, now: float) -> LinkRow:
-        """Start a new, empty generation of the leased link; the old one's rows stay as history, its holds are closed."""
+        """Start a new, empty generation of the leased link; the old rows stay as history, their holds are closed."""
         ...
 
     async def set_paused(self, name: str, *, paused: bool) -> None:
@@ -296,7 +296,7 @@ class Store(Protocol):
     ) -> None:
         """Commit outcomes, the agreed state they lead to, new holds and failure counts, together.
 
-        An Attempt with count 0 clears the order's failures.
+        An Attempt with 0 failures clears the order's failures.
         """
         ...
 
@@ -308,7 +308,9 @@ class Store(Protocol):
         """Return how many removes were applied on each side since then."""
         ...
 
-    async def repeats(self, link_id: int, orders: Sequence[int], since: float) -> Mapping[tuple[int, Side, MaybeOwner], int]:
+    async def repeats(
+        self, link_id: int, orders: Sequence[int], since: float
+    ) -> Mapping[tuple[int, Side, MaybeOwner], int]:
         """Return how often (order, side, after) was applied since then, for the orders given."""
         ...
 
@@ -321,8 +323,10 @@ class Store(Protocol):
     async def set_holds(
         self, lease: Lease, run: int, *, opened: Sequence[StoredHold], released: Sequence[int], now: float
     ) -> None:
-        """Open holds (replacing an open one of the same order, whose `since` survives if the kind is the same) and
-        release those of the orders given."""
+        """Open holds and release those of the orders given.
+
+        A hold replaces an open one of the same order, whose `since` survives if the kind is the same.
+        """
         ...
 
     async def decide(self, link_id: int, orders: Sequence[int], decision: str, now: float) -> int:

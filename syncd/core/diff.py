@@ -1,0 +1,192 @@
+"""The three-way diff as a stream: three sources, each ascending by order id, cut into segments of the same id range.
+
+A segment is compared as sets of plain tuples first, at C speed; only orders that differ somewhere, or are held, are
+looked at one by one. Nothing here grows with the number of bindings: a segment is forgotten once it is fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.core.model import (
+    Action,
+    Change,
+    Counts,
+    Facts,
+    Hold,
+    MaybeOwner,
+    Owner,
+    Policy,
+    Reason,
+    Row,
+    Side,
+    Unreadable,
+)
+from syncd.core.policy import SOURCE, Verdict, decide, write
+from syncd.core.records import BindingRow, BindingUpdate, StoredHold
+
+
+def merge(
+    crm: Sequence[Row],
+    table: Sequence[Row],
+    bindings: Sequence[BindingRow],
+    unreadable: Mapping[int, Unreadable],
+    held: Iterable[int] = (),
+) -> Iterator[tuple[int, Facts, MaybeOwner]]:
+    """Join one segment of the three sources, leaving out orders on which all of them agree.
+
+    Args:
+        crm: The portal's rows of the segment.
+        table: The mapping table's readable rows of the segment.
+        bindings: The local database's rows of the segment.
+        unreadable: Orders of the segment whose table rows cannot be read.
+        held: Orders of the segment that are to be looked at although all may agree.
+
+    Yields:
+        (order id, facts, the CRM as last listed), ascending.
+    """
+    agreed = [(row[0], row[3], row[4]) for row in bindings if row[3] is not None and row[4] is not None]
+    listed = [(row[0], row[1], row[2]) for row in bindings if row[1] is not None and row[2] is not None]
+    if crm == table == agreed == listed and not unreadable and not held:
+        return
+    crm_set = set(crm)
+    differing = {row[0] for row in crm_set.symmetric_difference(table)}
+    differing.update(row[0] for row in crm_set.symmetric_difference(agreed))
+    differing.update(row[0] for row in crm_set.symmetric_difference(listed))
+    differing.update(unreadable)
+    differing.update(held)
+    if not differing:
+        return
+    in_crm, in_table, in_agreed, was_listed = (
+        {row[0]: Owner(*row[1:]) for row in rows if row[0] in differing} for rows in (crm, table, agreed, listed)
+    )
+    for order_id in sorted(differing):
+        facts = Facts(in_crm.get(order_id), in_table.get(order_id), in_agreed.get(order_id), unreadable.get(order_id))
+        yield order_id, facts, was_listed.get(order_id)
+
+
+@dataclass(slots=True)
+class Segment:
+    """What one segment comes to.
+
+    Args:
+        changes: Writes to plan.
+        agreements: Orders both sides share already, with the binding row that says so.
+        observed: Orders whose CRM value is not the one last listed, with their new binding row.
+        holds: Orders to hold, with the stored hold they continue, if any.
+        released: Orders whose hold is over.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    agreements: list[tuple[Change, BindingUpdate]] = field(default_factory=list)
+    observed: list[BindingUpdate] = field(default_factory=list)
+    holds: list[tuple[Hold, StoredHold | None]] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+
+
+class Differ:
+    """Turns segments into changes, agreements and holds, and keeps the counts.
+
+    Args:
+        policy: The link's policy.
+        open_holds: The open holds by order id.
+    """
+
+    def __init__(self, policy: Policy, open_holds: Mapping[int, StoredHold]) -> None:
+        self._policy = policy
+        self._open = open_holds
+        self._held_ids = sorted(open_holds)
+        self.counts = Counts()
+
+    def feed(
+        self,
+        crm: Sequence[Row],
+        table: Sequence[Row],
+        bindings: Sequence[BindingRow],
+        unreadable: Mapping[int, Unreadable],
+        held: Sequence[int],
+    ) -> Segment:
+        """Take one segment (see `merge`) and return what it comes to."""
+        segment = Segment()
+        counts = self.counts
+        counts.crm_rows += len(crm)
+        counts.table_rows += len(table) + len(unreadable)
+        looked_at = 0
+        for order_id, facts, listed in merge(crm, table, bindings, unreadable, held):
+            looked_at += facts.crm is not None
+            if facts.agreed is not None:
+                counts.agreed += 1
+            self._one(segment, order_id, facts, listed)
+        untouched = len(crm) - looked_at
+        counts.in_step += untouched
+        counts.agreed += untouched
+        return segment
+
+    def held_between(self, after: int, upto: int | None) -> list[int]:
+        """Given a range of order ids, return those with an open hold."""
+        return [order for order in self._held_ids if order > after and (upto is None or order <= upto)]
+
+    def _one(self, segment: Segment, order_id: int, facts: Facts, listed: MaybeOwner) -> None:
+        observed = facts.crm if self._policy.scope.holds_order(order_id) else listed
+        stored = self._open.get(order_id)
+        decisions, hold = self._decisions(order_id, facts, stored)
+        agreed = facts.agreed
+        for decision in decisions:
+            if isinstance(decision, Change) and decision.action is Action.AGREE:
+                agreed = decision.agreed_after
+                segment.agreements.append((decision, BindingUpdate(order_id, observed, agreed)))
+                self.counts.in_step += facts.crm is not None
+            elif isinstance(decision, Change):
+                segment.changes.append(decision)
+            elif decision is Verdict.IN_STEP:
+                self.counts.in_step += 1
+        if hold is not None:
+            segment.holds.append((hold, stored))
+        elif stored is not None:
+            segment.released.append(order_id)
+        if observed != listed and agreed == facts.agreed:
+            segment.observed.append(BindingUpdate(order_id, observed, agreed))
+
+    def _decisions(
+        self, order_id: int, facts: Facts, stored: StoredHold | None
+    ) -> tuple[list[Change | Verdict], Hold | None]:
+        if stored is not None and stored.hold.still(facts):
+            if stored.decision in (Side.CRM, Side.TABLE):
+                return list(resolve(stored.hold, facts, Side(stored.decision), self._policy)), None
+            if stored.sticky and stored.decision != "retry":
+                return [], stored.hold
+        decision = decide(order_id, facts, self._policy)
+        if isinstance(decision, Hold):
+            return [], decision
+        return [decision], None
+
+
+def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Change]:
+    """Given a hold a person decided, yield the writes that give both sides the value of the side to keep.
+
+    A one-way link's source is never written, whatever was decided; `resolvable` tells that beforehand.
+    """
+    value = hold.facts.crm if keep is Side.CRM else hold.facts.table
+    reason = Reason.RESOLVED_CRM if keep is Side.CRM else Reason.RESOLVED_TABLE
+    source = SOURCE.get(policy.direction)
+    written = False
+    for side, there in ((Side.CRM, facts.crm), (Side.TABLE, facts.table)):
+        if there != value and side is not source:
+            written = True
+            yield write(hold.order_id, side, facts, value, reason)
+    if not written and facts.agreed != value:
+        yield Change(hold.order_id, None, Action.AGREE, facts.agreed, value, reason, facts, agreed_after=value)
+
+
+def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
+    """Given a hold and a decision, return why it cannot be carried out, as a sentence; empty when it can."""
+    if hold.facts.unreadable is not None:
+        return "its rows in the table cannot be read as one binding; mend the rows, and the hold is released by itself"
+    value = hold.facts.crm if keep is Side.CRM else hold.facts.table
+    if value is not None and not policy.scope.holds_owner(value):
+        return f"type {value.owner_type_id} is outside this link's owner_types"
+    source = SOURCE.get(policy.direction)
+    if source is not None and source is not keep:
+        return f"this link is {policy.direction.value}: it never writes the {source.value} side"
+    return ""

@@ -1,0 +1,82 @@
+"""Rules that refuse a whole plan before its first write, on each side, with their numbers.
+
+Percentages are of the agreed bindings in scope, from `SMALL` of them on; below that, at most `SMALL_REMOVES` removes,
+and adds and moves are free (design.md section 5). There is no switch that turns the guards off: a refused plan is
+stored, and naming its run is the approval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from syncd.core.model import Counts, Side
+from syncd.core.records import GuardHit
+
+SMALL = 20
+SMALL_REMOVES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """How much one plan may do on a side. The percentages are of the agreed bindings in scope."""
+
+    max_removes: int = 100
+    max_removes_percent: float = 10
+    max_moves_percent: float = 30
+    max_adds_percent: float = 50
+    max_removes_per_day: int = 500
+
+
+def evaluate(counts: Counts, limits: GuardLimits, removed_today: Mapping[Side, int]) -> list[GuardHit]:
+    """Given a plan's counts, the limits, and the removes of the last 24 hours, return the guards that refuse it."""
+    return [hit for side in Side for hit in _side(side, counts, limits, removed_today.get(side, 0))]
+
+
+def _side(side: Side, counts: Counts, limits: GuardLimits, removed_today: int) -> list[GuardHit]:
+    hits: list[GuardHit] = []
+    rows = counts.crm_rows if side is Side.CRM else counts.table_rows
+    if counts.agreed and not rows:
+        hits.append(GuardHit("empty_side", side, 1, 0))
+    done = counts.of(side)
+    if done.remove > limits.max_removes:
+        hits.append(GuardHit("max_removes", side, limits.max_removes, done.remove))
+    if counts.agreed >= SMALL:
+        for name, limit, actual in (
+            ("max_removes_percent", limits.max_removes_percent, done.remove),
+            ("max_moves_percent", limits.max_moves_percent, done.move),
+            ("max_adds_percent", limits.max_adds_percent, done.add),
+        ):
+            if actual * 100 > limit * counts.agreed:
+                hits.append(GuardHit(name, side, limit, round(actual * 100 / counts.agreed, 1)))
+    elif counts.agreed and done.remove > SMALL_REMOVES:
+        hits.append(GuardHit("max_removes_small", side, SMALL_REMOVES, done.remove))
+    if done.remove and removed_today + done.remove > limits.max_removes_per_day:
+        hits.append(GuardHit("max_removes_per_day", side, limits.max_removes_per_day, removed_today + done.remove))
+    return hits
+
+
+def first_sync(counts: Counts, *, ask: bool) -> list[GuardHit]:
+    """Given a plan on a link with nothing agreed, return the refusal that asks a person, if it would write at all."""
+    writes = counts.crm.total + counts.table.total
+    return [GuardHit("first_sync", None, 0, writes)] if ask and writes else []
+
+
+def sentence(hit: GuardHit, counts: Counts) -> str:
+    """Given a guard that refused, return the sentence an operator reads."""
+    side = {Side.CRM: "the CRM", Side.TABLE: "the table", None: "both sides"}[hit.side]
+    if hit.name == "empty_side":
+        return f"{side} reads as empty, while {counts.agreed} bindings are agreed"
+    if hit.name == "first_sync":
+        return f"this is the first sync of the link, and it would write {hit.actual:g} changes"
+    if hit.name == "max_removes_small":
+        return (
+            f"{hit.actual:g} removes in {side}; with fewer than {SMALL} agreed bindings ({counts.agreed}) "
+            f"at most {SMALL_REMOVES} are free"
+        )
+    if hit.name == "max_removes_per_day":
+        return f"{hit.actual:g} removes in {side} within 24 hours, this plan included; the limit is {hit.limit:g}"
+    if hit.name == "max_removes":
+        return f"{hit.actual:g} removes in {side}; the limit is {hit.limit:g} a run"
+    what = hit.name.removeprefix("max_").removesuffix("_percent")
+    return f"{hit.actual:g} % of the {counts.agreed} agreed bindings are {what} in {side}; the limit is {hit.limit:g} %"
