@@ -6,7 +6,8 @@ looked at one by one. Nothing here grows with the number of bindings: a segment 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.model import (
@@ -32,7 +33,7 @@ def merge(
     table: Sequence[Row],
     bindings: Sequence[BindingRow],
     unreadable: Mapping[int, Unreadable],
-    held: Iterable[int] = (),
+    looked_up: Collection[int] = (),
 ) -> Iterator[tuple[int, Facts, MaybeOwner]]:
     """Join one segment of the three sources, leaving out orders on which all of them agree.
 
@@ -41,21 +42,21 @@ def merge(
         table: The mapping table's readable rows of the segment.
         bindings: The local database's rows of the segment.
         unreadable: Orders of the segment whose table rows cannot be read.
-        held: Orders of the segment that are to be looked at although all may agree.
+        looked_up: Orders of the segment that are to be looked at although all may agree.
 
     Yields:
         (order id, facts, the CRM as last listed), ascending.
     """
     agreed = [(row[0], row[3], row[4]) for row in bindings if row[3] is not None and row[4] is not None]
     listed = [(row[0], row[1], row[2]) for row in bindings if row[1] is not None and row[2] is not None]
-    if crm == table == agreed == listed and not unreadable and not held:
+    if crm == table == agreed == listed and not unreadable and not looked_up:
         return
     crm_set = set(crm)
     differing = {row[0] for row in crm_set.symmetric_difference(table)}
     differing.update(row[0] for row in crm_set.symmetric_difference(agreed))
     differing.update(row[0] for row in crm_set.symmetric_difference(listed))
     differing.update(unreadable)
-    differing.update(held)
+    differing.update(looked_up)
     if not differing:
         return
     in_crm, in_table, in_agreed, was_listed = (
@@ -91,13 +92,17 @@ class Differ:
     Args:
         policy: The link's policy.
         open_holds: The open holds by order id.
+        watched: Orders whose facts are kept in `facts`, whether or not anything is to be done about them.
     """
 
-    def __init__(self, policy: Policy, open_holds: Mapping[int, StoredHold]) -> None:
+    def __init__(self, policy: Policy, open_holds: Mapping[int, StoredHold], watched: Collection[int] = ()) -> None:
         self._policy = policy
         self._open = open_holds
-        self._held_ids = sorted(open_holds)
+        self._watched = frozenset(watched)
+        self._looked_up = sorted(self._watched.union(open_holds))
         self.counts = Counts()
+        self.facts: dict[int, Facts] = {}
+        self._after = 0
 
     def feed(
         self,
@@ -105,15 +110,17 @@ class Differ:
         table: Sequence[Row],
         bindings: Sequence[BindingRow],
         unreadable: Mapping[int, Unreadable],
-        held: Sequence[int],
+        upto: int | None,
     ) -> Segment:
-        """Take one segment (see `merge`) and return what it comes to."""
+        """Take the segment of order ids up to `upto` (None: to the end; see `merge`) and return what it comes to."""
         segment = Segment()
         counts = self.counts
         counts.crm_rows += len(crm)
         counts.table_rows += len(table) + len(unreadable)
         looked_at = 0
-        for order_id, facts, listed in merge(crm, table, bindings, unreadable, held):
+        looked_up = self.looked_up(self._after, upto)
+        self._after = upto if upto is not None else self._after
+        for order_id, facts, listed in merge(crm, table, bindings, unreadable, looked_up):
             looked_at += facts.crm is not None
             if facts.agreed is not None:
                 counts.agreed += 1
@@ -123,11 +130,15 @@ class Differ:
         counts.agreed += untouched
         return segment
 
-    def held_between(self, after: int, upto: int | None) -> list[int]:
-        """Given a range of order ids, return those with an open hold."""
-        return [order for order in self._held_ids if order > after and (upto is None or order <= upto)]
+    def looked_up(self, after: int, upto: int | None) -> list[int]:
+        """Given a range of order ids (after, upto], return those that are held or watched."""
+        first = bisect_right(self._looked_up, after)
+        last = len(self._looked_up) if upto is None else bisect_right(self._looked_up, upto)
+        return self._looked_up[first:last]
 
     def _one(self, segment: Segment, order_id: int, facts: Facts, listed: MaybeOwner) -> None:
+        if order_id in self._watched:
+            self.facts[order_id] = facts
         observed = facts.crm if self._policy.scope.holds_order(order_id) else listed
         stored = self._open.get(order_id)
         decisions, hold = self._decisions(order_id, facts, stored)
