@@ -11,7 +11,8 @@
     ├── LeaseHeld                  75   another process works on this link
     ├── LeaseLost                  75   our lease ended; nothing more is written
     ├── GuardRefusal                4   a guard refused the plan; nothing was written
-    └── StalePlan                   5   the stored plan is too old, spent, or made for other ends
+    ├── StalePlan                   5   the stored plan is too old, spent, or made for other ends
+    └── Stopped               130/143   a signal asked for the stop; what was in flight is recorded
 
 A message says what happened and what was not done; the hint says what to do. Neither may ever hold a secret: the classes
 take ready sentences, and whoever builds them masks URLs with `syncd.obs.redact`.
@@ -106,3 +107,9 @@ class StalePlan(SyncdError):
     """The stored plan cannot be applied: too old, already applied, or made for other ends."""
 
     exit_code = 5
+
+
+class Stopped(SyncdError):
+    """A signal asked for the stop; what was in flight is finished and recorded. 143 for TERM; the CLI knows INT."""
+
+    exit_code = 143

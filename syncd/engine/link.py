@@ -1,0 +1,118 @@
+"""What a pass works with, and the lease it works under."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from syncd.core.guards import GuardLimits
+from syncd.core.model import Policy
+from syncd.core.ports import Cancelled, Clock, Portal, Progress, Table
+from syncd.core.records import Lease, LinkRow, Store
+from syncd.errors import Stopped, SyncdError
+
+
+def no_progress(_stage: str, _done: int, _expected: int | None) -> None:
+    """Tell nobody."""
+
+
+@dataclass(slots=True)
+class Link:
+    """Everything one pass of one link needs; made by the wiring.
+
+    Args:
+        name: The link's name in the configuration.
+        fingerprint: Names the ends: portal, database, table, columns, scope.
+        policy: Direction, conflict policy, scope.
+        limits: The guards' limits.
+        ask_first_sync: A first sync that would write waits for `apply`.
+        verify_owners: Ask whether an owner exists before an order is bound to it.
+        plan_ttl: Seconds a stored plan may be applied.
+        request_life: Seconds a request may still be executed by the portal after it was sent (60 in the cloud).
+        settle: Seconds after a lost answer in which a request that is still alive would show progress.
+        lease_ttl: Seconds a lease lasts without being renewed.
+        holder: Who works here (host, process), for the lease.
+    """
+
+    name: str
+    fingerprint: str
+    policy: Policy
+    limits: GuardLimits
+    portal: Portal
+    table: Table
+    store: Store
+    clock: Clock
+    holder: str
+    ask_first_sync: bool = True
+    verify_owners: bool = True
+    plan_ttl: float = 86400.0
+    request_life: float = 60.0
+    settle: float = 5.0
+    lease_ttl: float = 120.0
+    progress: Progress = no_progress
+    cancelled: Cancelled = field(default_factory=Cancelled)
+
+
+class Tenure:
+    """A lease being held: proved before every step that writes, renewed along the way.
+
+    A lease is renewed inline rather than by a timer, so that a process that hangs loses it.
+    """
+
+    def __init__(self, link: Link, row: LinkRow, lease: Lease) -> None:
+        self._link = link
+        self.row = row
+        self._lease = lease
+        self._renewed = link.clock.monotonic()
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as last renewed."""
+        return self._lease
+
+    async def prove(self) -> Lease:
+        """Return the lease, renewed if a third of its time is over.
+
+        Raises:
+            LeaseLost: Another process has it now.
+            Stopped: The stop was asked for.
+        """
+        if self._link.cancelled.is_set:
+            raise Stopped(f"Stopped by {self._link.cancelled.reason}; what was in flight is recorded.")
+        if self._link.clock.monotonic() - self._renewed >= self._link.lease_ttl / 3:
+            await self.renew()
+        return self._lease
+
+    async def renew(self) -> None:
+        """Prolong the lease now."""
+        self._lease = await self._link.store.renew(self._lease, self._link.lease_ttl, self._link.clock.now())
+        self._renewed = self._link.clock.monotonic()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait, keeping the lease alive and listening for the stop."""
+        slice_ = min(1.0, self._link.lease_ttl / 3)
+        left = seconds
+        while left > 0:
+            await self.prove()
+            await self._link.clock.sleep(min(slice_, left))
+            left -= slice_
+
+
+@asynccontextmanager
+async def tenure(link: Link) -> AsyncIterator[Tenure]:
+    """Hold the link's lease for the time of the block.
+
+    Raises:
+        LeaseHeld: Another process holds it; nothing was done.
+    """
+    row = await link.store.link(link.name, link.fingerprint)
+    lease = await link.store.acquire(row, link.holder, link.lease_ttl, link.clock.now())
+    held = Tenure(link, row, lease)
+    try:
+        # The generation may have changed while somebody else held the lease.
+        held.row = await link.store.link(link.name, link.fingerprint)
+        yield held
+    finally:
+        with suppress(SyncdError):
+            await link.store.release(held.lease)
