@@ -12,9 +12,9 @@
     ├── LeaseLost                  75   our lease ended; nothing more is written
     ├── GuardRefusal                4   a guard refused the plan; nothing was written
     ├── StalePlan                   5   the stored plan is too old, spent, or made for other ends
-    └── Stopped               130/143   a signal asked for the stop; what was in flight is recorded
+    └── Stopped               130/143   a signal asked for the stop; what was in flight is kept
 
-A message says what happened and what was not done; the hint says what to do. Neither may ever hold a secret: the classes
+A message says what happened and what was not done; the hint says what to do. Neither may ever hold a secret: they
 take ready sentences, and whoever builds them masks URLs with `syncd.obs.redact`.
 """
 

@@ -3,9 +3,9 @@
     observe -> diff -> verify -> guard -> store -> apply -> record
 
 A pass reads both sides completely (`observe`), compares them with the last agreed state (`core.diff`), looks again at
-whatever would be destroyed or bound (`verify`), and asks the guards (`core.guards`). The plan is stored before its first
-write. Then each batch goes into the journal, to its side, and into the record, in that order (`apply`). An interruption
-at any point leaves a journal that the next pass heals (`recover`).
+whatever would be destroyed or bound (`verify`), and asks the guards (`core.guards`). The plan is stored before its
+first write; then each batch goes into the journal, to its side, and into the record, in that order (`apply`). An
+interruption at any point leaves a journal that the next pass heals (`recover`).
 
 Everything here runs under the link's lease, and everything it decides is in `core`.
 """
@@ -127,7 +127,7 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
 
 
 async def undo(link: Link, source: int, *, origin: str = "command") -> Report:
-    """Store a plan that puts back what run `source` wrote, for the orders unchanged since, to be carried out by `apply`.
+    """Store a plan that puts back what run `source` wrote, for orders unchanged since; `apply` carries it out.
 
     Raises:
         UsageError: There is no such run, or it wrote nothing.
