@@ -93,10 +93,8 @@ def _outside(facts: Facts, policy: Policy) -> Side | None:
 
 
 def _out_of_scope(order_id: int, facts: Facts, policy: Policy, side: Side) -> Decision:
-    known = facts.agreed is not None or any(
-        owner is not None and policy.scope.holds_owner(owner) for owner in (facts.crm, facts.table)
-    )
-    if not known:
+    values = (facts.crm, facts.table, facts.agreed)
+    if not any(owner is not None and policy.scope.holds_owner(owner) for owner in values):
         return Verdict.LEFT_ALONE
     return Hold(order_id, HoldKind.OUT_OF_SCOPE, facts, _outside_detail(facts, side))
 
@@ -121,11 +119,9 @@ def _equal(order_id: int, facts: Facts) -> Decision:
 
 def _two_way(order_id: int, facts: Facts, policy: Policy) -> Decision:
     if facts.table == facts.agreed:
-        reason = Reason.FIRST_SYNC if facts.agreed is None else Reason.CRM_CHANGED
-        return write(order_id, Side.TABLE, facts, facts.crm, reason)
+        return write(order_id, Side.TABLE, facts, facts.crm, Reason.CRM_CHANGED)
     if facts.crm == facts.agreed:
-        reason = Reason.FIRST_SYNC if facts.agreed is None else Reason.TABLE_CHANGED
-        return write(order_id, Side.CRM, facts, facts.table, reason)
+        return write(order_id, Side.CRM, facts, facts.table, Reason.TABLE_CHANGED)
     return _conflict(order_id, facts, policy)
 
 
@@ -137,8 +133,7 @@ def _one_way(order_id: int, facts: Facts, policy: Policy) -> Decision:
     if facts.agreed is None and there is not None:
         return _conflict(order_id, facts, policy)
     if there == facts.agreed:
-        changed = Reason.CRM_CHANGED if source is Side.CRM else Reason.TABLE_CHANGED
-        reason = Reason.FIRST_SYNC if facts.agreed is None else changed
+        reason = Reason.CRM_CHANGED if source is Side.CRM else Reason.TABLE_CHANGED
     else:
         reason = Reason.TABLE_DRIFTED if source is Side.CRM else Reason.CRM_DRIFTED
     return write(order_id, source.other, facts, wanted, reason)
