@@ -1,0 +1,95 @@
+"""What a call answers: a result or a refusal, with the portal's codes (bitrix24-rest.md 3, 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Version(StrEnum):
+    """Which portal is played: today's cloud, mid-2024 to September 2025, or an older box (bitrix24-rest.md 0.3)."""
+
+    NEW = "new"
+    MID = "mid"
+    OLD = "old"
+
+
+GENERIC = 0
+ARGUMENT = 100
+NO_ACTION = 22002
+READ_DENIED = 200040300010
+WRITE_DENIED = 200040300020
+ORDER_MISSING = 200540400001
+OWNER_ID_EMPTY = 201640400001
+OWNER_TYPE_EMPTY = 201640400002
+ORDER_ID_EMPTY = 201640400003
+TRIPLE_MISSING = 201640400004
+DUPLICATE = 201650000001
+
+
+@dataclass(slots=True)
+class Answer:
+    """A successful call. `counted` says that a COUNT ran for `total`, which costs time."""
+
+    result: Any
+    total: int | None = None
+    next: int | None = None
+    counted: bool = False
+
+
+class Refusal(Exception):  # a refusal is an answer that travels as an exception, not a failure of ours
+    """A call the portal refuses.
+
+    Args:
+        code: Numeric codes of controllers are ints (sent as strings or numbers by version), others are strings.
+        text: `error_description`.
+        status: HTTP status when the call is not part of a batch.
+        extra: Further keys of the body.
+    """
+
+    def __init__(self, code: int | str, text: str = "", status: int = 400, **extra: Any) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+        self.status = status
+        self.extra = extra
+
+    def body(self, version: Version) -> dict[int | str, Any]:
+        """Return the error object: numeric codes are strings on a NEW portal and numbers on older ones."""
+        code = str(self.code) if version is Version.NEW else self.code
+        body: dict[int | str, Any] = {"error": code, "error_description": self.text}
+        body.update(self.extra)
+        return body
+
+
+@dataclass(slots=True)
+class SandboxResponse:
+    """What goes back over the wire.
+
+    Args:
+        status: HTTP status.
+        headers: Header lines in order; Content-Length is the server's to add.
+        body: The whole body, also where only a part of it arrives.
+        dropped: The connection closes without a single byte of answer.
+        cut_at: Only this many bytes of the body arrive, then the connection closes; None is all.
+    """
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    dropped: bool = False
+    cut_at: int | None = None
+
+
+@dataclass(slots=True)
+class SandboxRequest:
+    """One HTTP request as the portal sees it; header names in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    client: str = "127.0.0.1"
+    secure: bool = False
