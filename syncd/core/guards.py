@@ -48,12 +48,17 @@ def _side(side: Side, counts: Counts, limits: GuardLimits, removed_today: int) -
             ("max_adds_percent", limits.max_adds_percent, done.add),
         ):
             if actual * 100 > limit * counts.agreed:
-                hits.append(GuardHit(name, side, limit, round(actual * 100 / counts.agreed, 1)))
-    elif counts.agreed and done.remove > SMALL_REMOVES:
+                hits.append(GuardHit(name, side, limit, _percent(actual, counts.agreed)))
+    elif done.remove > SMALL_REMOVES:
         hits.append(GuardHit("max_removes_small", side, SMALL_REMOVES, done.remove))
     if done.remove and removed_today + done.remove > limits.max_removes_per_day:
         hits.append(GuardHit("max_removes_per_day", side, limits.max_removes_per_day, removed_today + done.remove))
     return hits
+
+
+def _percent(part: int, whole: int) -> float:
+    """Given a part of a whole, return it in percent, rounded up to a tenth: a refused number is above its limit."""
+    return -(-part * 1000 // whole) / 10
 
 
 def first_sync(counts: Counts, *, ask: bool) -> list[GuardHit]:
@@ -64,19 +69,20 @@ def first_sync(counts: Counts, *, ask: bool) -> list[GuardHit]:
 
 def sentence(hit: GuardHit, counts: Counts) -> str:
     """Given a guard that refused, return the sentence an operator reads."""
-    side = {Side.CRM: "the CRM", Side.TABLE: "the table", None: "both sides"}[hit.side]
+    limit, actual = (f"{number:.12g}" for number in (hit.limit, hit.actual))
+    side = "the CRM" if hit.side is Side.CRM else "the table"
     if hit.name == "empty_side":
         return f"{side} reads as empty, while {counts.agreed} bindings are agreed"
     if hit.name == "first_sync":
-        return f"this is the first sync of the link, and it would write {hit.actual:g} changes"
+        return f"this is the first sync of the link, and it would write {actual} changes"
     if hit.name == "max_removes_small":
         return (
-            f"{hit.actual:g} removes in {side}; with fewer than {SMALL} agreed bindings ({counts.agreed}) "
+            f"{actual} removes in {side}; with fewer than {SMALL} agreed bindings ({counts.agreed}) "
             f"at most {SMALL_REMOVES} are free"
         )
     if hit.name == "max_removes_per_day":
-        return f"{hit.actual:g} removes in {side} within 24 hours, this plan included; the limit is {hit.limit:g}"
+        return f"{actual} removes in {side} within 24 hours, this plan included; the limit is {limit}"
     if hit.name == "max_removes":
-        return f"{hit.actual:g} removes in {side}; the limit is {hit.limit:g} a run"
+        return f"{actual} removes in {side}; the limit is {limit} a run"
     what = hit.name.removeprefix("max_").removesuffix("_percent")
-    return f"{hit.actual:g} % of the {counts.agreed} agreed bindings are {what} in {side}; the limit is {hit.limit:g} %"
+    return f"{actual} % of the {counts.agreed} agreed bindings are {what} in {side}; the limit is {limit} %"

@@ -1,0 +1,217 @@
+"""Each guard at, below and above its limit; the small-set rule; the sentences an operator reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from inline_snapshot import snapshot
+
+from syncd.core.guards import GuardLimits, evaluate, first_sync, sentence
+from syncd.core.model import Counts, Side, SideCounts
+from syncd.core.records import GuardHit
+
+LIMITS = GuardLimits()
+FREE = GuardLimits(
+    max_removes=10**6,
+    max_removes_percent=100,
+    max_moves_percent=100,
+    max_adds_percent=100,
+    max_removes_per_day=10**6,
+)
+"""Limits that refuse nothing a thousand bindings could come to."""
+
+
+def counts(side: Side, *, agreed: int, add: int = 0, move: int = 0, remove: int = 0, rows: int = 500) -> Counts:
+    made = Counts(agreed=agreed, crm_rows=rows, table_rows=rows)
+    done = SideCounts(add, move, remove)
+    return replace(made, crm=done) if side is Side.CRM else replace(made, table=done)
+
+
+def names(hits: list[GuardHit]) -> list[tuple[str, Side | None]]:
+    return [(hit.name, hit.side) for hit in hits]
+
+
+@pytest.fixture(params=list(Side), ids=str)
+def side(request: pytest.FixtureRequest) -> Side:
+    return request.param
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    assert (
+        LIMITS.max_removes,
+        LIMITS.max_removes_percent,
+        LIMITS.max_moves_percent,
+        LIMITS.max_adds_percent,
+        LIMITS.max_removes_per_day,
+    ) == (100, 10, 30, 50, 500)
+
+
+def test_given_a_plan_without_changes_then_nothing_refuses(side: Side) -> None:
+    assert evaluate(counts(side, agreed=1000), LIMITS, {}) == []
+
+
+@pytest.mark.parametrize(("removes", "refused"), [(4, False), (5, False), (6, True)])
+def test_max_removes_counts_the_removes_of_one_side(side: Side, removes: int, refused: bool) -> None:
+    limits = replace(FREE, max_removes=5)
+
+    hits = evaluate(counts(side, agreed=1000, remove=removes), limits, {})
+
+    assert hits == ([GuardHit("max_removes", side, 5, removes)] if refused else [])
+
+
+@pytest.mark.parametrize("action", ["add", "move", "remove"])
+@pytest.mark.parametrize(("changes", "refused"), [(99, False), (100, False), (101, True)])
+def test_percentages_are_of_the_agreed_bindings(side: Side, action: str, changes: int, refused: bool) -> None:
+    guard = f"max_{action}s_percent"
+    limits = replace(FREE, **{guard: 10})
+
+    hits = evaluate(counts(side, agreed=1000, **{action: changes}), limits, {})
+
+    assert hits == ([GuardHit(guard, side, 10, 10.1)] if refused else [])
+
+
+def test_changes_of_each_action_are_measured_by_their_own_limit(side: Side) -> None:
+    hits = evaluate(counts(side, agreed=100, remove=11, move=31, add=51), LIMITS, {})
+
+    assert hits == [
+        GuardHit("max_removes_percent", side, 10, 11.0),
+        GuardHit("max_moves_percent", side, 30, 31.0),
+        GuardHit("max_adds_percent", side, 50, 51.0),
+    ]
+
+
+def test_each_side_is_measured_on_its_own() -> None:
+    both = replace(counts(Side.CRM, agreed=1000, remove=60), table=SideCounts(remove=60))
+
+    assert evaluate(both, replace(FREE, max_removes=100), {}) == []
+    assert names(evaluate(both, replace(FREE, max_removes=59), {})) == [
+        ("max_removes", Side.CRM),
+        ("max_removes", Side.TABLE),
+    ]
+
+
+def test_a_refused_percentage_is_shown_above_its_limit_however_close_it_is(side: Side) -> None:
+    [hit] = evaluate(counts(side, agreed=10_000, remove=1001), replace(FREE, max_removes_percent=10), {})
+
+    assert hit == GuardHit("max_removes_percent", side, 10, 10.1)
+
+
+@pytest.mark.parametrize("agreed", [0, 1, 2, 19])
+@pytest.mark.parametrize(("removes", "refused"), [(2, False), (3, True)])
+def test_below_twenty_agreed_at_most_two_removes_are_free(side: Side, agreed: int, removes: int, refused: bool) -> None:
+    hits = evaluate(counts(side, agreed=agreed, remove=removes), FREE, {})
+
+    assert hits == ([GuardHit("max_removes_small", side, 2, removes)] if refused else [])
+
+
+def test_below_twenty_agreed_adds_and_moves_are_free(side: Side) -> None:
+    nothing_allowed = replace(FREE, max_moves_percent=0, max_adds_percent=0, max_removes_percent=0)
+
+    assert evaluate(counts(side, agreed=19, add=1000, move=19, remove=2), nothing_allowed, {}) == []
+
+
+def test_from_twenty_agreed_on_the_percentages_hold_instead(side: Side) -> None:
+    assert evaluate(counts(side, agreed=20, remove=3), FREE, {}) == []
+    assert names(evaluate(counts(side, agreed=20, remove=3), LIMITS, {})) == [("max_removes_percent", side)]
+    assert evaluate(counts(side, agreed=20, remove=2), LIMITS, {}) == []
+
+
+def test_the_small_set_does_not_lift_the_number_of_removes_a_run(side: Side) -> None:
+    assert names(evaluate(counts(side, agreed=19, remove=2), replace(FREE, max_removes=1), {})) == [
+        ("max_removes", side)
+    ]
+
+
+@pytest.mark.parametrize(("today", "removes", "refused"), [(7, 3, False), (8, 3, True), (10, 1, True), (11, 0, False)])
+def test_removes_of_a_day_count_with_those_of_the_plan(side: Side, today: int, removes: int, refused: bool) -> None:
+    limits = replace(FREE, max_removes_per_day=10)
+
+    hits = evaluate(counts(side, agreed=1000, remove=removes), limits, {side: today, side.other: 10**9})
+
+    assert hits == ([GuardHit("max_removes_per_day", side, 10, today + removes)] if refused else [])
+
+
+def test_a_side_nothing_was_removed_from_today_counts_from_zero(side: Side) -> None:
+    limits = replace(FREE, max_removes_per_day=10)
+
+    assert evaluate(counts(side, agreed=1000, remove=10), limits, {}) == []
+    assert names(evaluate(counts(side, agreed=1000, remove=11), limits, {})) == [("max_removes_per_day", side)]
+
+
+@pytest.mark.parametrize("agreed", [1, 1000])
+def test_given_agreed_bindings_then_a_side_that_reads_as_empty_is_refused(side: Side, agreed: int) -> None:
+    read = Counts(agreed=agreed, crm_rows=0, table_rows=5)
+    if side is Side.TABLE:
+        read = Counts(agreed=agreed, crm_rows=5, table_rows=0)
+
+    assert evaluate(read, FREE, {}) == [GuardHit("empty_side", side, 1, 0)]
+
+
+def test_given_a_single_row_then_the_side_is_not_empty(side: Side) -> None:
+    assert evaluate(counts(side, agreed=1000, rows=1), FREE, {}) == []
+
+
+def test_given_nothing_agreed_then_empty_sides_are_no_surprise() -> None:
+    assert evaluate(Counts(), LIMITS, {}) == []
+
+
+def test_given_several_reasons_then_all_are_reported_crm_first() -> None:
+    plan = Counts(
+        agreed=1000, crm_rows=0, table_rows=0, crm=SideCounts(remove=200), table=SideCounts(add=501, remove=101)
+    )
+
+    assert names(evaluate(plan, LIMITS, {Side.TABLE: 400})) == [
+        ("empty_side", Side.CRM),
+        ("max_removes", Side.CRM),
+        ("max_removes_percent", Side.CRM),
+        ("empty_side", Side.TABLE),
+        ("max_removes", Side.TABLE),
+        ("max_removes_percent", Side.TABLE),
+        ("max_adds_percent", Side.TABLE),
+        ("max_removes_per_day", Side.TABLE),
+    ]
+
+
+def test_the_first_sync_asks_with_the_number_of_its_writes() -> None:
+    plan = Counts(crm=SideCounts(1, 2, 4), table=SideCounts(8, 16, 32))
+
+    assert first_sync(plan, ask=True) == [GuardHit("first_sync", None, 0, 63)]
+
+
+def test_the_first_sync_asks_nothing_when_it_may_write_or_has_nothing_to_write() -> None:
+    assert first_sync(Counts(table=SideCounts(add=1)), ask=False) == []
+    assert first_sync(Counts(in_step=5), ask=True) == []
+
+
+def test_each_refusal_is_a_sentence_with_its_numbers() -> None:
+    plan = Counts(agreed=9000, crm_rows=0, crm=SideCounts(add=4501, move=2701, remove=901), table_rows=9000)
+    small = Counts(agreed=12, crm_rows=12, table_rows=3, table=SideCounts(remove=9))
+    hits = [
+        *((hit, plan) for hit in evaluate(plan, LIMITS, {Side.CRM: 77})),
+        *((hit, small) for hit in evaluate(small, LIMITS, {})),
+        *((hit, plan) for hit in first_sync(plan, ask=True)),
+        (GuardHit("max_moves_percent", Side.TABLE, 2.5, 12345.6), plan),
+        (GuardHit("empty_side", Side.TABLE, 1, 0), plan),
+        (GuardHit("max_removes", Side.TABLE, 1_000_000, 1_234_567), plan),
+        (GuardHit("max_removes_per_day", Side.TABLE, 1_000_000, 1_234_567), plan),
+        (GuardHit("first_sync", None, 0, 1_234_567), plan),
+    ]
+
+    assert [sentence(*pair) for pair in hits] == snapshot(
+        [
+            "the CRM reads as empty, while 9000 bindings are agreed",
+            "901 removes in the CRM; the limit is 100 a run",
+            "10.1 % of the 9000 agreed bindings are removes in the CRM; the limit is 10 %",
+            "30.1 % of the 9000 agreed bindings are moves in the CRM; the limit is 30 %",
+            "50.1 % of the 9000 agreed bindings are adds in the CRM; the limit is 50 %",
+            "978 removes in the CRM within 24 hours, this plan included; the limit is 500",
+            "9 removes in the table; with fewer than 20 agreed bindings (12) at most 2 are free",
+            "this is the first sync of the link, and it would write 8103 changes",
+            "12345.6 % of the 9000 agreed bindings are moves in the table; the limit is 2.5 %",
+            "the table reads as empty, while 9000 bindings are agreed",
+            "1234567 removes in the table; the limit is 1000000 a run",
+            "1234567 removes in the table within 24 hours, this plan included; the limit is 1000000",
+            "this is the first sync of the link, and it would write 1234567 changes",
+        ]
+    )
