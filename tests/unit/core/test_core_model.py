@@ -1,0 +1,66 @@
+"""The small judgements of the shared values."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.core.model import Counts, Owner, Row, Scope, Side, SideCounts
+from tests.unit.core.builders import DUPLICATE, INVALID, facts, hold
+
+
+def test_each_side_is_opposite_the_other() -> None:
+    assert (Side.CRM.other, Side.TABLE.other) == (Side.TABLE, Side.CRM)
+
+
+def test_a_row_names_its_owner_and_equals_a_plain_tuple() -> None:
+    row = Row(5125, 2, 6933)
+
+    assert row.owner == Owner(owner_type_id=2, owner_id=6933)
+    assert row == (5125, 2, 6933)
+
+
+@pytest.mark.parametrize(
+    ("scope", "inside"),
+    [
+        (Scope(frozenset({2})), [1, 9, 10, 11, 19, 20, 21]),
+        (Scope(frozenset({2}), first_order=10), [10, 11, 19, 20, 21]),
+        (Scope(frozenset({2}), last_order=20), [1, 9, 10, 11, 19, 20]),
+        (Scope(frozenset({2}), first_order=10, last_order=20), [10, 11, 19, 20]),
+    ],
+    ids=["open", "from", "to", "both"],
+)
+def test_a_range_includes_both_its_ends(scope: Scope, inside: list[int]) -> None:
+    assert [order for order in (1, 9, 10, 11, 19, 20, 21) if scope.holds_order(order)] == inside
+
+
+def test_an_owner_is_in_scope_by_its_type_alone() -> None:
+    scope = Scope(frozenset({2, 31}))
+
+    assert [kind for kind in (1, 2, 3, 31, 128) if scope.holds_owner(Owner(kind, 2))] == [2, 31]
+
+
+def test_a_hold_lasts_while_the_facts_are_those_it_was_made_for() -> None:
+    held = hold("XYZ")
+
+    assert held.still(facts("XYZ"))
+    assert not any(held.still(facts(other)) for other in ("YYZ", "XZZ", "XYX", "---"))
+
+
+def test_a_hold_of_unreadable_rows_lasts_while_they_are_unreadable_in_the_same_way() -> None:
+    held = hold("X-X")
+
+    assert not held.still(facts("X-X", INVALID))
+    assert not hold("X-X", seen="X-X").still(facts("X-X", DUPLICATE))
+
+
+def test_a_hold_that_shows_a_lost_value_is_compared_with_what_was_there_instead() -> None:
+    held = hold("ZYX", seen="YYX")
+
+    assert held.still(facts("YYX"))
+    assert not held.still(facts("ZYX"))
+
+
+def test_counts_are_kept_by_side() -> None:
+    counts = Counts(crm=SideCounts(1, 2, 4), table=SideCounts(8, 16, 32))
+
+    assert (counts.of(Side.CRM).total, counts.of(Side.TABLE).total) == (7, 56)
