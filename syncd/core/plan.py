@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.model import Action, Change, Counts, Facts, Hold, MaybeOwner, Outcome, Reason, Side
+from syncd.core.model import Change, Counts, Facts, Hold, MaybeOwner, Outcome, Reason, Side
 from syncd.core.policy import action_between, conflict_kind
 from syncd.core.records import GuardHit, StoredChange
 
@@ -47,31 +47,56 @@ def _text(owner: MaybeOwner) -> str:
 
 
 def reverse(changes: Sequence[StoredChange]) -> Iterator[Change]:
-    """Given the changes of a run, yield the changes that put back what each written side had before.
+    """Given the changes of a run, yield the changes that put back what each side it wrote had before, by order.
 
-    Only the written side is put back; the agreed state returns to what it was, and the order is held afterwards, so
-    that the next pass does not do again what a person has just undone. Each change carries the facts it expects: the
-    written value still there, the other side as it was.
+    Only what the run really wrote is put back; the agreed state returns to what it was, and an order whose sides then
+    differ is held afterwards, so that the next pass does not do again what a person has just undone. Each change
+    carries the facts it expects: the order as the run left it.
     """
-    for stored in reversed(changes):
+    orders: dict[int, list[StoredChange]] = {}
+    for stored in changes:
+        if stored.change.side is not None:
+            orders.setdefault(stored.change.order_id, []).append(stored)
+    for order_id in sorted(orders):
+        yield from _reverse_order(order_id, orders[order_id])
+
+
+def _reverse_order(order_id: int, changes: Sequence[StoredChange]) -> Iterator[Change]:
+    """Yield the reversal of what a run did to one order: at most one change a side."""
+    before = changes[0].change.facts
+    left = restored = before
+    for stored in changes:
         change = stored.change
-        if stored.outcome is not Outcome.APPLIED or change.side is None or change.action is Action.AGREE:
-            continue
-        restored = stored.found if stored.found_known else change.before
-        facts = _with(change.facts, change.side, change.after)._replace(agreed=change.agreed_after, unreadable=None)
-        after = _with(facts, change.side, restored)._replace(agreed=change.facts.agreed)
-        yield Change(
-            change.order_id,
-            change.side,
-            action_between(change.after, restored),
-            change.after,
-            restored,
-            Reason.UNDO,
-            facts,
-            agreed_after=change.facts.agreed,
-            hold_after=None if after.crm == after.table else conflict_kind(after),
-        )
+        if stored.outcome in _IN_PLACE:
+            left = _with(left, change.side, change.after)
+            restored = _with(restored, change.side, _found(stored))
+    if all(_moved_agreed(stored) for stored in changes):
+        left = left._replace(agreed=changes[-1].change.agreed_after)
+    hold = None if restored.crm == restored.table else conflict_kind(restored)
+    for side, there, wanted in (
+        (Side.CRM, left.crm, restored.crm),
+        (Side.TABLE, left.table, restored.table),
+    ):
+        if there != wanted:
+            action = action_between(there, wanted)
+            yield Change(order_id, side, action, there, wanted, Reason.UNDO, left, before.agreed, hold)
 
 
-def _with(facts: Facts, side: Side, value: MaybeOwner) -> Facts:
+_IN_PLACE = frozenset({Outcome.APPLIED, Outcome.ALREADY})
+"""Outcomes after which the value a change wanted is there."""
+
+
+def _found(stored: StoredChange) -> MaybeOwner:
+    """Given a change whose value is in place, return what was there before the run touched it."""
+    if stored.outcome is Outcome.ALREADY:
+        return stored.change.after
+    return stored.found if stored.found_known else stored.change.before
+
+
+def _moved_agreed(stored: StoredChange) -> bool:
+    """Given a change, return whether it let the agreed state move: in place, and nobody's value was lost to it."""
+    return stored.outcome in _IN_PLACE and _found(stored) in {stored.change.before, stored.change.after}
+
+
+def _with(facts: Facts, side: Side | None, value: MaybeOwner) -> Facts:
     return facts._replace(crm=value) if side is Side.CRM else facts._replace(table=value)
