@@ -9,10 +9,13 @@ from __future__ import annotations
 from syncd.sandbox.answers import SandboxRequest, SandboxResponse, Version
 from syncd.sandbox.faults import Fault, FaultRule, Faults
 from syncd.sandbox.limits import Latencies, Limits
+from syncd.sandbox.oauth import Application
 from syncd.sandbox.portal import SandboxPortal
+from syncd.sandbox.serve import ServeOptions, serve
 from syncd.sandbox.server import SandboxServer
 
 __all__ = [
+    "Application",
     "Fault",
     "FaultRule",
     "Faults",
@@ -22,5 +25,7 @@ __all__ = [
     "SandboxRequest",
     "SandboxResponse",
     "SandboxServer",
+    "ServeOptions",
     "Version",
+    "serve",
 ]

@@ -10,7 +10,7 @@ from syncd.sandbox.answers import Answer, Refusal, Version
 from syncd.sandbox.catalogue import find_method
 from syncd.sandbox.damage import damage_answer
 from syncd.sandbox.exchange import Done, Exchange, Pause
-from syncd.sandbox.faults import Fault, FaultRule
+from syncd.sandbox.faults import BATCH, Fault, FaultRule
 from syncd.sandbox.method import Actor, Call, Method
 from syncd.sandbox.parsing import without_reserved
 from syncd.sandbox.php import PhpArray, parse_query, to_bool
@@ -20,7 +20,6 @@ from syncd.sandbox.timing import Timing
 if TYPE_CHECKING:
     from syncd.sandbox.portal import SandboxPortal
 
-BATCH = "batch"
 BATCH_SIZE = 50
 _FORBIDDEN = ("download", "upload", BATCH)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -45,8 +44,7 @@ def run_call(
     assert actor is not None
     if method is None:
         return Done(Refusal("ERROR_METHOD_NOT_FOUND", "Method not found!", 404))
-    portal.stats.calls[name] += 1
-    rules = portal.faults.for_call(exchange.number, portal.stats.calls[name], name, key) if portal.faults else []
+    rules = _count(portal, exchange, name, key)
     started = portal.clock.now() if key is not None else exchange.started
     began = portal.clock.now()
     lost = any(rule.action is Fault.LOSE_KEY for rule in rules)
@@ -73,6 +71,14 @@ def run_call(
     return Done(
         answer, _timing(portal, exchange, name, started=started, processing=portal.clock.now() - began), lost=lost
     )
+
+
+def _count(portal: SandboxPortal, exchange: Exchange, name: str, key: int | str | None) -> list[FaultRule]:
+    """Count a call and return the faults that strike it."""
+    portal.stats.calls[name] += 1
+    if not portal.faults:
+        return []
+    return portal.faults.for_call(exchange.number, portal.stats.calls[name], name, key)
 
 
 def _admit(
@@ -109,7 +115,9 @@ def _timing(portal: SandboxPortal, exchange: Exchange, name: str, *, started: fl
 
 def run_batch(portal: SandboxPortal, exchange: Exchange, params: PhpArray) -> Running:
     """Execute a batch: strictly in order, HTTP 200 whatever fails inside, halting after the first error if asked."""
-    portal.stats.calls[BATCH] += 1
+    rules = _count(portal, exchange, BATCH, None)
+    _refuse(rules, "before")
+    yield from exchange.work(sum(rule.seconds for rule in rules))
     started = exchange.started
     arguments = {str(name).lower(): value for name, value in params.items()}
     halt = to_bool(arguments.get("halt"))
@@ -132,6 +140,7 @@ def run_batch(portal: SandboxPortal, exchange: Exchange, params: PhpArray) -> Ru
             elif not done.lost:
                 for name, value in done.parts().items():
                     parts[name][key] = value
+    _refuse(rules, "after")
     now = portal.clock.now()
     operating = (0.0, int(exchange.started + 600)) if portal.operating.active else None
     result = {

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 
 class Fault(StrEnum):
-    """What goes wrong. The first group hits whole requests, the second single calls, also inside a batch."""
+    """What goes wrong. The first group hits whole requests, the second single calls: a batch, or one inside it."""
 
     DROP = "drop"
     TRUNCATE = "truncate"
@@ -40,19 +40,9 @@ class Fault(StrEnum):
     TOTAL = "total"
 
 
-CALL_FAULTS = frozenset(
-    {
-        Fault.ERROR,
-        Fault.SLOW,
-        Fault.SHORT,
-        Fault.GAP,
-        Fault.EMPTY,
-        Fault.REPEAT,
-        Fault.SHUFFLE,
-        Fault.LOSE_KEY,
-        Fault.TOTAL,
-    }
-)
+PAGE_FAULTS = frozenset({Fault.SHORT, Fault.GAP, Fault.EMPTY, Fault.REPEAT, Fault.SHUFFLE, Fault.TOTAL})
+CALL_FAULTS = PAGE_FAULTS | {Fault.ERROR, Fault.SLOW, Fault.LOSE_KEY}
+LIST, BATCH = "crm.orderentity.list", "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +95,14 @@ class FaultRule:
     def hits_calls(self) -> bool:
         """Whether it is single calls that this rule hits."""
         return self.action in CALL_FAULTS
+
+    def hits(self, name: str) -> bool:
+        """Given a method's lower-case name, return whether this rule is about such calls."""
+        if self.method is not None and not fnmatchcase(name, self.method.lower()):
+            return False
+        if self.action in PAGE_FAULTS:
+            return name == LIST
+        return name != BATCH or self.action is not Fault.LOSE_KEY
 
     @classmethod
     def from_json(cls, value: Any) -> FaultRule:
@@ -209,7 +207,7 @@ class Faults:
             and rule.request in (None, number)
             and rule.call in (None, call)
             and (rule.key is None or str(key) == rule.key)
-            and (rule.method is None or fnmatchcase(name, rule.method.lower()))
+            and rule.hits(name)
             and self._strikes(index)
         ]
 

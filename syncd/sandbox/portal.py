@@ -17,10 +17,11 @@ from syncd.sandbox.catalogue import call_name, find_method
 from syncd.sandbox.contents import Contents
 from syncd.sandbox.damage import LastPage, damage_response, html, instead_of_answer
 from syncd.sandbox.exchange import Done, Exchange, Pause, WallReached
-from syncd.sandbox.execution import BATCH, run_batch, run_call
-from syncd.sandbox.faults import Fault, FaultRule, Faults
+from syncd.sandbox.execution import run_batch, run_call
+from syncd.sandbox.faults import BATCH, Fault, FaultRule, Faults
 from syncd.sandbox.limits import Latencies, LeakyBuckets, Limits, OperatingTime
 from syncd.sandbox.method import Actor
+from syncd.sandbox.oauth import Application, OAuth, endpoint_of
 from syncd.sandbox.parsing import Route, bearer_of, parameters, route_of
 from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray, to_int
 from syncd.sandbox.phpjson import encode
@@ -50,6 +51,7 @@ class SandboxPortal(Contents):
         latencies: How long the portal works; not at all by default.
         limits: The request and operating limits; None has none, as a box.
         faults: What goes wrong; rules can be added later.
+        application: The OAuth application whose tokens are taken beside the webhook.
         owners: The owners that exist; None: all do but `missing_owners`.
         require_https: Refuse webhooks over plain http, as a real portal does.
         minus_one_is_everything: `start=-1` answers every row, as a sentence of the documentation has it.
@@ -72,6 +74,7 @@ class SandboxPortal(Contents):
         latencies: Latencies | None = None,
         limits: Limits | None = None,
         faults: Faults | None = None,
+        application: Application | None = None,
         owners: Collection[OwnerPair] | None = None,
         require_https: bool = False,
         minus_one_is_everything: bool = False,
@@ -100,6 +103,7 @@ class SandboxPortal(Contents):
         self.auth_status = auth_status
         self.max_input_vars = max_input_vars
         self.user_active = True
+        self.oauth = OAuth(application or Application(), user_id, self.clock)
         self.buckets = LeakyBuckets(self.limits)
         self.operating = OperatingTime(self.limits)
         self.last_page = LastPage([])
@@ -206,7 +210,7 @@ class SandboxPortal(Contents):
         """Answer one HTTP request step by step; see `syncd.sandbox.exchange`."""
         self.settle()
         exchange = self._open(request)
-        if not self.buckets.admit(request.client, self.clock.monotonic()):
+        if endpoint_of(request.path) is None and not self.buckets.admit(request.client, self.clock.monotonic()):
             self.stats.refused += 1
             return _json(503, {"error": "QUERY_LIMIT_EXCEEDED", "error_description": "Too many requests"})
         rules = self.faults.for_request(exchange.number, self._names(request)) if self.faults else []
@@ -235,7 +239,7 @@ class SandboxPortal(Contents):
         """Return the lower-case method names in a request, the batch's own included."""
         route = route_of(request.path)
         if route is None:
-            return []
+            return [endpoint_of(request.path) or ""]
         name = route.method.lower()
         commands = parameters(request, self.max_input_vars).get("cmd") if name == BATCH else None
         return [name, *map(call_name, commands.values())] if isinstance(commands, dict) else [name]
@@ -243,7 +247,11 @@ class SandboxPortal(Contents):
     def _answer(self, exchange: Exchange) -> Steps:
         """Execute a request and return its response."""
         request = exchange.request
-        route = route_of(request.path)
+        endpoint, route = endpoint_of(request.path), route_of(request.path)
+        if endpoint is not None:
+            self.stats.calls[endpoint] += 1
+            yield from exchange.work(self.latencies.request)
+            return self.oauth.respond(endpoint, request)
         if route is None:
             return html(404, "Not Found")
         try:
@@ -266,19 +274,17 @@ class SandboxPortal(Contents):
         params = parameters(exchange.request, self.max_input_vars)
         try:
             exchange.actor = self._authenticate(exchange.request, route, params)
+            if name == BATCH:
+                return (yield from run_batch(self, exchange, params))
         except Refusal as refusal:
             return Done(refusal)
-        if name == BATCH:
-            return (yield from run_batch(self, exchange, params))
         if exchange.request.method not in ("GET", "POST"):
             return Done(Refusal("invalid_http_method", "Wrong method for current action"))
         return (yield from run_call(self, exchange, name, params))
 
     def _authenticate(self, request: SandboxRequest, route: Route, params: PhpArray) -> Actor:
         if route.code is None:
-            if bearer_of(request, params) is None:
-                raise Refusal("NO_AUTH_FOUND", "Wrong authorization data", 401)
-            raise Refusal("invalid_token", "Unable to get application by token", 401)
+            return self.oauth.actor_of(bearer_of(request, params))
         if self.require_https and not request.secure:
             raise Refusal("INVALID_REQUEST", "Https required.", self.auth_status)
         if route.code != self.code or route.user is None or not self._is_user(route.user):

@@ -55,17 +55,29 @@ class SandboxServer:
         return self._certificate.certificate_pem if self._certificate else ""
 
     async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: The port cannot be opened.
+        """
         context = self._certificate.server_context() if self._certificate else None
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: _Connection(self, context is not None), self.host, self.port, ssl=context, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
+        """Stop listening, hang up, and drop what is still being worked on."""
         assert self._server is not None
         self._server.close()
         for connection in tuple(self._connections):
