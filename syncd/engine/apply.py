@@ -57,9 +57,10 @@ class Applier:
         self._run = run
         self._entries = entries
         self._changes = {entry.id: entry.change for entry in entries}
-        self._left: dict[int, int] = {}
+        self._by_order: dict[int, list[Change]] = {}
         for entry in entries:
-            self._left[entry.change.order_id] = self._left.get(entry.change.order_id, 0) + 1
+            self._by_order.setdefault(entry.change.order_id, []).append(entry.change)
+        self._left = {order: len(changes) for order, changes in self._by_order.items()}
         self._attempts: dict[int, Attempt] = {}
         self._limbo: list[Entry] = []
         self._ahead: dict[int, MaybeOwner | Unlike] = {}
@@ -278,7 +279,9 @@ class Applier:
             binding = BindingUpdate(change.order_id, crm, change.agreed_after if last else change.facts.agreed)
             self._left[change.order_id] -= 1
             if last and change.hold_after is not None:
-                facts = _at(change.facts, change.side, change.after)._replace(agreed=change.agreed_after)
+                facts = change.facts._replace(agreed=change.agreed_after)
+                for sibling in self._by_order[change.order_id]:
+                    facts = _at(facts, sibling.side, sibling.after)
                 detail = f"Put back by run {self._run}; decide, or change either side, or it stays as it is."
                 self._hold(change.order_id, change.hold_after, facts, detail)
         found = result.found if result is not None else None
