@@ -1,0 +1,32 @@
+"""What other processes asked of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select, update
+
+from syncd.core.records import Request
+from syncd.state.rows import NAME_LIMIT, clean
+from syncd.state.schema import request
+
+
+def post(connection: Connection, link: str, kind: str, by: str, now: float) -> int:
+    """Leave a request; return its number."""
+    inserted = connection.execute(
+        insert(request).values(link=link, kind=kind, asked_by=clean(by, NAME_LIMIT), created_at=now)
+    )
+    key = inserted.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def take(connection: Connection, links: Sequence[str], now: float) -> list[Request]:
+    """Return the open requests of these links, oldest first, and mark them taken: nobody else gets them."""
+    columns = (request.c.id, request.c.link, request.c.kind, request.c.asked_by, request.c.created_at)
+    query = select(*columns).where(request.c.link.in_(links), request.c.taken_at.is_(None)).order_by(request.c.id)
+    found = [Request(*row) for row in connection.execute(query.with_for_update())]
+    if found:
+        taken = update(request).where(request.c.id.in_([one.id for one in found]))
+        connection.execute(taken.values(taken_at=now))
+    return found
