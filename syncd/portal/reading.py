@@ -1,0 +1,152 @@
+"""Asking for the bindings of given orders.
+
+Fifty orders fit into one IN list. But boxes of mid-2024 and older take any IN list for "= 1" (bitrix24-rest.md 0.3):
+bound orders would look unbound. So IN is trusted only once it has found a binding that equality finds too, in the same
+batch; until then, and on such boxes, each order is asked for by equality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from syncd.core.model import Owner
+from syncd.core.ports import Clock
+from syncd.errors import UnavailableError
+from syncd.portal.codes import Verdict, terminal, verdict
+from syncd.portal.commands import MAX_COMMANDS, PAGE, list_newest, list_order, list_orders
+from syncd.portal.envelope import CommandAnswer
+from syncd.portal.pages import UnusablePage, decode_page
+from syncd.portal.session import Session
+
+TRIES: Final = 4
+_NEWEST: Final = "newest"
+_EQUAL: Final = "equal"
+_IN: Final = "in"
+
+
+class Reader:
+    """Reads single orders, and knows whether the portal understands IN lists.
+
+    Args:
+        session: The way to the portal.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._in_lists: bool | None = None
+        self._witness = 0
+
+    @property
+    def in_lists(self) -> bool:
+        """Whether IN lists are known to work."""
+        return self._in_lists is True
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+        return self._session.clock
+
+    def seen(self, order_id: int) -> None:
+        """This order is bound: it can bear witness to IN lists. Order 1 cannot, since a misread IN finds it."""
+        if order_id > 1:
+            self._witness = order_id
+
+    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner]:
+        """Given order ids, return the owners of those that are bound.
+
+        Raises:
+            UnavailableError: At least one id could not be asked for.
+            AuthError, PortalBlocked: As their names say.
+        """
+        left = sorted(set(order_ids))
+        found: dict[int, Owner] = {}
+        problem, tries = "", 0
+        while left:
+            asked = self._compose(left)
+            answer = await self._session.read({key: command for key, (command, _) in asked.items()})
+            self._learn(answer.commands)
+            answered: set[int] = set()
+            for key, (_, ids) in asked.items():
+                if ids and not (len(ids) > 1 and not self.in_lists):
+                    try:
+                        found |= owners_of(answer.commands.get(key), ids)
+                    except UnusablePage as error:
+                        problem = str(error)
+                        self._end(answer.commands.get(key))
+                    else:
+                        answered.update(ids)
+            left = [order_id for order_id in left if order_id not in answered]
+            tries = 0 if answered else tries + 1
+            if tries >= TRIES:
+                raise UnavailableError(
+                    f"The portal {self._session.host.name} does not say what {len(left)} orders are bound to: "
+                    f"{problem or 'its IN lists find nothing'}.",
+                    hint="The next run asks again.",
+                )
+        return found
+
+    def command(self, order_ids: Sequence[int]) -> str | None:
+        """Given up to 50 orders, return one command that lists them; None where that takes more than one."""
+        if len(order_ids) == 1:
+            return list_order(order_ids[0])
+        return list_orders(order_ids) if self.in_lists and len(order_ids) <= PAGE else None
+
+    def _compose(self, order_ids: Sequence[int]) -> dict[str, tuple[str, Sequence[int]]]:
+        """Given orders, return a batch for as many of them as fit: the command and the orders it asks for, by key."""
+        asked: dict[str, tuple[str, Sequence[int]]] = {}
+        if self._in_lists is None and len(order_ids) > 1:
+            if self._witness:
+                asked[_EQUAL] = list_order(self._witness), ()
+                asked[_IN] = list_orders([self._witness]), ()
+            else:
+                asked[_NEWEST] = list_newest(), ()
+        size = PAGE if self._in_lists or (self._in_lists is None and self._witness) else 1
+        for start in range(0, min(len(order_ids), (MAX_COMMANDS - len(asked)) * size), size):
+            some = order_ids[start : start + size]
+            asked[f"o{start}"] = (list_orders(some) if len(some) > 1 else list_order(some[0])), some
+        return asked
+
+    def _learn(self, answers: Mapping[str, CommandAnswer]) -> None:
+        """Find out from the witness whether IN lists work; look for another witness where it is unbound by now."""
+        try:
+            if _NEWEST in answers:
+                for order_id, _, _ in decode_page(answers[_NEWEST].result):
+                    self.seen(order_id)
+            if _EQUAL in answers and _IN in answers:
+                plain = owners_of(answers[_EQUAL], (self._witness,))
+                self._in_lists = _finds(answers[_IN], self._witness) if plain else None
+                self._witness = self._witness if plain else 0
+        except UnusablePage:
+            return
+
+    def _end(self, answer: CommandAnswer | None) -> None:
+        """Given a command that did not answer, raise if the run must end."""
+        if answer is not None and answer.fault is not None:
+            meaning = verdict(answer.fault)
+            if meaning in {Verdict.BLOCKED, Verdict.AUTH, Verdict.CLOSED, Verdict.EXPIRED}:
+                raise terminal(answer.fault, host=self._session.host.name, link=self._session.link) from None
+
+
+def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[int, Owner]:
+    """Given the answer to a list of these orders, return their owners.
+
+    Raises:
+        UnusablePage: There is no answer, or it holds rows that were not asked for.
+    """
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.fault is not None:
+        raise UnusablePage(str(answer.fault))
+    rows = decode_page(answer.result)
+    owners = {order_id: Owner(owner_type_id, owner_id) for order_id, owner_type_id, owner_id in rows}
+    if len(owners) != len(rows) or not owners.keys() <= set(order_ids):
+        raise UnusablePage("rows that were not asked for: the portal ignored the filter")
+    return owners
+
+
+def _finds(answer: CommandAnswer, order_id: int) -> bool:
+    """Given the answer to an IN list of one order, return whether it found it, and only it."""
+    if answer.fault is not None:
+        raise UnusablePage(str(answer.fault))
+    return [row[0] for row in decode_page(answer.result)] == [order_id]

@@ -1,0 +1,198 @@
+"""Reading windows in waves: whatever a wave leaves open (a full page, a failed command) is read by the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from syncd.errors import IncompleteListing
+from syncd.portal.codes import Fault, Verdict, terminal, verdict
+from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
+from syncd.portal.envelope import CommandAnswer
+from syncd.portal.pages import UnusablePage, ascending, decode_page
+from syncd.portal.session import Session
+from syncd.portal.shelf import Shelf
+from syncd.portal.side_by_side import side_by_side
+from syncd.portal.transport import CONNECTIONS
+from syncd.portal.windows import Window, batches, cut, density
+
+TRIES: Final = 4
+"""How often a window is read before the listing is given up."""
+
+WAVES: Final = 100
+"""How many waves a listing may take: a dozen do for any ids, and each further one is the wait for a budget's reset."""
+
+BOX_LANES: Final = 8
+"""Requests side by side to a portal without request limits, whose patience is unknown."""
+
+
+class Census(NamedTuple):
+    """A range whose rows are to be counted, and for whom."""
+
+    after: int
+    upto: int
+    whom: int
+    tries: int = 0
+
+
+Call: TypeAlias = Window | Census
+Rows: TypeAlias = Sequence[tuple[int, int, int]]
+
+
+class Sweep:
+    """Reads windows of one listing into its shelf.
+
+    Args:
+        session: The way to the portal.
+        shelf: Where the rows go.
+        told: Called with the number of rows so far, once a batch.
+    """
+
+    def __init__(self, session: Session, shelf: Shelf, told: Callable[[int], None]) -> None:
+        self.counts: dict[int, int] = {}
+        self._session = session
+        self._shelf = shelf
+        self._told = told
+        self._next: list[Call] = []
+
+    async def read(self, calls: Sequence[Call]) -> None:
+        """Read windows until nothing of them is left open; the numbers of censuses go to `counts`.
+
+        Raises:
+            IncompleteListing: A window could not be read in `TRIES` tries.
+            AuthError, PortalBlocked, UnavailableError: As their names say.
+        """
+        wave = list(calls)
+        for _ in range(WAVES):
+            if not wave:
+                return
+            free = self._session.host.limiter.free()
+            groups = batches(wave, free)
+            lanes = min(len(groups), CONNECTIONS if free < float("inf") else BOX_LANES)
+            await side_by_side(self._send, groups, lanes)
+            wave, self._next = self._next, []
+        raise _unread(wave[0].after, wave[-1].upto, "the portal keeps refusing for its operating time")
+
+    async def first_pages(self, after: int, upto: int) -> tuple[Rows, int, Rows]:
+        """Read a range from both its ends in one request: what a listing begins with when nothing is known.
+
+        Returns:
+            The first rows and the total, and the last rows, ascending as well.
+        """
+        problem = ""
+        for _ in range(TRIES):
+            answer = await self._session.read(
+                {
+                    "first": list_window(after, upto, count=True),
+                    "last": list_window(after, upto, count=True, descending=True),
+                }
+            )
+            try:
+                first, total = _page(answer.commands.get("first"), after, upto)
+                last, _ = _page(answer.commands.get("last"), after, upto, descending=True)
+            except (UnusablePage, _Refused) as error:
+                problem = self._judge(error)
+                continue
+            if total is not None:
+                return first, total, last
+            problem = "no total"
+        raise _unread(after, upto, problem)
+
+    async def _send(self, calls: Sequence[Call]) -> None:
+        assert len(calls) <= MAX_COMMANDS
+        keyed = {f"w{number}": call for number, call in enumerate(calls)}
+        answer = await self._session.read(
+            {
+                key: list_window(call.after, call.upto, count=isinstance(call, Census) or call.counted)
+                for key, call in keyed.items()
+            }
+        )
+        for key, call in keyed.items():
+            try:
+                self._take(call, answer.commands.get(key))
+            except (UnusablePage, _Refused) as error:
+                problem = self._judge(error)
+                # Refused for the operating budget: the session waits for the reset, which is no fault of the window.
+                spent = isinstance(error, _Refused) and verdict(error.fault) is Verdict.OPERATING
+                tries = call.tries + (0 if spent else 1)
+                if tries >= TRIES:
+                    raise _unread(call.after, call.upto, problem) from None
+                self._next.append(call._replace(tries=tries))
+        self._told(self._shelf.rows)
+
+    def _take(self, call: Call, answer: CommandAnswer | None) -> None:
+        rows, total = _page(answer, call.after, call.upto)
+        if total is None and (isinstance(call, Census) or call.counted):
+            raise UnusablePage("no total")
+        if isinstance(call, Census):
+            self.counts[call.whom] = total or 0
+            return
+        if self._is_last(call, rows, total):
+            self._shelf.put(call.after, call.upto, rows)
+            return
+        reached = rows[-1][0]
+        self._shelf.put(call.after, reached, rows)
+        if total is None:
+            # Mostly a few rows more than a page. Should it be many, the portal says how many.
+            self._next.append(Window(reached, call.upto, counted=True))
+        else:
+            near = density([row[0] for row in rows])
+            self._next += cut(reached, call.upto, total - len(rows), (near,))
+
+    @staticmethod
+    def _is_last(call: Window, rows: Rows, total: int | None) -> bool:
+        """Given a window's page, return whether there is nothing after it in the window."""
+        if total is not None:
+            return total <= len(rows)
+        # More than a page: a portal that takes start=-1 for "all" (peers.md 1). Unique ids: 50 fill a span of 50.
+        return len(rows) != PAGE or rows[-1][0] == call.upto or call.upto - call.after <= PAGE
+
+    def _judge(self, error: UnusablePage | _Refused) -> str:
+        """Given why a page is not one, return it in words, or raise what ends the run."""
+        if isinstance(error, UnusablePage):
+            return str(error)
+        fault = error.fault
+        if verdict(fault) in {Verdict.BLOCKED, Verdict.AUTH, Verdict.CLOSED, Verdict.EXPIRED}:
+            raise terminal(fault, host=self._session.host.name, link=self._session.link) from None
+        return str(fault)
+
+
+class _Refused(Exception):
+    """A command came to a fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+def _page(answer: CommandAnswer | None, after: int, upto: int, *, descending: bool = False) -> tuple[Rows, int | None]:
+    """Given a list command's answer, return its rows, ascending, and the total; every row is what was asked for."""
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.fault is not None:
+        raise _Refused(answer.fault)
+    rows = decode_page(answer.result)
+    if descending:
+        rows = rows[::-1]
+    if rows:
+        ids = [row[0] for row in rows]
+        if not ascending(ids):
+            raise UnusablePage("rows out of order")
+        if ids[0] <= after or ids[-1] > upto:
+            raise UnusablePage("rows that were not asked for: the portal ignored the filter")
+    if answer.total is not None and len(rows) < PAGE and answer.total > len(rows):
+        raise UnusablePage(f"{len(rows)} rows where the portal counts {answer.total}")
+    return rows, answer.total
+
+
+def _unread(after: int, upto: int, problem: str) -> IncompleteListing:
+    return IncompleteListing(
+        f"The portal's orders {span_of(after, upto)} could not be listed in {TRIES} tries: {problem}. "
+        "Nothing was written.",
+        hint="The next run lists again. If it stays so, look at these orders' bindings in the portal.",
+    )
+
+
+def span_of(after: int, upto: int) -> str:
+    """Given a range (after, upto] of order ids, return it in words."""
+    return f"from {after + 1} on" if upto == OPEN else f"{after + 1} to {upto}"

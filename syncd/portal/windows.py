@@ -1,0 +1,107 @@
+"""Cutting a range of order ids into windows, each to be read as one page: pure arithmetic.
+
+Order ids are unique, so a window of 50 ids never needs a second page. Wider ones are cut so that few overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil, sqrt
+from typing import Final, NamedTuple, TypeVar
+
+from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE
+
+SPREAD: Final = 1.4
+"""Standard deviations kept free in a window when ids have gaps. More means more windows, fewer means more overflows;
+the sum of both is flat around here."""
+
+UNEVEN: Final = 3.0
+"""How many times denser or thinner than the average the ids near an end must be to call a range uneven."""
+
+CELLS: Final = 48
+"""Into how many windows an uneven range is cut, each counted, to find out where its ids are."""
+
+BRISK: Final = 20
+"""Commands that a batch should not have fewer of, where requests are to spare."""
+
+T = TypeVar("T")
+
+
+class Window(NamedTuple):
+    """Order ids (after, upto] to be read as one page; with the number of rows there are, if counted."""
+
+    after: int
+    upto: int
+    counted: bool = False
+    tries: int = 0
+
+
+def density(order_ids: Sequence[int]) -> float:
+    """Given the ascending order ids of a page, return how many there are for each id of their span, up to 1."""
+    if len(order_ids) < 2:
+        return 1.0
+    return (len(order_ids) - 1) / (order_ids[-1] - order_ids[0])
+
+
+def width(part: float) -> int:
+    """Given the part of ids that is bound (0 to 1], return how many ids a window should span.
+
+    With ids bound at random, the rows of a window scatter around their mean m by sqrt(m * (1 - part)); the widest
+    window is taken with m + SPREAD * sqrt(m * (1 - part)) <= 50. Where all ids are bound that is 50 exactly.
+    """
+    slack = SPREAD * sqrt(max(0.0, 1 - part))
+    root = (sqrt(slack * slack + 4 * PAGE) - slack) / 2
+    return max(PAGE, int(root * root / part))
+
+
+def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Window]:
+    """Given a range and the number of rows thought to be in it, return windows that cover it exactly.
+
+    Args:
+        after: Its lower bound, excluded.
+        upto: Its upper bound, included; may be `OPEN`.
+        rows: The rows thought to be in it.
+        near: Densities seen at its ends. Where they are far from the average, only a few windows are cut, counted.
+    """
+    if after >= upto:
+        return []
+    span = upto - after
+    if span <= PAGE or rows <= 0:
+        return [Window(after, upto)]
+    if upto == OPEN:
+        # Nobody knows how far the ids go; guess from the density, and leave the rest open.
+        reach = after + ceil(rows / min(near, default=1.0))
+        return [*cut(after, reach, rows), Window(reach, OPEN, counted=True)]
+    part = min(1.0, rows / span)
+    uneven = any(one > UNEVEN * part or one * UNEVEN < part for one in near)
+    # Few rows are read sooner than counted.
+    if uneven and rows > 10 * PAGE:
+        pieces = min(CELLS, ceil(rows / PAGE))
+        return _even(after, upto, pieces, counted=True)
+    return _even(after, upto, ceil(span / width(part)), counted=False)
+
+
+def between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
+    """Given a range and order ids known inside it, return the windows between them, up to the range's end."""
+    inside = [after, *(bound for bound in bounds if after < bound < upto), upto]
+    return [Window(low, high) for low, high in pairwise(inside)]
+
+
+def batches(calls: Sequence[T], free: float) -> list[Sequence[T]]:
+    """Given calls and how many requests could be sent at once, return the calls of each batch.
+
+    As many batches side by side as leave each one brisk (a portal works one batch's commands off one after another),
+    within three quarters of what can be sent at once; never more than 50 calls in one.
+    """
+    if not calls:
+        return []
+    brisk = min(ceil(len(calls) / BRISK), int(min(free, 10**6) * 0.75))
+    number = max(ceil(len(calls) / MAX_COMMANDS), brisk, 1)
+    edges = [index * len(calls) // number for index in range(number + 1)]
+    return [calls[low:high] for low, high in pairwise(edges)]
+
+
+def _even(after: int, upto: int, pieces: int, *, counted: bool) -> list[Window]:
+    step = max(PAGE, ceil((upto - after) / pieces))
+    return [Window(low, min(low + step, upto), counted) for low in range(after, upto, step)]
