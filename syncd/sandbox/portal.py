@@ -286,7 +286,7 @@ class SandboxPortal(Contents):
         if route.code is None:
             return self.oauth.actor_of(bearer_of(request, params))
         if self.require_https and not request.secure:
-            raise Refusal("INVALID_REQUEST", "Https required.", self.auth_status)
+            raise Refusal("INVALID_REQUEST", "Https required.")
         if route.code != self.code or route.user is None or not self._is_user(route.user):
             raise Refusal("INVALID_CREDENTIALS", "Invalid request credentials", self.auth_status)
         if not self.user_active:
