@@ -1,0 +1,199 @@
+"""The example file, the reference page and the JSON Schema, all made from the settings' classes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from syncd.config import keys
+from syncd.config.fields import CommentedOut, Kind
+from syncd.config.model import Settings
+
+_EXAMPLE_HEAD = """\
+# syncd's configuration, with every key there is. Lines behind a # show the default, or an example where there is none.
+#
+# It is looked for at --config, $SYNCD_CONFIG, ./syncd.toml and /etc/syncd/syncd.toml. What stands above wins over what
+# stands below: flags; the environment (SYNCD_STATE__URL, SYNCD_LINKS__SHOP__PORTAL__WEBHOOK); files in
+# $CREDENTIALS_DIRECTORY (state__url, links__shop__portal__webhook); this file; defaults.
+# Files named by a key are looked for beside this file.
+"""
+_REFERENCE_HEAD = """\
+# Configuration
+
+<!-- Made from the settings' classes: python -m syncd.config reference > docs/reference/configuration.md -->
+
+syncd reads one TOML file, the first of: the one `--config` names, the one `$SYNCD_CONFIG` names, `./syncd.toml`,
+`/etc/syncd/syncd.toml`. `syncd config example` prints a commented one, `syncd config schema` its JSON Schema, and
+`syncd config show` the values in force and where each came from.
+
+A value is taken from the first of these that has it:
+
+1. flags of the command line (`--log-level`, `--log-format`);
+2. the environment: `SYNCD_` and the key with `__` for each dot, as in `SYNCD_STATE__URL` or
+   `SYNCD_LINKS__SHOP__PORTAL__WEBHOOK`. Upper and lower case do not matter, `-` in a link's name is written `_`, and
+   the link must be one of the file's. Lists and tables are written as JSON or TOML;
+3. the credentials directory (`$CREDENTIALS_DIRECTORY`, which systemd sets; point it at `/run/secrets` in a
+   container): a file `links__shop__portal__webhook` holds the value of that key;
+4. the file;
+5. defaults.
+
+Unknown keys are errors, and all errors are reported at once. A key `X_file` names a file that holds the secret `X`;
+white space at its end does not count, and a relative path counts from the directory of the configuration file. A
+relative path in an SQLite URL counts from the current directory, as it does for SQLAlchemy.
+
+Durations are written with units: `30s`, `5m`, `1h30m`, `1d`. Cron expressions have five fields and mean what they
+mean to cron(8), in the time zone `daemon.timezone`.
+"""
+_COLUMNS = "| key | type | default | meaning |\n|---|---|---|---|\n"
+_WIDTH = 118
+
+
+class Key(NamedTuple):
+    """One key of a table, as the pages show it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    required: bool
+    meaning: str
+    example: Any
+    commented: bool
+    kind: str
+
+
+class Table(NamedTuple):
+    """One table of the configuration: its heading, such as `links.NAME.portal`, what it is, and its keys."""
+
+    heading: str
+    meaning: str
+    keys: list[Key]
+    commented: bool
+
+
+def tables() -> list[Table]:
+    """Return every table of the configuration, in the order of the file."""
+    return list(_tables("", Settings, "shop"))
+
+
+def example(link: str = "shop") -> str:
+    """Given a link's name, return the commented example file."""
+    blocks = [_EXAMPLE_HEAD]
+    for table in _tables("", Settings, link):
+        mark = "# " if table.commented else ""
+        lines = [*_comment(table.meaning), f"{mark}[{table.heading}]"]
+        for key in table.keys:
+            lines += _comment(key.meaning)
+            lines.append(f"{'# ' if key.commented else ''}{key.name} = {toml_value(key.example)}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file."""
+    made = Settings.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made | {"title": "syncd configuration"}
+
+
+def reference() -> str:
+    """Return the reference page in Markdown."""
+    blocks = [_REFERENCE_HEAD]
+    for table in _tables("", Settings, "NAME"):
+        rows = "".join(
+            f"| `{key.name}` | {key.kind} | {_default(key)} | {key.meaning.replace('|', chr(92) + '|')} |\n"
+            for key in table.keys
+        )
+        blocks.append(f"## `[{table.heading}]`\n\n{table.meaning}\n\n{_COLUMNS}{rows}")
+    return "\n".join(blocks)
+
+
+def toml_value(value: Any) -> str:
+    """Given a value, return it as TOML writes it on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_toml_key(name)} = {toml_value(one)}" for name, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _tables(heading: str, model: type[BaseModel], link: str, *, commented: bool = False) -> Iterator[Table]:
+    own = [_key(name, field) for name, field in model.model_fields.items() if not _is_table(field)]
+    if own:
+        yield Table(heading, inspect.cleandoc(model.__doc__ or ""), own, commented)
+    for name, field in model.model_fields.items():
+        annotation, inner = field.annotation, f"{heading}.{name}".lstrip(".")
+        links = keys.values_of(annotation) if heading == "" else None
+        if links is not None:
+            inner, annotation = f"{inner}.{link}", links
+        table = keys.table_of(annotation)
+        if table is not None:
+            yield from _tables(inner, table, link, commented=commented or (heading != "" and field.default is None))
+
+
+def _is_table(field: FieldInfo) -> bool:
+    values = keys.values_of(field.annotation)
+    return keys.table_of(field.annotation) is not None or (values is not None and keys.table_of(values) is not None)
+
+
+def _key(name: str, field: FieldInfo) -> Key:
+    default = field.get_default(call_default_factory=True) if not field.is_required() else None
+    return Key(
+        name=name,
+        annotation=field.annotation,
+        default=default,
+        required=field.is_required(),
+        meaning=field.description or "",
+        example=field.examples[0] if field.examples else default,
+        commented=any(isinstance(one, CommentedOut) for one in field.metadata),
+        kind=_kind(field),
+    )
+
+
+def _kind(field: FieldInfo) -> str:
+    kind = keys.bare(field.annotation)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return ", ".join(f"`{member}`" for member in kind)
+    if kind is bool:
+        return "`true`, `false`"
+    return _named(field.metadata) or _named(getattr(_without_none(field.annotation), "__metadata__", ()))
+
+
+def _named(metadata: Any) -> str:
+    return next((one.name for one in metadata if isinstance(one, Kind)), "")
+
+
+def _without_none(annotation: Any) -> Any:
+    return next((one for one in getattr(annotation, "__args__", ()) if one is not type(None)), annotation)
+
+
+def _default(key: Key) -> str:
+    if key.required:
+        return "required"
+    if key.default is None or key.default == {}:
+        return ""
+    value = key.default.get_secret_value() if isinstance(key.default, SecretStr) else key.default
+    return f"`{toml_value(value)}`"
+
+
+def _comment(text: str) -> list[str]:
+    return [
+        f"# {line}".rstrip()
+        for paragraph in text.split("\n\n")
+        for line in textwrap.wrap(" ".join(paragraph.split()), _WIDTH, break_on_hyphens=False)
+    ]
+
+
+def _toml_key(name: str) -> str:
+    bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if bare else json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,129 @@
+"""What others ask of the settings: policies, seconds, addresses; and how the values in force are shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from syncd.config.masking import mask_url, secret_values
+from syncd.config.model import DaemonSettings, PortalSettings, TableSettings
+from syncd.config.schedule import Interval, parse_schedule
+from syncd.config.show import effective, show
+from syncd.core.model import Direction, OnConflict, Policy, Scope
+
+COLUMNS = {"order_id": "a", "owner_type_id": "b", "owner_id": "c"}
+
+
+class TestLink:
+    def test_its_policy_is_what_the_core_decides_by(self, configuration):
+        configuration.link('direction = "crm-to-table"\non_conflict = "table"\nowner_types = [2, 31]\norders = [5, 9]')
+        assert configuration.load().settings.links["shop"].policy() == Policy(
+            Direction.CRM_TO_TABLE, OnConflict.TABLE, Scope(frozenset({2, 31}), 5, 9)
+        )
+
+    def test_without_a_range_its_scope_is_open(self, configuration):
+        assert configuration.load().settings.links["shop"].scope() == Scope(frozenset({2}))
+
+    def test_its_schedule_is_parsed_and_its_plans_live_a_day(self, configuration):
+        link = configuration.link('schedule = "1h30m"').load().settings.links["shop"]
+        assert link.schedule == Interval(5400)
+        assert link.plan_ttl_seconds == 86400
+
+    def test_without_a_schedule_it_has_none(self, configuration):
+        assert configuration.load().settings.links["shop"].schedule is None
+
+    def test_settings_survive_being_dumped_and_read_again(self, configuration):
+        link = configuration.link('schedule = "0 3 * * 1"').load().settings.links["shop"]
+        assert type(link).model_validate(link.model_dump()) == link
+
+
+class TestEnds:
+    def test_a_portal_is_known_by_its_host(self):
+        assert PortalSettings(webhook="https://A.bitrix24.com/rest/1/x/").address == "a.bitrix24.com"
+        assert PortalSettings(webhook="http://127.0.0.1:8080/rest/1/x/").address == "127.0.0.1:8080"
+
+    def test_a_secret_still_in_its_file_is_not_guessed(self):
+        with pytest.raises(ValueError, match="has not been read"):
+            _ = PortalSettings(webhook_file="x").address
+        with pytest.raises(ValueError, match="has not been read"):
+            _ = TableSettings(url_file="x", name="t", columns=COLUMNS).database
+
+
+class TestDaemon:
+    def test_without_jitter_passes_begin_on_time(self):
+        assert DaemonSettings().jitter_seconds(Interval(300)) == 0
+
+    def test_jitter_is_at_most_a_tenth_of_an_interval(self):
+        daemon = DaemonSettings(jitter="30s")
+        assert daemon.jitter_seconds(Interval(60)) == 6
+        assert daemon.jitter_seconds(Interval(3600)) == 30
+
+    def test_jitter_of_a_cron_expression_is_what_it_says(self):
+        assert DaemonSettings(jitter="2m").jitter_seconds(parse_schedule("* * * * *")) == 120
+
+    def test_a_known_time_zone_is_accepted(self):
+        assert DaemonSettings(timezone="Europe/Berlin").timezone == "Europe/Berlin"
+
+
+class TestShown:
+    def test_each_value_in_force_has_its_origin(self, configuration):
+        configuration.link('schedule = "5m"').variable("SYNCD_LINKS__SHOP__ORDERS", "[1, 9]")
+        shown = {one.key: one for one in effective(configuration.load({"log.level": "debug"}))}
+        assert shown["links.shop.schedule"][1:] == ("5m", f"file {configuration.file}")
+        assert shown["links.shop.orders"][1:] == ([1, 9], "environment SYNCD_LINKS__SHOP__ORDERS")
+        assert shown["log.level"][1:] == ("debug", "flag --log-level")
+        assert shown["links.shop.guards.max_removes"][1:] == (100, "default")
+        assert shown["links.shop.table.columns.owner_type_id"].value == 2
+
+    def test_what_is_left_out_and_has_no_default_is_not_shown(self, configuration):
+        assert "web.listen" not in {one.key for one in effective(configuration.load())}
+
+    def test_it_is_ready_for_json(self, configuration):
+        configuration.table("extra = { since = 2024-01-01 }").link("orders = [1, 9]")
+        assert json.dumps([one._asdict() for one in effective(configuration.load())])
+
+    def test_as_text_it_is_toml_with_the_origin_as_a_comment(self, configuration):
+        import tomllib
+
+        text = show(configuration.load())
+        assert tomllib.loads(text)["links"]["shop"]["table"]["name"] == "crm.order_bindings"
+        assert text.splitlines()[0].split() == ["state.url", "=", '"sqlite:///syncd.db"', "#", "default"]
+
+    def test_secrets_are_masked(self, configuration):
+        configuration.more('[notify]\nwebhook = "https://alerts.example.com/hooks/hookcode?x=y"\n')
+        configuration.variable("SYNCD_STATE__URL", "mysql+pymysql://u:statepassword@[::1]:3307/s?ssl_ca=a&charset=utf8")
+        text = show(configuration.load())
+        assert 'links.shop.portal.webhook = "https://example.bitrix24.com/rest/1/***"' in text
+        assert 'links.shop.table.url = "postgresql://syncd:***@db.example.com/shop"' in text
+        assert 'state.url = "mysql+pymysql://u:***@[::1]:3307/s?ssl_ca=***&charset=utf8"' in text
+        assert 'notify.webhook = "https://alerts.example.com/***"' in text
+        for secret in ("filecode", "filepassword", "hookcode", "statepassword"):
+            assert secret not in text
+
+    def test_an_applications_secret_is_masked_altogether(self, configuration):
+        configuration.without('webhook = "https://example.bitrix24.com/rest/1/filecode/"')
+        configuration.more('[links.shop.portal.oauth]\nportal = "a.b"\nclient_id = "x"\nclient_secret = "hush"\n')
+        assert 'links.shop.portal.oauth.client_secret = "***"' in show(configuration.load())
+
+
+class TestSecrets:
+    def test_every_secret_is_listed_for_redaction(self, configuration):
+        configuration.replace("filepassword", "p%40ss+word")
+        configuration.more('[notify]\nwebhook = "https://alerts.example.com/hooks/hookcode?x=y"\n')
+        configuration.variable("SYNCD_STATE__URL", "postgresql://u@h/s?password=statepassword&sslmode=require")
+        assert set(secret_values(configuration.load().settings)) == {
+            "filecode",
+            "p@ss+word",
+            "p%40ss%2Bword",
+            "hooks/hookcode?x=y",
+            "statepassword",
+        }
+
+    def test_so_is_an_applications(self, configuration):
+        configuration.without('webhook = "https://example.bitrix24.com/rest/1/filecode/"')
+        configuration.more('[links.shop.portal.oauth]\nportal = "a.b"\nclient_id = "x"\nclient_secret = "hush"\n')
+        assert "hush" in set(secret_values(configuration.load().settings))
+
+    def test_what_is_no_address_is_masked_altogether(self):
+        assert mask_url("hush") == "***"
