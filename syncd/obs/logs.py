@@ -1,0 +1,193 @@
+"""Log lines: one set-up for syncd's own and for every library's, without secrets, fit for where they go.
+
+An event is a verb phrase with key-values; `run_id` and `link` come from context variables, so whoever works inside
+`structlog.contextvars.bound_contextvars(link=…)` need not repeat them. Import this lazily: structlog is not cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TextIO
+
+import structlog
+from pydantic import SecretStr
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from syncd.obs.redact import MASK, redact
+
+QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
+"""Libraries of which only warnings are heard, whatever level is asked for: httpx logs whole URLs at INFO, the webhook's
+code included, and others do the same at DEBUG (peers.md)."""
+
+_SECRET_KEYS = frozenset(
+    {"access_token", "refresh_token", "application_token", "client_secret", "password", "secret", "webhook"}
+)
+# What syslog(3) calls these levels; journald reads them off the start of a line.
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
+_DEEPEST = 8
+
+
+class Look(StrEnum):
+    """How lines look once `auto` is decided."""
+
+    CONSOLE = "console"
+    JOURNAL = "journal"
+    JSON = "json"
+
+
+def configure(
+    level: str = "info", fmt: str = "auto", *, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
+) -> Look:
+    """Send all log lines of this process to one stream. May be called again, at a reload: the last call counts.
+
+    Args:
+        level: debug, info, warning or error: what syncd itself logs. Libraries never log below warning.
+        fmt: auto, console or json; auto is console on a terminal, JSON lines with priorities for journald, and JSON
+            lines with the time elsewhere.
+        stream: Where to; stderr when left out.
+        environ: The environment that says what the stream is; `os.environ` when left out.
+
+    Returns:
+        How the lines look.
+    """
+    stream = sys.stderr if stream is None else stream
+    environ = os.environ if environ is None else environ
+    look = _look(fmt, stream, environ)
+    handler = _Handler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact_event,
+                *_rendering(look, colours=_wants_colours(stream, environ)),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    own = logging.getLevelNamesMapping()[level.upper()]
+    others = max(own, logging.WARNING)
+    root.setLevel(others)
+    logging.getLogger("syncd").setLevel(own)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(others)
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,  # or a reload could not change the level of loggers already used
+    )
+    return look
+
+
+def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Mask the secrets in every value of an event, however deep, the text of exceptions included."""
+    return {key: MASK if key in _SECRET_KEYS and value else _redacted(value, 0) for key, value in event.items()}
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, so that a second `configure` replaces it and leaves the handlers of others alone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
+        """Say that a line was lost, without the line: logging's own report would print it unmasked."""
+        kind = sys.exc_info()[0]
+        with contextlib.suppress(OSError, ValueError):  # the stream itself may be gone
+            self.stream.write(f"a log line of {record.name} was lost: {kind.__name__ if kind else 'unknown'}\n")
+
+
+def _look(fmt: str, stream: TextIO, environ: Mapping[str, str]) -> Look:
+    if fmt != "auto":
+        return Look(fmt)
+    if stream.isatty():
+        return Look.CONSOLE
+    return Look.JOURNAL if _is_journal(stream, environ) else Look.JSON
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream is the socket systemd connected to the journal: `$JOURNAL_STREAM` is its device:inode."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # a stream in memory, or a closed one
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _wants_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
+def _rendering(look: Look, *, colours: bool) -> list[Processor]:
+    if look is Look.CONSOLE:
+        return [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(
+                colors=colours,
+                force_colors=colours,
+                sort_keys=False,
+                # rich's tracebacks would show local variables, secrets among them
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
+    json = structlog.processors.JSONRenderer(ensure_ascii=False)
+    if look is Look.JOURNAL:  # journald has its own clock
+        return [_heading_first, _WithPriority(json)]
+    return [structlog.processors.TimeStamper(fmt="iso", utc=True), _heading_first, json]
+
+
+def _heading_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Order a line as people read it: when, how grave, what, and then the details."""
+    heading = {key: event[key] for key in ("timestamp", "level", "event", "link", "run_id") if key in event}
+    return heading | {key: value for key, value in event.items() if key not in heading}
+
+
+class _WithPriority:
+    """Puts `<N>` before a line, which journald takes off and keeps as the entry's priority (sd-daemon(3))."""
+
+    def __init__(self, render: structlog.processors.JSONRenderer) -> None:
+        self._render = render
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+        line = self._render(logger, name, event)
+        return f"<{_PRIORITIES.get(str(event.get('level')), 6)}>{line if isinstance(line, str) else line.decode()}"
+
+
+def _redacted(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return redact(str(value))
+    if isinstance(value, SecretStr):
+        return MASK
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return {
+                str(key): MASK if key in _SECRET_KEYS and inner else _redacted(inner, depth + 1)
+                for key, inner in value.items()
+            }
+        if isinstance(value, list | tuple | set | frozenset):
+            return [_redacted(inner, depth + 1) for inner in value]
+    return redact(str(value))
