@@ -163,9 +163,11 @@ class Differ:
         self, order_id: int, facts: Facts, stored: StoredHold | None
     ) -> tuple[list[Change | Verdict], Hold | None]:
         if stored is not None and stored.hold.still(facts):
-            if stored.decision in (Side.CRM, Side.TABLE):
-                return list(resolve(stored.hold, facts, Side(stored.decision), self._policy)), None
-            if stored.sticky and stored.decision != "retry":
+            keep = Side(stored.decision) if stored.decision in set(Side) else None
+            if keep is not None and not resolvable(stored.hold, keep, self._policy):
+                if changes := list(resolve(stored.hold, facts, keep, self._policy)):
+                    return [*changes], None
+            elif stored.sticky and stored.decision != "retry":
                 return [], stored.hold
         decision = decide(order_id, facts, self._policy)
         if isinstance(decision, Hold):
@@ -176,17 +178,16 @@ class Differ:
 def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Change]:
     """Given a hold a person decided, yield the writes that give both sides the value of the side to keep.
 
-    A one-way link's source is never written, whatever was decided; `resolvable` tells that beforehand.
+    A one-way link's source is never written, whatever was decided, and nothing is agreed that only one side says;
+    `resolvable` tells beforehand whether the decision can be carried out.
     """
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
     reason = Reason.RESOLVED_CRM if keep is Side.CRM else Reason.RESOLVED_TABLE
     source = SOURCE.get(policy.direction)
-    written = False
     for side, there in ((Side.CRM, facts.crm), (Side.TABLE, facts.table)):
         if there != value and side is not source:
-            written = True
             yield write(hold.order_id, side, facts, value, reason)
-    if not written and facts.agreed != value:
+    if facts.crm == facts.table == value != facts.agreed:
         yield Change(hold.order_id, None, Action.AGREE, facts.agreed, value, reason, facts, agreed_after=value)
 
 
@@ -198,6 +199,7 @@ def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
     if value is not None and not policy.scope.holds_owner(value):
         return f"type {value.owner_type_id} is outside this link's owner_types"
     source = SOURCE.get(policy.direction)
-    if source is not None and source is not keep:
+    now = hold.seen or hold.facts
+    if source is not None and (now.crm if source is Side.CRM else now.table) != value:
         return f"this link is {policy.direction.value}: it never writes the {source.value} side"
     return ""
