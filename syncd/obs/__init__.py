@@ -1,0 +1,1 @@
+"""What the outside may see of syncd: logs without secrets, metrics, and the clock everything runs by."""
