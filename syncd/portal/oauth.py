@@ -113,7 +113,8 @@ class OAuthApp:
             AuthError: The server refuses the code or the application.
             UnavailableError: The server cannot be reached.
         """
-        host = server if "://" in server else f"https://{server}" if server else self._default_server
+        scheme = urlsplit(self._portal).scheme if is_loopback(self._portal) else "https"
+        host = server if "://" in server else f"{scheme}://{server}" if server else self._default_server
         grant = {"grant_type": "authorization_code", "code": code}
         try:
             return await self._ask(host, grant, client_endpoint=f"{self._portal}/rest/", tries=1)

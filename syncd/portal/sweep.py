@@ -22,6 +22,9 @@ TRIES: Final = 4
 WAVES: Final = 100
 """How many waves a listing may take: a dozen do for any ids, and each further one is the wait for a budget's reset."""
 
+AT_ONCE: Final = 0.75
+"""The part of what the request bucket has room for that a wave takes if it can do with less: writes follow."""
+
 BOX_LANES: Final = 8
 """Requests side by side to a portal without request limits, whose patience is unknown."""
 
@@ -67,9 +70,9 @@ class Sweep:
             if not wave:
                 return
             free = self._session.host.limiter.free()
-            groups = batches(wave, free)
-            lanes = min(len(groups), CONNECTIONS if free < float("inf") else BOX_LANES)
-            await side_by_side(self._send, groups, lanes)
+            boxed = free == float("inf")
+            groups = batches(wave, BOX_LANES if boxed else min(CONNECTIONS, int(free * AT_ONCE)))
+            await side_by_side(self._send, groups, min(len(groups), BOX_LANES if boxed else CONNECTIONS))
             wave, self._next = self._next, []
         raise _unread(wave[0].after, wave[-1].upto, "the portal keeps refusing for its operating time")
 

@@ -19,8 +19,11 @@ the sum of both is flat around here."""
 UNEVEN: Final = 3.0
 """How many times denser or thinner than the average the ids near an end must be to call a range uneven."""
 
-CELLS: Final = 48
-"""Into how many windows an uneven range is cut, each counted, to find out where its ids are."""
+MOST_CELLS: Final = MAX_COMMANDS - 2
+LEAST_CELLS: Final = 8
+ROWS_A_CELL: Final = 2000
+"""Into how many windows an uneven range is cut, each counted, to find out where its ids are: one for so many rows,
+within these limits. More finds out sooner, and asks for more that is empty."""
 
 BRISK: Final = 20
 """Commands that a batch should not have fewer of, where requests are to spare."""
@@ -62,7 +65,8 @@ def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Wi
         after: Its lower bound, excluded.
         upto: Its upper bound, included; may be `OPEN`.
         rows: The rows thought to be in it.
-        near: Densities seen at its ends. Where they are far from the average, only a few windows are cut, counted.
+        near: Densities seen at its ends, the lower one first. Where they are far from the average, only a few windows
+            are cut, to be counted.
     """
     if after >= upto:
         return []
@@ -76,10 +80,13 @@ def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Wi
     part = min(1.0, rows / span)
     uneven = any(one > UNEVEN * part or one * UNEVEN < part for one in near)
     # Few rows are read sooner than counted.
-    if uneven and rows > 10 * PAGE:
-        pieces = min(CELLS, ceil(rows / PAGE))
-        return _even(after, upto, pieces, counted=True)
-    return _even(after, upto, ceil(span / width(part)), counted=False)
+    if not uneven or rows <= 10 * PAGE:
+        return _even(after, upto, ceil(span / width(part)), counted=False)
+    # As far as the rows would go at the density near the lower end, then the rest in cells.
+    reach = min(upto, after + ceil(rows / near[0])) if near[0] > UNEVEN * part else after
+    head = [Window(after, reach, counted=True)] if reach > after else []
+    cells = min(MOST_CELLS, max(LEAST_CELLS, rows // ROWS_A_CELL))
+    return head + _even(reach, upto, cells, counted=True)
 
 
 def between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
@@ -88,16 +95,15 @@ def between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
     return [Window(low, high) for low, high in pairwise(inside)]
 
 
-def batches(calls: Sequence[T], free: float) -> list[Sequence[T]]:
-    """Given calls and how many requests could be sent at once, return the calls of each batch.
+def batches(calls: Sequence[T], lanes: int) -> list[Sequence[T]]:
+    """Given calls and how many requests may be under way at once, return the calls of each batch, never more than 50.
 
-    As many batches side by side as leave each one brisk (a portal works one batch's commands off one after another),
-    within three quarters of what can be sent at once; never more than 50 calls in one.
+    A portal works one batch's commands off one after another, so as many batches as there are lanes, down to `BRISK`
+    commands in each; smaller ones would cost requests and gain nothing.
     """
     if not calls:
         return []
-    brisk = min(ceil(len(calls) / BRISK), int(min(free, 10**6) * 0.75))
-    number = max(ceil(len(calls) / MAX_COMMANDS), brisk, 1)
+    number = max(ceil(len(calls) / MAX_COMMANDS), min(ceil(len(calls) / BRISK), lanes))
     edges = [index * len(calls) // number for index in range(number + 1)]
     return [calls[low:high] for low, high in pairwise(edges)]
 
