@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ class Link:
     Args:
         name: The link's name in the configuration.
         fingerprint: Names the ends: portal, database, table, columns, scope.
+        changed_ends: Given a fingerprint kept earlier, names the parts that are different now.
         policy: Direction, conflict policy, scope.
         limits: The guards' limits.
         ask_first_sync: A first sync that would write waits for `apply`.
@@ -44,6 +45,7 @@ class Link:
     store: Store
     clock: Clock
     holder: str
+    changed_ends: Callable[[str], Sequence[str]] = lambda _stored: ()
     ask_first_sync: bool = True
     verify_owners: bool = True
     plan_ttl: float = 86400.0

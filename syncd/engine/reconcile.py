@@ -210,9 +210,10 @@ class _Run:
             return True
         self.row.state = "refused"
         self.row.guards = [GuardHit("fingerprint", None, 0, 1)]
+        changed = ", ".join(self.link.changed_ends(self.held.row.fingerprint)) or "its ends"
         self.row.error = (
-            "The configuration of this link points elsewhere than its agreed state was made for "
-            "(portal, database, table, columns or scope); nothing was read or written."
+            f"The configuration of this link points elsewhere than its agreed state was made for (different: {changed}); "
+            "nothing was read or written."
         )
         return False
 

@@ -1,0 +1,156 @@
+"""The only module that knows everybody: makes links out of settings.
+
+The command line and the daemon open one `Workplace` and ask it for links; what they do with a link is the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from syncd.config.fingerprint import changed_parts, fingerprint
+from syncd.config.model import FirstSync, LinkSettings, Settings
+from syncd.core.guards import GuardLimits
+from syncd.core.model import Direction
+from syncd.core.ports import Cancelled, Clock, Progress
+from syncd.engine.link import Link, no_progress
+from syncd.errors import UsageError
+from syncd.obs.clock import SystemClock
+from syncd.portal.hosts import Hosts
+from syncd.portal.opening import open_portal
+from syncd.state import SqlStore, migrate, open_store
+from syncd.table import open_table
+
+
+@dataclass(slots=True)
+class Workplace:
+    """The settings, the clock and the state database, from which links are made.
+
+    Args:
+        settings: The configuration.
+        clock: Time.
+        store: The state database, its schema upgraded.
+        holder: Who works here, for the leases: host and process.
+        hosts: The portal hosts that all links of the process share, with their request limits.
+    """
+
+    settings: Settings
+    clock: Clock
+    store: SqlStore
+    holder: str
+    hosts: Hosts
+
+    def pick(self, names: Sequence[str], *, one: bool = False) -> list[str]:
+        """Given the link names of a command line, return those that are meant.
+
+        Args:
+            names: As typed; empty means all links, or the only one.
+            one: The command takes one link.
+
+        Raises:
+            UsageError: A name is unknown, or one link must be named.
+        """
+        return pick(self.settings, names, one=one)
+
+    @asynccontextmanager
+    async def link(
+        self, name: str, *, progress: Progress = no_progress, cancelled: Cancelled | None = None
+    ) -> AsyncIterator[Link]:
+        """Open both sides of a link for the time of the block. Connects to nothing yet."""
+        settings = self.settings.links[name]
+        writes_table = settings.direction is not Direction.TABLE_TO_CRM
+        table = open_table(settings.table, scope=settings.scope(), clock=self.clock, link=name, writable=writes_table)
+        try:
+            portal = open_portal(
+                settings.portal,
+                link=name,
+                hosts=self.hosts,
+                store=self.store,
+                verify_owners=settings.verify_owners,
+            )
+            try:
+                yield Link(
+                    name=name,
+                    fingerprint=fingerprint(settings),
+                    changed_ends=lambda stored: changed_parts(stored, settings),
+                    policy=settings.policy(),
+                    limits=_limits(settings),
+                    portal=portal,
+                    table=table,
+                    store=self.store,
+                    clock=self.clock,
+                    holder=self.holder,
+                    ask_first_sync=settings.first_sync is FirstSync.ASK,
+                    verify_owners=settings.verify_owners,
+                    plan_ttl=settings.plan_ttl_seconds,
+                    request_life=settings.portal.max_request_seconds,
+                    lease_ttl=_lease_ttl(self.settings, settings),
+                    progress=progress,
+                    cancelled=cancelled or Cancelled(),
+                )
+            finally:
+                await portal.aclose()
+        finally:
+            await table.aclose()
+
+
+def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
+    """See `Workplace.pick`."""
+    known = list(settings.links)
+    unknown = [name for name in names if name not in settings.links]
+    if unknown:
+        there = ", ".join(known) or "none"
+        raise UsageError(f"There is no link {', '.join(unknown)} in the configuration.", hint=f"Its links: {there}.")
+    if not known:
+        raise UsageError("The configuration has no links.", hint="`syncd init` makes one.")
+    chosen = list(dict.fromkeys(names)) or known
+    if one and len(chosen) != 1:
+        raise UsageError("Which link? The configuration has several.", hint=f"Name one of: {', '.join(known)}.")
+    return chosen
+
+
+@asynccontextmanager
+async def open_workplace(
+    settings: Settings, *, clock: Clock | None = None, upgrade: bool = True
+) -> AsyncIterator[Workplace]:
+    """Open the state database for the time of the block.
+
+    Args:
+        settings: The configuration.
+        clock: Time; the system's by default.
+        upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
+
+    Raises:
+        ConfigError, StateUnavailable: The state database cannot be used.
+    """
+    clock = clock or SystemClock()
+    url = settings.state.url.get_secret_value()
+    if upgrade:
+        await asyncio.to_thread(migrate.upgrade, url)
+    else:
+        await asyncio.to_thread(migrate.require_current, url)
+    store = open_store(url, clock=clock)
+    try:
+        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock))
+    finally:
+        await store.aclose()
+
+
+def _limits(settings: LinkSettings) -> GuardLimits:
+    guards = settings.guards
+    return GuardLimits(
+        max_removes=guards.max_removes,
+        max_removes_percent=guards.max_removes_percent,
+        max_moves_percent=guards.max_moves_percent,
+        max_adds_percent=guards.max_adds_percent,
+        max_removes_per_day=guards.max_removes_per_day,
+    )
+
+
+def _lease_ttl(settings: Settings, link: LinkSettings) -> float:
+    """A lease is renewed between requests, so it must outlive the longest one."""
+    return max(settings.state.lease_ttl_seconds, 2 * link.portal.max_request_seconds)
