@@ -212,8 +212,8 @@ class _Run:
         self.row.guards = [GuardHit("fingerprint", None, 0, 1)]
         changed = ", ".join(self.link.changed_ends(self.held.row.fingerprint)) or "its ends"
         self.row.error = (
-            f"The configuration of this link points elsewhere than its agreed state was made for (different: {changed}); "
-            "nothing was read or written."
+            "The configuration of this link points elsewhere than its agreed state was made for "
+            f"(different: {changed}); nothing was read or written."
         )
         return False
 
