@@ -201,15 +201,17 @@ def _check_missing(path: Path, purpose: Purpose) -> None:
 
 def _server_engine(url: URL, purpose: Purpose) -> Engine:
     kind = url.get_backend_name()
-    pool: dict[str, Any] = {"poolclass": NullPool}
+    options: dict[str, Any] = {"poolclass": NullPool}
     if purpose is Purpose.WORK:
-        pool = {"pool_pre_ping": True, "pool_size": THREADS, "max_overflow": THREADS, "pool_timeout": 30}
+        options = {"pool_pre_ping": True, "pool_size": THREADS, "max_overflow": THREADS, "pool_timeout": 30}
     arguments: dict[str, Any] = {"connect_timeout": 10}
-    if kind == "mysql" and purpose is not Purpose.UPGRADE:
-        arguments |= {"read_timeout": STATEMENT_SECONDS, "write_timeout": STATEMENT_SECONDS}
+    if kind == "mysql":
+        options["paramstyle"] = "format"  # what `bulk` hands to the driver are tuples
+        if purpose is not Purpose.UPGRADE:
+            arguments |= {"read_timeout": STATEMENT_SECONDS, "write_timeout": STATEMENT_SECONDS}
     try:
         engine = create_engine(
-            url, isolation_level="READ COMMITTED", hide_parameters=True, connect_args=arguments, **pool
+            url, isolation_level="READ COMMITTED", hide_parameters=True, connect_args=arguments, **options
         )
     except (exc.NoSuchModuleError, ModuleNotFoundError):
         _, driver, extra = _DRIVERS[kind]

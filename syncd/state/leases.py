@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from syncd.core.records import Lease, LeaseRow, LinkRow
 from syncd.errors import LeaseHeld, LeaseLost
@@ -65,7 +65,6 @@ class Keeper:
             LeaseHeld: Another holder has it, or the link was rebased since `link` was read.
         """
         holder = clean(holder, NAME_LIMIT)
-        self._database.write(_ensure_row, link.name)
         has_lock = self._locks.take(link.name)
         try:
             lease = self._database.write(self._take_row, link, holder, now=now, expires_at=now + ttl, has_lock=has_lock)
@@ -110,7 +109,7 @@ class Keeper:
     def _take_row(
         self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float, has_lock: bool
     ) -> Lease:
-        row = connection.execute(select(leases).where(leases.c.link == link.name).with_for_update()).mappings().one()
+        row = _lock_row(connection, link.name)
         expired = row["expires_at"] <= now
         own = self._fences.get(link.name) == row["fence"]
         dead = has_lock and not own and self._locks.proves(row["lock_scope"])
@@ -145,11 +144,16 @@ class Keeper:
         )
 
 
-def _ensure_row(connection: Connection, link: str) -> None:
-    if connection.scalar(select(leases.c.fence).where(leases.c.link == link)) is None:
-        connection.execute(
-            insert(leases).values(link=link, holder="", fence=0, acquired_at=0.0, expires_at=0.0, lock_scope="")
-        )
+def _lock_row(connection: Connection, link: str) -> RowMapping:
+    query = select(leases).where(leases.c.link == link).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    if row is not None:
+        return row
+    # Should two processes do this at once, the second fails and is tried again (`Database.write`).
+    connection.execute(
+        insert(leases).values(link=link, holder="", fence=0, acquired_at=0.0, expires_at=0.0, lock_scope="")
+    )
+    return connection.execute(query).mappings().one()
 
 
 def _check_current(connection: Connection, link: LinkRow) -> None:

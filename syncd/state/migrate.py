@@ -1,8 +1,8 @@
 """Making and upgrading the schema of the state database.
 
 The migrations are Alembic's, in `migrations/` (in the wheel: `syncd/migrations/`). An upgrade is one transaction where
-the database has transactional DDL (SQLite, PostgreSQL): a kill in the middle leaves the old schema or the new one. MySQL
-commits after each statement; there the migrations are written so that the upgrade can simply be run again.
+DDL is transactional (SQLite, PostgreSQL): a kill in the middle leaves the old schema or the new one. MySQL commits
+after each statement; there the migrations are written so that the upgrade can simply be run again.
 """
 
 from __future__ import annotations

@@ -78,7 +78,10 @@ class SqlStore:
 
     async def link(self, name: str, fingerprint: str) -> LinkRow:
         """See `Store`."""
-        return await self._write(links.find_or_make, name, fingerprint, self._clock.now())
+        found = await self._read(links.find, name)
+        return (
+            found if found is not None else await self._write(links.find_or_make, name, fingerprint, self._clock.now())
+        )
 
     async def find_link(self, name: str) -> LinkRow | None:
         """See `Store`."""

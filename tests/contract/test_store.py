@@ -1,0 +1,831 @@
+"""What every store does alike: the one in memory, and the SQL one on SQLite, PostgreSQL and MariaDB or MySQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from syncd.core.model import (
+    Action,
+    Change,
+    Counts,
+    Facts,
+    Hold,
+    HoldKind,
+    Outcome,
+    Owner,
+    Reason,
+    Side,
+    SideCounts,
+    Unreadable,
+)
+from syncd.core.records import (
+    Attempt,
+    BindingRow,
+    BindingUpdate,
+    ChangeOutcome,
+    GuardHit,
+    Lease,
+    LeaseRow,
+    RunRow,
+    Store,
+    StoredHold,
+)
+from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
+from syncd.state import open_store
+from syncd.state.database import Database, read_url
+from syncd.state.migrate import upgrade
+from syncd.state.schema import metadata
+from tests.databases import _fresh_name, _with_database, execute
+from tests.fakes.clock import SetClock
+from tests.fakes.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+TTL = 60.0
+DEAL, OTHER, THIRD = Owner(2, 10), Owner(2, 20), Owner(31, 30)
+
+Opener = Callable[[], Store]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("mysql", marks=pytest.mark.mysql),
+    ],
+)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """A state database with its schema, one for all tests of a kind; None is memory."""
+    if request.param == "memory":
+        yield None
+        return
+    if request.param == "sqlite":
+        made: str = f"sqlite:///{tmp_path_factory.mktemp('state') / 'state.db'}"
+        upgrade(made)
+        yield made
+        return
+    server = request.getfixturevalue(f"{request.param}_server")
+    name = _fresh_name()
+    execute(server, f"CREATE DATABASE {name}")
+    made = _with_database(server, name)
+    upgrade(made)
+    yield made
+    execute(server, f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(NOW)
+
+
+@pytest.fixture
+async def another(url: str | None, clock: SetClock) -> AsyncIterator[Opener]:
+    """Opens the same, first empty, database once more, as another process would."""
+    if url is None:
+        memory = MemoryStore(clock)
+        yield lambda: memory
+        return
+    database = Database(read_url(url))
+    database.write(lambda connection: [connection.execute(t.delete()) for t in reversed(metadata.sorted_tables)])
+    database.close()
+    opened = []
+
+    def open_another() -> Store:
+        opened.append(open_store(url, clock=clock))
+        return opened[-1]
+
+    yield open_another
+    for store in opened:
+        await store.aclose()
+
+
+@pytest.fixture
+def store(another: Opener) -> Store:
+    return another()
+
+
+async def leased(store: Store, name: str = "shop", holder: str = "a") -> Lease:
+    return await store.acquire(await store.link(name, "ends"), holder, TTL, NOW)
+
+
+def change(
+    order_id: int, before: Owner | None, after: Owner | None, side: Side = Side.CRM, facts: Facts | None = None
+) -> Change:
+    action = Action.REMOVE if after is None else Action.ADD if before is None else Action.MOVE
+    known = facts or Facts(crm=before, table=after, agreed=before)
+    return Change(order_id, side, action, before, after, Reason.TABLE_CHANGED, known, agreed_after=after)
+
+
+def agreement(order_id: int, owner: Owner) -> tuple[Change, BindingUpdate]:
+    facts = Facts(crm=owner, table=owner, agreed=None)
+    made = Change(order_id, None, Action.AGREE, owner, owner, Reason.BOTH_EQUAL, facts, agreed_after=owner)
+    return made, BindingUpdate(order_id, owner, owner)
+
+
+def held(
+    order_id: int, kind: HoldKind = HoldKind.EDIT_EDIT, *, crm: Owner = DEAL, detail: str = "differ"
+) -> StoredHold:
+    return StoredHold(Hold(order_id, kind, Facts(crm, OTHER, THIRD), detail), sticky=False)
+
+
+# ---------------------------------------------------------------------- links
+
+
+async def test_a_link_is_made_the_first_time_it_is_seen(store):
+    assert await store.find_link("shop") is None
+    made = await store.link("shop", "ends")
+    assert (made.name, made.generation, made.fingerprint, made.paused, made.parked) == ("shop", 1, "ends", False, "")
+    assert made.created_at == NOW
+    assert await store.find_link("shop") == made
+
+
+async def test_a_link_seen_with_other_ends_keeps_the_fingerprint_its_agreed_state_belongs_to(store):
+    made = await store.link("shop", "ends")
+    assert await store.link("shop", "other ends") == made
+
+
+async def test_links_that_differ_only_in_case_are_two(store):
+    assert (await store.link("shop", "ends")).id != (await store.link("Shop", "ends")).id
+
+
+async def test_rebase_starts_an_empty_generation_and_keeps_the_old_rows_as_history(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    await store.agree(lease, run, [agreement(1, DEAL)])
+    await store.set_holds(lease, run, opened=[held(2)], released=[], now=NOW)
+    new = await store.rebase(lease, "other ends", NOW + 5)
+    assert (new.generation, new.fingerprint) == (2, "other ends")
+    assert await store.find_link("shop") == new
+    assert await store.bindings(new.id, 0, None) == []
+    assert await store.bindings(lease.link_id, 0, None) != []
+    assert await store.holds(lease.link_id) == []
+    assert [released for _, released in await store.past_holds("shop", 2)] == [NOW + 5]
+    assert [stored.run for stored in await store.history("shop", 1)] == [run]
+
+
+async def test_rebase_keeps_a_link_paused_and_unparks_it(store):
+    lease = await leased(store)
+    await store.set_paused("shop", paused=True)
+    await store.set_parked(lease, "the ends changed")
+    new = await store.rebase(lease, "other ends", NOW)
+    assert (new.paused, new.parked) == (True, "")
+    assert await store.find_link("shop") == new
+
+
+async def test_pausing_and_resuming_a_link(store):
+    await store.link("shop", "ends")
+    await store.set_paused("shop", paused=True)
+    assert (await store.find_link("shop")).paused
+    await store.set_paused("shop", paused=False)
+    assert not (await store.find_link("shop")).paused
+
+
+async def test_pausing_a_link_nobody_has_seen_is_refused(store):
+    with pytest.raises(UsageError):
+        await store.set_paused("shop", paused=True)
+
+
+async def test_parking_and_unparking_a_link(store):
+    lease = await leased(store)
+    await store.set_parked(lease, "blocked")
+    assert (await store.find_link("shop")).parked == "blocked"
+    await store.set_parked(lease, "")
+    assert (await store.find_link("shop")).parked == ""
+
+
+# ---------------------------------------------------------------------- lease
+
+
+async def test_a_lease_is_given_to_one_holder_only(store, another):
+    await leased(store, holder="a")
+    with pytest.raises(LeaseHeld, match="worked on by a"):
+        await leased(another(), holder="b")
+
+
+async def test_a_second_lease_of_the_same_store_is_refused_too(store):
+    await leased(store, holder="a")
+    with pytest.raises(LeaseHeld):
+        await leased(store, holder="a")
+
+
+async def test_links_are_leased_apart(store):
+    first, second = await leased(store, "shop"), await leased(store, "outlet")
+    assert (first.link, second.link) == ("shop", "outlet")
+
+
+async def test_a_released_lease_is_free_and_its_fence_goes_on_growing(store, another):
+    first = await leased(store, holder="a")
+    await store.release(first)
+    second = await leased(another(), holder="b")
+    assert second.fence > first.fence
+
+
+async def test_an_expired_lease_may_be_taken_over_while_its_holder_lives(store, another):
+    link = await store.link("shop", "ends")
+    first = await store.acquire(link, "a", TTL, NOW)
+    second = await another().acquire(link, "b", TTL, NOW + TTL + 1)
+    assert second.fence > first.fence
+    with pytest.raises(LeaseLost):
+        await store.start_run(first, "pass", "command", NOW)
+
+
+async def test_a_renewed_lease_does_not_expire(store, another):
+    link = await store.link("shop", "ends")
+    lease = await store.acquire(link, "a", TTL, NOW)
+    renewed = await store.renew(lease, TTL, NOW + TTL - 1)
+    assert renewed.fence == lease.fence
+    assert renewed.expires_at == NOW + TTL - 1 + TTL
+    with pytest.raises(LeaseHeld):
+        await another().acquire(link, "b", TTL, NOW + TTL + 1)
+
+
+async def test_a_lease_taken_over_cannot_be_renewed(store, another):
+    link = await store.link("shop", "ends")
+    first = await store.acquire(link, "a", TTL, NOW)
+    await another().acquire(link, "b", TTL, NOW + TTL + 1)
+    with pytest.raises(LeaseLost):
+        await store.renew(first, TTL, NOW + TTL + 2)
+
+
+async def test_an_expired_lease_nobody_wanted_is_still_ours(store):
+    """A clock that jumps forward takes nothing away by itself."""
+    lease = await leased(store)
+    assert (await store.renew(lease, TTL, NOW + 10 * TTL)).fence == lease.fence
+
+
+async def test_releasing_a_lost_lease_leaves_the_new_holder_alone(store, another):
+    link = await store.link("shop", "ends")
+    first = await store.acquire(link, "a", TTL, NOW)
+    second = await another().acquire(link, "b", TTL, NOW + TTL + 1)
+    await store.release(first)
+    assert [row.holder for row in await store.leases()] == ["b"]
+    assert (await store.leases())[0].fence == second.fence
+
+
+async def test_held_leases_are_listed(store):
+    lease = await leased(store, holder="a")
+    assert await store.leases() == [LeaseRow("shop", "a", lease.fence, NOW, NOW + TTL)]
+    await store.release(lease)
+    assert await store.leases() == []
+
+
+async def test_a_link_rebased_meanwhile_is_not_leased_for_its_old_generation(store):
+    old = await store.link("shop", "ends")
+    lease = await store.acquire(old, "a", TTL, NOW)
+    await store.rebase(lease, "other ends", NOW)
+    await store.release(lease)
+    with pytest.raises(LeaseHeld, match="rebased"):
+        await store.acquire(old, "b", TTL, NOW)
+
+
+async def _write_everything(store: Store, lease: Lease) -> dict[str, Callable[[], object]]:
+    run = await store.start_run(lease, "plan", "command", NOW)
+    [number] = await store.save_plan(lease, run, [change(1, None, DEAL)])
+    row = RunRow(run, "shop", lease.link_id, "plan", "planned")
+    return {
+        "rebase": lambda: store.rebase(lease, "other", NOW),
+        "set_parked": lambda: store.set_parked(lease, "x"),
+        "renew": lambda: store.renew(lease, TTL, NOW),
+        "observed": lambda: store.observed(lease, run, [BindingUpdate(1, DEAL, None)]),
+        "agree": lambda: store.agree(lease, run, [agreement(1, DEAL)]),
+        "start_run": lambda: store.start_run(lease, "pass", "command", NOW),
+        "save_plan": lambda: store.save_plan(lease, run, [change(2, None, DEAL)]),
+        "finish_run": lambda: store.finish_run(lease, row),
+        "spend": lambda: store.spend(lease, run, run),
+        "intend": lambda: store.intend(lease, [number], NOW, NOW),
+        "record": lambda: store.record(lease, run, [ChangeOutcome(number, Outcome.APPLIED)], now=NOW),
+        "set_holds": lambda: store.set_holds(lease, run, opened=[held(1)], released=[], now=NOW),
+    }
+
+
+@pytest.mark.parametrize("lost", ["released", "taken over"])
+async def test_who_lost_the_lease_writes_nothing_more(store, another, lost):
+    lease = await leased(store, holder="a")
+    writers = await _write_everything(store, lease)
+    link = await store.link("shop", "ends")
+    if lost == "released":
+        await store.release(lease)
+    else:
+        await another().acquire(link, "b", TTL, NOW + TTL + 1)
+    before = await _everything(store, lease.link_id)
+    for write in writers.values():
+        with pytest.raises(LeaseLost):
+            await write()
+    assert await _everything(store, lease.link_id) == before
+
+
+async def _everything(store: Store, link_id: int) -> list[object]:
+    return [
+        await store.find_link("shop"),
+        await store.bindings(link_id, 0, None),
+        await store.runs(None, 100),
+        [await store.changes(run.id) for run in await store.runs(None, 100)],
+        await store.holds(link_id),
+        [row.expires_at for row in await store.leases()],
+    ]
+
+
+# ------------------------------------------------------------------- bindings
+
+
+async def test_observed_values_are_read_back_in_order(store):
+    lease = await leased(store)
+    updates = [BindingUpdate(3, DEAL, OTHER), BindingUpdate(1, None, DEAL), BindingUpdate(2, DEAL, None)]
+    await store.observed(lease, 0, iter(updates))
+    assert await store.bindings(lease.link_id, 0, None) == [
+        BindingRow(1, None, None, 2, 10),
+        BindingRow(2, 2, 10, None, None),
+        BindingRow(3, 2, 10, 2, 20),
+    ]
+
+
+async def test_bindings_are_read_by_ranges_open_below_and_closed_above(store):
+    lease = await leased(store)
+    await store.observed(lease, 0, [BindingUpdate(order, DEAL, None) for order in (1, 2, 3, 4)])
+    assert [row.order_id for row in await store.bindings(lease.link_id, 1, 3)] == [2, 3]
+    assert [row.order_id for row in await store.bindings(lease.link_id, 2, None)] == [3, 4]
+
+
+async def test_a_row_is_a_binding_row(store):
+    lease = await leased(store)
+    await store.observed(lease, 0, [BindingUpdate(1, DEAL, None)])
+    [row] = await store.bindings(lease.link_id, 0, None)
+    assert isinstance(row, BindingRow)
+    assert row.crm_id == 10
+
+
+async def test_new_values_replace_old_ones_and_nothing_at_all_deletes_the_row(store):
+    lease = await leased(store)
+    await store.observed(lease, 0, [BindingUpdate(1, DEAL, DEAL), BindingUpdate(2, DEAL, DEAL)])
+    await store.observed(lease, 0, [BindingUpdate(1, OTHER, DEAL), BindingUpdate(2, None, None)])
+    assert await store.bindings(lease.link_id, 0, None) == [BindingRow(1, 2, 20, 2, 10)]
+
+
+async def test_deleting_a_row_that_is_not_there_does_nothing(store):
+    lease = await leased(store)
+    await store.observed(lease, 0, [BindingUpdate(1, None, None)])
+    assert await store.bindings(lease.link_id, 0, None) == []
+
+
+async def test_more_updates_than_one_transaction_takes_all_arrive(store):
+    lease = await leased(store)
+    orders = range(1, 12_346)
+    await store.observed(lease, 0, (BindingUpdate(order, DEAL, None) for order in orders))
+    assert [row.order_id for row in await store.bindings(lease.link_id, 0, None)] == list(orders)
+
+
+async def test_links_do_not_see_each_others_bindings(store):
+    first, second = await leased(store, "shop"), await leased(store, "outlet")
+    await store.observed(first, 0, [BindingUpdate(1, DEAL, DEAL)])
+    await store.observed(second, 0, [BindingUpdate(1, OTHER, None)])
+    assert await store.bindings(first.link_id, 0, None) == [BindingRow(1, 2, 10, 2, 10)]
+    assert await store.agreed_count(second.link_id) == 0
+
+
+async def test_ids_of_64_bits_are_kept(store):
+    lease = await leased(store)
+    huge = 2**63 - 1
+    await store.observed(lease, 0, [BindingUpdate(huge, Owner(2, huge), None)])
+    assert await store.bindings(lease.link_id, huge - 1, None) == [BindingRow(huge, 2, huge, None, None)]
+
+
+async def test_boundaries_are_every_nth_order_bound_in_the_crm(store):
+    lease = await leased(store)
+    bound = [BindingUpdate(order, DEAL, None) for order in range(2, 20, 2)]
+    await store.observed(lease, 0, [*bound, BindingUpdate(3, None, DEAL)])
+    assert await store.boundaries(lease.link_id, 3) == [6, 12, 18]
+    assert await store.boundaries(lease.link_id, 50) == []
+
+
+async def test_agreed_orders_are_counted(store):
+    lease = await leased(store)
+    await store.observed(lease, 0, [BindingUpdate(1, DEAL, DEAL), BindingUpdate(2, DEAL, None)])
+    assert await store.agreed_count(lease.link_id) == 1
+
+
+async def test_agreeing_moves_the_agreed_state_and_leaves_a_row_in_the_audit(store, clock):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    clock.time = NOW + 7
+    made, update = agreement(5, DEAL)
+    await store.agree(lease, run, [(made, update)])
+    assert await store.bindings(lease.link_id, 0, None) == [BindingRow(5, 2, 10, 2, 10)]
+    [stored] = await store.history("shop", 5)
+    assert (stored.change, stored.run, stored.outcome, stored.at) == (made, run, Outcome.APPLIED, NOW + 7)
+    assert await store.changes(run) == []
+
+
+# ----------------------------------------------------------------------- runs
+
+
+async def test_a_run_opens_as_running_and_empty(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "undo", "signal", NOW, source=3)
+    assert await store.run(run) == RunRow(
+        run, "shop", lease.link_id, "undo", "running", origin="signal", source=3, started_at=NOW
+    )
+    assert await store.run(run + 1) is None
+
+
+async def test_finishing_a_run_writes_its_state_and_numbers(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "plan", "command", NOW)
+    counts = Counts(940, SideCounts(3, 1, 0), SideCounts(2, 0, 1), holds=1, agreed=945, crm_rows=944, table_rows=946)
+    row = RunRow(
+        run,
+        "shop",
+        lease.link_id,
+        "plan",
+        "refused",
+        started_at=NOW,
+        finished_at=NOW + 2.5,
+        digest="sha",
+        first_sync=True,
+        counts=counts,
+        guards=[GuardHit("max_removes", Side.TABLE, 100, 4000), GuardHit("empty", None, None, 0)],
+        error="refused",
+        requests=3,
+        calls=104,
+        seconds=2.1,
+    )
+    await store.finish_run(lease, row)
+    assert await store.run(run) == row
+
+
+async def test_what_a_caller_does_to_a_run_it_read_changes_nothing_stored(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "plan", "command", NOW)
+    (await store.run(run)).counts.crm.add = 5
+    assert (await store.run(run)).counts.crm.add == 0
+
+
+async def test_a_plan_is_spent_once(store):
+    lease = await leased(store)
+    plan = await store.start_run(lease, "plan", "command", NOW)
+    first, second = [await store.start_run(lease, "apply", "command", NOW, source=plan) for _ in range(2)]
+    assert await store.spend(lease, plan, first)
+    assert not await store.spend(lease, plan, second)
+    assert (await store.run(plan)).spent_by == first
+
+
+async def test_finishing_a_run_does_not_make_a_spent_plan_new(store):
+    lease = await leased(store)
+    plan = await store.start_run(lease, "plan", "command", NOW)
+    row = await store.run(plan)
+    await store.spend(lease, plan, plan)
+    await store.finish_run(lease, replace(row, state="planned"))
+    assert (await store.run(plan)).spent_by == plan
+
+
+async def test_runs_are_listed_newest_first_over_all_generations_of_a_link(store):
+    lease = await leased(store)
+    other = await leased(store, "outlet")
+    old = [await store.start_run(lease, "pass", "command", NOW) for _ in range(2)]
+    foreign = await store.start_run(other, "pass", "command", NOW)
+    new_link = await store.rebase(lease, "other ends", NOW)
+    new = await store.start_run(lease._replace(link_id=new_link.id), "pass", "command", NOW)
+    assert [run.id for run in await store.runs("shop", 10)] == [new, *old[::-1]]
+    assert [run.id for run in await store.runs("shop", 2)] == [new, old[1]]
+    assert [run.id for run in await store.runs("shop", 10, before=new)] == old[::-1]
+    assert [run.id for run in await store.runs(None, 10)] == sorted([*old, foreign, new], reverse=True)
+    assert await store.runs("unknown", 10) == []
+
+
+# -------------------------------------------------------------------- changes
+
+
+async def test_a_plan_is_stored_with_every_field_of_its_changes(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "undo", "command", NOW)
+    unreadable = Unreadable(HoldKind.DUPLICATE_ROWS, "two rows: ü, \t, \\N and\nnewline")
+    planned = [
+        change(1, None, DEAL),
+        change(2, DEAL, OTHER, Side.TABLE, Facts(DEAL, OTHER, THIRD, unreadable)),
+        Change(
+            3,
+            Side.CRM,
+            Action.REMOVE,
+            DEAL,
+            None,
+            Reason.UNDO,
+            Facts(DEAL, None, None),
+            agreed_after=OTHER,
+            hold_after=HoldKind.FLAPPING,
+        ),
+    ]
+    ids = await store.save_plan(lease, run, planned)
+    stored = await store.changes(run)
+    assert [one.change for one in stored] == planned
+    assert [one.id for one in stored] == ids
+    assert {(one.run, one.outcome, one.error, one.at, one.found_known) for one in stored} == {
+        (run, Outcome.PLANNED, "", 0.0, False)
+    }
+
+
+async def test_ids_of_a_long_plan_grow_in_its_order(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "plan", "command", NOW)
+    first = await store.save_plan(lease, run, [change(7, None, DEAL)])
+    planned = [change(order, None, DEAL, Side.TABLE if order % 3 else Side.CRM) for order in range(12_345, 0, -1)]
+    ids = await store.save_plan(lease, run, planned)
+    assert len(ids) == len(planned)
+    assert all(before < after for before, after in pairwise([*first, *ids]))
+    assert [one.change.order_id for one in await store.changes(run)] == [7, *range(12_345, 0, -1)]
+
+
+async def test_an_empty_plan_is_stored_as_nothing(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "plan", "command", NOW)
+    assert await store.save_plan(lease, run, []) == []
+    assert await store.changes(run) == []
+
+
+async def test_changes_are_read_in_pages(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "plan", "command", NOW)
+    planned = [change(order, None, DEAL, Side.TABLE if order % 2 else Side.CRM) for order in range(1, 8)]
+    ids = await store.save_plan(lease, run, planned)
+    await store.agree(lease, run, [agreement(9, DEAL)])
+    assert [one.id for one in await store.changes(run, limit=3)] == ids[:3]
+    assert [one.id for one in await store.changes(run, after=ids[2], limit=3)] == ids[3:6]
+    assert [one.id for one in await store.changes(run, after=ids[5])] == ids[6:]
+
+
+async def test_the_history_of_an_order_spans_generations_oldest_first(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    await store.agree(lease, run, [agreement(1, DEAL), agreement(2, DEAL)])
+    lease = lease._replace(link_id=(await store.rebase(lease, "other ends", NOW)).id)
+    later = await store.start_run(lease, "pass", "command", NOW)
+    await store.save_plan(lease, later, [change(1, DEAL, OTHER), change(1, OTHER, None)])
+    assert [(one.run, one.change.action) for one in await store.history("shop", 1)] == [
+        (run, Action.AGREE),
+        (later, Action.MOVE),
+        (later, Action.REMOVE),
+    ]
+    assert [one.change.action for one in await store.history("shop", 1, limit=2)] == [Action.MOVE, Action.REMOVE]
+    assert await store.history("outlet", 1) == []
+
+
+# -------------------------------------------------------------------- journal
+
+
+async def _planned(store: Store, lease: Lease, *changes: Change) -> tuple[int, list[int]]:
+    run = await store.start_run(lease, "pass", "command", NOW)
+    return run, await store.save_plan(lease, run, changes)
+
+
+async def test_an_intent_is_open_until_its_outcome_is_recorded(store):
+    lease = await leased(store)
+    run, ids = await _planned(store, lease, change(1, None, DEAL), change(2, None, DEAL), change(3, None, DEAL))
+    await store.intend(lease, ids[:2], NOW + 1, NOW + 61)
+    assert [(one.id, one.at, one.alive_until) for one in await store.open_intents(lease.link_id)] == [
+        (ids[0], NOW + 1, NOW + 61),
+        (ids[1], NOW + 1, NOW + 61),
+    ]
+    await store.record(lease, run, [ChangeOutcome(ids[0], Outcome.APPLIED)], now=NOW + 2)
+    assert [one.id for one in await store.open_intents(lease.link_id)] == [ids[1]]
+
+
+async def test_open_intents_are_those_of_the_link(store):
+    lease, other = await leased(store), await leased(store, "outlet")
+    _, ids = await _planned(store, lease, change(1, None, DEAL))
+    await store.intend(lease, ids, NOW, NOW)
+    assert await store.open_intents(other.link_id) == []
+
+
+async def test_an_intent_for_an_unknown_change_is_refused_and_nothing_is_intended(store):
+    lease = await leased(store)
+    _, ids = await _planned(store, lease, change(1, None, DEAL))
+    with pytest.raises(SyncdError, match="does not know"):
+        await store.intend(lease, [*ids, 99_999], NOW, NOW)
+    assert await store.open_intents(lease.link_id) == []
+
+
+async def test_a_change_of_another_link_cannot_be_recorded(store):
+    lease, other = await leased(store), await leased(store, "outlet")
+    run, ids = await _planned(store, lease, change(1, None, DEAL))
+    with pytest.raises(SyncdError, match="does not know"):
+        await store.record(other, run, [ChangeOutcome(ids[0], Outcome.APPLIED)], now=NOW)
+
+
+async def test_outcome_agreed_state_holds_and_failures_are_recorded_together(store):
+    lease = await leased(store)
+    run, ids = await _planned(store, lease, change(1, None, DEAL), change(2, DEAL, None), change(3, None, DEAL))
+    await store.observed(lease, run, [BindingUpdate(2, DEAL, DEAL)])
+    await store.record(
+        lease,
+        run,
+        [
+            ChangeOutcome(ids[0], Outcome.APPLIED, found=None, found_known=True, update=BindingUpdate(1, DEAL, DEAL)),
+            ChangeOutcome(ids[1], Outcome.ALREADY, update=BindingUpdate(2, None, None)),
+            ChangeOutcome(ids[2], Outcome.FAILED, "200540400001 order does not exist", OTHER, found_known=True),
+        ],
+        now=NOW + 3,
+        holds=[held(3, HoldKind.ORDER_MISSING)],
+        attempts=[Attempt(3, 1, NOW + 60, "order does not exist")],
+    )
+    assert await store.bindings(lease.link_id, 0, None) == [BindingRow(1, 2, 10, 2, 10)]
+    first, second, third = await store.changes(run)
+    assert (first.outcome, first.found, first.found_known, first.at) == (Outcome.APPLIED, None, True, NOW + 3)
+    assert (second.outcome, second.found_known) == (Outcome.ALREADY, False)
+    assert (third.outcome, third.error) == (Outcome.FAILED, "200540400001 order does not exist")
+    assert (third.found, third.found_known) == (OTHER, True)
+    assert [(stored.hold.order_id, stored.hold.since, stored.run) for stored in await store.holds(lease.link_id)] == [
+        (3, NOW + 3, run)
+    ]
+    assert await store.attempts(lease.link_id) == {3: Attempt(3, 1, NOW + 60, "order does not exist")}
+
+
+async def test_of_a_record_that_fails_nothing_is_kept(store):
+    lease = await leased(store)
+    run, ids = await _planned(store, lease, change(1, None, DEAL))
+    outcomes = [
+        ChangeOutcome(ids[0], Outcome.APPLIED, update=BindingUpdate(1, DEAL, DEAL)),
+        ChangeOutcome(99_999, Outcome.APPLIED),
+    ]
+    with pytest.raises(SyncdError):
+        await store.record(lease, run, outcomes, now=NOW, holds=[held(1)])
+    assert await store.bindings(lease.link_id, 0, None) == []
+    assert await store.holds(lease.link_id) == []
+    assert [one.outcome for one in await store.changes(run)] == [Outcome.PLANNED]
+
+
+async def test_text_no_database_takes_is_stored_as_near_as_can_be(store):
+    lease = await leased(store)
+    run, ids = await _planned(store, lease, change(1, None, DEAL))
+    await store.record(lease, run, [ChangeOutcome(ids[0], Outcome.FAILED, "bad \udcff byte")], now=NOW)
+    assert "byte" in (await store.changes(run))[0].error
+
+
+async def test_failures_are_counted_and_cleared(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    await store.record(lease, run, [], now=NOW, attempts=[Attempt(1, 1, NOW, "a"), Attempt(2, 1, NOW, "b")])
+    await store.record(lease, run, [], now=NOW, attempts=[Attempt(1, 0, 0, ""), Attempt(2, 2, NOW + 5, "c")])
+    assert await store.attempts(lease.link_id) == {2: Attempt(2, 2, NOW + 5, "c")}
+
+
+async def test_removes_are_counted_by_side_since_a_time(store):
+    lease = await leased(store)
+    run, ids = await _planned(
+        store,
+        lease,
+        change(1, DEAL, None, Side.CRM),
+        change(2, DEAL, None, Side.TABLE),
+        change(3, DEAL, None, Side.TABLE),
+        change(4, DEAL, None, Side.TABLE),
+        change(5, DEAL, OTHER, Side.TABLE),
+    )
+    applied = [ChangeOutcome(number, Outcome.APPLIED) for number in ids]
+    await store.record(lease, run, applied[:1], now=NOW - 100)
+    await store.record(lease, run, [applied[1], applied[2], applied[4]], now=NOW)
+    await store.record(lease, run, [ChangeOutcome(ids[3], Outcome.ALREADY)], now=NOW)
+    assert await store.removed_since(lease.link_id, NOW) == {Side.CRM: 0, Side.TABLE: 2}
+    assert await store.removed_since(lease.link_id, NOW - 100) == {Side.CRM: 1, Side.TABLE: 2}
+
+
+async def test_repeats_count_what_was_applied_to_an_order_since_a_time(store):
+    lease = await leased(store)
+    run, ids = await _planned(
+        store,
+        lease,
+        change(1, DEAL, OTHER),
+        change(1, THIRD, OTHER),
+        change(1, OTHER, None, Side.TABLE),
+        change(2, DEAL, OTHER),
+        change(1, None, OTHER),
+        change(1, DEAL, OTHER),
+    )
+    outcomes = [ChangeOutcome(number, Outcome.APPLIED) for number in ids]
+    await store.record(lease, run, outcomes[:4], now=NOW)
+    await store.record(lease, run, [ChangeOutcome(ids[4], Outcome.ALREADY)], now=NOW)
+    await store.record(lease, run, [ChangeOutcome(ids[5], Outcome.APPLIED)], now=NOW - 50)
+    await store.agree(lease, run, [agreement(1, OTHER)])
+    assert await store.repeats(lease.link_id, [1, 3], NOW) == {(1, Side.CRM, OTHER): 2, (1, Side.TABLE, None): 1}
+    assert await store.repeats(lease.link_id, [1], NOW - 50) == {(1, Side.CRM, OTHER): 3, (1, Side.TABLE, None): 1}
+    assert await store.repeats(lease.link_id, [], NOW - 50) == {}
+
+
+# ---------------------------------------------------------------------- holds
+
+
+async def test_holds_are_opened_and_listed_by_order(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    unreadable = Facts(DEAL, None, OTHER, Unreadable(HoldKind.INVALID_ROW, "owner id is null"))
+    opened = [
+        StoredHold(Hold(9, HoldKind.INVALID_ROW, unreadable, "owner id is null"), sticky=True),
+        held(0, HoldKind.INVALID_ROW),
+    ]
+    await store.set_holds(lease, run, opened=opened, released=[], now=NOW)
+    first, second = await store.holds(lease.link_id)
+    assert first.hold.order_id == 0
+    assert second == replace(opened[0], hold=replace(opened[0].hold, since=NOW), run=run)
+
+
+async def test_a_hold_made_earlier_says_since_when(store):
+    lease = await leased(store)
+    earlier = held(1)
+    earlier = replace(earlier, hold=replace(earlier.hold, since=NOW - 500))
+    await store.set_holds(lease, 1, opened=[earlier], released=[], now=NOW)
+    assert [stored.hold.since for stored in await store.holds(lease.link_id)] == [NOW - 500]
+
+
+async def test_a_released_hold_stays_as_history(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1), held(2)], released=[], now=NOW)
+    await store.set_holds(lease, 2, opened=[], released=[1, 77], now=NOW + 5)
+    assert [stored.hold.order_id for stored in await store.holds(lease.link_id)] == [2]
+    [(stored, released)] = await store.past_holds("shop", 1)
+    assert (stored.hold.kind, released) == (HoldKind.EDIT_EDIT, NOW + 5)
+
+
+async def test_a_hold_of_the_same_kind_keeps_since_and_with_the_same_facts_its_decision(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1), held(2)], released=[], now=NOW)
+    await store.decide(lease.link_id, [1, 2], "crm", NOW)
+    again = [held(1, detail="said otherwise"), held(2, crm=THIRD)]
+    await store.set_holds(lease, 2, opened=again, released=[], now=NOW + 9)
+    first, second = await store.holds(lease.link_id)
+    assert (first.hold.since, first.hold.detail, first.decision) == (NOW, "said otherwise", "crm")
+    assert (second.hold.since, second.hold.facts.crm, second.decision) == (NOW, THIRD, "")
+    assert [len(await store.past_holds("shop", order)) for order in (1, 2)] == [1, 1]
+
+
+async def test_a_hold_opened_again_as_it_stands_keeps_the_run_that_made_it(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1)], released=[], now=NOW)
+    await store.set_holds(lease, 2, opened=[held(1)], released=[], now=NOW + 9)
+    assert [stored.run for stored in await store.holds(lease.link_id)] == [1]
+
+
+async def test_a_hold_of_another_kind_takes_the_place_of_the_open_one(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1)], released=[], now=NOW)
+    await store.record(lease, 2, [], now=NOW + 5, holds=[held(1, HoldKind.UNCERTAIN)])
+    assert [(one.hold.kind, one.hold.since) for one in await store.holds(lease.link_id)] == [
+        (HoldKind.UNCERTAIN, NOW + 5)
+    ]
+    assert [(one.hold.kind, released) for one, released in await store.past_holds("shop", 1)] == [
+        (HoldKind.EDIT_EDIT, NOW + 5),
+        (HoldKind.UNCERTAIN, None),
+    ]
+
+
+async def test_a_hold_released_and_opened_at_once_begins_anew(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1)], released=[], now=NOW)
+    await store.set_holds(lease, 2, opened=[held(1)], released=[1], now=NOW + 5)
+    assert [stored.hold.since for stored in await store.holds(lease.link_id)] == [NOW + 5]
+
+
+async def test_a_decision_is_written_on_open_holds_only(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1), held(2), held(3)], released=[], now=NOW)
+    await store.set_holds(lease, 1, opened=[], released=[3], now=NOW)
+    assert await store.decide(lease.link_id, [1, 3, 99], "table", NOW) == 1
+    assert [(one.hold.order_id, one.decision) for one in await store.holds(lease.link_id)] == [(1, "table"), (2, "")]
+    assert await store.decide(lease.link_id, [], "table", NOW) == 0
+
+
+# ------------------------------------------------- requests, tokens, budgets
+
+
+async def test_requests_are_taken_once_oldest_first(store, another):
+    first = await store.post_request("shop", "trigger", "cli on host", NOW)
+    second = await store.post_request("shop", "trigger", "cli on host", NOW + 1)
+    await store.post_request("outlet", "trigger", "cli on host", NOW)
+    taken = await another().take_requests(["shop", "unknown"], NOW + 2)
+    assert [(one.id, one.link, one.kind, one.by, one.created_at) for one in taken] == [
+        (first, "shop", "trigger", "cli on host", NOW),
+        (second, "shop", "trigger", "cli on host", NOW + 1),
+    ]
+    assert await store.take_requests(["shop"], NOW + 3) == []
+    assert await store.take_requests([], NOW + 3) == []
+
+
+async def test_a_budget_is_kept_by_portal_and_method(store):
+    await store.set_budget("a", {"add": (100.5, NOW + 600, NOW), "list": (1.0, NOW, NOW)})
+    await store.set_budget("a", {"add": (120.0, NOW + 660, NOW + 60)})
+    await store.set_budget("a", {})
+    assert await store.budget("a") == {"add": (120.0, NOW + 660, NOW + 60), "list": (1.0, NOW, NOW)}
+    assert await store.budget("b") == {}
+
+
+async def test_a_token_is_swapped_only_for_the_expected_one(store, another):
+    assert await store.token("a") is None
+    assert not await store.swap_token("a", "none yet", {"refresh_token": "r0"})
+    assert await store.swap_token("a", None, {"refresh_token": "r1", "expires": 5, "scope": ["crm", "sale"]})
+    assert not await another().swap_token("a", "stale", {"refresh_token": "r2"})
+    assert await store.token("a") == {"refresh_token": "r1", "expires": 5, "scope": ["crm", "sale"]}
+    assert await another().swap_token("a", "r1", {"refresh_token": "r2"})
+    assert await store.token("a") == {"refresh_token": "r2"}
+    assert await store.token("b") is None
