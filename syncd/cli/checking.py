@@ -1,0 +1,166 @@
+"""Looking everything over without writing: what `check` finds, as values."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syncd.config.endpoints import parse_database_url
+from syncd.config.fingerprint import changed_parts
+from syncd.config.model import LinkSettings, Settings
+from syncd.core.model import Direction
+from syncd.core.ports import Rights
+from syncd.errors import AuthError, ConfigError, GuardRefusal, SyncdError, UnavailableError
+from syncd.state import health
+from syncd.wiring import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        subject: What: `state database`, `shop: portal`.
+        text: What was found, as a sentence.
+        code: The exit code it stands for; 0 is well.
+        hint: What to do about it.
+    """
+
+    subject: str
+    text: str
+    code: int = 0
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "subject": self.subject,
+            "ok": self.code == 0,
+            "text": self.text,
+            "hint": self.hint or None,
+            "exit_code": self.code,
+        }
+
+
+async def look_over(place: Workplace, names: Sequence[str]) -> list[Finding]:
+    """Given links, return everything that was found about them and about the state database. Writes nothing."""
+    state = await asyncio.to_thread(_state, place.settings)
+    usable = not any(one.code for one in state) and not _missing_file(place.settings)
+    of_links = await asyncio.gather(*(_link(place, name, state=usable) for name in names))
+    return [*state, *(finding for found in of_links for finding in found)]
+
+
+def _state(settings: Settings) -> list[Finding]:
+    subject = "state database"
+    missing = _missing_file(settings)
+    if missing is not None:
+        return [Finding(subject, f"{missing} is not there yet; the first command that needs it makes it.")]
+    try:
+        found = health.check(settings.state.url.get_secret_value())
+    except SyncdError as error:
+        return list(_of_error(subject, error))
+    if found.problems:
+        return [Finding(subject, problem, UnavailableError.exit_code) for problem in found.problems]
+    return [Finding(subject, f"reachable, schema {found.schema.revision}, no damage")]
+
+
+def _missing_file(settings: Settings) -> Path | None:
+    """Return the SQLite file of the state database where it is not there, in a folder that is."""
+    parts = parse_database_url(settings.state.url.get_secret_value())
+    path = Path(parts.database)
+    return path if parts.dialect == "sqlite" and not path.exists() and path.absolute().parent.is_dir() else None
+
+
+async def _link(place: Workplace, name: str, *, state: bool) -> list[Finding]:
+    settings = place.settings.links[name]
+    found: list[Finding] = []
+    try:
+        async with place.link(name) as link:
+            found += await _guarded(f"{name}: table", lambda: _table(name, settings, link.table.check))
+            found += await _guarded(f"{name}: portal", lambda: _portal(name, settings, link.portal.probe))
+    except SyncdError as error:
+        found += _of_error(name, error)
+    if state:
+        found += await _guarded(f"{name}: lease", lambda: _lease(place, name))
+        found += await _guarded(f"{name}: agreed state", lambda: _ends(place, name, settings))
+    return found
+
+
+async def _guarded(subject: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+    try:
+        return await look()
+    except SyncdError as error:
+        return list(_of_error(subject, error))
+
+
+def _of_error(subject: str, error: SyncdError) -> Iterator[Finding]:
+    """One error may bring several problems; the hint belongs to all of them, so it is given once, with the last."""
+    problems = error.problems if isinstance(error, ConfigError) and error.problems else (error.message,)
+    for problem in problems:
+        yield Finding(subject, problem, error.exit_code, error.hint if problem is problems[-1] else "")
+
+
+async def _table(name: str, settings: LinkSettings, check: Callable[[], Awaitable[list[str]]]) -> list[Finding]:
+    subject = f"{name}: table"
+    problems = await check()
+    if problems:
+        return [Finding(subject, problem, ConfigError.exit_code) for problem in problems]
+    return [Finding(subject, f"{settings.table.name} is readable, its columns fit{_and_writable(settings)}")]
+
+
+def _and_writable(settings: LinkSettings) -> str:
+    return "" if settings.direction is Direction.TABLE_TO_CRM else ", and it may be written"
+
+
+async def _portal(name: str, settings: LinkSettings, probe: Callable[[], Awaitable[Rights]]) -> list[Finding]:
+    subject = f"{name}: portal"
+    rights = await probe()
+    said = ("; ".join(rights.detail) + ".") if rights.detail else ""
+    hint = "Give the webhook's user access to the online store, and the webhook the right `sale`."
+    found = []
+    if not rights.read:
+        found.append(Finding(subject, f"The right to read bindings is missing. {said}", AuthError.exit_code, hint))
+    if not rights.write and settings.direction is not Direction.CRM_TO_TABLE:
+        found.append(Finding(subject, f"The right to write bindings is missing. {said}", AuthError.exit_code, hint))
+    if not found:
+        may = "read" if settings.direction is Direction.CRM_TO_TABLE else "read and written"
+        found.append(Finding(subject, f"{settings.portal.address} answers; bindings may be {may}"))
+    if settings.verify_owners and rights.read and settings.direction is not Direction.CRM_TO_TABLE:
+        found.append(_owners(f"{name}: owners", rights))
+    return found
+
+
+def _owners(subject: str, rights: Rights) -> Finding:
+    if rights.sees_owners is None:
+        return Finding(subject, "no order is bound yet, so whether owners can be seen will be known later")
+    if rights.sees_owners:
+        return Finding(subject, "can be seen, so an order is never bound to one that does not exist")
+    return Finding(
+        subject,
+        "The credentials cannot see the deals that orders are bound to, so a mistyped owner would go unnoticed.",
+        AuthError.exit_code,
+        "Give the webhook the right `crm`, or set verify_owners = false.",
+    )
+
+
+async def _lease(place: Workplace, name: str) -> list[Finding]:
+    now = place.clock.now()
+    for lease in await place.store.leases():
+        if lease.link == name and lease.expires_at > now:
+            return [Finding(f"{name}: lease", f"held by {lease.holder}; a pass is under way")]
+    return [Finding(f"{name}: lease", "free")]
+
+
+async def _ends(place: Workplace, name: str, settings: LinkSettings) -> list[Finding]:
+    row = await place.store.find_link(name)
+    if row is None:
+        return [Finding(f"{name}: agreed state", "none yet; the next pass is the first sync")]
+    changed = changed_parts(row.fingerprint, settings)
+    if changed:
+        text = f"The configuration points elsewhere than the agreed state was made for ({', '.join(changed)})."
+        return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, f"syncd rebase {name}")]
+    agreed = await place.store.agreed_count(row.id)
+    return [Finding(f"{name}: agreed state", f"{agreed:,} bindings agreed")]

@@ -1,0 +1,3 @@
+"""`auth`: the authorisation of an OAuth application."""
+
+from __future__ import annotations

@@ -1,0 +1,98 @@
+"""`db`: the schema of the state database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from syncd.cli import options
+from syncd.cli.app import App
+
+
+@click.group("db", short_help="Look after the state database: upgrade, current, check.")
+def db() -> None:
+    """Look after the state database."""
+
+
+@db.command("upgrade", cls=options.Command, short_help="Make or upgrade the schema.")
+@options.as_json
+@click.pass_obj
+def upgrade(app: App, as_json: bool) -> int:
+    """Make the schema of the state database, or bring it to the newest one.
+
+    Starting any other command does the same. An SQLite file is copied beside itself before it is upgraded.
+    """
+    url = _url(app)
+    from syncd.state.migrate import upgrade as upgrade_schema
+
+    before = upgrade_schema(url)
+    if before.revision == before.head:
+        sentence = f"The state database has the newest schema, {before.head}."
+    else:
+        sentence = f"The state database went from {before.revision or 'nothing'} to schema {before.head}."
+    if before.backup is not None:
+        sentence += f" What it was before is kept in {before.backup}."
+    backup = str(before.backup) if before.backup is not None else None
+    _tell(app, as_json, sentence, {"before": before.revision, "revision": before.head, "backup": backup})
+    return 0
+
+
+@db.command("current", cls=options.Command, short_help="Show which schema there is.")
+@options.as_json
+@click.pass_obj
+def current(app: App, as_json: bool) -> int:
+    """Show which schema the state database has, and which one this syncd works with."""
+    url = _url(app)
+    from syncd.state.migrate import current as current_schema
+
+    schema = current_schema(url)
+    sentence = f"The state database has schema {schema.revision or '(none)'}; this syncd works with {schema.head}."
+    _tell(app, as_json, sentence, {"revision": schema.revision, "head": schema.head})
+    return 0
+
+
+@db.command("check", cls=options.Command, short_help="Look for damage.")
+@options.as_json
+@click.pass_obj
+def check(app: App, as_json: bool) -> int:
+    """Look the state database over: schema, damage, permissions, open intents. Writes nothing.
+
+    Ends with 0 where all is well, and 69 where something is wrong.
+    """
+    url = _url(app)
+    from syncd.cli.screen import Line
+    from syncd.errors import UnavailableError
+    from syncd.state.health import check as check_health
+
+    health = check_health(url)
+    document = {
+        "revision": health.schema.revision,
+        "head": health.schema.head,
+        "problems": list(health.problems),
+        "open_intents": health.open_intents,
+    }
+    if as_json:
+        app.screen.json(document)
+    else:
+        app.screen.show(Line(f"- {problem}", "bad") for problem in health.problems)
+        if not health.problems:
+            app.screen.show([Line(f"The state database is well; its schema is {health.schema.revision}.", "good")])
+        if health.open_intents:
+            app.screen.show(
+                [Line(f"{health.open_intents} writes have no outcome yet; the next pass looks after them.")]
+            )
+    return UnavailableError.exit_code if health.problems else 0
+
+
+def _url(app: App) -> str:
+    return app.load().settings.state.url.get_secret_value()
+
+
+def _tell(app: App, as_json: bool, sentence: str, document: dict[str, Any]) -> None:
+    from syncd.cli.screen import Line
+
+    if as_json:
+        app.screen.json(document)
+    else:
+        app.screen.show([Line(sentence)])

@@ -1,0 +1,42 @@
+"""`history`: one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from syncd.cli import options
+from syncd.cli.app import App
+
+if TYPE_CHECKING:
+    from syncd.core.ports import Cancelled
+    from syncd.wiring import Workplace
+
+
+@options.command("history", short_help="Show everything that ever happened to one order.")
+@options.link_and_order
+@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="How many changes at most.")
+@options.as_json
+def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
+    """Show everything that ever happened to one order, and why it is as it is now."""
+    names, order = options.split_link_and_order(words)
+    from syncd.cli.render.history import Story
+    from syncd.cli.render.history import history as render
+    from syncd.engine.report import change_json
+
+    async def work(place: Workplace, _: Cancelled) -> int:
+        (name,) = place.pick(names, one=True)
+        store = place.store
+        changes = await store.history(name, order, limit)
+        if as_json:
+            app.screen.json([change_json(one, audit=True) for one in changes])
+            return 0
+        row = await store.find_link(name)
+        binding = await store.bindings(row.id, order - 1, order) if row is not None else []
+        story = Story(name, order, changes, await store.past_holds(name, order), binding[0] if binding else None)
+        app.screen.show(render(story, place.clock.now()))
+        return 0
+
+    return app.perform(work)

@@ -1,0 +1,58 @@
+"""`status`: all links at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from syncd.cli import options
+from syncd.cli.app import App
+
+if TYPE_CHECKING:
+    from syncd.cli.render.status import LinkStatus
+    from syncd.core.ports import Cancelled
+    from syncd.wiring import Workplace
+
+
+@options.command("status", short_help="Show all links: health, last and next run, holds, budget.")
+@options.as_json
+def status(app: App, as_json: bool) -> int:
+    """Show every link on one line: how it is, what is agreed and held, its last and next run, and who is at work.
+
+    What is shown stands in the state database, so it does not matter where the daemon runs.
+    """
+    from syncd.cli.render import status as render
+
+    async def work(place: Workplace, _: Cancelled) -> int:
+        links = await _links(place)
+        now = place.clock.now()
+        portals = dict.fromkeys(link.portal.address for link in place.settings.links.values())
+        budgets = {portal: await place.store.budget(portal) for portal in portals}
+        if as_json:
+            app.screen.json([render.status_json(link, now) for link in links])
+        else:
+            app.screen.show(render.status(links, budgets, now))
+        return 0
+
+    return app.perform(work)
+
+
+async def _links(place: Workplace) -> list[LinkStatus]:
+    from syncd.cli.render.status import LinkStatus
+
+    leases = {lease.link: lease for lease in await place.store.leases()}
+    found = []
+    for name in place.pick([]):
+        row = await place.store.find_link(name)
+        last = await place.store.runs(name, 1)
+        found.append(
+            LinkStatus(
+                name,
+                row,
+                await place.store.agreed_count(row.id) if row else 0,
+                len(await place.store.holds(row.id)) if row else 0,
+                last[0] if last else None,
+                leases.get(name),
+                place.settings.links[name].schedule,
+            )
+        )
+    return found

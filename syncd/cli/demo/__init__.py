@@ -1,0 +1,1 @@
+"""`syncd demo`: the whole job on this machine, in one sitting."""

@@ -1,0 +1,1 @@
+"""Values in, blocks out: what a person reads. Pure."""

@@ -1,0 +1,133 @@
+"""One run as a person reads it: what it found, what it did, what is left, and the one next command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from syncd.cli import failure, words
+from syncd.cli.render.changes import FIRST, changes, holds
+from syncd.cli.screen import GAP, Block, Line
+from syncd.core import guards
+from syncd.core.model import Outcome
+from syncd.core.records import GuardHit, RunRow
+from syncd.engine.report import LEFTOVERS, Report
+from syncd.errors import SyncdError
+
+KINDS = {"plan": "Plan", "pass": "Pass", "apply": "Application", "undo": "Undo", "rebase": "Rebase"}
+
+
+def report(told: Report, *, first: int | None = FIRST, holds_table: bool = True) -> Iterator[Block]:
+    """Given a report, yield everything an operator needs to know of the run, but for the error that ended it.
+
+    Args:
+        told: The report.
+        first: How many changes of each kind and how many holds to show; None shows all.
+        holds_table: Whether the holds are listed, or only counted.
+    """
+    row = told.row
+    yield Line(_headline(row), "title")
+    if told.error is None or row.counts.in_step:
+        yield Line(_summary(told))
+    yield from changes(told.changes, first=first)
+    if holds_table:
+        yield from holds(told.holds, first=first)
+    yield from _refusal(row)
+    if told.error is None and row.error and row.state != "refused":
+        yield Line(f"It ended early: {row.error}", "bad")
+    yield from _verdict(told)
+
+
+def _headline(row: RunRow) -> str:
+    source = f" of run {row.source}" if row.source is not None else ""
+    first = ", first sync" if row.first_sync else ""
+    return f"{KINDS.get(row.kind, row.kind)}{source}: link {row.link}, run {row.id}{first}"
+
+
+def _summary(told: Report) -> str:
+    counts = told.row.counts
+    sides = [
+        f"{done.total:,} in {name}"
+        for name, done in (("the CRM", counts.crm), ("the table", counts.table))
+        if done.total
+    ]
+    sentence = f"{words.count(counts.in_step, 'order')} in step"
+    if sides:
+        sentence += f"; to write: {words.listed(sides)}"
+    if told.holds:
+        sentence += f"; {len(told.holds):,} held"
+    return sentence + "."
+
+
+def _refusal(row: RunRow) -> Iterator[Block]:
+    if row.state != "refused":
+        return
+    yield Line("Refused, nothing was written:", "bad")
+    for hit in row.guards:
+        yield Line(f"- {refusal_sentence(hit, row)}", indent=2)
+
+
+def refusal_sentence(hit: GuardHit, row: RunRow) -> str:
+    """Given a guard that refused a run, return the sentence that says why."""
+    return row.error if hit.name == "fingerprint" else guards.sentence(hit, row.counts)
+
+
+def _verdict(told: Report) -> Iterator[Block]:
+    row = told.row
+    yield GAP
+    command = next_command(told)
+    if told.error is not None or row.state in {"failed", "incomplete"}:
+        sentence = "What was written stands in the audit." if written(told) else "Nothing was written."
+    elif row.state == "refused":
+        sentence = "Look at it, and if it is what you want:"
+        if any(hit.name == "fingerprint" for hit in row.guards):
+            sentence = "If the link is meant to point there now:"
+    elif row.kind in {"plan", "undo"}:
+        sentence = "Nothing was written. To carry it out:" if command else "Nothing to do."
+    elif row.kind == "rebase":
+        sentence = "The link starts with nothing agreed; neither side was touched. Next:"
+    else:
+        sentence = _done(told)
+    if command:
+        yield Line(sentence)
+        yield Line(command, "command", indent=2)
+    else:
+        yield Line(sentence, "good" if told.exit_code == 0 else "")
+
+
+def _done(told: Report) -> str:
+    number = sum(change.outcome in {Outcome.APPLIED, Outcome.ALREADY} for change in told.changes)
+    left = sum(change.outcome in LEFTOVERS for change in told.changes)
+    wrote = f"{words.count(number, 'change')} applied" if number else "nothing to write"
+    if not left and not told.holds:
+        return f"Both sides are in step; {wrote}."
+    rest = [f"{words.count(left, 'change')} not carried out"] if left else []
+    if told.holds:
+        rest.append(f"{words.count(len(told.holds), 'order')} held")
+    return f"{wrote[:1].upper()}{wrote[1:]}; {words.listed(rest)}; everything else is in step." + (
+        " To decide the held ones:" if told.holds else " The next pass looks at them again."
+    )
+
+
+def next_command(told: Report) -> str:
+    """Given a report, return the one command to go on with, or nothing where none is needed."""
+    row = told.row
+    if told.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
+        return ""
+    if row.state == "refused":
+        moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
+        return f"syncd rebase {row.link}" if moved_ends else f"syncd apply {row.id}"
+    if row.kind in {"plan", "undo"} and any(change.outcome is Outcome.PLANNED for change in told.changes):
+        return f"syncd apply {row.id}"
+    if row.kind == "rebase":
+        return f"syncd plan {row.link}"
+    return f"syncd holds {row.link}" if told.holds else ""
+
+
+def written(told: Report) -> bool:
+    """Given a report, return whether the run wrote anything, or may have."""
+    return any(change.outcome not in {Outcome.PLANNED, Outcome.SKIPPED} for change in told.changes)
+
+
+def without_report(link: str, error: SyncdError) -> Iterator[Block]:
+    """Given an error that came before a run was opened, yield what is said of that link."""
+    yield from failure.told(error, about=link)

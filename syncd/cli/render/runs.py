@@ -1,0 +1,71 @@
+"""Lists of runs, and their JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from syncd.cli import words
+from syncd.cli.render.report import KINDS
+from syncd.cli.screen import Block, Line, Table
+from syncd.core.records import RunRow
+from syncd.engine.report import counts_json, guard_json, iso
+
+TONES = {"applied": "good", "planned": "", "partial": "warn", "refused": "bad", "failed": "bad", "incomplete": "bad"}
+
+
+def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
+    """Given runs, newest first, yield one line for each."""
+    if not rows:
+        yield Line("There are no runs yet.")
+        return
+    yield Table(
+        [
+            [
+                str(row.id),
+                row.link,
+                KINDS.get(row.kind, row.kind).lower() + (f" of {row.source}" if row.source is not None else ""),
+                row.state + (f", by {row.spent_by}" if row.spent_by is not None else ""),
+                words.moment(row.started_at),
+                words.span((row.finished_at or now) - row.started_at),
+                what(row),
+            ]
+            for row in rows
+        ],
+        heads=["run", "link", "kind", "state", "began", "took", "what"],
+        tones=[TONES.get(row.state, "") for row in rows],
+        right=frozenset({0}),
+    )
+
+
+def what(row: RunRow) -> str:
+    """Given a run, return in a few words what it came to."""
+    parts = [
+        f"{name} {done.total:,}" for name, done in (("CRM", row.counts.crm), ("table", row.counts.table)) if done.total
+    ]
+    if row.counts.holds:
+        parts.append(f"held {row.counts.holds:,}")
+    if row.state in {"failed", "incomplete", "refused"} and row.error:
+        parts.append(row.error)
+    return ", ".join(parts) or "nothing to do"
+
+
+def run_json(row: RunRow) -> dict[str, Any]:
+    """Given a run, return its JSON form: the object of design.md section 7 without changes and holds."""
+    return {
+        "run": row.id,
+        "link": row.link,
+        "kind": row.kind,
+        "state": row.state,
+        "origin": row.origin,
+        "source": row.source,
+        "spent_by": row.spent_by,
+        "started_at": iso(row.started_at),
+        "finished_at": iso(row.finished_at or 0),
+        "digest": row.digest,
+        "first_sync": row.first_sync,
+        "counts": counts_json(row.counts),
+        "guards": [guard_json(hit) for hit in row.guards],
+        "error": row.error or None,
+        "portal": {"requests": row.requests, "calls": row.calls, "seconds": round(row.seconds, 3)},
+    }

@@ -1,0 +1,182 @@
+"""All links on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from syncd.cli import words
+from syncd.cli.screen import GAP, Block, Line, Table
+from syncd.config.schedule import Cron, Interval, Schedule
+from syncd.core.records import LeaseRow, LinkRow, RunRow
+from syncd.engine.report import counts_json, iso
+
+OPERATING_SECONDS = 480.0
+"""The portal's operating budget for a method in ten minutes (bitrix24-rest.md 9.2)."""
+
+
+class LinkStatus(NamedTuple):
+    """What is known of one link.
+
+    Args:
+        name: Its name.
+        row: Its row; None if no run has ever seen it.
+        agreed: How many bindings are agreed.
+        holds: How many orders are held.
+        last: Its last run that finished or is under way.
+        lease: Who works on it now, if anybody.
+        schedule: When passes are made.
+    """
+
+    name: str
+    row: LinkRow | None
+    agreed: int
+    holds: int
+    last: RunRow | None
+    lease: LeaseRow | None
+    schedule: Schedule | None
+
+
+def health(link: LinkStatus) -> str:
+    """Given a link, return one word or two for how it is."""
+    if link.row is None or link.last is None:
+        return "never run"
+    if link.row.parked or link.row.paused:
+        return "parked" if link.row.parked else "paused"
+    state = link.last.state
+    if state in _BY_STATE:
+        return _BY_STATE[state]
+    if link.holds:
+        return "held"
+    waits = state == "planned" and link.last.spent_by is None and _writes(link.last)
+    return "planned" if waits else "in step"
+
+
+def _writes(run: RunRow) -> int:
+    return run.counts.crm.total + run.counts.table.total
+
+
+_BY_STATE = {
+    "refused": "refused",
+    "failed": "failing",
+    "incomplete": "failing",
+    "running": "working",
+    "partial": "leftovers",
+}
+_TONES = {"in step": "good", "parked": "bad", "refused": "bad", "failing": "bad", "held": "warn", "leftovers": "warn"}
+
+
+def due(link: LinkStatus, now: float) -> str:
+    """Given a link, return when its next pass is due, as far as that can be known without asking the daemon."""
+    if link.schedule is None:
+        return "on command"
+    if link.row is not None and (link.row.paused or link.row.parked):
+        return "not before resumed" if link.row.paused else "parked"
+    if isinstance(link.schedule, Interval) and link.last is not None:
+        at = link.last.started_at + link.schedule.seconds
+        return f"in {words.span(at - now)}" if at > now else "now"
+    return str(link.schedule) if isinstance(link.schedule, Cron) else f"every {link.schedule}"
+
+
+def status(
+    links: Sequence[LinkStatus], budgets: Mapping[str, Mapping[str, tuple[float, float, float]]], now: float
+) -> Iterator[Block]:
+    """Given all links and the operating budgets of their portals, yield one line for each link, and what needs care."""
+    yield Table(
+        [
+            [
+                link.name,
+                health(link),
+                f"{link.agreed:,}",
+                f"{link.holds:,}",
+                _last(link, now),
+                due(link, now),
+                _worker(link, now),
+            ]
+            for link in links
+        ],
+        heads=["link", "health", "agreed", "held", "last run", "next", "at work"],
+        tones=[_TONES.get(health(link), "") for link in links],
+        right=frozenset({2, 3}),
+    )
+    spent = [
+        [portal, method, f"{used:.0f} s of {OPERATING_SECONDS:.0f} s", f"resets {words.ago(reset, now)}"]
+        for portal, methods in budgets.items()
+        for method, (used, reset, _read) in methods.items()
+        if reset > now and used >= OPERATING_SECONDS / 10
+    ]
+    if spent:
+        yield GAP
+        yield Line("Operating budget of the portal in use:", "title")
+        yield Table(spent, indent=2)
+    yield from _care(links)
+
+
+def _last(link: LinkStatus, now: float) -> str:
+    if link.last is None:
+        return "never"
+    return f"{link.last.id}, {words.ago(link.last.started_at, now)}"
+
+
+def _worker(link: LinkStatus, now: float) -> str:
+    if link.lease is None or link.lease.expires_at <= now:
+        return "-"
+    return link.lease.holder
+
+
+def _care(links: Sequence[LinkStatus]) -> Iterator[Block]:
+    """One line for each link that needs a person, with the command to begin with."""
+    rows = []
+    for link in links:
+        word = health(link)
+        if word == "parked" and link.row is not None:
+            rows.append([link.name, link.row.parked])
+        elif word == "paused":
+            rows.append([link.name, f"syncd resume {link.name}"])
+        elif word in {"refused", "failing", "leftovers"} and link.last is not None:
+            rows.append([link.name, f"syncd show {link.last.id}"])
+        elif word == "held":
+            rows.append([link.name, f"syncd holds {link.name}"])
+        elif word == "never run":
+            rows.append([link.name, f"syncd plan {link.name}"])
+        elif word == "planned" and link.last is not None:
+            rows.append([link.name, f"syncd apply {link.last.id}"])
+    if rows:
+        yield GAP
+        yield Line("Worth a look:", "title")
+        yield Table(rows, indent=2)
+
+
+def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
+    """Given a link, return its JSON form."""
+    last, row = link.last, link.row
+    return {
+        "link": link.name,
+        "health": health(link),
+        "paused": bool(row and row.paused),
+        "parked": (row.parked or None) if row else None,
+        "agreed": link.agreed,
+        "holds": link.holds,
+        "schedule": str(link.schedule) if link.schedule else None,
+        "last_run": None
+        if last is None
+        else {
+            "run": last.id,
+            "kind": last.kind,
+            "state": last.state,
+            "started_at": iso(last.started_at),
+            "finished_at": iso(last.finished_at or 0),
+            "counts": counts_json(last.counts),
+            "error": last.error or None,
+        },
+        "next_run_at": _next_at(link),
+        "lease": None
+        if link.lease is None or link.lease.expires_at <= now
+        else {"holder": link.lease.holder, "expires_at": iso(link.lease.expires_at)},
+    }
+
+
+def _next_at(link: LinkStatus) -> str | None:
+    if isinstance(link.schedule, Interval) and link.last is not None and link.row is not None and not link.row.paused:
+        return iso(link.last.started_at + link.schedule.seconds)
+    return None

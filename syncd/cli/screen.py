@@ -1,0 +1,190 @@
+"""What commands print: blocks of text and tables, rendered for a terminal, for a pipe, or as JSON.
+
+Commands and renderers build blocks, which are values; only `Screen` knows where they go. Everything passes through
+`clean`, since what stands in a mapping table may hold a terminal's control sequences, and an error somebody's secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+
+from syncd.obs.redact import redact
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DEFAULT_WIDTH = 80
+NARROWEST = 40
+"""A last column with less room than half of this goes below its row instead of being squeezed."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_STYLES = {"title": "bold", "good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "command": "bold cyan"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One paragraph. tone is "", title, good, bad, warn, dim or command; indent counts spaces."""
+
+    text: str = ""
+    tone: str = ""
+    indent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells. Columns may have headings; the last one may be long, and is wrapped.
+
+    Args:
+        rows: The cells.
+        heads: A heading for each column, or none.
+        indent: Spaces before each row.
+        tones: A tone for each row, or none.
+        right: The columns whose cells are numbers.
+    """
+
+    rows: Sequence[Sequence[str]]
+    heads: Sequence[str] = ()
+    indent: int = 0
+    tones: Sequence[str] = ()
+    right: frozenset[int] = frozenset()
+
+
+Block: TypeAlias = Line | Table
+GAP = Line()
+
+
+def clean(text: str) -> str:
+    """Given a text, return it without secrets, and with control characters written out."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), redact(text))
+
+
+def plain(blocks: Iterable[Block], width: int | None = None) -> Iterator[str]:
+    """Given blocks, yield lines of plain text; wrapped at words where there is a width, else one line a row."""
+    for block in blocks:
+        if isinstance(block, Line):
+            yield from _wrapped(clean(block.text), width, " " * block.indent, " " * block.indent)
+        else:
+            yield from _plain_table(block, width)
+
+
+def _wrapped(text: str, width: int | None, first: str, then: str) -> Iterator[str]:
+    for part in text.split("\n"):
+        if width is None or len(first) + len(part) <= width:
+            yield (first + part).rstrip()
+        else:
+            yield from textwrap.wrap(
+                part,
+                width,
+                initial_indent=first,
+                subsequent_indent=then,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        first = then
+
+
+def _plain_table(table: Table, width: int | None) -> Iterator[str]:
+    heads = [[*table.heads]] if table.heads else []
+    rows = [[clean(cell).replace("\n", " ") for cell in row] for row in [*heads, *table.rows]]
+    if not rows:
+        return
+    last = max(map(len, rows)) - 1
+    widths = [max((len(row[index]) for row in rows if len(row) > index), default=0) for index in range(last)]
+    for row in rows:
+        cells = [
+            cell.rjust(widths[index]) if index in table.right else cell.ljust(widths[index])
+            for index, cell in enumerate(row[:last])
+        ]
+        lead = " " * table.indent + "".join(cell + "  " for cell in cells)
+        tail = row[last] if len(row) > last else ""
+        if width is not None and len(lead) + len(tail) > width and width - len(lead) < NARROWEST // 2:
+            yield lead.rstrip()
+            below = " " * (table.indent + 4)
+            yield from _wrapped(tail, width, below, below)
+        else:
+            yield from _wrapped(tail, width, lead, " " * len(lead))
+
+
+class Screen:
+    """Where a command's results go: stdout.
+
+    Args:
+        stream: The stream.
+        environ: The environment, which says whether colours are wanted.
+    """
+
+    def __init__(self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        environ = os.environ if environ is None else environ
+        self.terminal = self._stream.isatty()
+        self.colours = self.terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int | None:
+        """The columns to wrap at; None where nobody looks at columns."""
+        if not self.terminal:
+            return None
+        import shutil
+
+        return max(NARROWEST, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
+
+    def show(self, blocks: Iterable[Block]) -> None:
+        """Print blocks."""
+        if self.colours:
+            self._show_rich(blocks)
+        else:
+            for line in plain(blocks, self.width):
+                self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def json(self, document: Any) -> None:
+        """Print a JSON document."""
+        json.dump(_masked(document), self._stream, indent=2, ensure_ascii=False)
+        self._stream.write("\n")
+        self._stream.flush()
+
+    def _show_rich(self, blocks: Iterable[Block]) -> None:
+        from rich.console import Console
+
+        console = Console(file=self._stream, highlight=False, markup=False, emoji=False, width=self.width)
+        for block in blocks:
+            console.print(_rich(block))
+
+
+def _rich(block: Block) -> RenderableType:
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    if isinstance(block, Line):
+        return Padding(Text(clean(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent))
+    made = RichTable(box=None, show_header=bool(block.heads), pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    columns = max((len(row) for row in [block.heads, *block.rows]), default=0)
+    for index in range(columns):
+        made.add_column(
+            block.heads[index] if index < len(block.heads) else "",
+            justify="right" if index in block.right else "left",
+            no_wrap=index < columns - 1,
+            overflow="fold",
+        )
+    for number, row in enumerate(block.rows):
+        tone = block.tones[number] if number < len(block.tones) else ""
+        made.add_row(*(Text(clean(cell)) for cell in row), style=_STYLES.get(tone, ""))
+    return Padding(made, (0, 0, 0, block.indent))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return value
