@@ -6,8 +6,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from syncd.config.model import Settings
 
@@ -46,28 +45,18 @@ def is_collection(annotation: Any) -> bool:
     return get_origin(bare(annotation)) in {list, tuple, dict}
 
 
-def is_secret(annotation: Any) -> bool:
-    """Given an annotation, return whether its value must never be shown."""
-    return bare(annotation) is SecretStr
-
-
 def annotation_at(path: Sequence[str]) -> Any | None:
     """Given a key's path, return its annotation; None where no such key can be."""
     annotation: Any = Settings
     for part in path:
         table = table_of(annotation)
         if table is not None and part in table.model_fields:
-            annotation = whole(table.model_fields[part])
+            annotation = table.model_fields[part].annotation
         else:
             annotation = None if table is not None else values_of(annotation)
         if annotation is None:
             return None
     return annotation
-
-
-def whole(field: FieldInfo) -> Any:
-    """Given a field, return its annotation; pydantic has split its metadata off."""
-    return field.annotation
 
 
 def known_keys(path: Sequence[str]) -> list[str]:
@@ -94,7 +83,7 @@ def homes_of(key: str) -> list[Path]:
         if table is not None:
             if key in table.model_fields:
                 homes.append(path)
-            waiting += [((*path, name), whole(field)) for name, field in table.model_fields.items()]
+            waiting += [((*path, name), field.annotation) for name, field in table.model_fields.items()]
         elif values is not None:
             waiting.append(((*path, "*"), values))
     return homes

@@ -37,8 +37,7 @@ _SENTENCES = {
 
 def sentences(error: ValidationError, values: Values) -> list[str]:
     """Given pydantic's findings and the values they are about, return a sentence for each, with its key."""
-    details = error.errors(include_url=False)
-    return list(dict.fromkeys(_sentence(detail, values) for detail in details))
+    return [_sentence(detail, values) for detail in error.errors(include_url=False)]
 
 
 def _sentence(detail: ErrorDetails, values: Values) -> str:
@@ -57,15 +56,18 @@ def _sentence(detail: ErrorDetails, values: Values) -> str:
         text = _choice(context["expected"], detail["input"])
     elif kind in {"too_short", "too_long"}:
         text = _length(context, kind)
+    elif kind in _SENTENCES:
+        text = _SENTENCES[kind].format_map(context)
     else:
-        text = _SENTENCES.get(kind, detail["msg"]).format_map(context)
+        text = detail["msg"]
     return f"{keys.dotted(path)}: {text}{values.blame(path)}"
 
 
 def _bad_name(path: keys.Path) -> str:
-    if path[0] == "links":
-        return f"{keys.dotted(path)}: a link's name is made of letters, digits, _ and -"
-    return f"{keys.dotted(path)}: is not a name"
+    *table, name = path
+    if table == ["links"]:
+        return f"links.{name}: a link's name is made of letters, digits, _ and -"
+    return f"{keys.dotted(table)}: holds a key that is no name"
 
 
 def _choice(expected: str, given: object) -> str:

@@ -59,7 +59,6 @@ class Key(NamedTuple):
     """One key of a table, as the pages show it."""
 
     name: str
-    annotation: Any
     default: Any
     required: bool
     meaning: str
@@ -150,7 +149,6 @@ def _key(name: str, field: FieldInfo) -> Key:
     default = field.get_default(call_default_factory=True) if not field.is_required() else None
     return Key(
         name=name,
-        annotation=field.annotation,
         default=default,
         required=field.is_required(),
         meaning=field.description or "",

@@ -142,7 +142,7 @@ def _parse_field(field: _Field, text: str) -> tuple[int, ...]:
         if slash and not (step_text.isascii() and step_text.isdigit() and int(step_text) > 0):
             raise ValueError(f"the {field.name} field has a step that is not a positive whole number")
         if span == "*":
-            first, last = field.first, min(field.last, 6) if field.names is _WEEKDAYS else field.last
+            first, last = field.first, field.last
         else:
             low, dash, high = span.partition("-")
             if slash and not dash:

@@ -15,7 +15,6 @@ from enum import StrEnum
 from typing import Any, TextIO
 
 import structlog
-from pydantic import SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from syncd.obs.redact import MASK, redact
@@ -68,6 +67,7 @@ def configure(
             ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # A text from here on, so that it can be masked; rich's tracebacks would also show local variables.
                 structlog.processors.format_exc_info,
                 redact_event,
                 *_rendering(look, colours=_wants_colours(stream, environ)),
@@ -95,7 +95,7 @@ def configure(
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # or a reload could not change the level of loggers already used
+        cache_logger_on_first_use=False,  # or loggers already used would keep an earlier set-up
     )
     return look
 
@@ -127,7 +127,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether the stream is the socket systemd connected to the journal: `$JOURNAL_STREAM` is its device:inode."""
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # a stream in memory, or a closed one
+    except OSError:  # a stream in memory
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
@@ -148,8 +148,6 @@ def _rendering(look: Look, *, colours: bool) -> list[Processor]:
                 colors=colours,
                 force_colors=colours,
                 sort_keys=False,
-                # rich's tracebacks would show local variables, secrets among them
-                exception_formatter=structlog.dev.plain_traceback,
             ),
         ]
     json = structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -180,8 +178,6 @@ def _redacted(value: Any, depth: int) -> Any:
         return value
     if isinstance(value, str):
         return redact(str(value))
-    if isinstance(value, SecretStr):
-        return MASK
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
             return {

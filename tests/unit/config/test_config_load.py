@@ -111,6 +111,12 @@ class TestEnvironment:
         configuration.replace("links.shop", f"links.{name}").variable(variable, "2h")
         assert configuration.load().settings.links[name].plan_ttl_seconds == 7200
 
+    def test_of_two_links_that_fit_the_longer_name_is_meant(self, configuration):
+        configuration.more(configuration.text.replace("links.shop", "links.shop__two").replace("/shop", "/other"))
+        configuration.variable("SYNCD_LINKS__SHOP__TWO__PLAN_TTL", "2h")
+        links = configuration.load().settings.links
+        assert [link.plan_ttl for link in links.values()] == ["24h", "2h"]
+
     def test_a_name_that_means_two_links_alike_is_refused(self, configuration):
         configuration.more(configuration.text.replace("links.shop", "links.SHOP").replace("/shop", "/other"))
         configuration.variable("SYNCD_LINKS__SHOP__PLAN_TTL", "2h")
@@ -129,6 +135,12 @@ class TestEnvironment:
         loaded = configuration.load()
         assert loaded.settings.links["shop"].table.extra == {"source": "web", "n": 1}
         assert loaded.origin("links.shop.table.extra.source").source is Source.ENVIRONMENT
+
+    def test_an_empty_table_leaves_nothing_of_the_lower_one(self, configuration):
+        configuration.table('extra = { other = "x" }').variable("SYNCD_LINKS__SHOP__TABLE__EXTRA", "{}")
+        loaded = configuration.load()
+        assert loaded.settings.links["shop"].table.extra == {}
+        assert "links.shop.table.extra.other" not in loaded.origins
 
     def test_one_entry_of_a_table_can_be_set(self, configuration):
         configuration.variable("SYNCD_LINKS__SHOP__TABLE__COLUMNS__OWNER_TYPE_ID", "31")
@@ -165,6 +177,10 @@ class TestEnvironment:
     )
     def test_a_variable_that_leads_nowhere_is_an_error(self, configuration, name, problem):
         assert configuration.variable(name, "x").problems() == [f"{problem} (environment {name})"]
+
+    def test_problems_come_in_the_same_order_whatever_the_environments(self, configuration):
+        configuration.variable("SYNCD_B__X", "").variable("SYNCD_A__X", "")
+        assert [problem[0] for problem in configuration.problems()] == ["a", "b"]
 
     def test_a_value_that_does_not_fit_names_the_variable(self, configuration):
         configuration.variable("SYNCD_LINKS__SHOP__OWNER_TYPES", "deals")
@@ -250,6 +266,10 @@ class TestSecretFiles:
         (problem,) = configuration.problems()
         assert problem.startswith("links.shop.portal.webhook_file: the file it names cannot be read: No such file")
         assert problem.endswith(f"; relative names count from {configuration.directory}")
+
+    def test_where_relative_names_count_from_is_said_of_relative_names_only(self, configuration):
+        configuration.replace(self.WEBHOOK, 'webhook_file = "/nowhere/hook"')
+        assert configuration.problems()[0].endswith("cannot be read: No such file or directory")
 
     def test_what_stands_in_the_file_is_checked_and_the_file_named(self, configuration):
         (configuration.directory / "hook").write_text("nonsense")

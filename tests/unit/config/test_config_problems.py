@@ -171,6 +171,7 @@ class TestTable:
             ('deleted = "deal_id"', "deleted: names the same column as columns.owner_id"),
             ('deleted = "d"\ntouched = "d"', "touched: names the same column as deleted"),
             ('touched = "t"\nextra = { t = 1 }', "extra: names the same column as touched"),
+            ('extra = { "" = 1 }', "extra: holds a key that is no name"),
             ("extra = { a = [1] }", "extra.a: must be a single value, not a list or a table"),
             ('where = "  "', "where: must not be empty"),
         ],

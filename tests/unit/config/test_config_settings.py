@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from syncd.config.masking import mask_url, secret_values
-from syncd.config.model import DaemonSettings, PortalSettings, TableSettings
+from syncd.config.model import DaemonSettings, LinkSettings, PortalSettings, TableSettings, WebSettings
 from syncd.config.schedule import Interval, parse_schedule
 from syncd.config.show import effective, show
 from syncd.core.model import Direction, OnConflict, Policy, Scope
@@ -32,6 +33,17 @@ class TestLink:
 
     def test_without_a_schedule_it_has_none(self, configuration):
         assert configuration.load().settings.links["shop"].schedule is None
+
+    def test_settings_may_be_made_of_parsed_values(self):
+        portal, table = (
+            PortalSettings(webhook="https://a.b/rest/1/x/"),
+            TableSettings(url="sqlite://", name="t", columns=COLUMNS),
+        )
+        assert LinkSettings(portal=portal, table=table, schedule=Interval(60)).schedule == Interval(60)
+
+    def test_settings_do_not_change_once_read(self, configuration):
+        with pytest.raises(ValidationError, match="frozen"):
+            configuration.load().settings.links["shop"].plan_ttl = "1h"
 
     def test_settings_survive_being_dumped_and_read_again(self, configuration):
         link = configuration.link('schedule = "0 3 * * 1"').load().settings.links["shop"]
@@ -64,6 +76,12 @@ class TestDaemon:
 
     def test_a_known_time_zone_is_accepted(self):
         assert DaemonSettings(timezone="Europe/Berlin").timezone == "Europe/Berlin"
+
+
+class TestWeb:
+    def test_where_to_listen_is_ready_for_a_socket(self):
+        assert WebSettings(listen="[::1]:9464").address == ("::1", 9464)
+        assert WebSettings().address is None
 
 
 class TestShown:

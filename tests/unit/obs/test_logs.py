@@ -215,6 +215,7 @@ class TestLevels:
 
     @pytest.mark.parametrize("name", [*QUIET, "some.library"])
     def test_libraries_are_heard_from_warnings_on_even_at_debug(self, stream, lines, name):
+        logging.getLogger(name).setLevel(logging.DEBUG if name in QUIET else logging.NOTSET)
         configure("debug", stream=stream, environ={})
         logging.getLogger(name).debug("x")
         logging.getLogger(name).info("x")
@@ -239,6 +240,14 @@ class TestLevels:
         log.info("heard")
         assert first.getvalue() == ""
         assert [line["event"] for line in lines()] == ["heard"]
+
+    def test_a_logger_in_use_follows_a_later_set_up_altogether(self, stream, log):
+        configure(stream=stream, environ={})
+        log.info("x")
+        configure(stream=stream, environ={})
+        with structlog.testing.capture_logs() as captured:
+            log.info("pass finished")
+        assert [line["event"] for line in captured] == ["pass finished"]
 
     def test_handlers_of_others_are_left_alone(self, stream):
         other = logging.NullHandler()
@@ -308,10 +317,15 @@ class TestSecrecy:
     def test_python_warnings_are_masked_too(self, said):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            logging.captureWarnings(capture=True)
             warnings.warn(f"old {WEBHOOK}", UserWarning, stacklevel=1)
-            logging.captureWarnings(capture=False)
         assert "UserWarning" in said()
+        assert SECRET not in said()
+
+    def test_a_value_that_contains_itself_ends_somewhere(self, said, log):
+        value = [WEBHOOK]
+        value.append(value)
+        log.info("request sent", value=value)
+        assert "request sent" in said()
         assert SECRET not in said()
 
     def test_numbers_and_nothing_stay_what_they_are(self, stream, lines, log):
