@@ -1,0 +1,90 @@
+"""Everything that is wrong with a link's mapping table, found without writing: its shape, `where`, rights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from syncd.config.model import TableSettings
+from syncd.core.model import Owner
+from syncd.table.columns import Columns, Statement
+from syncd.table.dialects import Dialect
+from syncd.table.faults import Fault, diagnose, words
+from syncd.table.reflect import Reflection
+
+_SAMPLE = 1
+"""Stands for every id in statements that are only explained."""
+
+
+def find_problems(settings: TableSettings, dialect: Dialect, *, key: str, writable: bool) -> list[str]:
+    """Return every problem, each a sentence that begins with its configuration key.
+
+    Args:
+        settings: The link's table settings.
+        dialect: How to speak to this database.
+        key: The configuration key of the settings, such as `links.shop.table`.
+        writable: Whether syncd may write to this table.
+
+    Raises:
+        DBAPIError: The database cannot be looked at.
+    """
+    with dialect.reading() as connection:
+        reflection = Reflection(connection, settings, dialect, key)
+        columns = reflection.columns(writable=writable)
+    problems = reflection.problems
+    if columns is not None:
+        problems += _reading(dialect, columns, key)
+        if writable:
+            problems += _writing(dialect, columns, key)
+    return problems
+
+
+def _reading(dialect: Dialect, columns: Columns, key: str) -> list[str]:
+    trials = [("name", "may not be read", sa.select(*columns.cells).limit(0))]
+    if columns.where is not None:
+        trials.append(
+            ("where", "is not accepted by the database", sa.select(*columns.cells).where(columns.where).limit(0))
+        )
+    problems = []
+    for at, what, trial in trials:
+        try:
+            with dialect.reading() as connection:
+                connection.execute(trial)
+        except exc.DBAPIError as error:
+            problems.append(_problem(error, f"{key}.{at}", what))
+            break  # a table that cannot be read would only repeat itself
+    return problems
+
+
+def _writing(dialect: Dialect, columns: Columns, key: str) -> list[str]:
+    kind = columns.owner_type if isinstance(columns.owner_type, int) else _SAMPLE
+    parameters = columns.parameters(
+        _SAMPLE, Owner(kind, _SAMPLE), [each.cell(_SAMPLE) for each in columns.ids], _SAMPLE
+    )
+    problems = []
+    for what, statement in (("insert", columns.insert), ("update", columns.move), ("delete", columns.delete)):
+        try:
+            with dialect.writing() as connection:
+                _explain(connection, statement, parameters)
+        except exc.DBAPIError as error:
+            problems.append(_problem(error, f"{key}.name", f"may not be written ({what})"))
+    return problems
+
+
+def _explain(connection: sa.Connection, statement: Statement, parameters: dict[str, object]) -> None:
+    """Let the database say how it would carry a statement out, for which it looks at names, types and rights."""
+
+    @event.listens_for(connection, "before_cursor_execute", retval=True)
+    def only_explain(*given: Any) -> tuple[str, Any]:
+        _, _, text, values, _, _ = given
+        return f"EXPLAIN {text}", values
+
+    connection.execute(statement.clause, statement.only(parameters))
+
+
+def _problem(error: exc.DBAPIError, at: str, what: str) -> str:
+    if diagnose(error) in {Fault.GONE, Fault.LOCKED, Fault.AGAIN}:
+        raise error
+    return f"{at}: {what}: {words(error)[1]}"

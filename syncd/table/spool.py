@@ -1,0 +1,127 @@
+"""Rows on disk instead of in memory: 24 bytes each, in runs that ascend by order id, merged when there are several.
+
+The spool lets the database transaction end before the first network call, and keeps memory flat for a million rows.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from heapq import merge
+from itertools import chain
+from typing import NamedTuple
+
+from syncd.core.model import Row, Unreadable
+
+BLOCK = 4096
+"""How many rows are read back at once."""
+
+_WIDTH = 3
+_ROW_BYTES = 8 * _WIDTH
+
+Triple = tuple[int, int, int]
+_row = partial(tuple.__new__, Row)
+
+
+class Run(NamedTuple):
+    """A stretch of the spool whose order ids ascend strictly: its first row, and how many there are."""
+
+    start: int
+    rows: int
+
+
+class Spool:
+    """A temporary file of rows, gone with the process whatever happens."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="syncd-table-", buffering=0)  # noqa: SIM115 - close() ends it
+        self.runs = [Run(0, 0)]
+        self._rows = 0
+
+    def append(self, orders: Sequence[int], types: Sequence[int] | int, owners: Sequence[int]) -> None:
+        """Add rows at the end of the last run.
+
+        Args:
+            orders: Order ids, ascending strictly, beyond those of the run so far.
+            types: The owner types, or the one that all have.
+            owners: The owner ids.
+        """
+        count = len(orders)
+        block = array("q", bytes(count * _ROW_BYTES))
+        block[0::_WIDTH] = array("q", orders)
+        block[1::_WIDTH] = array("q", [types]) * count if isinstance(types, int) else array("q", types)
+        block[2::_WIDTH] = array("q", owners)
+        data = memoryview(block).cast("B")
+        while data:
+            data = data[self._file.write(data) :]
+        last = self.runs[-1]
+        self.runs[-1] = last._replace(rows=last.rows + count)
+        self._rows += count
+
+    def new_run(self) -> None:
+        """Begin a run."""
+        self.runs.append(Run(self._rows, 0))
+
+    def blocks(self, run: Run) -> Iterator[list[Row]]:
+        """Yield a run's rows, some thousand at a time."""
+        for start in range(0, run.rows, BLOCK):
+            count = min(BLOCK, run.rows - start)
+            block = array("q", os.pread(self._file.fileno(), count * _ROW_BYTES, (run.start + start) * _ROW_BYTES))
+            yield list(map(_row, zip(block[0::_WIDTH], block[1::_WIDTH], block[2::_WIDTH], strict=True)))
+
+    def merged(self) -> Iterator[Row]:
+        """Yield the rows of all runs in order of order id; those of one order follow each other."""
+        return merge(*(chain.from_iterable(self.blocks(run)) for run in self.runs))
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
+
+
+class SpooledSnapshot:
+    """A reading of the mapping table, `syncd.core.ports.Snapshot`.
+
+    Args:
+        spool: Holds one run.
+        unreadable: Orders whose rows cannot be read as one binding.
+        orderless: Rows whose order id cannot be read, in words.
+    """
+
+    def __init__(self, spool: Spool, unreadable: Mapping[int, Unreadable], orderless: Sequence[str]) -> None:
+        self._spool = spool
+        (run,) = spool.runs
+        self.rows = run.rows
+        self.unreadable = unreadable
+        self.orderless = orderless
+        self._blocks = spool.blocks(run)
+        self._block: list[Row] = []
+        self._orders: list[int] = []
+        self._at = 0
+
+    def take(self, upto: int | None) -> list[Row]:
+        """Return the readable rows not yet taken with an order id at most `upto` (None: all that are left)."""
+        taken: list[Row] = []
+        while self._at < len(self._block) or self._refill():
+            if upto is None or self._block[-1][0] <= upto:
+                taken += self._block[self._at :]
+                self._at = len(self._block)
+                continue
+            end = bisect_right(self._orders, upto, lo=self._at)
+            taken += self._block[self._at : end]
+            self._at = end
+            break
+        return taken
+
+    def _refill(self) -> bool:
+        self._block = next(self._blocks, [])
+        self._orders = [row[0] for row in self._block]
+        self._at = 0
+        return bool(self._block)
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._spool.close()
