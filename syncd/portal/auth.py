@@ -62,12 +62,17 @@ class Credentials(Protocol):
         ...
 
 
+def webhook_key(webhook: Webhook) -> str:
+    """Given a webhook, return what its operating budget is kept under: the portal counts it by webhook."""
+    code = hashlib.sha256(webhook.code.encode()).hexdigest()[:12]
+    return f"{webhook.host}/{webhook.user}/{code}"
+
+
 class WebhookCredentials:
     """An inbound webhook: its secret is in the path."""
 
     def __init__(self, webhook: Webhook, host: Host) -> None:
-        code = hashlib.sha256(webhook.code.encode()).hexdigest()[:12]
-        self.key = f"{webhook.host}/{webhook.user}/{code}"
+        self.key = webhook_key(webhook)
         self._webhook = webhook
         self._host = host
 

@@ -12,7 +12,7 @@ from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.ports import Clock
 from syncd.errors import ConfigError
 from syncd.portal.address import Webhook, parse_origin, parse_webhook
-from syncd.portal.auth import Credentials, OAuthCredentials, TokenStore, WebhookCredentials
+from syncd.portal.auth import Credentials, OAuthCredentials, TokenStore, WebhookCredentials, webhook_key
 from syncd.portal.client import BitrixPortal, BudgetStore
 from syncd.portal.hosts import Host, Hosts
 from syncd.portal.limiter import limits_of
@@ -86,6 +86,12 @@ def portal_name(settings: PortalSettings) -> str:
 def token_key(settings: PortalSettings) -> str:
     """Given OAuth settings, return what the token pair is kept under in the state database."""
     return f"{portal_name(settings)}/{_oauth(settings).client_id}"
+
+
+def budget_key(settings: PortalSettings) -> str:
+    """Given portal settings, return what the operating budget of these credentials is kept under."""
+    webhook = _webhook(settings)
+    return token_key(settings) if webhook is None else webhook_key(webhook)
 
 
 class Authorisation:
