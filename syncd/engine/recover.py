@@ -72,6 +72,8 @@ async def _decide(
             # A decision may write both sides; until both are known to be written, the agreed state stays.
             both = change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE}
             update = BindingUpdate(change.order_id, crm, change.facts.agreed if both else change.agreed_after)
+            if change.hold_after is not None:
+                holds.append(StoredHold(_undone(intent, now), sticky=True, run=run))
             outcomes.append(
                 ChangeOutcome(intent.id, Outcome.APPLIED, "found in place after an interruption", update=update)
             )
@@ -89,6 +91,16 @@ async def _decide(
     if outcomes:
         await link.store.record(held.lease, run, outcomes, now=now, holds=holds)
     return undecided
+
+
+def _undone(intent: StoredChange, now: float) -> Hold:
+    """An undone order is held, or the next pass would do again what a person undid."""
+    change = intent.change
+    facts = change.facts._replace(agreed=change.agreed_after)
+    facts = facts._replace(crm=change.after) if change.side is Side.CRM else facts._replace(table=change.after)
+    assert change.hold_after is not None
+    detail = f"Put back by run {intent.run}; decide, or change either side, or it stays as it is."
+    return Hold(change.order_id, change.hold_after, facts, detail, since=now)
 
 
 def _uncertain(intent: StoredChange, found: MaybeOwner | Unlike, now: float) -> Hold:

@@ -1,0 +1,82 @@
+"""Proxies that stop a process dead before or after any single call to the outside world."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+class Crash(BaseException):
+    """The process is gone: nothing of it runs any more, so every later call through the same `Steps` crashes too."""
+
+
+class Steps:
+    """Counts the calls of one process to its ports; `stop_at` names the step at which it dies (0: never)."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.taken = 0
+        self.dead = False
+        self.stop_at = stop_at
+        self.names: list[str] = []
+
+    def step(self, name: str) -> None:
+        if not self.dead:
+            self.taken += 1
+            self.names.append(name)
+            self.dead = self.taken == self.stop_at
+        if self.dead:
+            raise Crash(name)
+
+
+PURE = {"usage", "batch_size", "wait_for", "now", "monotonic", "random"}
+"""Calls that touch nothing outside: dying there is dying at the next step."""
+
+
+class Mortal:
+    """Wraps a port so that each of its calls is two steps: before its effect, and after it."""
+
+    def __init__(self, port: Any, name: str, steps: Steps) -> None:
+        self._port = port
+        self._name = name
+        self._steps = steps
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._port, attribute)
+        if attribute in PURE or not callable(value):
+            return value
+        label = f"{self._name}.{attribute}"
+        if attribute == "listing":
+            return self._listing(value, label)
+        if attribute == "snapshot":
+            return self._snapshot(value, label)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self._steps.step(f"{label} before")
+            result = value(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+            self._steps.step(f"{label} after")
+            return result
+
+        return call
+
+    def _listing(self, value: Any, label: str) -> Any:
+        async def rows(*args: Any, **kwargs: Any) -> Any:
+            self._steps.step(f"{label} before")
+            async for chunk in value(*args, **kwargs):
+                self._steps.step(f"{label} chunk")
+                yield chunk
+            self._steps.step(f"{label} after")
+
+        return rows
+
+    def _snapshot(self, value: Any, label: str) -> Any:
+        @asynccontextmanager
+        async def read(*args: Any, **kwargs: Any) -> Any:
+            self._steps.step(f"{label} before")
+            async with value(*args, **kwargs) as snapshot:
+                self._steps.step(f"{label} after")
+                yield snapshot
+
+        return read

@@ -1,0 +1,78 @@
+"""Scenario files: a small readable form of "this stood on both sides, that happened, so it must end like this".
+
+# comment
+both 5=10 7=11      stands on both sides, and is agreed by a first pass
+link on_conflict=crm direction=crm-to-table
+crm 5=12 7=-        outside edits in the portal (`-`: unbound; `3@31`: object 3 of type 31)
+table 9=20          outside edits in the table
+missing order 9     the portal does not know the order
+missing owner 20    the deal does not exist
+race crm 5=30       happens right before the next write to that side is executed
+lose before|after   the next answer to a write of the portal is lost, before or after its effect
+zombie              the next write request loses its connection, and is executed only some seconds later
+later 90            the clock goes on by so many seconds
+decide 5 crm        a person decides a hold: crm, table or retry
+pass                one reconcile
+plan / apply / undo a plan is stored / the last stored plan is applied / the last pass is undone (stored as a plan)
+expect crm 5=12     what must stand at the end; likewise `expect table`
+expect held 5 edit-edit
+expect step 5       both sides have the same value, and it is agreed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Value = tuple[int, int] | None
+
+FOLDER = Path(__file__).parent.parent / "scenarios"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: a verb and its words; `edits` where the words are `order=value` pairs."""
+
+    number: int
+    verb: str
+    words: tuple[str, ...]
+
+    def edits(self, skip: int = 0) -> dict[int, Value]:
+        return dict(_edit(word) for word in self.words[skip:])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A parsed file."""
+
+    name: str
+    lines: tuple[Line, ...] = field(default_factory=tuple)
+
+    @property
+    def steps(self) -> list[Line]:
+        return [line for line in self.lines if line.verb != "expect"]
+
+    @property
+    def expectations(self) -> list[Line]:
+        return [line for line in self.lines if line.verb == "expect"]
+
+
+def _edit(word: str) -> tuple[int, Value]:
+    order, _, text = word.partition("=")
+    if text == "-":
+        return int(order), None
+    owner, _, owner_type = text.partition("@")
+    return int(order), (int(owner_type or 2), int(owner))
+
+
+def parse(text: str, name: str) -> Scenario:
+    lines = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        words = raw.partition("#")[0].split()
+        if words:
+            lines.append(Line(number, words[0], tuple(words[1:])))
+    return Scenario(name, tuple(lines))
+
+
+def load_all() -> list[Scenario]:
+    return [parse(path.read_text(), path.stem) for path in sorted(FOLDER.glob("*.scenario"))]
