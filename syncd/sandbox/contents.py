@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from syncd.core.ports import Clock
+from syncd.obs.clock import SystemClock
 from syncd.sandbox.answers import Version
 from syncd.sandbox.bindings import Bindings, OwnerPair
-from syncd.sandbox.clock import WallClock
 from syncd.sandbox.php import PhpArray
 from syncd.sandbox.timing import local_time
 
@@ -80,7 +80,7 @@ class Contents:
         self.sale_right = sale_right
         self.user_id = user_id
         self.minus_one_is_everything = minus_one_is_everything
-        self.clock: Clock = clock or WallClock()
+        self.clock: Clock = clock or SystemClock()
         self.stats = Stats()
         self.events: list[Event] = []
         self.handlers: list[tuple[str, str]] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from syncd.sandbox.answers import Answer, SandboxResponse
 from syncd.sandbox.faults import Fault, FaultRule
 from syncd.sandbox.page import Page, PageRow
+from syncd.sandbox.phpjson import encode
 
 HTML = "text/html; charset=utf-8"
 
@@ -79,5 +80,5 @@ def _error_page(rule: FaultRule) -> SandboxResponse:
 
 
 def _json_error(rule: FaultRule) -> SandboxResponse:
-    body = f'{{"error":"{rule.code}","error_description":"{rule.text}"}}'
+    body = encode({"error": rule.code, "error_description": rule.text})
     return SandboxResponse(rule.status, (("Content-Type", "application/json; charset=utf-8"),), body.encode())
