@@ -19,6 +19,8 @@ from itertools import accumulate
 from math import ceil
 from typing import Final, NamedTuple
 
+import structlog
+
 from syncd.core.model import Scope
 from syncd.core.ports import Progress
 from syncd.errors import IncompleteListing
@@ -27,6 +29,8 @@ from syncd.portal.session import Session
 from syncd.portal.shelf import Shelf, Stretch
 from syncd.portal.sweep import Census, Rows, Sweep, span_of
 from syncd.portal.windows import Window, between, cut, density
+
+log = structlog.get_logger(__name__)
 
 STAGE: Final = "listing the portal"
 SMALL: Final = 6
@@ -68,6 +72,7 @@ class Listing:
     def __init__(self, session: Session, scope: Scope, shelf: Shelf, progress: Progress) -> None:
         self._after = max(0, (scope.first_order or 1) - 1)
         self._upto = OPEN if scope.last_order is None else scope.last_order
+        self._link = session.link
         self._shelf = shelf
         self._expected: int | None = None
         self._progress = progress
@@ -130,6 +135,7 @@ class Listing:
 
     async def _prove(self, total: int) -> None:
         """The rows disagree with the portal's count: find out where, and read that again, until all parts agree."""
+        log.info("listing disagrees with its count", link=self._link, rows=self._shelf.rows, counted=total)
         parts = [_Part(self._shelf.stretches(), self._shelf.rows)]
         fanout = FANOUT
         while any(len(part.stretches) > SMALL for part in parts):

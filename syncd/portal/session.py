@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urljoin
 
+import structlog
 from pydantic import SecretStr
 
 from syncd.core.backoff import pause
@@ -21,6 +22,8 @@ from syncd.portal.commands import BATCH, batch_body
 from syncd.portal.envelope import BatchAnswer, UnusableAnswer, open_batch, open_envelope
 from syncd.portal.hosts import Host
 from syncd.portal.transport import NotExecuted, PerhapsExecuted, Reply
+
+log = structlog.get_logger(__name__)
 
 _HOPS: Final = 3
 _MOST: Final = {"closed": 4, "broken": 4, "limit": 10, "reset": 5, "stale": 3}
@@ -131,6 +134,7 @@ class Session:
                     hint="Nothing was sent twice. `syncd check` finds out what is reachable; the next run tries again.",
                 )
             else:
+                log.info("portal asked again", link=self.link, reason=str(failure), attempt=tries[kind] + 1)
                 await self.pause(pause(tries[kind], first=0.5, most=15, spread=0.5, chance=self.clock.random()))
 
     async def _send(self, commands: Mapping[str, str]) -> BatchAnswer:
@@ -150,6 +154,7 @@ class Session:
             origin = self.host.follow(sent_to, urljoin(sent_to, reply.location))
             if origin is None:
                 raise PerhapsExecuted("it redirects to something that is not the same portal at a new address")
+            log.warning("portal address changed", link=self.link, host=self.host.name, origin=origin)
             await self._credentials.moved(origin)
         raise NotExecuted("it redirects in a circle")
 

@@ -7,6 +7,7 @@ context. The URL itself travels as a `SecretStr`, so that no traceback with loca
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from typing import ClassVar, NamedTuple
@@ -84,11 +85,16 @@ class Wire:
             PerhapsExecuted: No complete answer came.
         """
         failure: NotExecuted | PerhapsExecuted
+        headers = {"Content-Type": content_type}
         timeout = httpx.Timeout(connect=10.0, read=seconds, write=30.0, pool=None)
         try:
-            async with self._client.stream(
-                "POST", url.get_secret_value(), content=body, headers={"Content-Type": content_type}, timeout=timeout
-            ) as response:
+            # httpx's own time runs anew with each byte; an answer that trickles must end too.
+            async with (
+                asyncio.timeout(2 * seconds),
+                self._client.stream(
+                    "POST", url.get_secret_value(), content=body, headers=headers, timeout=timeout
+                ) as response,
+            ):
                 chunks: list[bytes] = []
                 size = 0
                 async for chunk in response.aiter_bytes():
@@ -99,6 +105,8 @@ class Wire:
                 else:
                     return Reply(response.status_code, b"".join(chunks), response.headers.get("Location", ""))
             failure = PerhapsExecuted(f"the answer is larger than {LARGEST_BODY // 1024 // 1024} MiB")
+        except TimeoutError:
+            failure = PerhapsExecuted("no complete answer in time")
         except _NOT_SENT as error:
             failure = NotExecuted(_words(error))
         except httpx.HTTPError as error:
