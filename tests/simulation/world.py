@@ -142,7 +142,7 @@ class Play:
 
     async def _do(self, line: Line, steps: Steps | None) -> None:
         if line.verb in {"pass", "plan", "undo", "apply"}:
-            await self._syncd(line.verb, steps)
+            await self._syncd(line.verb, None if "safely" in line.words else steps)
             return
         tell = getattr(self, f"_{line.verb}", None)
         if tell is None:
