@@ -70,7 +70,7 @@ def _reverse_order(order_id: int, changes: Sequence[StoredChange]) -> Iterator[C
         if stored.outcome in _IN_PLACE:
             left = _with(left, change.side, change.after)
             restored = _with(restored, change.side, _found(stored))
-    if all(_moved_agreed(stored) for stored in changes):
+    if all(stored.outcome in _IN_PLACE for stored in changes):
         left = left._replace(agreed=changes[-1].change.agreed_after)
     hold = None if restored.crm == restored.table else conflict_kind(restored)
     for side, there, wanted in (
@@ -91,11 +91,6 @@ def _found(stored: StoredChange) -> MaybeOwner:
     if stored.outcome is Outcome.ALREADY:
         return stored.change.after
     return stored.found if stored.found_known else stored.change.before
-
-
-def _moved_agreed(stored: StoredChange) -> bool:
-    """Given a change, return whether it let the agreed state move: in place, and nobody's value was lost to it."""
-    return stored.outcome in _IN_PLACE and _found(stored) in {stored.change.before, stored.change.after}
 
 
 def _with(facts: Facts, side: Side | None, value: MaybeOwner) -> Facts:

@@ -191,19 +191,22 @@ class Applier:
         return self._outcome(entry, Outcome.FAILED, error=error)
 
     def _overwritten(self, entry: Entry, result: WriteResult) -> ChangeOutcome:
-        """Somebody wrote between our reading and our write: their value is in the audit, and a person decides."""
+        """Somebody wrote between our reading and our write: their value is in the audit, and a person decides.
+
+        Both sides have our value now, so it is agreed: whoever changes it from here on has seen it.
+        """
         change = entry.change
+        outcome = self._outcome(entry, Outcome.APPLIED, update=True, result=result)
+        assert outcome.update is not None
         shown = _at(change.facts, change.side, result.found)
         self._hold(
             change.order_id,
             conflict_kind(shown) if shown.crm != shown.table else HoldKind.EDIT_EDIT,
             shown,
             f"Run {self._run} overwrote a value that was written while the run was under way; it is shown here.",
-            seen=_at(change.facts, change.side, change.after),
+            seen=_at(change.facts, change.side, change.after)._replace(agreed=outcome.update.agreed),
         )
-        crm = change.after if change.side is Side.CRM else change.facts.crm
-        update = BindingUpdate(change.order_id, crm, change.facts.agreed)
-        return ChangeOutcome(entry.id, Outcome.APPLIED, "", result.found, found_known=True, update=update)
+        return outcome
 
     async def _read_back(self, writer: SideWriter, entries: Sequence[Entry]) -> None:
         """After a lost answer: what is in place is done, what moved is held, what is as before waits in limbo."""

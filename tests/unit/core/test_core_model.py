@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.model import Counts, Owner, Row, Scope, Side, SideCounts
-from tests.unit.core.builders import DUPLICATE, INVALID, facts, hold
+from syncd.core.model import Action, Counts, Owner, Row, Scope, Side, SideCounts
+from syncd.core.ports import Cancelled, Write
+from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, facts, hold
 
 
 def test_each_side_is_opposite_the_other() -> None:
@@ -64,3 +65,20 @@ def test_counts_are_kept_by_side() -> None:
     counts = Counts(crm=SideCounts(1, 2, 4), table=SideCounts(8, 16, 32))
 
     assert (counts.of(Side.CRM).total, counts.of(Side.TABLE).total) == (7, 56)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "action"),
+    [("-", "X", Action.ADD), ("X", "Y", Action.MOVE), ("X", "-", Action.REMOVE)],
+)
+def test_a_conditional_write_is_called_after_what_it_does(before: str, after: str, action: Action) -> None:
+    assert Write(1, OWNERS[before], OWNERS[after]).action is action
+
+
+def test_a_stop_is_asked_for_once_and_says_by_whom() -> None:
+    cancelled = Cancelled()
+    assert (cancelled.is_set, cancelled.reason) == (False, "")
+
+    cancelled.set("SIGTERM")
+
+    assert (cancelled.is_set, cancelled.reason) == (True, "SIGTERM")

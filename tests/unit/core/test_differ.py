@@ -67,6 +67,16 @@ def test_given_that_only_the_listing_is_new_then_it_is_observed_and_the_order_is
     assert differ.counts == Counts(in_step=1, agreed=1, crm_rows=1, table_rows=1)
 
 
+def test_given_several_orders_in_step_that_had_to_be_looked_at_then_each_is_counted() -> None:
+    local = {1: ("Y", "X"), 2: ("Y", "X"), 3: ("X", "X"), 4: ("Y", "X")}
+    world = World(dict.fromkeys(local, "X"), dict.fromkeys(local, "X"), local)
+
+    segment, differ = world.feed()
+
+    assert [update.order_id for update in segment.observed] == [1, 2, 4]
+    assert differ.counts == Counts(in_step=4, agreed=4, crm_rows=4, table_rows=4)
+
+
 def test_given_a_change_then_it_is_planned_and_the_crm_is_observed_while_the_agreed_state_stays() -> None:
     segment, differ = one("XYY", listed="Y").feed()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.diff import merge
+from syncd.core.model import Row
+from syncd.core.records import BindingRow
 from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, bindings, facts, rows
 
 IN_STEP = {1: "X", 2: "Y", 3: "o"}
@@ -71,3 +73,13 @@ def test_given_orders_to_look_up_then_they_are_looked_at_though_all_sources_agre
 
 def test_given_the_same_owner_id_of_another_type_then_the_values_differ() -> None:
     assert joined({1: "X"}, {1: "Z"}, {1: ("X", "X")}) == [(1, facts("XZX"), OWNERS["X"])]
+
+
+@pytest.mark.parametrize("half", [(2, None), (None, 11)], ids=["type", "id"])
+def test_given_half_an_owner_in_the_local_database_then_it_says_nothing(half: tuple[int | None, int | None]) -> None:
+    bound = [Row(1, 2, 11)]
+    nothing = (None, None)
+
+    assert list(merge([], [], [BindingRow(1, *half, *nothing), BindingRow(2, *nothing, *half)], {})) == []
+    assert list(merge(bound, bound, [BindingRow(1, *half, 2, 11)], {})) == [(1, facts("XXX"), None)]
+    assert list(merge(bound, bound, [BindingRow(1, 2, 11, *half)], {})) == [(1, facts("XX-"), OWNERS["X"])]

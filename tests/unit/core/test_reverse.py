@@ -91,7 +91,7 @@ def test_given_that_what_was_expected_was_found_then_the_agreed_state_had_moved(
     assert (undone.before, undone.after, undone.facts) == (OWNERS["X"], OWNERS["Y"], facts("XXX"))
 
 
-def test_given_a_value_that_a_race_overwrote_then_that_value_returns_and_the_agreed_state_had_not_moved() -> None:
+def test_given_a_value_that_a_race_overwrote_then_that_value_returns() -> None:
     assert list(reverse([done(planned("XYX"), found="Z")])) == [
         Change(
             order_id=1,
@@ -100,7 +100,7 @@ def test_given_a_value_that_a_race_overwrote_then_that_value_returns_and_the_agr
             before=OWNERS["Y"],
             after=OWNERS["Z"],
             reason=Reason.UNDO,
-            facts=facts("YYX"),
+            facts=facts("YYY"),
             agreed_after=OWNERS["X"],
             hold_after=HoldKind.EDIT_EDIT,
         )
@@ -113,7 +113,7 @@ def test_given_that_nothing_was_found_where_an_owner_was_expected_then_the_order
 
     [undone] = reverse([emptied])
 
-    assert (undone.action, undone.after, undone.facts) == (Action.REMOVE, None, facts("YYX"))
+    assert (undone.action, undone.after, undone.facts) == (Action.REMOVE, None, facts("YYY"))
 
 
 def both(found_crm: str = "", found_table: str = "", *, outcomes: tuple[Outcome, Outcome]) -> list[StoredChange]:
