@@ -76,9 +76,9 @@ def html(status: int, title: str, text: str = "") -> SandboxResponse:
 
 
 def _error_page(rule: FaultRule) -> SandboxResponse:
-    return html(rule.status, "Error")
+    return html(rule.status or 500, "Error")
 
 
 def _json_error(rule: FaultRule) -> SandboxResponse:
     body = encode({"error": rule.code, "error_description": rule.text})
-    return SandboxResponse(rule.status, (("Content-Type", "application/json; charset=utf-8"),), body.encode())
+    return SandboxResponse(rule.status or 500, (("Content-Type", "application/json; charset=utf-8"),), body.encode())

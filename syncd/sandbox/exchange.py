@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from syncd.sandbox.answers import Answer, Refusal, SandboxRequest
+from syncd.sandbox.answers import Answer, Refusal, SandboxRequest, Version
 from syncd.sandbox.limits import Spending
 from syncd.sandbox.method import Actor
 from syncd.sandbox.timing import Timing
@@ -56,6 +56,10 @@ class Exchange:
         yield Pause(seconds)
 
 
+Running = Generator[Pause, None, "Done"]
+"""A call while it runs."""
+
+
 @dataclass(slots=True)
 class Done:
     """A finished call: its answer or refusal, its time, and whether a batch forgets it (a fault)."""
@@ -64,9 +68,10 @@ class Done:
     timing: Timing | None = None
     lost: bool = False
 
-    def parts(self) -> dict[str, Any]:
-        """Return the keys of its answer: result, next, total, time."""
-        assert isinstance(self.outcome, Answer)
+    def parts(self, version: Version) -> dict[str, Any]:
+        """Return its answer by parts: result, next, total and time, or the whole body of a refusal as `error`."""
+        if isinstance(self.outcome, Refusal):
+            return {"error": self.outcome.body(version)}
         parts: dict[str, Any] = {"result": self.outcome.result}
         if self.outcome.next is not None:
             parts["next"] = self.outcome.next

@@ -68,7 +68,7 @@ class FaultRule:
         times: How many are hit; None is all.
         probability: The chance of each match to be hit.
         when: Whether a request fault strikes before or after the effect.
-        status, body: The HTTP status of `status` and `error`, and `json` or `html`.
+        status, body: The HTTP status of `status` (500) and `error` (400), and `json` or `html`.
         code, text: The error code and description.
         seconds, rows, by, size, location, content_type: See `action`.
     """
@@ -84,7 +84,7 @@ class FaultRule:
     times: int | None = 1
     probability: float = 1.0
     when: Literal["before", "after"] = "before"
-    status: int = 500
+    status: int | None = None
     body: Literal["json", "html"] = "json"
     code: str | int = "INTERNAL_SERVER_ERROR"
     text: str = "Internal server error"

@@ -47,6 +47,7 @@ class Limits:
         operating: Seconds of method time in the window before `OPERATION_TIME_LIMIT`.
         window: Seconds the operating time is remembered, in buckets of `bucket` seconds.
         bucket: See `window`.
+        batch_billed: Calls in a batch are billed to `batch`, as measured by others (peers.md 1), not to their method.
         wall: Seconds a whole request may take before the front server gives up on it.
     """
 
@@ -57,6 +58,7 @@ class Limits:
     operating: float | None = 480.0
     window: float = 600.0
     bucket: float = 60.0
+    batch_billed: bool = False
     wall: float | None = 60.0
 
     @classmethod

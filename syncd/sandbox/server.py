@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from syncd.sandbox.answering import Steps
 from syncd.sandbox.answers import SandboxResponse
 from syncd.sandbox.exchange import Pause
 from syncd.sandbox.http11 import BadRequest, Head, RequestReader, to_bytes, to_request
-from syncd.sandbox.portal import SandboxPortal, Steps
+from syncd.sandbox.portal import SandboxPortal
 from syncd.sandbox.tls import Certificate, make_certificate
 
 

@@ -95,6 +95,7 @@ def test_a_zombie_writes_after_its_connection_is_gone() -> None:
     clock.advance(1)
     assert portal.bindings[1] == (2, 9)
     assert portal.stats.writes[-1].before == (2, 50)
+    assert (portal.stats.requests, portal.stats.writes[-1].request) == (1, 1)
 
 
 @pytest.mark.anyio
@@ -190,8 +191,10 @@ def test_a_call_may_fail_after_its_effect() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_whole_batch_is_refused(when: str) -> None:
-    portal, _ = portal_with(rule(Fault.ERROR, code="OVERLOAD_LIMIT", status=401, method="batch", when=when, times=None))
-    assert ask(portal, "batch", {"cmd": [add_command(1)]}).error[:2] == (401, "OVERLOAD_LIMIT")
+    refusal = rule(Fault.ERROR, code="OVERLOAD_LIMIT", status=401, method="batch", when=when, times=None)
+    portal, clock = portal_with(refusal)
+    ((seconds, response),) = side_by_side(portal, clock, [request_of("batch", {"cmd": [add_command(1)]})])
+    assert (seconds, reply_of(response).error[:2]) == (0, (401, "OVERLOAD_LIMIT"))
     assert len(portal.stats.writes) == (when == "after")
     assert ask(portal, "profile").status == 200
 

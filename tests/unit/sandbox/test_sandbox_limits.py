@@ -165,6 +165,17 @@ def test_the_batch_itself_is_never_metered() -> None:
     assert ask(portal, "batch", {"cmd": [LIST] * 3}).body["time"]["operating"] == 0
 
 
+def test_a_portal_may_bill_a_batch_instead_of_its_methods() -> None:
+    portal, clock = portal_with(Limits(operating=2.0, batch_billed=True), Latencies(add=1.5))
+    reply = ask(portal, "batch", {"cmd": [add_command(1), add_command(2)]})
+    assert reply.body["time"]["operating"] == 3
+    assert [time["operating"] for time in reply.result["result_time"]] == [0, 0]
+    assert ask(portal, "batch", {"cmd": []}).error[:2] == (429, "OPERATION_TIME_LIMIT")
+    assert add(portal, orderId=3, ownerId=9, ownerTypeId=2).body["time"]["operating"] == 1.5
+    clock.advance(600)
+    assert ask(portal, "batch", {"cmd": []}).status == 200
+
+
 def test_the_documented_times_and_limits_are_at_hand() -> None:
     assert Latencies.documented() == Latencies(request=0.3, list=0.039, count=0.02, add=0.33, delete=1.77, other=0.02)
     assert Limits.standard().with_operating(5).operating == 5
