@@ -1,0 +1,70 @@
+"""Parking: a link whose passes cannot come to anything rests until a person or a changed fact decides.
+
+A link is parked when a guard refused its plan, when the portal or a database refuses the credentials or a right, and
+when the vendor blocked the webhook. The reason is kept in the state database, so that every daemon rests, over
+restarts too. What ends it: a trigger, SIGUSR1, an applied plan, a decided hold, a rebase, a changed configuration, the
+start of a daemon, or the time `Parking.rest` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from syncd.core.records import LinkRow, RunRow
+from syncd.daemon.desk import Desk
+from syncd.daemon.health import Parking, parked_as
+
+log = structlog.get_logger("syncd.daemon")
+
+
+class ParkingPlace:
+    """Where one link is parked.
+
+    Args:
+        name: The link.
+        desk: What the daemon works with.
+    """
+
+    def __init__(self, name: str, desk: Desk) -> None:
+        self._name = name
+        self._desk = desk
+        self._decided: frozenset[int] = frozenset()
+
+    async def facts_changed(self, link: LinkRow, runs: Sequence[RunRow], last: RunRow | None) -> bool:
+        """Given a parked link and its newest runs, return whether somebody did something about it since.
+
+        It looks at the state database only: neither side is asked.
+        """
+        since = last.id if last is not None else 0
+        if any(row.id > since and row.kind in {"apply", "rebase"} and row.state != "failed" for row in runs):
+            return True
+        if parked_as(link.parked) is not Parking.REFUSED:
+            return False
+        return not await self._decisions(link) <= self._decided
+
+    async def keep(self, parking: Parking | None, detail: str) -> None:
+        """Record that the link is parked, or with None that it no longer is.
+
+        Raises:
+            LeaseHeld: Another process works on the link; what it finds will be recorded instead.
+            StateUnavailable: The state database is out of reach.
+        """
+        link = await self._desk.store.find_link(self._name)
+        if link is None:
+            return
+        if parking is Parking.REFUSED:
+            self._decided = await self._decisions(link)
+        if parking is None if not link.parked else parked_as(link.parked) is parking:
+            return
+        reason = f"{parking}: {detail}" if parking is not None else ""
+        async with self._desk.briefly(link) as lease:
+            await self._desk.store.set_parked(lease, reason)
+        if reason:
+            log.warning("link parked", reason=reason)
+        else:
+            log.info("link unparked", was=link.parked)
+
+    async def _decisions(self, link: LinkRow) -> frozenset[int]:
+        return frozenset(one.hold.order_id for one in await self._desk.store.holds(link.id) if one.decision)

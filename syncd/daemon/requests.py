@@ -1,0 +1,67 @@
+"""What other processes, on whatever host, asked of the daemons through the state database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import structlog
+
+from syncd.core.ports import Clock
+from syncd.core.records import Store
+from syncd.daemon.verdict import Ask
+from syncd.errors import SyncdError
+
+log = structlog.get_logger("syncd.daemon")
+
+EVERY = 1.0
+"""Seconds between two looks."""
+LONGEST = 30.0
+"""Seconds between two looks at a state database that is out of reach."""
+
+
+class Inbox:
+    """Takes requests and hands them on.
+
+    A request is taken by one daemon; if another one works on the link, the one that took it stands by until it can
+    serve it.
+
+    Args:
+        store: The state database.
+        clock: Time and chance.
+        links: The links of this daemon.
+        ask: Told a link and who asks.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, links: Callable[[], Collection[str]], ask: Callable[[str, Ask], None]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._links = links
+        self._ask = ask
+        self.unreachable = ""
+        """Why the state database could not be reached at the last look; empty if it could."""
+
+    async def run(self) -> None:
+        """Look, for ever."""
+        pause = EVERY
+        while True:
+            try:
+                await self.look()
+            except SyncdError as error:
+                if not self.unreachable:
+                    log.warning("state database out of reach", error=error.message)
+                self.unreachable = error.message
+                pause = min(LONGEST, 2 * pause)
+            else:
+                if self.unreachable:
+                    log.info("state database back")
+                self.unreachable = ""
+                pause = EVERY
+            await self._clock.sleep(pause * (0.9 + 0.2 * self._clock.random()))
+
+    async def look(self) -> None:
+        """Take what has been asked since the last look."""
+        for request in await self._store.take_requests(list(self._links()), self._clock.now()):
+            log.info("pass asked for", link=request.link, by=request.by)
+            self._ask(request.link, Ask.TRIGGER)

@@ -1,0 +1,298 @@
+"""One link's passes: when one is made, and what follows from how it ended.
+
+A runner sleeps until somebody asks. It reads from the state database what the link's passes came to, whoever made
+them, and lets `verdict` decide. So several daemons may each have a runner for the same link: the lease picks one, the
+others stand by for as long as its pass is not over, and take it over within seconds if it never will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from syncd.core.backoff import pause
+from syncd.core.ports import Cancelled
+from syncd.core.records import LinkRow, RunRow
+from syncd.daemon.desk import Desk, Ending
+from syncd.daemon.health import Condition, Health, Parking, condition_of, failures_in_a_row, last_pass, parking_of
+from syncd.daemon.parking import ParkingPlace
+from syncd.daemon.passes import NotWanted
+from syncd.daemon.pulse import Pulse
+from syncd.daemon.slots import Slots
+from syncd.daemon.verdict import PERSONS, Ask, Situation, Verdict, judge
+from syncd.engine.report import Report
+from syncd.errors import LeaseHeld, LeaseLost, Stopped, SyncdError
+
+log = structlog.get_logger("syncd.daemon")
+
+RECENT = 20
+"""Runs of a link that a verdict looks at."""
+DEEP = 500
+"""Runs a starting daemon looks at, to say since when a link is as it is."""
+STANDBY = 2.0
+"""Seconds until a link another process works on is tried again; up to as many more at random."""
+FIRST_PAUSE = 30.0
+LONGEST_PAUSE = 3600.0
+DAY = 86400.0
+KEEP_DAYS = 90.0
+"""Passes that found nothing to do are forgotten after this long; changes and holds never are."""
+
+
+class LinkRunner:
+    """Makes the passes of one link, one at a time.
+
+    Args:
+        name: The link.
+        slots: Its schedule, or None.
+        desk: What it works with.
+    """
+
+    def __init__(self, name: str, slots: Slots | None, desk: Desk) -> None:
+        self.name = name
+        self.slots = slots
+        self.condition = Condition(Health.WAITING)
+        self.last: RunRow | None = None
+        """The newest finished pass, whoever made it."""
+        self.failures = 0
+        self.standby = False
+        self.working: Pulse | None = None
+        self._desk = desk
+        self._parking = ParkingPlace(name, desk)
+        self._asks: dict[Ask, float] = {}
+        self._deferred: dict[Ask, float] = {}
+        self._due: float | None = None
+        self._woken = asyncio.Event()
+        self._cancelled = Cancelled()
+        self._seen = -1
+        self._tidied = desk.clock.monotonic()
+
+    def ask(self, who: Ask) -> None:
+        """Want a pass."""
+        self._asks[who] = self._desk.clock.now()
+        self._woken.set()
+
+    def stop(self, reason: str) -> None:
+        """Begin no pass any more, and end the one at work after its batch in flight."""
+        self._cancelled.set(reason)
+        self._woken.set()
+
+    def retry_in(self) -> float | None:
+        """Return the seconds until a failed pass is made again; None when none waits for that."""
+        if not self.failures or self._due is None:
+            return None
+        return max(0.0, self._due - self._desk.clock.monotonic())
+
+    async def run(self) -> None:
+        """Serve whoever asks, until stopped."""
+        with structlog.contextvars.bound_contextvars(link=self.name):
+            while not self._cancelled.is_set:
+                wait = None if self._due is None else self._due - self._desk.clock.monotonic()
+                if self._asks or (wait is not None and wait <= 0):
+                    await self._attend(self._take_asks())
+                else:
+                    await self._sleep(wait)
+
+    def _take_asks(self) -> Mapping[Ask, float]:
+        asks, self._asks = self._asks, {}
+        if self._due is not None and (self.standby or self._due <= self._desk.clock.monotonic()):
+            asks = self._deferred | asks
+            self._due = None
+        self._woken.clear()
+        return asks
+
+    async def _attend(self, asks: Mapping[Ask, float]) -> None:
+        previous: RunRow | None = None
+        pulse = Pulse(self._desk.clock)
+        try:
+            verdict, previous = await self._judge(asks)
+            if not verdict.run:
+                self._pass_over(asks, verdict.why)
+                return
+            report = await self._make_pass(asks, pulse, previous)
+        except NotWanted:
+            self._pass_over(asks, "done elsewhere")
+        except (LeaseHeld, LeaseLost) as error:
+            self._stand_by(asks, error)
+        except Stopped:
+            return
+        except SyncdError as error:
+            await self._ended(previous, pulse, None, error)
+        except Exception as error:
+            log.exception("pass crashed")
+            await self._ended(previous, pulse, None, error)
+        else:
+            if isinstance(report.error, LeaseLost):
+                self._stand_by(asks, report.error)
+            elif not isinstance(report.error, Stopped):
+                await self._ended(previous, pulse, report, report.error)
+
+    # ------------------------------------------------------------------ a pass
+
+    async def _judge(self, asks: Mapping[Ask, float]) -> tuple[Verdict, RunRow | None]:
+        store = self._desk.store
+        link = await store.find_link(self.name)
+        runs = await store.runs(self.name, RECENT if self._seen >= 0 else DEEP)
+        self._recall(link, runs)
+        last = last_pass(runs)
+        changed = link is not None and bool(link.parked) and await self._parking.facts_changed(link, runs, last)
+        resting = self.failures > 0 and self._due is not None
+        at = Situation(link, last, self.slots, self._desk.clock.now(), changed=changed, resting=resting)
+        return judge(asks, at), last
+
+    def _recall(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
+        """Take in what the passes of this and other daemons came to."""
+        newest = max((row.id for row in runs if row.finished_at is not None), default=0)
+        if newest <= self._seen:
+            return
+        first, self._seen = self._seen < 0, newest
+        self.last = last_pass(row for row in runs if row.finished_at is not None)
+        found = condition_of(link, runs)
+        if found.health is self.condition.health and not first:
+            found = found._replace(since=self.condition.since)
+        self.condition = found
+        self.failures = failures_in_a_row(runs)
+        if not first:
+            self._desk.observer.overtaken(self.name)
+
+    async def _make_pass(self, asks: Mapping[Ask, float], pulse: Pulse, previous: RunRow | None) -> Report:
+        desk = self._desk
+        if desk.gate.busy:
+            # Other daemons, with less to do, may be quicker; a trifle of time is enough for the lease.
+            await desk.clock.sleep(min(1.0, 0.1 * desk.gate.busy) * (0.5 + desk.clock.random()))
+        if previous is not None and previous.finished_at is None:
+            await self._find_abandoned()
+        async with desk.gate.enter():
+            if self._cancelled.is_set:
+                raise Stopped("Stopped before the pass began.")
+            self.standby, self.working = False, pulse
+            pulse.beat()
+            try:
+                return await desk.run_pass(
+                    self.name,
+                    _origin(asks),
+                    pulse=pulse,
+                    cancelled=self._cancelled,
+                    still_wanted=lambda: self._still_wanted(asks),
+                )
+            finally:
+                self.working = None
+
+    async def _still_wanted(self, asks: Mapping[Ask, float]) -> bool:
+        verdict, _last = await self._judge(asks)
+        return verdict.run
+
+    async def _find_abandoned(self) -> None:
+        """Raise LeaseHeld while whoever began the last pass is at work on it; without opening either side."""
+        link = await self._desk.store.find_link(self.name)
+        if link is not None:
+            async with self._desk.briefly(link):
+                pass
+
+    # ------------------------------------------------------- what follows from it
+
+    def _pass_over(self, asks: Mapping[Ask, float], why: str) -> None:
+        self.standby = False
+        if Ask.SCHEDULE in asks:
+            log.debug("slot passed over", why=why)
+            self._desk.observer.skipped(self.name, why)
+
+    def _stand_by(self, asks: Mapping[Ask, float], error: SyncdError) -> None:
+        if not self.standby:
+            log.info("standing by", reason=error.message)
+        self.standby = True
+        self._defer(asks, STANDBY * (1 + self._desk.clock.random()))
+
+    def _defer(self, asks: Mapping[Ask, float], seconds: float) -> None:
+        self._deferred = dict(asks)
+        self._due = self._desk.clock.monotonic() + seconds
+
+    async def _ended(
+        self, previous: RunRow | None, pulse: Pulse, report: Report | None, error: BaseException | None
+    ) -> None:
+        desk, before = self._desk, self.condition
+        state = report.row.state if report is not None else "failed"
+        parking = parking_of(error if isinstance(error, SyncdError) else None, state)
+        if report is not None:
+            self._seen = max(self._seen, report.row.id)
+            self.last = report.row
+        self.condition = _condition(report, error, parking, before, desk.clock.now())
+        if self.condition.health is Health.FAILING:
+            self.failures += 1
+            self._defer({Ask.AGAIN: desk.clock.now()}, self._pause())
+        else:
+            self.failures, self._due = 0, None
+            await self._keep(parking)
+        await desk.observer.ended(Ending(self.name, report, error, before, self.condition, pulse, previous))
+
+    def _pause(self) -> float:
+        clock = self._desk.clock
+        spacing = (self.slots.spacing(clock.now()) if self.slots is not None else None) or FIRST_PAUSE
+        first = min(FIRST_PAUSE, spacing)
+        seconds = pause(self.failures, first=first, most=LONGEST_PAUSE, spread=0.1, chance=clock.random())
+        log.warning("pausing after a failure", failures=self.failures, seconds=round(seconds, 1))
+        return seconds
+
+    async def _keep(self, parking: Parking | None) -> None:
+        """Record what lasts of a pass: whether the link is parked, and once a day, that old passes may be forgotten."""
+        with suppress(LeaseHeld, LeaseLost):
+            try:
+                await self._parking.keep(parking, self.condition.detail)
+                if parking is None:
+                    await self._tidy()
+            except SyncdError as error:
+                if isinstance(error, LeaseHeld | LeaseLost):
+                    raise
+                log.warning("state not kept", error=error.message)
+
+    async def _tidy(self) -> None:
+        clock = self._desk.clock
+        if clock.monotonic() - self._tidied < DAY:
+            return
+        self._tidied = clock.monotonic()
+        link = await self._desk.store.find_link(self.name)
+        if link is not None:
+            async with self._desk.briefly(link) as lease:
+                await self._desk.prune(lease, clock.now(), KEEP_DAYS)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Wait until somebody asks, or for so many seconds."""
+        waits: set[asyncio.Future[None]] = {asyncio.ensure_future(_nothing(self._woken.wait()))}
+        if seconds is not None:
+            waits.add(asyncio.ensure_future(self._desk.clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+            self._woken.clear()
+
+
+def _origin(asks: Mapping[Ask, float]) -> str:
+    return next((who.value for who in PERSONS if who in asks), Ask.SCHEDULE.value)
+
+
+def _condition(
+    report: Report | None, error: BaseException | None, parking: Parking | None, before: Condition, now: float
+) -> Condition:
+    if parking is not None:
+        health = Health.REFUSED if parking is Parking.REFUSED else Health.PARKED
+    elif report is None or report.exit_code not in {0, 3}:
+        health = Health.FAILING
+    else:
+        health = Health.HELD if report.exit_code else Health.IN_STEP
+    if isinstance(error, SyncdError):
+        detail = error.message
+    elif error is not None:
+        detail = f"An unexpected error, {type(error).__name__}; the log has it."
+    else:
+        detail = report.row.error if report is not None else ""
+    since = before.since if health is before.health else now
+    return Condition(health, since, report.row.id if report is not None else before.run, detail)
+
+
+async def _nothing(wait: Awaitable[object]) -> None:
+    await wait

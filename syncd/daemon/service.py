@@ -1,0 +1,278 @@
+"""`syncd run`: the life of the daemon, from reading the configuration to giving back the last lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+
+import structlog
+
+from syncd import __version__
+from syncd.config.load import Loaded
+from syncd.config.model import Settings
+from syncd.core.backoff import pause
+from syncd.core.ports import Clock
+from syncd.daemon import passes
+from syncd.daemon.alerts import Alerts
+from syncd.daemon.couriers import Command, Courier, Webhook
+from syncd.daemon.desk import Desk, Gate
+from syncd.daemon.fleet import Fleet
+from syncd.daemon.line import status_line
+from syncd.daemon.meters import Meters
+from syncd.daemon.notify import Notifier
+from syncd.daemon.reload import needs_restart, read_again
+from syncd.daemon.requests import Inbox
+from syncd.daemon.schedule import Timetable
+from syncd.daemon.signals import Stop, handled
+from syncd.daemon.status import Process
+from syncd.daemon.tasks import Tasks
+from syncd.daemon.verdict import Ask
+from syncd.daemon.views import Views
+from syncd.daemon.watchdog import Vitals, pet
+from syncd.daemon.web import WebServer
+from syncd.errors import ConfigError, StateUnavailable
+from syncd.obs import logs
+from syncd.obs.clock import SystemClock
+from syncd.obs.metrics import Metrics
+from syncd.wiring import Workplace, open_workplace
+
+log = structlog.get_logger("syncd.daemon")
+
+PASSES_AT_ONCE = 16
+START_PATIENCE = 120.0
+"""Seconds a starting daemon waits for a state database that is out of reach, where systemd waits with it."""
+STATUS_EVERY = 2.0
+DRAIN = 5.0
+"""Seconds a stopping daemon gives to notifications that are still on their way."""
+
+
+def run(loaded: Loaded) -> int:
+    """Run the daemon until it is told to stop.
+
+    Args:
+        loaded: The configuration; read again from the same sources on SIGHUP. Logs are set up as it says.
+
+    Returns:
+        The exit code: 0 after SIGTERM or SIGINT, 128 and the signal's number when a second one came.
+
+    Raises:
+        ConfigError, AuthError, UnavailableError: It cannot start.
+    """
+    return asyncio.run(Service(loaded, os.environ).serve())
+
+
+class Service:
+    """One daemon.
+
+    Args:
+        loaded: The configuration.
+        environ: The environment, for what the service manager says in it.
+        clock: Time; the system's when left out.
+    """
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str], clock: Clock | None = None) -> None:
+        self._loaded = loaded
+        self._clock = clock or SystemClock()
+        self._notifier = Notifier(environ, os.getpid())
+        self._metrics = Metrics()
+        self._stop = Stop(self._cut_off)
+        self._reload_wanted = asyncio.Event()
+        self._fleet: Fleet | None = None
+        self._tasks = Tasks(self._crashed)
+        self._process = Process("", "starting", self._clock.now(), str(loaded.path), self._clock.now())
+
+    async def serve(self) -> int:
+        """Run; see `run`."""
+        log.info("daemon starting", version=__version__, config=str(self._loaded.path))
+        self._notifier.status("starting: opening the state database")
+        with handled(self._stop, reload=self._reload_wanted.set, now=self._pass_now):
+            async with AsyncExitStack() as stack:
+                workplace = await self._open_state(stack)
+                if workplace is not None:
+                    await self._live(workplace)
+        log.info("daemon stopped", reason=self._stop.reason, exit_code=self._stop.exit_code)
+        return self._stop.exit_code
+
+    # ------------------------------------------------------------------- start
+
+    async def _open_state(self, stack: AsyncExitStack) -> Workplace | None:
+        """Open the state database; None if the stop was asked for before it could be reached."""
+        began, attempt = self._clock.monotonic(), 0
+        patience = START_PATIENCE if self._notifier.listening else 0.0
+        while not self._stop.wanted.is_set():
+            async with self._tasks.during("start", self._extend_start()):
+                try:
+                    return await stack.enter_async_context(open_workplace(self._loaded.settings, clock=self._clock))
+                except StateUnavailable as error:
+                    if self._clock.monotonic() - began >= patience:
+                        raise
+                    attempt += 1
+                    self._notifier.status(f"starting: {error.message}")
+                    log.warning("waiting for the state database", error=error.message)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause(attempt, first=1, most=10)):
+                        await self._stop.wanted.wait()
+        return None
+
+    async def _extend_start(self) -> None:
+        """Keep systemd patient: an upgrade of a large state database may take minutes."""
+        while True:
+            self._notifier.extend(30)
+            await self._clock.sleep(10)
+
+    # --------------------------------------------------------------------- run
+
+    async def _live(self, workplace: Workplace) -> None:
+        settings, clock, store = self._loaded.settings, self._clock, workplace.store
+        self._process = self._process.but(holder=workplace.holder)
+        alerts = Alerts(clock, self._count_notification)
+        meters = Meters(self._metrics, alerts, store, clock)
+        desk = Desk(
+            store, clock, workplace.holder, passes.over(workplace), Gate(PASSES_AT_ONCE), meters, prune=store.prune
+        )
+        timetable = Timetable(clock, self._slot_came, self._count_trouble)
+        fleet = self._fleet = Fleet(desk, timetable, self._crashed)
+        inbox = Inbox(store, clock, lambda: fleet.runners, fleet.ask)
+        vitals = Vitals(clock, timetable, fleet.pulses, self._metrics.lag.set)
+        views = Views(
+            workplace=workplace,
+            fleet=fleet,
+            meters=meters,
+            vitals=vitals,
+            inbox=inbox,
+            process=lambda: self._process,
+        )
+        web = WebServer(views.application(), settings.web.address) if settings.web.address is not None else None
+        try:
+            if web is not None:
+                self._tasks.start("web", web.run())
+                await web.started()
+            timetable.start()
+            self._adopt(settings, alerts, meters, workplace)
+            self._tasks.start("requests", inbox.run())
+            self._tasks.start("vitals", vitals.run())
+            self._tasks.start("watchdog", pet(self._notifier, vitals, clock))
+            self._tasks.start("alerts", alerts.run())
+            self._tasks.start("old holds", self._tell_old_holds(alerts))
+            self._process = self._process.but(phase="running")
+            self._notifier.ready()
+            log.info("daemon ready", links=len(fleet.runners), web=settings.web.listen)
+            self._tasks.start("status", self._keep_status(fleet))
+            self._tasks.start("reload", self._keep_reloading(alerts, meters, workplace))
+            await self._stop.wanted.wait()
+            await self._shut_down(fleet, timetable, alerts, web)
+        finally:
+            await self._tasks.end_all()
+            await timetable.stop()
+            if web is not None:
+                web.close()
+
+    def _adopt(self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace) -> None:
+        """Take up settings, at the start and at each reload."""
+        assert self._fleet is not None
+        alerts.configure(_couriers(settings), settings.notify.holds_after_seconds)
+        workplace.settings = settings
+        changed = self._fleet.configure(settings)
+        for name in changed.removed:
+            meters.forget(name)
+        self._metrics.reload_ok.set(1)
+        self._metrics.reloaded.set(self._clock.now())
+        self._process = self._process.but(config_at=self._clock.now(), config_error="")
+        if changed.added or changed.removed or changed.changed:
+            log.info("links configured", added=changed.added, removed=changed.removed, changed=changed.changed)
+
+    async def _keep_reloading(self, alerts: Alerts, meters: Meters, workplace: Workplace) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            self._notifier.reloading()
+            try:
+                again = await asyncio.to_thread(read_again, self._loaded)
+            except ConfigError as error:
+                problems = list(error.problems) or [error.message]
+                log.warning("reload failed, old configuration kept", problems=problems)
+                self._metrics.reload_ok.set(0)
+                self._process = self._process.but(config_error="; ".join(problems))
+            else:
+                restart = needs_restart(self._loaded.settings, again.settings)
+                if restart:
+                    log.warning("restart needed", keys=restart)
+                self._process = self._process.but(restart=tuple(restart))
+                logs.configure(again.settings.log.level.value, again.settings.log.format.value)
+                self._adopt(again.settings, alerts, meters, workplace)
+                self._loaded = again
+                log.info("configuration reloaded")
+            self._show_status()
+            self._notifier.ready()
+
+    async def _keep_status(self, fleet: Fleet) -> None:
+        while True:
+            self._show_status()
+            await self._clock.sleep(STATUS_EVERY)
+            for name, runner in fleet.runners.items():
+                self._metrics.leader.labels(name).set(runner.working is not None)
+
+    def _show_status(self) -> None:
+        if self._fleet is not None:
+            self._notifier.status(status_line(self._process, self._fleet.lives()))
+
+    async def _tell_old_holds(self, alerts: Alerts) -> None:
+        while True:
+            await self._clock.sleep(60)
+            alerts.tell_old_holds()
+
+    # -------------------------------------------------------------------- stop
+
+    async def _shut_down(self, fleet: Fleet, timetable: Timetable, alerts: Alerts, web: WebServer | None) -> None:
+        timeout = self._loaded.settings.daemon.shutdown_timeout_seconds
+        log.info("daemon stopping", reason=self._stop.reason, at_work=[name for name, _ in fleet.pulses()])
+        self._process = self._process.but(phase="stopping")
+        self._notifier.stopping()
+        self._show_status()
+        await timetable.stop()
+        if not await fleet.stop(self._stop.reason, timeout):
+            log.warning("passes cut off", after=timeout, healing="their journals, by the next pass")
+        try:
+            async with asyncio.timeout(DRAIN):
+                await alerts.drain()
+        except TimeoutError:
+            log.warning("notifications lost")
+        if web is not None:
+            web.stop()
+
+    def _cut_off(self) -> None:
+        if self._fleet is not None:
+            self._fleet.cut_off()
+
+    # --------------------------------------------------------------- listeners
+
+    def _crashed(self, error: BaseException) -> None:
+        self._stop.ask(f"a crash ({type(error).__name__})", exit_code=1)
+
+    def _slot_came(self, link: str) -> None:
+        assert self._fleet is not None
+        self._fleet.ask(link, Ask.SCHEDULE)
+
+    def _pass_now(self) -> None:
+        log.info("pass asked for", by=signal.SIGUSR1.name)
+        if self._fleet is not None:
+            self._fleet.ask_all(Ask.SIGNAL)
+
+    def _count_trouble(self, link: str, kind: str) -> None:
+        self._metrics.trouble.labels(link, kind).inc()
+
+    def _count_notification(self, way: str, outcome: str) -> None:
+        self._metrics.notifications.labels(way, outcome).inc()
+
+
+def _couriers(settings: Settings) -> list[Courier]:
+    notify = settings.notify
+    found: list[Courier] = []
+    if notify.webhook is not None:
+        found.append(Webhook(notify.webhook.get_secret_value()))
+    if notify.command is not None:
+        found.append(Command(notify.command))
+    return found
