@@ -193,13 +193,13 @@ def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Ch
 
 def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
     """Given a hold and a decision, return why it cannot be carried out, as a sentence; empty when it can."""
-    if hold.facts.unreadable is not None:
+    now = hold.seen or hold.facts
+    if hold.facts.unreadable is not None or now.unreadable is not None:
         return "its rows in the table cannot be read as one binding; mend the rows, and the hold is released by itself"
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
     if value is not None and not policy.scope.holds_owner(value):
         return f"type {value.owner_type_id} is outside this link's owner_types"
     source = SOURCE.get(policy.direction)
-    now = hold.seen or hold.facts
     if source is not None and (now.crm if source is Side.CRM else now.table) != value:
         return f"this link is {policy.direction.value}: it never writes the {source.value} side"
     return ""

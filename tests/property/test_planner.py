@@ -43,7 +43,7 @@ from tests.property.worlds import (
 # ------------------------------------------------------------------------------------------ 1, 2, 3
 
 
-@given(values=st.dictionaries(st.integers(1, 45), agreed_owners), policy=policies, cut=cuts)
+@given(values=st.dictionaries(st.integers(1, 40), agreed_owners), policy=policies, cut=cuts)
 def test_1_stability_where_all_three_say_the_same_nothing_is_planned(values, policy: Policy, cut) -> None:
     world = {number: Order(owner, owner, owner, owner) for number, owner in values.items()}
 

@@ -93,7 +93,7 @@ class Planned:
 
 owners = st.sampled_from([None, None, *IN_SCOPE, *OUT_OF_SCOPE])
 agreed_owners = st.sampled_from([None, *IN_SCOPE])
-"""The agreed state is always in scope: the scope is part of the link's fingerprint."""
+"""The agreed state is always in scope, owner and order id: the scope is part of the link's fingerprint."""
 
 policies = st.builds(Policy, st.sampled_from(Direction), st.sampled_from(OnConflict), st.just(SCOPE))
 two_way = st.builds(Policy, st.just(Direction.TWO_WAY), st.sampled_from(OnConflict), st.just(SCOPE))
@@ -116,7 +116,8 @@ def stored_holds(draw: st.DrawFn, order: int, facts: Facts) -> StoredHold:
 
 @st.composite
 def orders(draw: st.DrawFn, number: int, *, holds: bool = True) -> Order:
-    crm, table, agreed = draw(owners), draw(owners), draw(agreed_owners)
+    crm, table = draw(owners), draw(owners)
+    agreed = draw(agreed_owners) if SCOPE.holds_order(number) else None
     listed = draw(st.sampled_from([crm, crm, agreed, None, *IN_SCOPE]))
     unreadable = draw(unreadables) if draw(st.integers(0, 5)) == 0 else None
     made = Order(crm, None if unreadable else table, agreed, listed, unreadable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from inline_snapshot import snapshot
 
@@ -103,9 +105,12 @@ def test_an_absent_value_can_be_kept() -> None:
 
 
 def test_unreadable_rows_can_only_be_mended() -> None:
-    unreadable = Hold(1, HoldKind.INVALID_ROW, facts("X-X", INVALID), INVALID.detail)
+    shown = Hold(1, HoldKind.INVALID_ROW, facts("X-X", INVALID), INVALID.detail)
+    broken_since = replace(hold("XYX"), seen=facts("X-X", INVALID))
+    mended_since = replace(shown, seen=facts("XXX"))
 
-    assert all(resolvable(unreadable, keep, by) for keep in Side for by in (policy(), TO_TABLE, TO_CRM))
+    for held in (shown, broken_since, mended_since):
+        assert all(resolvable(held, keep, by) for keep in Side for by in (policy(), TO_TABLE, TO_CRM))
 
 
 def test_each_decision_that_cannot_be_carried_out_has_its_sentence() -> None:
