@@ -151,6 +151,12 @@ def test_next_of_a_page_without_one_is_the_first_page_again(portal: SandboxPorta
     assert orders(result["result"]["b"]) == list(range(1, 51))
 
 
+def test_the_operating_time_of_an_earlier_command_can_be_referred_to() -> None:
+    portal = SandboxPortal({1: (2, 7)}, limits=Limits.standard(), clock=StillClock())
+    result = batch(portal, {"a": LIST, "b": LIST + "&filter[<orderId]=$time[a][operating_reset_at]"})
+    assert orders(result["result"]["b"]) == [1]
+
+
 def test_a_reference_as_a_key_breaks_the_key(portal: SandboxPortal) -> None:
     result = batch(portal, {"a": LIST, "b": LIST + "&filter[$result[a]=5&$result=3"})
     assert orders(result["result"]["b"]) == list(range(1, 51))

@@ -149,6 +149,12 @@ def test_an_answer_does_not_change_with_later_writes(portal: SandboxPortal) -> N
     assert listed(portal).orders == [6, 9, 5]
 
 
+def test_many_different_scans_in_turn_stay_right(portal: SandboxPortal) -> None:
+    for _ in range(2):
+        found = [listed(portal, filter={"ownerId": owner}).orders for owner in range(1, 12)]
+        assert found == [[], [], [9], [], [], [], [], [], [], [5, 7], []]
+
+
 OPS = {
     "": lambda value, wanted: value in wanted,
     "=": lambda value, wanted: value in wanted,

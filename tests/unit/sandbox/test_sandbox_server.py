@@ -25,6 +25,7 @@ from syncd.sandbox import (
 )
 from syncd.sandbox.http11 import BadRequest, RequestReader
 from syncd.sandbox.serve import make_portal
+from syncd.sandbox.tls import make_certificate
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +131,14 @@ async def test_what_is_no_request_is_refused(raw: bytes, status: int) -> None:
     assert refused.value.status == status
 
 
+async def test_a_chunked_body_may_not_be_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.sandbox.http11.MAX_BODY", 3)
+    reader = RequestReader()
+    reader.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n")
+    with pytest.raises(BadRequest, match="Too Large"):
+        reader.next()
+
+
 async def test_a_refused_request_ends_its_connection(server: SandboxServer) -> None:
     received = await exchange(server, "nonsense\r\n\r\n", answers=9)
     assert received.startswith(b"HTTP/1.1 400 Bad Request")
@@ -230,6 +239,10 @@ async def test_tls_satisfies_a_portal_that_demands_https() -> None:
     trusting = ssl.create_default_context(cadata=server.ca_pem)
     async with server, httpx.AsyncClient(verify=trusting) as http:
         assert (await http.get(server.webhook_url + "profile")).status_code == 200
+
+
+async def test_a_certificates_repr_shows_no_key() -> None:
+    assert "KEY" not in repr(make_certificate("127.0.0.1"))
 
 
 async def test_without_cryptography_tls_is_refused_with_a_hint(
