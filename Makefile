@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench soak test-peers pins wheel clean
+.PHONY: demo test lint bench soak mutation test-peers pins wheel clean
 
 demo: $(VENV)/.run
 	$(BIN)/syncd demo
@@ -16,6 +16,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# Changes syncd/core in every small way, one at a time, and expects a test to break; some five minutes. See docs/mutation.md.
+mutation: $(VENV)/.dev
+	$(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "syncd needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
@@ -50,4 +55,4 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build mutants
