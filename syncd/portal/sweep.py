@@ -124,31 +124,40 @@ class Sweep:
         self._told(self._shelf.rows)
 
     def _take(self, call: Call, answer: CommandAnswer | None) -> None:
-        rows, total = _page(answer, call.after, call.upto)
-        if total is None and (isinstance(call, Census) or call.counted):
-            raise UnusablePage("no total")
         if isinstance(call, Census):
-            self.counts[call.whom] = total or 0
+            # Only the number is asked for; the page that comes with it is not looked at.
+            total = _result(answer).total
+            if total is None:
+                raise UnusablePage("no total")
+            self.counts[call.whom] = total
             return
+        rows, total = _page(answer, call.after, call.upto)
+        if call.counted and total is None:
+            raise UnusablePage("no total")
         if self._is_last(call, rows, total):
             self._shelf.put(call.after, call.upto, rows)
             return
         reached = rows[-1][0]
         self._shelf.put(call.after, reached, rows)
-        if total is None:
+        if not call.counted:
             # Mostly a few rows more than a page. Should it be many, the portal says how many.
             self._next.append(Window(reached, call.upto, counted=True))
         else:
             near = density([row[0] for row in rows])
-            self._next += cut(reached, call.upto, total - len(rows), (near,))
+            self._next += cut(reached, call.upto, (total or 0) - len(rows), (near,))
 
     @staticmethod
     def _is_last(call: Window, rows: Rows, total: int | None) -> bool:
-        """Given a window's page, return whether there is nothing after it in the window."""
-        if total is not None:
-            return total <= len(rows)
-        # More than a page: a portal that takes start=-1 for "all" (peers.md 1). Unique ids: 50 fill a span of 50.
-        return len(rows) != PAGE or rows[-1][0] == call.upto or call.upto - call.after <= PAGE
+        """Given a window's page, return whether there is nothing after it in the window.
+
+        A full page is only the last one where nothing can come after it, whatever the total says: page and total are
+        not read at the same moment (bitrix24-rest.md 5.3).
+        """
+        if len(rows) > PAGE:
+            # A portal that takes start=-1 for "all" (peers.md 1).
+            return total is None or total <= len(rows)
+        # Unique ids: 50 of them fill a span of 50.
+        return len(rows) < PAGE or rows[-1][0] == call.upto or call.upto - call.after <= PAGE
 
     def _judge(self, error: UnusablePage | _Refused) -> str:
         """Given why a page is not one, return it in words, or raise what ends the run."""
@@ -170,10 +179,7 @@ class _Refused(Exception):
 
 def _page(answer: CommandAnswer | None, after: int, upto: int, *, descending: bool = False) -> tuple[Rows, int | None]:
     """Given a list command's answer, return its rows, ascending, and the total; every row is what was asked for."""
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.fault is not None:
-        raise _Refused(answer.fault)
+    answer = _result(answer)
     rows = decode_page(answer.result)
     if descending:
         rows = rows[::-1]
@@ -186,6 +192,14 @@ def _page(answer: CommandAnswer | None, after: int, upto: int, *, descending: bo
     if answer.total is not None and len(rows) < PAGE and answer.total > len(rows):
         raise UnusablePage(f"{len(rows)} rows where the portal counts {answer.total}")
     return rows, answer.total
+
+
+def _result(answer: CommandAnswer | None) -> CommandAnswer:
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.fault is not None:
+        raise _Refused(answer.fault)
+    return answer
 
 
 def _unread(after: int, upto: int, problem: str) -> IncompleteListing:
