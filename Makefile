@@ -45,6 +45,9 @@ test-peers: $(VENV)/.dev .venv-peers/.installed
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.simulation.soak --lives $(or $(LIVES),10000) --report docs/simulation.md
+
 pins: | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group build pyproject.toml -o requirements/run.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,9 +13,13 @@ class Crash(BaseException):
 
 
 class Steps:
-    """Counts the calls of one process to its ports; `stop_at` names the step at which it dies (0: never)."""
+    """Counts the calls of one process to its ports; `stop_at` names the step at which it dies (0: never).
 
-    def __init__(self, stop_at: int = 0) -> None:
+    `meanwhile` is called at every step, with its name: what others do while this process waits for an answer.
+    """
+
+    def __init__(self, stop_at: int = 0, meanwhile: Callable[[str], None] | None = None) -> None:
+        self.meanwhile = meanwhile
         self.taken = 0
         self.dead = False
         self.stop_at = stop_at
@@ -25,6 +30,8 @@ class Steps:
             self.taken += 1
             self.names.append(name)
             self.dead = self.taken == self.stop_at
+            if self.meanwhile is not None and not self.dead:
+                self.meanwhile(name)
         if self.dead:
             raise Crash(name)
 
