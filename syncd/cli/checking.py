@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from pydantic import SecretStr
 
 from syncd.config.endpoints import parse_database_url
 from syncd.config.fingerprint import changed_parts
-from syncd.config.model import LinkSettings, Settings
-from syncd.core.model import Direction
-from syncd.core.ports import Rights
+from syncd.config.model import LinkSettings, Settings, StateSettings
+from syncd.core.model import Direction, Owner, Row
+from syncd.core.ports import Portal, Rights, Table
+from syncd.engine.link import no_progress
 from syncd.errors import AuthError, ConfigError, GuardRefusal, SyncdError, UnavailableError
 from syncd.state import health
-from syncd.wiring import Workplace
+from syncd.wiring import Workplace, open_workplace
+
+WITNESSES = 50
+"""How many bound owners are asked for, to find out whether owners can be seen: one call's worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +54,45 @@ class Finding:
         }
 
 
-async def look_over(place: Workplace, names: Sequence[str]) -> list[Finding]:
+async def look_over(settings: Settings, names: Sequence[str]) -> list[Finding]:
     """Given links, return everything that was found about them and about the state database. Writes nothing."""
-    state = await asyncio.to_thread(_state, place.settings)
-    usable = not any(one.code for one in state) and not _missing_file(place.settings)
-    of_links = await asyncio.gather(*(_link(place, name, state=usable) for name in names))
+    state, usable = await asyncio.to_thread(_state, settings)
+    with _stand_in(settings) if not usable else nullcontext(settings) as used:
+        async with open_workplace(used, upgrade=not usable) as place:
+            of_links = await asyncio.gather(*(_link(place, name, state=usable) for name in names))
     return [*state, *(finding for found in of_links for finding in found)]
 
 
-def _state(settings: Settings) -> list[Finding]:
+@contextmanager
+def _stand_in(settings: Settings) -> Iterator[Settings]:
+    """The same settings over an empty state database that is thrown away: the links can be looked at all the same."""
+    with TemporaryDirectory(prefix="syncd-check-") as directory:
+        state = StateSettings(url=SecretStr(f"sqlite:///{Path(directory, 'syncd.db')}"))
+        yield settings.model_copy(update={"state": state})
+
+
+def _state(settings: Settings) -> tuple[list[Finding], bool]:
+    """Return what is said of the state database, and whether links can be looked up in it."""
     subject = "state database"
     missing = _missing_file(settings)
     if missing is not None:
-        return [Finding(subject, f"{missing} is not there yet; the first command that needs it makes it.")]
+        return [Finding(subject, f"{missing} is not there yet; the first command that needs it makes it")], False
     try:
         found = health.check(settings.state.url.get_secret_value())
     except SyncdError as error:
-        return list(_of_error(subject, error))
+        return list(_of_error(subject, error)), False
+    usable = found.schema.revision == found.schema.head
     if found.problems:
-        return [Finding(subject, problem, UnavailableError.exit_code) for problem in found.problems]
-    return [Finding(subject, f"reachable, schema {found.schema.revision}, no damage")]
+        return [Finding(subject, problem, UnavailableError.exit_code) for problem in found.problems], usable
+    return [Finding(subject, f"reachable, schema {found.schema.revision}, no damage")], usable
 
 
 def _missing_file(settings: Settings) -> Path | None:
-    """Return the SQLite file of the state database where it is not there, in a folder that is."""
+    """Return the SQLite file of the state database where it is not there, in a folder that can be written."""
     parts = parse_database_url(settings.state.url.get_secret_value())
     path = Path(parts.database)
-    return path if parts.dialect == "sqlite" and not path.exists() and path.absolute().parent.is_dir() else None
+    makeable = parts.dialect == "sqlite" and not path.exists() and os.access(path.absolute().parent, os.W_OK)
+    return path if makeable else None
 
 
 async def _link(place: Workplace, name: str, *, state: bool) -> list[Finding]:
@@ -79,8 +100,12 @@ async def _link(place: Workplace, name: str, *, state: bool) -> list[Finding]:
     found: list[Finding] = []
     try:
         async with place.link(name) as link:
-            found += await _guarded(f"{name}: table", lambda: _table(name, settings, link.table.check))
-            found += await _guarded(f"{name}: portal", lambda: _portal(name, settings, link.portal.probe))
+            found += await _guarded(f"{name}: table", lambda: _table(name, settings, link.table))
+            if state or settings.portal.oauth is None:
+                found += await _guarded(f"{name}: portal", lambda: _portal(place, name, link.portal))
+            else:
+                text = "not looked at: its tokens are in the state database, which cannot be used"
+                found.append(Finding(f"{name}: portal", text))
     except SyncdError as error:
         found += _of_error(name, error)
     if state:
@@ -103,9 +128,9 @@ def _of_error(subject: str, error: SyncdError) -> Iterator[Finding]:
         yield Finding(subject, problem, error.exit_code, error.hint if problem is problems[-1] else "")
 
 
-async def _table(name: str, settings: LinkSettings, check: Callable[[], Awaitable[list[str]]]) -> list[Finding]:
+async def _table(name: str, settings: LinkSettings, table: Table) -> list[Finding]:
     subject = f"{name}: table"
-    problems = await check()
+    problems = await table.check()
     if problems:
         return [Finding(subject, problem, ConfigError.exit_code) for problem in problems]
     return [Finding(subject, f"{settings.table.name} is readable, its columns fit{_and_writable(settings)}")]
@@ -115,9 +140,13 @@ def _and_writable(settings: LinkSettings) -> str:
     return "" if settings.direction is Direction.TABLE_TO_CRM else ", and it may be written"
 
 
-async def _portal(name: str, settings: LinkSettings, probe: Callable[[], Awaitable[Rights]]) -> list[Finding]:
+async def _portal(place: Workplace, name: str, portal: Portal) -> list[Finding]:
+    settings = place.settings.links[name]
     subject = f"{name}: portal"
-    rights = await probe()
+    verify = settings.verify_owners and settings.direction is not Direction.CRM_TO_TABLE
+    rights = await portal.probe()
+    if verify and rights.read:
+        rights = await portal.probe(await _witnesses(portal, settings))
     said = ("; ".join(rights.detail) + ".") if rights.detail else ""
     hint = "Give the webhook's user access to the online store, and the webhook the right `sale`."
     found = []
@@ -128,9 +157,19 @@ async def _portal(name: str, settings: LinkSettings, probe: Callable[[], Awaitab
     if not found:
         may = "read" if settings.direction is Direction.CRM_TO_TABLE else "read and written"
         found.append(Finding(subject, f"{settings.portal.address} answers; bindings may be {may}"))
-    if settings.verify_owners and rights.read and settings.direction is not Direction.CRM_TO_TABLE:
+    if verify and rights.read:
         found.append(_owners(f"{name}: owners", rights))
     return found
+
+
+async def _witnesses(portal: Portal, settings: LinkSettings) -> set[Owner]:
+    """Return some owners that orders are bound to today."""
+    async with aclosing(
+        cast("AsyncGenerator[list[Row], None]", portal.listing([], settings.scope(), no_progress))
+    ) as rows:
+        async for chunk in rows:
+            return {row.owner for row in chunk[:WITNESSES]}
+    return set()
 
 
 def _owners(subject: str, rights: Rights) -> Finding:

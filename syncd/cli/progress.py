@@ -11,7 +11,7 @@ from syncd.core.ports import Clock, Progress
 
 STAGES = {
     "table": "Reading the table",
-    "crm": "Reading the CRM",
+    "listing the portal": "Reading the CRM",
     "apply": "Writing",
     "settle": "Settling",
 }

@@ -46,6 +46,7 @@ class Table:
         heads: A heading for each column, or none.
         indent: Spaces before each row.
         tones: A tone for each row, or none.
+        toned: The column the tones are for.
         right: The columns whose cells are numbers.
     """
 
@@ -53,6 +54,7 @@ class Table:
     heads: Sequence[str] = ()
     indent: int = 0
     tones: Sequence[str] = ()
+    toned: int = 0
     right: frozenset[int] = frozenset()
 
 
@@ -164,7 +166,9 @@ def _rich(block: Block) -> RenderableType:
     from rich.text import Text
 
     if isinstance(block, Line):
-        return Padding(Text(clean(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent))
+        return Padding(
+            Text(clean(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
+        )
     made = RichTable(box=None, show_header=bool(block.heads), pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     columns = max((len(row) for row in [block.heads, *block.rows]), default=0)
     for index in range(columns):
@@ -176,8 +180,9 @@ def _rich(block: Block) -> RenderableType:
         )
     for number, row in enumerate(block.rows):
         tone = block.tones[number] if number < len(block.tones) else ""
-        made.add_row(*(Text(clean(cell)) for cell in row), style=_STYLES.get(tone, ""))
-    return Padding(made, (0, 0, 0, block.indent))
+        styles = [_STYLES.get(tone, "") if index == block.toned else "" for index in range(len(row))]
+        made.add_row(*(Text(clean(cell), style) for cell, style in zip(row, styles, strict=True)))
+    return Padding(made, (0, 0, 0, block.indent), expand=False)
 
 
 def _masked(value: Any) -> Any:

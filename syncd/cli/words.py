@@ -77,7 +77,8 @@ def outcome(value: Outcome) -> str:
 def says(facts: Facts) -> str:
     """Given what is known of an order, return what each side says of it, in one phrase."""
     table = "unreadable" if facts.unreadable is not None else owner(facts.table)
-    return f"CRM {owner(facts.crm)}, table {table}, agreed {owner(facts.agreed) if facts.agreed else 'nothing'}"
+    agreed = f"agreed {owner(facts.agreed)}" if facts.agreed else "nothing agreed"
+    return f"CRM {owner(facts.crm)}, table {table}, {agreed}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -100,7 +101,7 @@ def moment(seconds: float) -> str:
 def span(seconds: float) -> str:
     """Given a length of time in seconds, return it in its two largest units: `2 h 5 min`."""
     if seconds < 1:
-        return "less than 1 s"
+        return "<1 s"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     parts: list[str] = []
     left = int(seconds)

@@ -24,6 +24,10 @@ _EXAMPLE_HEAD = """\
 # $CREDENTIALS_DIRECTORY (state__url, links__shop__portal__webhook); this file; defaults.
 # Files named by a key are looked for beside this file.
 """
+_FILLED_HEAD = """\
+# syncd's configuration, written by `syncd init`. Lines behind a # show the default, or an example where there is none.
+# `syncd check` looks it over, and `syncd config show` tells which values are in force.
+"""
 _REFERENCE_HEAD = """\
 # Configuration
 
@@ -90,6 +94,22 @@ def example(link: str = "shop") -> str:
         for key in table.keys:
             lines += _comment(key.meaning)
             lines.append(f"{'# ' if key.commented else ''}{key.name} = {toml_value(key.example)}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def filled(link: str, chosen: Mapping[str, Any]) -> str:
+    """Given a link's name and values by dotted key, return the file with these in force and all others behind a #."""
+    blocks = [_FILLED_HEAD]
+    for table in _tables("", Settings, link):
+        inside = {key.name: f"{table.heading}.{key.name}" for key in table.keys}
+        mark = "# " if table.commented and chosen.keys().isdisjoint(inside.values()) else ""
+        lines = [*_comment(table.meaning), f"{mark}[{table.heading}]"]
+        for key in table.keys:
+            given = inside[key.name] in chosen
+            lines += _comment(key.meaning)
+            value = toml_value(chosen[inside[key.name]] if given else key.example)
+            lines.append(f"{'' if given else '# '}{key.name} = {value}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 

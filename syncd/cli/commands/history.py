@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from syncd.cli.app import App
 
 if TYPE_CHECKING:
     from syncd.core.ports import Cancelled
+    from syncd.core.records import StoredChange
     from syncd.wiring import Workplace
 
 
@@ -29,7 +31,7 @@ def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick(names, one=True)
         store = place.store
-        changes = await store.history(name, order, limit)
+        changes = await _dated(place, await store.history(name, order, limit))
         if as_json:
             app.screen.json([change_json(one, audit=True) for one in changes])
             return 0
@@ -40,3 +42,9 @@ def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
         return 0
 
     return app.perform(work)
+
+
+async def _dated(place: Workplace, changes: list[StoredChange]) -> list[StoredChange]:
+    """A change that was only planned happened when its run began."""
+    runs = {one.run: await place.store.run(one.run) for one in changes if not one.at}
+    return [one if one.at or (run := runs[one.run]) is None else replace(one, at=run.started_at) for one in changes]

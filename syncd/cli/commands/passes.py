@@ -36,6 +36,19 @@ def plan(app: App, link: str | None, every: bool, as_json: bool) -> int:
     return app.perform(work)
 
 
+def preview(app: App, link: str) -> int:
+    """Plan a link and show it; return 0 where that could be done, whatever there is to do."""
+    from syncd.engine import reconcile as engine
+
+    async def work(place: Workplace, cancelled: Cancelled) -> int:
+        report = await _run(place, cancelled, link, engine.plan)
+        _show(app, report, every=False)
+        _tell_error(report)
+        return report.exit_code if report.error is not None else 0
+
+    return app.perform(work)
+
+
 @options.command("reconcile", short_help="Make one pass: bring both sides into step.")
 @options.some_links
 @click.option("--dry-run", is_flag=True, help="Only plan; like `syncd plan`, for each link.")

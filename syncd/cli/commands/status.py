@@ -21,12 +21,13 @@ def status(app: App, as_json: bool) -> int:
     What is shown stands in the state database, so it does not matter where the daemon runs.
     """
     from syncd.cli.render import status as render
+    from syncd.portal.opening import budget_key
 
     async def work(place: Workplace, _: Cancelled) -> int:
         links = await _links(place)
         now = place.clock.now()
-        portals = dict.fromkeys(link.portal.address for link in place.settings.links.values())
-        budgets = {portal: await place.store.budget(portal) for portal in portals}
+        portals = {budget_key(link.portal): link.portal.address for link in place.settings.links.values()}
+        budgets = {address: await place.store.budget(key) for key, address in portals.items()}
         if as_json:
             app.screen.json([render.status_json(link, now) for link in links])
         else:

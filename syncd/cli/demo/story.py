@@ -168,6 +168,7 @@ class Story:
                 heads=["order", "CRM", "table", ""],
                 indent=3,
                 tones=differ,
+                toned=3,
                 right=frozenset({0}),
             )
         )
@@ -179,7 +180,7 @@ class Story:
 def _indented(block: Block) -> Block:
     if isinstance(block, Line):
         return Line(block.text, block.tone, block.indent + 3)
-    return Table(block.rows, block.heads, block.indent + 3, block.tones, block.right)
+    return Table(block.rows, block.heads, block.indent + 3, block.tones, block.toned, block.right)
 
 
 async def play(screen: Screen, cancelled: Cancelled) -> bool:

@@ -77,7 +77,7 @@ def _rows(group: Sequence[StoredChange], first: int | None) -> Iterator[Block]:
                 said = f"{words.outcome(one.outcome)}: {said}"
         rows.append([f"order {one.change.order_id}", arrow(one), said])
         tones.append(_TONES.get(one.outcome, "") if one.outcome is not Outcome.APPLIED else "")
-    yield Table(rows, indent=4, tones=tones)
+    yield Table(rows, indent=4, tones=tones, toned=2)
     if len(shown) < len(group):
         yield Line(f"… and {len(group) - len(shown):,} more", "dim", indent=4)
 
@@ -92,6 +92,7 @@ def holds(all_holds: Sequence[Hold], *, first: int | None = FIRST) -> Iterator[B
         [[f"order {words.order(one.order_id)}", one.kind.value, _about(one)] for one in shown],
         indent=2,
         tones=["warn"] * len(shown),
+        toned=1,
     )
     if len(shown) < len(all_holds):
         yield Line(f"… and {len(all_holds) - len(shown):,} more", "dim", indent=2)

@@ -18,7 +18,7 @@ def findings(found: Sequence[Finding]) -> Iterator[Block]:
         if one.hint:
             rows.append(["", "", f"Hint: {one.hint}"])
             tones.append("")
-    yield Table(rows, tones=tones)
+    yield Table(rows, tones=tones, toned=0)
     yield GAP
     wrong = sum(one.code != 0 for one in found)
     yield Line(words.count(wrong, "problem") + " found." if wrong else "All is well.", "bad" if wrong else "good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ class _Event(NamedTuple):
 def history(story: Story, now: float) -> Iterator[Block]:
     """Given what is recorded of an order, yield it in the order of time, and then why it is as it is."""
     yield Line(f"Order {story.order_id} of link {story.link}", "title")
-    events = sorted([*_changes(story), *_holds(story)], key=lambda event: event.at)
+    events = sorted([*_changes(story), *_holds(story)], key=lambda event: (int(event.at), event.run or math.inf))
     if not events:
         yield Line("Nothing was ever written or held for this order.")
     else:
@@ -52,6 +53,7 @@ def history(story: Story, now: float) -> Iterator[Block]:
             ],
             indent=2,
             tones=[event.tone for event in events],
+            toned=2,
         )
     yield GAP
     for sentence in why(story, now):

@@ -41,7 +41,11 @@ def _hold(stored: StoredHold, now: float) -> Iterator[Block]:
     yield Line(f"order {words.order(hold.order_id)}: {words.HOLD_KINDS[hold.kind]} ({hold.kind.value})", "warn", 2)
     facts = hold.facts
     table = "unreadable" if facts.unreadable is not None else words.owner(facts.table)
-    rows = [["CRM", words.owner(facts.crm)], ["table", table], ["agreed", words.owner(facts.agreed)]]
+    rows = [
+        ["CRM", words.owner(facts.crm)],
+        ["table", table],
+        ["agreed", words.owner(facts.agreed) if facts.agreed else "nothing"],
+    ]
     rows += [["why", hold.detail], ["since", f"{words.moment(hold.since)}, {words.ago(hold.since, now)}"]]
     if hold.kind in ADVICE:
         rows.append(["mend", ADVICE[hold.kind]])

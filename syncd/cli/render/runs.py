@@ -26,7 +26,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
                 row.link,
                 KINDS.get(row.kind, row.kind).lower() + (f" of {row.source}" if row.source is not None else ""),
                 row.state + (f", by {row.spent_by}" if row.spent_by is not None else ""),
-                words.moment(row.started_at),
+                words.moment(row.started_at)[5:],
                 words.span((row.finished_at or now) - row.started_at),
                 what(row),
             ]
@@ -34,6 +34,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
         ],
         heads=["run", "link", "kind", "state", "began", "took", "what"],
         tones=[TONES.get(row.state, "") for row in rows],
+        toned=3,
         right=frozenset({0}),
     )
 
@@ -45,7 +46,9 @@ def what(row: RunRow) -> str:
     ]
     if row.counts.holds:
         parts.append(f"held {row.counts.holds:,}")
-    if row.state in {"failed", "incomplete", "refused"} and row.error:
+    if row.state == "refused":
+        parts.append("refused by " + words.listed(list(dict.fromkeys(hit.name for hit in row.guards))))
+    elif row.error:
         parts.append(row.error)
     return ", ".join(parts) or "nothing to do"
 

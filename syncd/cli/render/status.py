@@ -37,17 +37,19 @@ class LinkStatus(NamedTuple):
     schedule: Schedule | None
 
 
-def health(link: LinkStatus) -> str:
+def health(link: LinkStatus, now: float) -> str:
     """Given a link, return one word or two for how it is."""
     if link.row is None or link.last is None:
         return "never run"
     if link.row.parked or link.row.paused:
         return "parked" if link.row.parked else "paused"
     state = link.last.state
+    if state == "running" and not at_work(link, now):
+        return "interrupted"
+    if link.holds and state in {"planned", "partial", "applied"}:
+        return "held"
     if state in _BY_STATE:
         return _BY_STATE[state]
-    if link.holds:
-        return "held"
     waits = state == "planned" and link.last.spent_by is None and _writes(link.last)
     return "planned" if waits else "in step"
 
@@ -63,7 +65,15 @@ _BY_STATE = {
     "running": "working",
     "partial": "leftovers",
 }
-_TONES = {"in step": "good", "parked": "bad", "refused": "bad", "failing": "bad", "held": "warn", "leftovers": "warn"}
+_TONES = {
+    "in step": "good",
+    "parked": "bad",
+    "refused": "bad",
+    "failing": "bad",
+    "held": "warn",
+    "leftovers": "warn",
+    "interrupted": "warn",
+}
 
 
 def due(link: LinkStatus, now: float) -> str:
@@ -86,17 +96,18 @@ def status(
         [
             [
                 link.name,
-                health(link),
+                health(link, now),
                 f"{link.agreed:,}",
                 f"{link.holds:,}",
                 _last(link, now),
                 due(link, now),
-                _worker(link, now),
+                at_work(link, now) or "-",
             ]
             for link in links
         ],
         heads=["link", "health", "agreed", "held", "last run", "next", "at work"],
-        tones=[_TONES.get(health(link), "") for link in links],
+        tones=[_TONES.get(health(link, now), "") for link in links],
+        toned=1,
         right=frozenset({2, 3}),
     )
     spent = [
@@ -109,7 +120,7 @@ def status(
         yield GAP
         yield Line("Operating budget of the portal in use:", "title")
         yield Table(spent, indent=2)
-    yield from _care(links)
+    yield from _care(links, now)
 
 
 def _last(link: LinkStatus, now: float) -> str:
@@ -118,22 +129,21 @@ def _last(link: LinkStatus, now: float) -> str:
     return f"{link.last.id}, {words.ago(link.last.started_at, now)}"
 
 
-def _worker(link: LinkStatus, now: float) -> str:
-    if link.lease is None or link.lease.expires_at <= now:
-        return "-"
-    return link.lease.holder
+def at_work(link: LinkStatus, now: float) -> str:
+    """Given a link, return who works on it now, or nothing."""
+    return "" if link.lease is None or link.lease.expires_at <= now else link.lease.holder
 
 
-def _care(links: Sequence[LinkStatus]) -> Iterator[Block]:
+def _care(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
     """One line for each link that needs a person, with the command to begin with."""
     rows = []
     for link in links:
-        word = health(link)
+        word = health(link, now)
         if word == "parked" and link.row is not None:
             rows.append([link.name, link.row.parked])
         elif word == "paused":
             rows.append([link.name, f"syncd resume {link.name}"])
-        elif word in {"refused", "failing", "leftovers"} and link.last is not None:
+        elif word in {"refused", "failing", "leftovers", "interrupted"} and link.last is not None:
             rows.append([link.name, f"syncd show {link.last.id}"])
         elif word == "held":
             rows.append([link.name, f"syncd holds {link.name}"])
@@ -152,7 +162,7 @@ def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
     last, row = link.last, link.row
     return {
         "link": link.name,
-        "health": health(link),
+        "health": health(link, now),
         "paused": bool(row and row.paused),
         "parked": (row.parked or None) if row else None,
         "agreed": link.agreed,
@@ -171,7 +181,7 @@ def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
         },
         "next_run_at": _next_at(link),
         "lease": None
-        if link.lease is None or link.lease.expires_at <= now
+        if link.lease is None or not at_work(link, now)
         else {"holder": link.lease.holder, "expires_at": iso(link.lease.expires_at)},
     }
 

@@ -1,0 +1,1 @@
+"""`syncd init`: questions, answers, and the files they become."""

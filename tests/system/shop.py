@@ -1,0 +1,135 @@
+"""A shop to drive the real command line against: a sandbox portal over TCP, an SQLite table, a configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syncd.sandbox import SandboxPortal, SandboxServer
+
+DEAL = 2
+SECRET = "s3cr3t-of-this-test"
+Pair = tuple[int, int]
+
+
+@dataclass
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def check(self, code: int) -> Ran:
+        """Expect this exit code, and neither a traceback nor the webhook's secret anywhere."""
+        assert self.code == code, f"exit {self.code} instead of {code}\n{self.out}\n{self.err}"
+        assert "Traceback" not in self.out + self.err
+        assert SECRET not in self.out + self.err
+        return self
+
+
+@dataclass
+class Shop:
+    """One link named shop, and everything around it."""
+
+    directory: Path
+    portal: SandboxPortal
+    server: SandboxServer
+    settings: dict[str, str] = field(default_factory=dict)
+    columns: str = '{ order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }'
+    webhook: str = ""
+    table_url: str = ""
+    table_name: str = "bindings"
+    extra: str = ""
+    more_links: str = ""
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "shop.db"
+
+    def configure(self) -> Path:
+        """Write the configuration as it stands."""
+        lines = [f'[state]\nurl = "sqlite:///{self.directory / "syncd.db"}"', "[links.shop]"]
+        lines += [f"{key} = {value}" for key, value in self.settings.items()]
+        lines += ["[links.shop.portal]", f'webhook = "{self.webhook or self.server.webhook_url}"']
+        lines += ["[links.shop.table]", f'url = "{self.table_url or f"sqlite:///{self.file}"}"']
+        lines += [f'name = "{self.table_name}"', f"columns = {self.columns}", self.extra, self.more_links]
+        path = self.directory / "syncd.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    # ------------------------------------------------------------------ the table
+
+    def create_table(self, rows: Iterator[Pair] | list[Pair] | None = None, *, key: bool = True) -> None:
+        what = "order_id INTEGER PRIMARY KEY" if key else "order_id INTEGER"
+        self.sql(f"CREATE TABLE bindings ({what}, deal_id INTEGER)")
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.executemany("INSERT INTO bindings VALUES (?, ?)", rows or [])
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def table(self) -> dict[int, int]:
+        return dict(self.sql("SELECT order_id, deal_id FROM bindings"))  # type: ignore[arg-type]
+
+    def crm(self) -> dict[int, int]:
+        return {order: owner for order, (_kind, owner) in self.portal.bindings.items()}
+
+    # ---------------------------------------------------------------- the program
+
+    def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:
+        """Start a command beside the test."""
+        self.configure()
+        return subprocess.Popen(
+            [sys.executable, "-m", "syncd.cli.main", *args],
+            cwd=self.directory,
+            env=_environment() | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *args: str, **environ: str) -> Ran:
+        """Run a command to its end."""
+        with self.start(*args, **environ) as process:
+            out, err = process.communicate(timeout=60)
+        return Ran(process.returncode, out, err)
+
+    def first_sync(self) -> None:
+        """Get the link into step."""
+        refused = self.run("reconcile", "--json").check(4)
+        self.run("apply", str(refused.json[0]["run"])).check(0)
+
+    def interrupt(self, process: subprocess.Popen[str], number: signal.Signals) -> Ran:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        return Ran(process.returncode, out, err)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
+    return kept | {"PYTHONWARNINGS": "error", "COLUMNS": "80"}
+
+
+@contextmanager
+def open_shop(directory: Path, bindings: dict[int, int] | None = None, **options: Any) -> Iterator[Shop]:
+    """Open a shop whose portal has these bindings, order to deal; more options are the portal's."""
+    owners = {order: (DEAL, deal) for order, deal in (bindings or {}).items()}
+    portal = SandboxPortal(owners, code=SECRET, **options)
+    with SandboxServer.in_thread(portal) as server:
+        yield Shop(directory, portal, server)
