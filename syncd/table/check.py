@@ -35,9 +35,8 @@ def find_problems(settings: TableSettings, dialect: Dialect, *, key: str, writab
         columns = reflection.columns(writable=writable)
     problems = reflection.problems
     if columns is not None:
-        problems += _reading(dialect, columns, key)
-        if writable:
-            problems += _writing(dialect, columns, key)
+        # What cannot be read cannot be written either, and the database would only say the same again.
+        problems += _reading(dialect, columns, key) or (_writing(dialect, columns, key) if writable else [])
     return problems
 
 
@@ -47,15 +46,13 @@ def _reading(dialect: Dialect, columns: Columns, key: str) -> list[str]:
         trials.append(
             ("where", "is not accepted by the database", sa.select(*columns.cells).where(columns.where).limit(0))
         )
-    problems = []
     for at, what, trial in trials:
         try:
             with dialect.reading() as connection:
                 connection.execute(trial)
         except exc.DBAPIError as error:
-            problems.append(_problem(error, f"{key}.{at}", what))
-            break  # a table that cannot be read would only repeat itself
-    return problems
+            return [_problem(error, f"{key}.{at}", what)]
+    return []
 
 
 def _writing(dialect: Dialect, columns: Columns, key: str) -> list[str]:
@@ -67,8 +64,12 @@ def _writing(dialect: Dialect, columns: Columns, key: str) -> list[str]:
     for what, statement in (("insert", columns.insert), ("update", columns.move), ("delete", columns.delete)):
         try:
             with dialect.writing() as connection:
+                if not dialect.takes_writes(connection):
+                    return [f"{key}.url: the database is read-only"]
                 _explain(connection, statement, parameters)
         except exc.DBAPIError as error:
+            if diagnose(error) is Fault.UNUSABLE:
+                return [_problem(error, f"{key}.url", "the database takes no writes")]
             problems.append(_problem(error, f"{key}.name", f"may not be written ({what})"))
     return problems
 

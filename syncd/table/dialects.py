@@ -22,7 +22,7 @@ from syncd.errors import ConfigError, UnavailableError
 from syncd.obs.redact import remember
 
 CONNECT_SECONDS = 10
-LOCK_SECONDS = 5
+LOCK_SECONDS: float = 5
 """How long a statement waits for somebody else's lock."""
 WRITE_SECONDS = 60
 """How long a server may work on one statement of a write or of a read by id."""
@@ -99,8 +99,13 @@ class Dialect(ABC):
             return int
         return str if isinstance(reflected, sa.String) else None
 
+    def takes_writes(self, connection: sa.Connection) -> bool:
+        """Return whether the database takes any writes in this transaction, which was begun to write."""
+        del connection
+        return True
+
     def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
-        """Return what this server or table lacks for a safe sync, as the end of a sentence; empty if nothing."""
+        """Return what this table lacks for a safe sync, as the end of a sentence; empty if nothing."""
         del connection, schema, table
         return ""
 
@@ -240,10 +245,14 @@ class PostgreSQL(_Server):
         """Return the ids as texts."""
         return [str(order_id) for order_id in ids]
 
+    def takes_writes(self, connection: sa.Connection) -> bool:
+        """A standby, and a role or database set to read only, take none."""
+        return connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "off"
+
     def _bound(self, connection: sa.Connection, seconds: int) -> None:
         # LOCAL: a pooler between us and the server may hand the session to somebody else afterwards.
         connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = '{seconds}s'"
+            f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}; SET LOCAL statement_timeout = {seconds * 1000}"
         )
 
 
@@ -304,7 +313,7 @@ class MySQL(_Server):
 def _set_up_mysql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}, "
+            f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS:.0f}, lock_wait_timeout = {LOCK_SECONDS:.0f}, "
             # A TIMESTAMP is told in the session's zone; syncd's times are UTC.
             "time_zone = '+00:00', "
             # Without it a value that does not fit is cut to one that does.

@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from syncd.config.model import TableSettings
 from syncd.table.columns import Columns, IdColumn
 from syncd.table.dialects import Dialect
+from syncd.table.faults import Fault, diagnose
 from syncd.table.marks import Mark, Marked, mark_for
 
 _SHOWN_COLUMNS = 20
@@ -49,6 +50,10 @@ class Reflection:
             found = inspector.get_columns(self._name, schema=self._schema)
         except sa.exc.NoSuchTableError:
             found = []
+        except sa.exc.DBAPIError as error:
+            if diagnose(error) is not Fault.NO_TABLE:
+                raise
+            found = []  # SQLite says so of a schema it does not know
         if not found:
             self._complain("name", f'the database has no table "{self._settings.name}"{self._others(inspector)}')
             return {}

@@ -55,17 +55,18 @@ def stored(
         cells: Where only rows are of interest whose order id is written as usual or like one of these cells.
     """
     found: dict[int, list[Stored]] = {}
-    wanted = set(ids)
-    if columns.order_id.textual and cells is None:
-        anyhow = columns.some.where(dialect.digits_match(columns.order_id.column, IDS))
-        for some in parts(ids, CHUNK):
-            _collect(found, wanted, columns, connection.execute(anyhow, {"ids": dialect.digits(some)}))
-        return found
-    # All forms of an order go into one statement, and a statement tells of its own orders only: asked for twice, one row
-    # would look like two.
-    for some in parts(sorted(wanted), CHUNK):
-        forms = {form for order_id in some for form in dialect.forms(order_id, numeric=not columns.order_id.textual)}
-        _collect(found, set(some), columns, connection.execute(columns.by_id, {"ids": [*forms.union(cells or ())]}))
+    column = columns.order_id.column
+    for some in parts(sorted(set(ids)), CHUNK):
+        # A row is looked for by one statement only, and a statement tells of its own orders only: told twice, one row
+        # would look like two.
+        if columns.order_id.textual and cells is None:
+            statement, values = columns.some.where(dialect.digits_match(column, IDS)), dialect.digits(some)
+        else:
+            forms = (
+                form for order_id in some for form in dialect.forms(order_id, numeric=not columns.order_id.textual)
+            )
+            statement, values = columns.by_id, [*{*forms, *(cells or ())}]
+        _collect(found, set(some), columns, connection.execute(statement, {"ids": values}))
     return found
 
 

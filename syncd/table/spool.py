@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from heapq import merge
 from itertools import chain
+from operator import itemgetter
+from struct import iter_unpack
 from typing import NamedTuple
 
 from syncd.core.model import Row, Unreadable
@@ -23,7 +25,7 @@ BLOCK = 4096
 _WIDTH = 3
 _ROW_BYTES = 8 * _WIDTH
 
-Triple = tuple[int, int, int]
+
 _row = partial(tuple.__new__, Row)
 
 
@@ -70,8 +72,8 @@ class Spool:
         """Yield a run's rows, some thousand at a time."""
         for start in range(0, run.rows, BLOCK):
             count = min(BLOCK, run.rows - start)
-            block = array("q", os.pread(self._file.fileno(), count * _ROW_BYTES, (run.start + start) * _ROW_BYTES))
-            yield list(map(_row, zip(block[0::_WIDTH], block[1::_WIDTH], block[2::_WIDTH], strict=True)))
+            data = os.pread(self._file.fileno(), count * _ROW_BYTES, (run.start + start) * _ROW_BYTES)
+            yield list(map(_row, iter_unpack("qqq", data)))
 
     def merged(self) -> Iterator[Row]:
         """Yield the rows of all runs in order of order id; those of one order follow each other."""
@@ -99,7 +101,6 @@ class SpooledSnapshot:
         self.orderless = orderless
         self._blocks = spool.blocks(run)
         self._block: list[Row] = []
-        self._orders: list[int] = []
         self._at = 0
 
     def take(self, upto: int | None) -> list[Row]:
@@ -110,7 +111,7 @@ class SpooledSnapshot:
                 taken += self._block[self._at :]
                 self._at = len(self._block)
                 continue
-            end = bisect_right(self._orders, upto, lo=self._at)
+            end = bisect_right(self._block, upto, lo=self._at, key=itemgetter(0))
             taken += self._block[self._at : end]
             self._at = end
             break
@@ -118,7 +119,6 @@ class SpooledSnapshot:
 
     def _refill(self) -> bool:
         self._block = next(self._blocks, [])
-        self._orders = [row[0] for row in self._block]
         self._at = 0
         return bool(self._block)
 
