@@ -155,10 +155,7 @@ class Database:
 
 def _sqlite_engine(path: Path, purpose: Purpose) -> Engine:
     def connect() -> sqlite3.Connection:
-        if not path.exists():
-            _check_missing(path, purpose)
-            # Tokens are kept in it: nobody else may read it, whatever the umask.
-            path.touch(mode=0o600)
+        _check_file(path, purpose)
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=rw",
             uri=True,
@@ -189,14 +186,25 @@ def _sqlite_engine(path: Path, purpose: Purpose) -> Engine:
     return engine
 
 
-def _check_missing(path: Path, purpose: Purpose) -> None:
-    if not path.parent.is_dir():
+def _check_file(path: Path, purpose: Purpose) -> None:
+    """See that the SQLite file is there; make it where that is the purpose."""
+    try:
+        if path.exists():
+            return
+        if not path.parent.is_dir():
+            raise StateUnavailable(
+                f"The state database {path} cannot be made: the folder {path.parent} does not exist.",
+                hint="Create the folder, or point [state] url elsewhere.",
+            )
+        if purpose is not Purpose.UPGRADE:
+            raise StateUnavailable(f"The state database {path} does not exist.", hint="Make it with: syncd db upgrade")
+        # Tokens are kept in it: nobody else may read it, whatever the umask.
+        path.touch(mode=0o600)
+    except OSError as error:
         raise StateUnavailable(
-            f"The state database {path} cannot be made: the folder {path.parent} does not exist.",
-            hint="Create the folder, or point [state] url elsewhere.",
-        )
-    if purpose is not Purpose.UPGRADE:
-        raise StateUnavailable(f"The state database {path} does not exist.", hint="Make it with: syncd db upgrade")
+            f"The state database {path} cannot be made or looked at: {error.strerror}.",
+            hint="Give the user of syncd read and write access to the folder.",
+        ) from None
 
 
 def _server_engine(url: URL, purpose: Purpose) -> Engine:

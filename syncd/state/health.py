@@ -14,6 +14,8 @@ from syncd.state.database import Database, read_url
 from syncd.state.migrate import Schema, revision_of
 from syncd.state.schema import REVISION, change, metadata
 
+_BACKEND = text("SELECT pg_backend_pid()")
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -119,7 +121,7 @@ def _pooler_problem(database: Database) -> list[str]:
         seen = set()
         for _ in range(3):
             with connection.begin():
-                seen.add(connection.scalar(text("SELECT pg_backend_pid()")))
+                seen.add(connection.scalar(_BACKEND))
     if len(seen) == 1:
         return []
     return [

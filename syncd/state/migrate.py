@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,10 +192,11 @@ def _alone(database: Database) -> Iterator[Connection]:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
                 yield connection
         else:
-            # The lock is the session's and ends with it: the connection is not pooled. -1 waits without end.
+            # The lock is the session's and ends with it: the connection is not pooled. MariaDB knows no endless wait.
             with database.transaction(writes=True) as connection:
                 name = f"syncd upgrade {hashlib.sha256((database.url.database or '').encode()).hexdigest()[:40]}"
-                connection.execute(text("SELECT GET_LOCK(:name, -1)"), {"name": name})
+                while not connection.scalar(text("SELECT GET_LOCK(:name, 60)"), {"name": name}):
+                    pass
                 yield connection
 
 
@@ -214,7 +215,8 @@ def _back_up(path: Path, revision: str) -> Path:
             os.fsync(file.fileno())
         part.replace(target)
     except (sqlite3.Error, OSError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise StateUnavailable(
             f"The backup {target} could not be made before the upgrade ({error}). The schema was not changed.",
             hint="Free some space in the folder of the state database and see that syncd may write there.",

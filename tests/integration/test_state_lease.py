@@ -1,0 +1,237 @@
+"""Leases between processes: real ones, ended with SIGKILL, on every kind of database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from syncd.core.records import Lease
+from syncd.errors import LeaseHeld, LeaseLost
+from syncd.obs.clock import SystemClock
+from syncd.state import SqlStore, open_store
+from syncd.state.database import Database, read_url
+from syncd.state.migrate import upgrade
+from tests.databases import execute
+from tests.fakes.clock import SetClock
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+TTL = 3600.0
+
+HOLDER = """
+import asyncio, sys
+from syncd.state import open_store
+from tests.fakes.clock import SetClock
+
+async def main(url, holder):
+    store = open_store(url, clock=SetClock())
+    lease = await store.acquire(await store.link("shop", "ends"), holder, 3600.0, 1_800_000_000.0)
+    print(lease.link_id, lease.fence, flush=True)
+    sys.stdin.read()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+CONTENDER = """
+import asyncio, sys
+from syncd.errors import LeaseHeld
+from syncd.state import open_store
+from tests.fakes.clock import SetClock
+
+async def main(url, holder):
+    store = open_store(url, clock=SetClock())
+    link = await store.link("shop", "ends")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        lease = await store.acquire(link, holder, 3600.0, 1_800_000_000.0)
+    except LeaseHeld:
+        print("held", flush=True)
+    else:
+        print("got", lease.fence, flush=True)
+    sys.stdin.readline()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def start(script: str, url: str, holder: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, url, holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def state_url(database_url: str) -> str:
+    upgrade(database_url)
+    return database_url
+
+
+@pytest.fixture
+async def store(state_url: str) -> AsyncIterator[SqlStore]:
+    opened = open_store(state_url, clock=SetClock(NOW))
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def holder(state_url: str) -> Iterator[tuple[subprocess.Popen[str], Lease]]:
+    """Another process that has the lease, and that lease."""
+    with start(HOLDER, state_url, "other:1") as process:
+        link_id, fence = map(int, process.stdout.readline().split())
+        yield process, Lease(link_id, "shop", "other:1", fence, NOW + TTL)
+        process.kill()
+
+
+async def patiently(attempt: Callable[[], Awaitable[Lease]]) -> Lease:
+    """A server learns within moments that a client is gone; SQLite's kernel knows at once."""
+    clock = SystemClock()
+    end = clock.monotonic() + 20
+    while True:
+        try:
+            return await attempt()
+        except LeaseHeld:
+            if clock.monotonic() > end:
+                raise
+            await clock.sleep(0.02)
+
+
+async def test_the_lease_of_a_living_process_is_not_taken_and_its_holder_is_named(store, holder):
+    link = await store.find_link("shop")
+    with pytest.raises(LeaseHeld, match=r"other:1 since 2027-01-15 08:00:00\+00:00.* until 2027-01-15 09:00:00\+00:00"):
+        await store.acquire(link, "mine", TTL, NOW + 1)
+
+
+async def test_the_lease_of_a_killed_process_is_taken_at_once_and_its_fence_is_refused(store, holder):
+    process, dead = holder
+    process.kill()
+    process.wait()
+    link = await store.find_link("shop")
+    taken = await patiently(lambda: store.acquire(link, "mine", TTL, NOW + 1))
+    assert taken.fence > dead.fence
+    with pytest.raises(LeaseLost):
+        await store.start_run(dead, "pass", "command", NOW)
+
+
+async def test_of_processes_that_ask_at_once_one_gets_the_lease(state_url):
+    processes = [start(CONTENDER, state_url, f"process:{number}") for number in range(4)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.stdout.readline().strip() for process in processes]
+    for process in processes:
+        process.communicate("end\n")
+    assert sorted(answers) == ["got 1", "held", "held", "held"]
+
+
+async def test_a_lease_left_by_a_closed_store_is_free_at_once(store, state_url):
+    link = await store.link("shop", "ends")
+    left = open_store(state_url, clock=SetClock(NOW))
+    await left.acquire(link, "left", TTL, NOW)
+    await left.aclose()
+    taken = await patiently(lambda: store.acquire(link, "mine", TTL, NOW + 1))
+    assert taken.holder == "mine"
+
+
+async def test_a_living_holder_without_a_lock_is_protected_by_its_expiry(store, state_url):
+    """Who takes over an expired lease cannot get the lock a frozen process still has; its end then proves nothing."""
+    link = await store.link("shop", "ends")
+    frozen = open_store(state_url, clock=SetClock(NOW))
+    await frozen.acquire(link, "frozen", TTL, NOW)
+    await store.acquire(link, "mine", TTL, NOW + TTL + 1)
+    await frozen.aclose()
+    third = open_store(state_url, clock=SetClock(NOW))
+    with pytest.raises(LeaseHeld, match="mine"):
+        await third.acquire(link, "third", TTL, NOW + TTL + 2)
+    await third.aclose()
+
+
+async def test_a_renewal_gets_the_lock_a_frozen_process_has_let_go(store, state_url):
+    link = await store.link("shop", "ends")
+    frozen = open_store(state_url, clock=SetClock(NOW))
+    await frozen.acquire(link, "frozen", TTL, NOW)
+    lease = await store.acquire(link, "mine", TTL, NOW + TTL + 1)
+    await frozen.aclose()
+
+    async def renewed_with_lock() -> Lease:
+        renewed = await store.renew(lease, TTL, NOW + TTL + 2)
+        if not lock_scope(state_url):
+            raise LeaseHeld("the server has not noticed yet that the other session is over")
+        return renewed
+
+    assert await patiently(renewed_with_lock)
+
+
+def lock_scope(url: str) -> str:
+    database = Database(read_url(url))
+    try:
+        return database.read(lambda connection: connection.scalar(sa.text("SELECT lock_scope FROM lease")))
+    finally:
+        database.close()
+
+
+SESSIONS = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :database AND pid <> pg_backend_pid()",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE db = :database AND id <> CONNECTION_ID()",
+}
+
+
+def cut_all_sessions(url: str) -> None:
+    """What a restart of the server does to its clients."""
+    kind = sa.make_url(url).get_backend_name()
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text(SESSIONS[kind]), {"database": sa.make_url(url).database}).scalars().all()
+    if kind == "mysql":
+        execute(url, *(f"KILL {number}" for number in rows))
+
+
+@pytest.fixture(
+    params=[pytest.param("postgres", marks=pytest.mark.postgres), pytest.param("mysql", marks=pytest.mark.mysql)]
+)
+def server_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    upgrade(url)
+    return url
+
+
+async def test_a_lease_survives_the_loss_of_every_connection_if_nobody_took_it(server_url):
+    store = open_store(server_url, clock=SetClock(NOW))
+    lease = await store.acquire(await store.link("shop", "ends"), "mine", TTL, NOW)
+    cut_all_sessions(server_url)
+    renewed = await store.renew(lease, TTL, NOW + 1)
+    assert renewed.fence == lease.fence
+    another = open_store(server_url, clock=SetClock(NOW))
+    with pytest.raises(LeaseHeld):
+        await another.acquire(await store.link("shop", "ends"), "other", TTL, NOW + 2)
+    await another.aclose()
+    await store.aclose()
+
+
+async def test_a_lease_taken_while_the_connections_were_lost_is_lost(server_url):
+    store, another = [open_store(server_url, clock=SetClock(NOW)) for _ in range(2)]
+    link = await store.link("shop", "ends")
+    lease = await store.acquire(link, "mine", TTL, NOW)
+    cut_all_sessions(server_url)
+    await patiently(lambda: another.acquire(link, "other", TTL, NOW + 1))
+    with pytest.raises(LeaseLost):
+        await store.renew(lease, TTL, NOW + 2)
+    await another.aclose()
+    await store.aclose()
+
+
+async def test_reading_and_writing_go_on_after_the_server_was_restarted(server_url):
+    store = open_store(server_url, clock=SetClock(NOW))
+    link = await store.link("shop", "ends")
+    lease = await store.acquire(link, "mine", TTL, NOW)
+    cut_all_sessions(server_url)
+    assert await store.find_link("shop") == link
+    assert await store.start_run(lease, "pass", "command", NOW) == 1
+    await store.aclose()
