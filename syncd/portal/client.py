@@ -70,7 +70,7 @@ class BitrixPortal:
         self._pace = Pace(aim)
         self._reader = Reader(session)
         self._writer = Writer(session, self._reader, self._pace)
-        self._owners = Owners(session, verify=verify_owners)
+        self._owners = Owners(session, self._reader, verify=verify_owners)
         self._restored = False
         self._kept_at = float("-inf")
 

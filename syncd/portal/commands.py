@@ -107,11 +107,12 @@ def probe_write() -> str:
 
 
 def list_items(owner_type_id: int, owner_ids: Sequence[int]) -> str:
-    """List which of up to 50 CRM items of a type exist, by id."""
-    _check((owner_type_id, *owner_ids))
-    if not owner_ids:
-        raise ValueError("an empty IN list means = 1")
-    asked = "".join(f"&filter%5B%40id%5D%5B%5D={owner_id:d}" for owner_id in owner_ids)
+    """List which of up to 50 CRM items of a type exist, by id; a single one by equality."""
+    _check(owner_ids)
+    if len(owner_ids) == 1:
+        asked = f"&filter%5Bid%5D={owner_ids[0]:d}"
+    else:
+        asked = "".join(f"&filter%5B%40id%5D%5B%5D={owner_id:d}" for owner_id in owner_ids)
     return f"{ITEMS}?entityTypeId={owner_type_id:d}&select%5B%5D=id{asked}&order%5Bid%5D=asc&start=-1"
 
 

@@ -12,6 +12,7 @@ from syncd.core.model import Owner
 from syncd.portal.codes import Fault
 from syncd.portal.commands import MAX_COMMANDS, PAGE, list_items
 from syncd.portal.envelope import CommandAnswer, whole
+from syncd.portal.reading import Reader
 from syncd.portal.session import Session
 
 REMEMBERED: Final = 3600.0
@@ -28,11 +29,13 @@ class Owners:
 
     Args:
         session: The way to the portal.
+        reader: Knows whether the portal understands IN lists.
         verify: False asks for nothing and calls nothing missing.
     """
 
-    def __init__(self, session: Session, *, verify: bool) -> None:
+    def __init__(self, session: Session, reader: Reader, *, verify: bool) -> None:
         self._session = session
+        self._reader = reader
         self._verify = verify
         self._seen: dict[Owner, float] = {}
         self._warned: set[int] = set()
@@ -56,28 +59,32 @@ class Owners:
         if not unsure:
             return set()
         types = {owner.owner_type_id for owner in unsure}
-        seen = await self._ask(unsure | _some(witnesses, types))
+        seen, unclear = await self._ask(unsure | _some(witnesses, types))
         visible = {owner.owner_type_id for owner in (*seen, *self._seen)}
-        for owner_type_id in types - visible:
+        for owner_type_id in types - visible - unclear:
             self._warn(owner_type_id, "none of them can be seen")
-        return {owner for owner in unsure if owner not in seen and owner.owner_type_id in visible}
+        # One part of a type unanswered: what was not seen of it may well be there.
+        judged = visible - unclear
+        return {owner for owner in unsure if owner not in seen and owner.owner_type_id in judged}
 
     async def sees(self, witnesses: Collection[Owner]) -> bool | None:
         """Given owners that orders are bound to now, return whether any can be seen; None if that is not asked."""
         if not self._verify or not witnesses:
             return None
         types = {owner.owner_type_id for owner in witnesses}
-        return bool(await self._ask(_some(witnesses, types)))
+        seen, _ = await self._ask(_some(witnesses, types))
+        return bool(seen)
 
-    async def _ask(self, owners: Collection[Owner]) -> set[Owner]:
-        """Given owners, return those that can be seen; a type that cannot be asked for is warned of once."""
+    async def _ask(self, owners: Collection[Owner]) -> tuple[set[Owner], set[int]]:
+        """Given owners, return those that can be seen, and the types that could not be asked for (warned of once)."""
+        size = 1 if len(owners) > 1 and await self._reader.without_in_lists() else PAGE
         by_type: dict[int, list[int]] = defaultdict(list)
         for owner in sorted(owners):
             by_type[owner.owner_type_id].append(owner.owner_id)
         calls = [
-            (owner_type_id, ids[low : low + PAGE])
+            (owner_type_id, ids[low : low + size])
             for owner_type_id, ids in by_type.items()
-            for low in range(0, len(ids), PAGE)
+            for low in range(0, len(ids), size)
         ]
         seen: set[Owner] = set()
         unclear: set[int] = set()
@@ -93,8 +100,7 @@ class Owners:
                     seen |= {Owner(owner_type_id, owner_id) for owner_id in found}
         now = self._session.clock.now()
         self._seen |= dict.fromkeys(seen, now)
-        # One part of a type unanswered: what was not seen of it may well be there.
-        return seen | {owner for owner in owners if owner.owner_type_id in unclear}
+        return seen, unclear
 
     def _warn(self, owner_type_id: int, reason: str) -> None:
         if owner_type_id not in self._warned:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from syncd.core.model import Owner
-from syncd.core.ports import Clock
 from syncd.errors import UnavailableError
 from syncd.portal.codes import Verdict, terminal, verdict
 from syncd.portal.commands import MAX_COMMANDS, PAGE, list_newest, list_order, list_orders
@@ -41,11 +40,6 @@ class Reader:
     def in_lists(self) -> bool:
         """Whether IN lists are known to work."""
         return self._in_lists is True
-
-    @property
-    def clock(self) -> Clock:
-        """The clock."""
-        return self._session.clock
 
     def seen(self, order_id: int) -> None:
         """This order is bound: it can bear witness to IN lists. Order 1 cannot, since a misread IN finds it."""
@@ -85,6 +79,13 @@ class Reader:
                     hint="The next run asks again.",
                 )
         return found
+
+    async def without_in_lists(self) -> bool:
+        """Return whether the portal is known not to understand IN lists; find out now if a witness is at hand."""
+        if self._in_lists is None and self._witness:
+            asked = {_EQUAL: list_order(self._witness), _IN: list_orders([self._witness])}
+            self._learn((await self._session.read(asked)).commands)
+        return self._in_lists is False
 
     def command(self, order_ids: Sequence[int]) -> str | None:
         """Given up to 50 orders, return one command that lists them; None where that takes more than one."""

@@ -168,6 +168,9 @@ def _effect(write: Write, answer: CommandAnswer | None) -> tuple[Effect, Fault]:
             return Effect.DONE, Fault("", "")
         return Effect.UNKNOWN, Fault("", "the answer does not confirm the write")
     known = _BY_CODE.get((fault.code, write.after is None))
+    if fault.code == "0" and fault.text.startswith("Call to a member function"):
+        # PHP's own words on boxes of mid-2024 and older for an order that is not there (bitrix24-rest.md 0.3).
+        known = Effect.ORDER_MISSING
     return known or _BY_VERDICT.get(verdict(fault), Effect.REFUSED), fault
 
 
