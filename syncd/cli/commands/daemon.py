@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import TYPE_CHECKING
 
 from syncd.cli import options
@@ -70,6 +68,9 @@ def _set_paused(app: App, link: str | None, *, paused: bool) -> int:
 
 
 def _who() -> str:
+    import getpass
+    import socket
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -21,6 +21,8 @@ STEPS = (
     "It is a password: it goes to a file of its own that nobody else may read, and is not shown while you paste it.",
 )
 
+DATABASE = "The mapping table's database, as an SQLAlchemy URL: postgresql://user@host/name, and the password in it."
+
 
 def ask(answers: Answers, screen: Screen, given: frozenset[str]) -> None:
     """Ask for what is missing, and fill the answers.
@@ -36,13 +38,7 @@ def ask(answers: Answers, screen: Screen, given: frozenset[str]) -> None:
         screen.show(Line(step) for step in STEPS)
         answers.webhook = _asked("URL of the webhook", _webhook, hide=True)
     if not answers.table_url:
-        screen.show(
-            [
-                Line(
-                    "The database of the mapping table, as an SQLAlchemy URL: postgresql://user@host/name, with the password."
-                )
-            ]
-        )
+        screen.show([Line(DATABASE)])
         answers.table_url = _asked("URL of the database", _database, hide=True)
     _ask_table(answers, screen, given)
     if "direction" not in given:
