@@ -1,0 +1,475 @@
+"""The commands on a real link: what they print, what they end with, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.shop import DEAL, SECRET, Shop, call, open_shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
+        made.create_table([(1, 11), (2, 12), (3, 13)])
+        yield made
+
+
+@pytest.fixture
+def synced(shop: Shop) -> Shop:
+    shop.call("reconcile").check(0)
+    return shop
+
+
+@pytest.fixture
+def contested(synced: Shop) -> Shop:
+    """Order 2 was changed on both sides, and is held."""
+    synced.portal.bind(2, DEAL, 77)
+    synced.sql("UPDATE bindings SET deal_id = 99 WHERE order_id = 2")
+    synced.call("reconcile").check(3)
+    return synced
+
+
+# ------------------------------------------------------------------------------ plan, reconcile, apply
+
+
+def test_given_a_first_sync_that_would_write_then_reconcile_is_refused_and_names_the_command_that_applies_it(
+    shop: Shop,
+) -> None:
+    shop.sql("INSERT INTO bindings VALUES (4, 14)")
+
+    ran = shop.call("reconcile").check(4)
+
+    assert "Refused, nothing was written" in ran.out
+    assert ran.out.rstrip().endswith("syncd apply 1")
+    assert 4 not in shop.crm()
+
+
+def test_given_changes_then_plan_groups_them_shows_ten_counts_the_rest_and_ends_with_the_next_command(
+    synced: Shop,
+) -> None:
+    for order in range(20, 35):
+        synced.sql("INSERT INTO bindings VALUES (?, ?)", order, 5)
+
+    ran = synced.call("plan").check(2)
+
+    assert "In the CRM:\n  add 15\n" in ran.out
+    assert ran.out.count("unbound → deal 5") == 10
+    assert "… and 5 more" in ran.out
+    assert ran.out.rstrip().endswith("syncd apply 2")
+    assert synced.call("plan", "--all").out.count("unbound → deal 5") == 15
+
+
+def test_given_a_plan_then_it_is_applied_once_and_is_spent_afterwards(synced: Shop) -> None:
+    synced.portal.bind(3, DEAL, 30)
+    (planned,) = synced.call("plan", "--json").check(2).json
+
+    applied = synced.call("apply", str(planned["run"]), "--json").check(0).json
+    again = synced.call("apply", str(planned["run"])).check(5)
+
+    assert applied["state"] == "applied"
+    assert synced.table()[3] == 30
+    assert "has been applied already" in again.err
+
+
+def test_given_a_dry_run_then_reconcile_is_plan(synced: Shop) -> None:
+    synced.portal.bind(3, DEAL, 30)
+
+    (report,) = synced.call("reconcile", "--dry-run", "--json").check(2).json
+
+    assert report["state"] == "planned"
+    assert synced.table()[3] == 13
+
+
+def test_given_a_run_nobody_knows_then_apply_undo_and_show_end_with_64(synced: Shop) -> None:
+    for command in ("apply", "undo", "show"):
+        assert "There is no run 99" in synced.call(command, "99").check(64).err
+
+
+def test_given_an_applied_run_then_undo_plans_its_reversal_and_applying_that_puts_it_back(synced: Shop) -> None:
+    synced.sql("DELETE FROM bindings WHERE order_id = 3")
+    (run,) = synced.call("reconcile", "--json").check(0).json
+
+    undone = synced.call("undo", str(run["run"]), "--json").json
+    synced.call("apply", str(undone["run"])).check(3)
+
+    assert synced.crm()[3] == 13
+
+
+def test_given_a_link_that_points_elsewhere_then_it_is_refused_until_rebase(synced: Shop) -> None:
+    synced.sql("CREATE TABLE others (order_id INTEGER PRIMARY KEY, deal_id INTEGER)")
+    synced.sql("INSERT INTO others SELECT * FROM bindings")
+    synced.table_name = "others"
+
+    refused = synced.call("reconcile").check(4)
+    rebased = synced.call("rebase").check(0)
+
+    assert refused.out.rstrip().endswith("syncd rebase shop")
+    assert rebased.out.rstrip().endswith("syncd plan shop")
+    synced.call("reconcile").check(0)
+
+
+# ------------------------------------------------------------------------------------- several links
+
+
+def two_links(shop: Shop, other: Shop) -> None:
+    other.create_table([(1, 11)])
+    shop.more_links = "\n".join(
+        (
+            f'[links.other.portal]\nwebhook = "{other.server.webhook_url}"',
+            f'[links.other.table]\nurl = "sqlite:///{other.file}"\nname = "bindings"\ncolumns = {other.columns}',
+        )
+    )
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Shop]:
+    (tmp_path / "other").mkdir()
+    with open_shop(tmp_path / "other", {1: 11}) as made:
+        yield made
+
+
+def test_given_two_links_when_one_fails_then_the_other_is_done_and_the_most_serious_code_counts(
+    shop: Shop, other: Shop
+) -> None:
+    two_links(shop, other)
+    shop.webhook = shop.server.webhook_url.replace(SECRET, "wrong")
+
+    ran = shop.call("reconcile", "--json").check(77)
+
+    assert {one["link"]: one["state"] for one in ran.json} == {"shop": "failed", "other": "applied"}
+    assert "shop:" in ran.err
+
+
+def test_given_two_links_then_a_command_for_one_asks_which(shop: Shop, other: Shop) -> None:
+    two_links(shop, other)
+
+    ran = shop.call("plan").check(64)
+
+    assert "Name one of: shop, other" in ran.err
+
+
+def test_given_two_links_then_holds_of_both_are_told_apart_in_json(contested: Shop, other: Shop) -> None:
+    two_links(contested, other)
+
+    (hold,) = contested.call("holds", "--json").check(0).json
+
+    assert hold["link"] == "shop"
+
+
+def test_given_an_unknown_link_then_it_is_a_usage_error_that_names_those_there_are(shop: Shop) -> None:
+    ran = shop.call("reconcile", "shopp").check(64)
+
+    assert "Its links: shop." in ran.err
+
+
+# --------------------------------------------------------------------------------------------- holds
+
+
+def test_given_a_conflict_then_holds_shows_both_sides_and_the_command_that_decides(contested: Shop) -> None:
+    ran = contested.call("holds").check(0)
+
+    assert "deal 77" in ran.out
+    assert "deal 99" in ran.out
+    assert "syncd resolve shop 2 --keep crm|table" in ran.out
+    (hold,) = contested.call("holds", "shop", "--json").json
+    assert list(hold) == ["order_id", "kind", "crm", "table", "agreed", "since", "detail"]
+
+
+@pytest.mark.parametrize(("keep", "owner"), [("crm", 77), ("table", 99)])
+def test_given_a_conflict_when_resolved_then_the_next_pass_gives_both_sides_the_kept_value(
+    contested: Shop, keep: str, owner: int
+) -> None:
+    ran = contested.call("resolve", "2", "--keep", keep).check(0)
+    contested.call("reconcile").check(0)
+
+    assert f"both sides will have deal {owner}" in ran.out
+    assert contested.crm()[2] == contested.table()[2] == owner
+
+
+def test_given_a_conflict_when_all_of_its_kind_are_resolved_then_it_is_decided(contested: Shop) -> None:
+    (decided,) = contested.call("resolve", "shop", "--all", "--kind", "edit-edit", "--keep", "crm", "--json").json
+
+    assert (decided["order_id"], decided["decision"]) == (2, "crm")
+
+
+def test_given_a_decision_that_cannot_be_carried_out_then_the_reason_is_told_with_64(shop: Shop) -> None:
+    shop.sql("UPDATE bindings SET deal_id = 0 WHERE order_id = 2")
+    shop.call("reconcile").check(3)
+
+    ran = shop.call("resolve", "2", "--keep", "crm").check(64)
+
+    assert "mend the rows" in ran.err
+
+
+def test_given_an_order_that_is_not_held_then_resolve_ends_with_64(synced: Shop) -> None:
+    assert "is not held" in synced.call("resolve", "2", "--retry").check(64).err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("resolve", "2"),
+        ("resolve", "2", "--keep", "crm", "--retry"),
+        ("resolve", "--all", "--keep", "crm"),
+        ("resolve", "2", "--kind", "edit-edit", "--keep", "crm"),
+        ("resolve", "--keep", "crm"),
+        ("resolve", "shop", "2", "3", "--keep", "crm"),
+        ("history", "two"),
+        ("history", "0"),
+    ],
+)
+def test_given_words_that_make_no_sense_then_the_exit_is_64(synced: Shop, args: tuple[str, ...]) -> None:
+    synced.call(*args).check(64)
+
+
+# ----------------------------------------------------------------------------- looking and asking
+
+
+def test_given_an_order_with_a_past_then_history_tells_it_and_why_it_is_as_it_is(contested: Shop) -> None:
+    contested.call("resolve", "2", "--keep", "crm").check(0)
+    contested.call("reconcile").check(0)
+
+    ran = contested.call("history", "2").check(0)
+    events = contested.call("history", "shop", "2", "--json").check(0).json
+
+    assert "held: edit-edit" in ran.out
+    assert "It is bound to deal 77 on both sides since run 3" in ran.out
+    assert [(one["action"], one["run"]) for one in events] == [("agree", 1), ("move", 3)]
+    assert events[-1]["before"] == {"owner_type_id": 2, "owner_id": 99}
+    assert all(one["at"] for one in events)
+
+
+def test_given_an_order_nobody_ever_touched_then_history_says_so(synced: Shop) -> None:
+    assert "syncd does not know this order" in synced.call("history", "55").check(0).out
+
+
+def test_given_runs_then_they_are_listed_newest_first_and_each_can_be_shown(contested: Shop) -> None:
+    listed = contested.call("runs", "--json").check(0).json
+    shown = contested.call("show", "2", "--json").check(0).json
+
+    assert [one["run"] for one in listed] == [2, 1]
+    assert [one["order_id"] for one in shown["holds"]] == [2]
+    assert "Pass: link shop, run 2" in contested.call("show", "2").out
+    assert [one["run"] for one in contested.call("runs", "--before", "2", "--json").json] == [1]
+
+
+def test_given_a_held_order_then_status_says_so_and_names_the_command(contested: Shop) -> None:
+    ran = contested.call("status").check(0)
+    (link,) = contested.call("status", "--json").json
+
+    assert (link["health"], link["holds"], link["agreed"]) == ("held", 1, 3)
+    assert "syncd holds shop" in ran.out
+
+
+def test_given_a_link_then_pause_and_resume_are_kept_in_the_state_database(synced: Shop) -> None:
+    synced.call("pause", "shop").check(0)
+    assert synced.call("status", "--json").json[0]["health"] == "paused"
+
+    synced.call("resume").check(0)
+    assert synced.call("status", "--json").json[0]["health"] == "in step"
+
+
+def test_given_a_link_then_trigger_leaves_a_request_for_the_daemon(synced: Shop) -> None:
+    ran = synced.call("trigger").check(0)
+
+    assert "Asked for a pass of shop" in ran.out
+
+
+def test_given_a_configuration_then_show_masks_its_secrets_and_names_their_origin(shop: Shop) -> None:
+    ran = shop.call("config", "show").check(0)
+    values = {one["key"]: one for one in shop.call("config", "show", "--json").json}
+
+    assert "/rest/1/***" in ran.out
+    assert values["links.shop.direction"]["origin"] == "default"
+
+
+def test_given_the_example_and_the_schema_then_they_are_printed_without_a_configuration(tmp_path: Path) -> None:
+    example = call("config", "example", directory=tmp_path).check(0)
+    schema = call("config", "schema", directory=tmp_path).check(0)
+
+    assert "[links.shop.portal]" in example.out
+    assert json.loads(schema.out)["title"] == "syncd configuration"
+
+
+def test_given_a_state_database_then_db_makes_it_tells_its_schema_and_finds_it_well(shop: Shop) -> None:
+    made = shop.call("db", "upgrade", "--json").check(0).json
+    current = shop.call("db", "current", "--json").check(0).json
+
+    assert made["before"] is None
+    assert current["revision"] == current["head"] == made["revision"]
+    assert shop.call("db", "check", "--json").check(0).json["problems"] == []
+    assert "has the newest schema" in shop.call("db", "upgrade").out
+
+
+# --------------------------------------------------------------------------------------------- check
+
+
+def test_given_all_is_well_then_check_says_so_and_makes_no_state_database(shop: Shop) -> None:
+    ran = shop.call("check").check(0)
+
+    assert "All is well." in ran.out
+    assert not (shop.directory / "syncd.db").exists()
+    assert shop.portal.stats.writes == []
+
+
+def test_given_no_right_to_write_then_check_finds_out_without_writing(shop: Shop) -> None:
+    shop.portal.sale_right = "R"
+
+    ran = shop.call("check", "--json").check(77)
+
+    (problem,) = [one for one in ran.json if not one["ok"]]
+    assert "write" in problem["text"]
+    assert problem["hint"]
+    assert shop.portal.stats.writes == []
+
+
+def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop) -> None:
+    shop.portal.owners_visible = False
+
+    ran = shop.call("check").check(77)
+
+    assert "verify_owners = false" in ran.out
+
+
+def test_given_a_link_that_points_elsewhere_then_check_names_what_changed(synced: Shop) -> None:
+    synced.settings["owner_types"] = "[2, 31]"
+
+    ran = synced.call("check").check(4)
+
+    assert "owner_types" in ran.out
+    assert "syncd rebase shop" in ran.out
+
+
+# ---------------------------------------------------------------------------------------------- init
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    made = tmp_path / "new"
+    made.mkdir()
+    return made
+
+
+def init(shop: Shop, directory: Path, *args: str):
+    secret = shop.directory / "webhook"
+    secret.write_text(shop.server.webhook_url)
+    wanted = ("--webhook-file", str(secret), "--table-url", f"sqlite:///{shop.file}", "--table", "bindings")
+    return call("init", "--no-input", *wanted, *args, directory=directory)
+
+
+def test_given_options_then_init_writes_a_commented_file_checks_it_and_shows_the_first_plan(
+    shop: Shop, empty: Path
+) -> None:
+    shop.sql("INSERT INTO bindings VALUES (4, 14)")
+
+    ran = init(shop, empty).check(0)
+
+    written = (empty / "syncd.toml").read_text()
+    assert 'columns = { order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }' in written
+    assert "# The request limits" in written
+    assert SECRET not in written
+    assert "All is well." in ran.out
+    assert "unbound → deal 14" in ran.out
+    assert call("plan", directory=empty).code == 2
+
+
+def test_given_a_file_that_is_there_then_init_never_overwrites_it(shop: Shop, empty: Path) -> None:
+    (empty / "syncd.toml").write_text("mine")
+
+    ran = init(shop, empty).check(64)
+
+    assert "never overwrites" in ran.err
+    assert (empty / "syncd.toml").read_text() == "mine"
+
+
+def test_given_a_secret_on_standard_input_then_it_gets_a_file_only_its_owner_may_read(
+    shop: Shop, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(shop.server.webhook_url + "\n"))
+    init(shop, empty, "--webhook-file", "-", "--no-check").check(0)
+
+    secret = empty / "credentials" / "shop-webhook"
+    assert secret.read_text().strip() == shop.server.webhook_url
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_given_too_few_options_and_nobody_to_ask_then_init_names_all_that_is_missing(empty: Path) -> None:
+    ran = call("init", "--no-input", directory=empty).check(64)
+
+    assert "--webhook-file, --table-url or --table-url-file, --table" in ran.err
+    assert list(empty.iterdir()) == []
+
+
+def test_given_answers_that_are_no_configuration_then_init_writes_nothing(shop: Shop, empty: Path) -> None:
+    ran = init(shop, empty, "--schedule", "now and then").check(78)
+
+    assert "links.shop.schedule" in ran.err
+    assert list(empty.iterdir()) == []
+
+
+def test_given_a_table_that_is_not_there_then_init_names_those_there_are(shop: Shop, empty: Path) -> None:
+    ran = init(shop, empty, "--table", "mapping").check(64)
+
+    assert "Its tables: bindings." in ran.err
+
+
+# ------------------------------------------------------------------------------------ errors and JSON
+
+
+def test_given_a_refused_plan_then_json_is_all_there_is_on_stdout(shop: Shop) -> None:
+    shop.sql("INSERT INTO bindings VALUES (4, 14)")
+
+    (report,) = shop.call("reconcile", "--json").check(4).json
+
+    assert report["state"] == "refused"
+    assert [one["name"] for one in report["guards"]] == ["first_sync"]
+    assert list(report) == [
+        "run", "link", "state", "digest", "first_sync", "counts", "changes", "holds", "guards", "error", "portal",
+    ]  # fmt: skip
+
+
+def test_given_a_run_that_fails_then_json_carries_its_error_and_stderr_the_sentence(shop: Shop) -> None:
+    shop.webhook = shop.server.webhook_url.replace(SECRET, "wrong")
+
+    ran = shop.call("reconcile", "--json").check(77)
+
+    assert ran.json[0]["error"]
+    assert ran.err.count("Error:") == 1
+
+
+def test_given_no_configuration_then_stdout_is_empty_and_the_sentence_says_what_to_do(tmp_path: Path) -> None:
+    ran = call("plan", "--json", directory=tmp_path).check(78)
+
+    assert ran.out == ""
+    assert "syncd init" in ran.err
+
+
+def test_given_a_lease_held_by_another_then_the_exit_is_75_and_says_who_holds_it(synced: Shop) -> None:
+    import asyncio
+
+    from syncd.obs.clock import SystemClock
+    from syncd.state import open_store
+
+    async def hold() -> None:
+        clock = SystemClock()
+        store = open_store(f"sqlite:///{synced.directory / 'syncd.db'}", clock=clock)
+        row = await store.find_link("shop")
+        assert row is not None
+        lease = await store.acquire(row, "another-host:1", 60, clock.now())
+        try:
+            ran = await asyncio.to_thread(lambda: synced.run("reconcile", "--json"))
+        finally:
+            await store.release(lease)
+            await store.aclose()
+        ran.check(75)
+        assert ran.out == ""
+        assert "another-host:1" in ran.err
+
+    asyncio.run(hold())
