@@ -9,6 +9,10 @@ from typing import Any
 import click
 
 
+class ReaderGone(Exception):
+    """Nobody reads what a command prints any more."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are found by name.
 
@@ -59,6 +63,13 @@ class LazyGroup(click.Group):
             near = get_close_matches(name, self._places, n=1)
             ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, list(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A broken pipe gets a name of its own: click would end with 1, which means a bug."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def _short(self, ctx: click.Context, name: str) -> str:
         command = self.get_command(ctx, name)

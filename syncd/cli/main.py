@@ -12,7 +12,7 @@ import click
 from syncd import __version__
 from syncd.cli import failure
 from syncd.cli.app import App
-from syncd.cli.lazy import LazyGroup
+from syncd.cli.lazy import LazyGroup, ReaderGone
 from syncd.cli.options import global_options
 from syncd.errors import SyncdError
 
@@ -89,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         code = _run(args, app)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # Nobody reads any more. The interpreter would complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -108,7 +108,7 @@ def _run(args: Sequence[str] | None, app: App) -> int:
     except SyncdError as error:
         failure.tell(failure.told(error))
         return error.exit_code
-    except BrokenPipeError:
+    except ReaderGone:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, an operator gets a sentence
         failure.tell(failure.unexpected(error, debug=app.debug))
