@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("calls", sa.BigInteger, nullable=False),
         sa.Column("seconds", sa.Double, nullable=False),
         sa.Column("spent_by", sa.BigInteger),
+        sa.Column("operating", sa.Double, server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_run"),
         sa.ForeignKeyConstraint(["link_id"], ["link.id"], name="fk_run_link_id"),
         sqlite_autoincrement=True,

@@ -105,13 +105,17 @@ class WriteAnswer(NamedTuple):
 
 @dataclass(slots=True)
 class Usage:
-    """What a portal client used so far. `method_seconds` is the portal's own `operating`/processing time by method."""
+    """What a portal client used so far.
+
+    operating: the operating seconds that the portal's busiest method stands at now, of its budget for ten minutes.
+    """
 
     requests: int = 0
     calls: int = 0
     refused: int = 0
     listing_seconds: float = 0.0
     throttled_seconds: float = 0.0
+    operating: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

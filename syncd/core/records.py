@@ -135,6 +135,7 @@ class RunRow:
 
     kind: pass, plan, apply, undo. state: running, planned, applied, partial, refused, failed, incomplete.
     origin: schedule, command, trigger, signal. source: for `apply` the stored plan's run, for `undo` the undone run.
+    operating: the operating seconds the portal's busiest method stood at when the run ended (`Usage.operating`).
     """
 
     id: int
@@ -155,6 +156,7 @@ class RunRow:
     calls: int = 0
     seconds: float = 0.0
     spent_by: int | None = None
+    operating: float = 0.0
 
 
 class Request(NamedTuple):

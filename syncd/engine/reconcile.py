@@ -368,6 +368,7 @@ async def _finish(run: _Run, requests: int, calls: int, listing_seconds: float) 
     row.requests = used.requests - requests
     row.calls = used.calls - calls
     row.seconds = used.listing_seconds - listing_seconds
+    row.operating = used.operating
     row.finished_at = link.clock.now()
     report.changes = await link.store.changes(row.id)
     open_holds = await link.store.holds(run.held.row.id)

@@ -34,6 +34,7 @@ def start(connection: Connection, lease: Lease, *, kind: str, origin: str, now: 
             requests=0,
             calls=0,
             seconds=0.0,
+            operating=0.0,
         )
     )
     key = inserted.inserted_primary_key
@@ -57,6 +58,7 @@ def finish(connection: Connection, lease: Lease, row: RunRow) -> None:
             requests=row.requests,
             calls=row.calls,
             seconds=row.seconds,
+            operating=row.operating,
             spent_by=func.coalesce(runs.c.spent_by, row.spent_by),
         )
     )
@@ -116,4 +118,5 @@ def _run_of(row: Row[Any]) -> RunRow:
         calls=values["calls"],
         seconds=values["seconds"],
         spent_by=values["spent_by"],
+        operating=values["operating"],
     )

@@ -101,6 +101,7 @@ class RunColumns(TypedColumns):
     calls: Named[int] = Column(BigInteger)
     seconds: Named[float] = Column(Double)
     spent_by: Named[int | None] = Column(BigInteger)
+    operating: Named[float] = Column(Double, server_default=text("0"))
 
 
 run = Table("run", metadata, RunColumns, Index(None, "link_id", "id"), sqlite_autoincrement=True, **OPTIONS)
