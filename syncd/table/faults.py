@@ -135,12 +135,12 @@ def diagnose(error: BaseException) -> Fault:
     if isinstance(origin, sqlite3.Error):
         # Python's own complaints (a closed connection) carry no code of SQLite.
         return _SQLITE.get(getattr(origin, "sqlite_errorcode", 0) & 0xFF, Fault.ROW)
+    number = _number(origin)
+    if number is not None:  # before the SQLSTATE, which PyMySQL tells too, and which is HY000 for most of its errors
+        return _MYSQL.get(number) or Fault.ROW
     state: str | None = getattr(origin, "sqlstate", None)
     if state is not None:
         return _POSTGRES.get(state) or _POSTGRES.get(state[:2]) or Fault.ROW
-    number = _number(origin)
-    if number is not None:
-        return _MYSQL.get(number) or Fault.ROW
     text = str(origin)
     return next((fault for words, fault in _POSTGRES_WORDS.items() if words in text), Fault.GONE)
 

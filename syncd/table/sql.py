@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from threading import Event
 from typing import TypeVar
 
@@ -129,15 +129,20 @@ class SqlTable:
             return find_problems(self._settings, self._dialect, key=self._key, writable=self._writable)
 
     def _snapshot(self, tell: Callable[[int], None]) -> SpooledSnapshot:
-        with explained(self._database, self._dialect.dbapi), self._dialect.snapshot() as connection:
-            self._columns = self._look(connection)
-            try:
-                return read_all(connection, self._dialect, self._columns, self._scope, tell)
-            except OSError as error:
-                raise UnavailableError(
-                    f"The mapping table cannot be kept in a temporary file ({error.strerror}). Nothing was written.",
-                    hint="Free some space in the folder for temporary files, or name another one in $TMPDIR.",
-                ) from None
+        with explained(self._database, self._dialect.dbapi), ExitStack() as unless_done:
+            with self._dialect.snapshot() as connection:
+                self._columns = self._look(connection)
+                try:
+                    reading = read_all(connection, self._dialect, self._columns, self._scope, tell)
+                except OSError as error:
+                    raise UnavailableError(
+                        f"The mapping table cannot be kept in a temporary file ({error.strerror}). "
+                        "Nothing was written.",
+                        hint="Free some space in the folder for temporary files, or name another one in $TMPDIR.",
+                    ) from None
+                unless_done.callback(reading.close)
+            unless_done.pop_all()
+        return reading
 
     def _read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
         with explained(self._database, self._dialect.dbapi), self._dialect.reading() as connection:

@@ -1,0 +1,470 @@
+"""When the database fails: before, in the middle, at the commit; and when others hold locks or change the table."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from syncd.core.model import Owner
+from syncd.core.ports import Effect, Write
+from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
+from syncd.table import SqlTable
+from syncd.table.faults import Fault, diagnose, told, words
+from tests.unit.table.conftest import Lab, snapshot
+
+pytestmark = pytest.mark.anyio
+
+DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
+MAPPING = "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL)"
+SERVERS = [
+    pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
+    pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
+]
+
+
+@pytest.fixture
+async def server(request: pytest.FixtureRequest) -> Any:
+    made = Lab(request.getfixturevalue(request.param))
+    yield made
+    for table in made.opened:
+        await table.aclose()
+    made.engine.dispose()
+
+
+def kill_sessions(lab: Lab) -> None:
+    """End every other session on the database, as a restart of the server would."""
+    if lab.kind == "postgresql":
+        lab.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return
+    database = sa.make_url(lab.url).database
+    for (number,) in lab.rows(
+        f"SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{database}' AND ID <> CONNECTION_ID()"
+    ):
+        lab.run(f"KILL {number}")
+
+
+def once(table: SqlTable, name: str, work: Callable[[str], bool]) -> None:
+    """Run `work` at an event of the table's engine, until it says that it has done its part."""
+    done = threading.Event()
+
+    def at(*given: Any) -> None:
+        text = given[2] if name == "before_cursor_execute" else ""
+        if not done.is_set() and work(text):
+            done.set()
+
+    event.listen(table._dialect.engine, name, at)
+
+
+def at_statement(table: SqlTable, start: str, work: Callable[[], object]) -> None:
+    """Run `work` right before the table's first statement that begins like this."""
+
+    def look(text: str) -> bool:
+        if not text.startswith(start):
+            return False
+        work()
+        return True
+
+    once(table, "before_cursor_execute", look)
+
+
+async def effects(table: SqlTable, *writes: Write) -> list[Effect]:
+    return [each.effect for each in await table.write(writes)]
+
+
+@contextmanager
+def locked(lab: Lab, *statements: str) -> Iterator[None]:
+    """An outside writer's transaction that goes on meanwhile, and is rolled back in the end."""
+    engine = sa.create_engine(lab.url)
+    with engine.connect() as connection:
+        if lab.kind == "sqlite":
+            connection.connection.driver_connection.isolation_level = None
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        yield
+        connection.rollback()
+    engine.dispose()
+
+
+# ---------------------------------------------------------------- lost connections
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_server_restarted_between_calls_when_called_again_then_it_reconnects(server: Lab) -> None:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = server.table()
+    assert (await snapshot(table))[0] == [(1, 2, 7)]
+    kill_sessions(server)
+    assert await effects(table, Write(1, DEAL_7, DEAL_8)) == [Effect.DONE]
+    kill_sessions(server)
+    assert (await table.read([1]))[1].owner == DEAL_8
+    kill_sessions(server)
+    assert (await snapshot(table))[0] == [(1, 2, 8)]
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_connection_lost_before_the_commit_when_written_then_nothing_was_sent(server: Lab) -> None:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = server.table()
+    at_statement(table, "DELETE", lambda: kill_sessions(server))
+    assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, None)) == [Effect.NOT_SENT] * 2
+    assert sorted(server.rows("SELECT * FROM m")) == [(1, 7), (2, 7)]
+    assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, None)) == [Effect.DONE] * 2
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_connection_lost_at_the_commit_when_written_then_all_is_unknown(server: Lab) -> None:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = server.table()
+
+    def kill(_: str) -> bool:
+        kill_sessions(server)
+        return True
+
+    await table.read([1])  # so that the first commit is that of the write
+    once(table, "commit", kill)
+    assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, None, DEAL_9)) == [Effect.UNKNOWN] * 2
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_connection_lost_in_the_middle_of_a_snapshot_then_there_is_none(
+    server: Lab, small_chunks: None
+) -> None:
+    server.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL, pad VARCHAR(1000))")
+    numbers = ", ".join(f"({order}, 7, '{'x' * 900}')" for order in range(1, 2000))
+    server.run(f"INSERT INTO m VALUES {numbers}")
+    table = server.table(where="pad <> ''")
+    seen = threading.Event()
+
+    def progress(*_: object) -> None:
+        """Runs on the event loop, beside the reading thread."""
+
+    original = table._snapshot
+
+    def killing(tell: Callable[[int], None]) -> Any:
+        def tell_and_kill(done: int) -> None:
+            if not seen.is_set():
+                seen.set()
+                kill_sessions(server)
+            tell(done)
+
+        return original(tell_and_kill)
+
+    table._snapshot = killing  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError):
+        async with table.snapshot(progress):
+            pass
+    assert seen.is_set()
+
+
+# --------------------------------------------------------------------------- locks
+
+
+async def test_given_a_locked_row_when_written_then_it_is_not_sent_and_the_others_are_done(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.dialects.LOCK_SECONDS", 1 if lab.kind == "mysql" else 0.05)
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = lab.table()
+    with locked(lab, "UPDATE m SET deal_id = 9 WHERE order_id = 1"):
+        results = await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, DEAL_8))
+        # SQLite has one lock for the whole file.
+        assert results == [Effect.NOT_SENT, Effect.NOT_SENT if lab.kind == "sqlite" else Effect.DONE]
+    assert await effects(table, Write(1, DEAL_7, DEAL_8)) == [Effect.DONE]
+
+
+@pytest.mark.postgres
+async def test_given_many_locked_rows_when_written_then_the_wait_ends_after_some(
+    postgres: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.dialects.LOCK_SECONDS", 0.01)
+    postgres.run(MAPPING, "INSERT INTO m SELECT i, 7 FROM generate_series(1, 20) i")
+    table = postgres.table()
+    with locked(postgres, "UPDATE m SET deal_id = 9"):
+        results = await table.write([Write(order, DEAL_7, DEAL_8) for order in range(1, 21)])
+    assert {each.effect for each in results} == {Effect.NOT_SENT}
+    assert [each.code for each in results].count("locked") == 17
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_deadlock_when_written_then_nothing_was_sent(server: Lab) -> None:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = server.table()
+    engine = sa.create_engine(server.url)
+    other = engine.connect()
+    # The other transaction has written much more, so that MySQL takes ours as the victim; PostgreSQL takes who waits
+    # first for its patience to end, which is made ours.
+    if server.kind == "mysql":
+        server.run("CREATE TABLE bulk (a INT)")
+        other.exec_driver_sql("INSERT INTO bulk VALUES " + ", ".join(f"({number})" for number in range(500)))
+    else:
+        other.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")
+    other.exec_driver_sql("UPDATE m SET deal_id = 9 WHERE order_id = 2")
+    waiting = threading.Thread(target=lambda: other.exec_driver_sql("UPDATE m SET deal_id = 9 WHERE order_id = 1"))
+
+    def cross() -> None:
+        waiting.start()
+        wait_until_blocked(server)
+
+    second = threading.Event()
+
+    def look(text: str) -> bool:
+        if not text.startswith("UPDATE"):
+            return False
+        if not second.is_set():
+            second.set()
+            return False
+        cross()
+        return True
+
+    once(table, "before_cursor_execute", look)
+    assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, DEAL_8)) == [Effect.NOT_SENT] * 2
+    waiting.join()
+    other.rollback()
+    other.close()
+    engine.dispose()
+    assert sorted(server.rows("SELECT * FROM m")) == [(1, 7), (2, 7)]
+
+
+def wait_until_blocked(lab: Lab) -> None:
+    """Return when some session of the database waits for a lock."""
+    if lab.kind == "postgresql":
+        query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    else:
+        query = "SELECT count(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+    while lab.rows(query) == [(0,)]:
+        pass
+
+
+# --------------------------------------------------- others beside us, in the middle
+
+
+async def test_given_a_writer_between_our_read_and_our_write_then_its_value_stays(lab: Lab) -> None:
+    if lab.kind == "sqlite":
+        return  # nobody writes between: BEGIN IMMEDIATE
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7), (3, 7)")
+    table = lab.table()
+    at_statement(
+        table,
+        "UPDATE",
+        lambda: lab.run("UPDATE m SET deal_id = 9 WHERE order_id = 1", "DELETE FROM m WHERE order_id = 2"),
+    )
+    results = await table.write([Write(order, DEAL_7, DEAL_8) for order in (1, 2, 3)])
+    assert [(each.effect, each.found) for each in results] == [
+        (Effect.MOVED, DEAL_9), (Effect.MOVED, None), (Effect.DONE, DEAL_7),
+    ]  # fmt: skip
+    assert sorted(lab.rows("SELECT * FROM m")) == [(1, 9), (3, 8)]
+
+
+@pytest.mark.parametrize(("theirs", "effect"), [(8, Effect.ALREADY), (9, Effect.MOVED)])
+@pytest.mark.parametrize("unique", ["PRIMARY KEY", ""])
+async def test_given_an_insert_between_our_read_and_our_insert_then_there_is_one_row(
+    lab: Lab, theirs: int, effect: Effect, unique: str
+) -> None:
+    if lab.kind == "sqlite":
+        return
+    lab.run(f"CREATE TABLE m (order_id BIGINT {unique}, deal_id BIGINT)")
+    table = lab.table()
+    at_statement(table, "INSERT", lambda: lab.run(f"INSERT INTO m VALUES (1, {theirs})"))
+    assert await effects(table, Write(1, None, DEAL_8), Write(2, None, DEAL_8)) == [effect, Effect.DONE]
+    assert sorted(lab.rows("SELECT * FROM m")) == [(1, theirs), (2, 8)]
+
+
+async def test_given_a_second_row_between_our_read_and_our_write_then_neither_is_touched(lab: Lab) -> None:
+    if lab.kind == "sqlite":
+        return
+    lab.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT)", "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = lab.table()
+    at_statement(table, "DELETE", lambda: lab.run("INSERT INTO m VALUES (1, 7)"))
+    assert await effects(table, Write(1, DEAL_7, None), Write(2, DEAL_7, None)) == [Effect.MOVED, Effect.DONE]
+    assert lab.rows("SELECT * FROM m") == [(1, 7), (1, 7)]
+
+
+async def test_given_an_import_half_done_when_snapshot_then_none_of_it_is_seen(lab: Lab) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
+    if lab.kind == "sqlite":
+        lab.rows("PRAGMA journal_mode = WAL")
+    with locked(lab, "DELETE FROM m", "INSERT INTO m VALUES (1, 7)"):
+        rows, _, _ = await snapshot(lab.table())
+    assert rows == [(1, 2, 7), (2, 2, 7)]
+
+
+async def test_given_writes_while_reading_when_snapshot_then_it_shows_one_moment(lab: Lab, small_chunks: None) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES " + ", ".join(f"({order}, 7)" for order in range(1, 2001)))
+    if lab.kind == "sqlite":
+        lab.rows("PRAGMA journal_mode = WAL")
+    table = lab.table()
+    first = threading.Event()
+    original = table._snapshot
+
+    def writing(tell: Callable[[int], None]) -> Any:
+        def tell_and_write(done: int) -> None:
+            if not first.is_set():
+                first.set()
+                lab.run("UPDATE m SET deal_id = 8", "DELETE FROM m WHERE order_id > 1000")
+            tell(done)
+
+        return original(tell_and_write)
+
+    table._snapshot = writing  # type: ignore[method-assign]
+    rows, _, _ = await snapshot(table)
+    assert rows == [(order, 2, 7) for order in range(1, 2001)]
+
+
+# ------------------------------------------------------------ the table is changed
+
+
+async def test_given_a_dropped_table_then_nothing_is_told_of_its_rows(lab: Lab) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = lab.table()
+    await snapshot(table)
+    lab.run("DROP TABLE m")
+    for asked in (snapshot(table), table.read([1]), table.write([Write(1, DEAL_7, None)])):
+        with pytest.raises(ConfigError):
+            await asked
+
+
+async def test_given_a_column_of_another_type_then_the_snapshot_says_so(lab: Lab) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = lab.table()
+    await snapshot(table)
+    lab.run("DROP TABLE m", "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id DATE)")
+    lab.run("INSERT INTO m VALUES (1, '2026-01-01')")
+    with pytest.raises(ConfigError) as raised:
+        await snapshot(table)
+    assert "links.shop.table.columns.owner_id" in raised.value.problems[0]
+
+
+async def test_given_a_column_that_became_text_then_its_ids_are_read_as_before(lab: Lab) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (10, 7), (9, 7)")
+    table = lab.table()
+    before = await snapshot(table)
+    lab.run("DROP TABLE m", "CREATE TABLE m (order_id VARCHAR(20) PRIMARY KEY, deal_id VARCHAR(20))")
+    lab.run("INSERT INTO m VALUES ('1', '7'), ('10', '7'), ('9', '7')")
+    assert await snapshot(table) == before
+    assert await effects(table, Write(10, DEAL_7, None)) == [Effect.DONE]
+
+
+async def test_given_no_room_for_the_spool_when_snapshot_then_that_is_said(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("syncd.table.spool.Spool.append", full)
+    with pytest.raises(UnavailableError, match="temporary file"):
+        await snapshot(lab.table())
+
+
+# ------------------------------------------------------------------ cancelled callers
+
+
+async def test_given_a_cancelled_snapshot_then_the_reading_ends_before_the_caller_goes(
+    sqlite: Lab, small_chunks: None
+) -> None:
+    sqlite.run(MAPPING, "INSERT INTO m VALUES " + ", ".join(f"({order}, 7)" for order in range(1, 5000)))
+    table = sqlite.table()
+    told_of: list[int] = []
+
+    async def reading() -> None:
+        async with table.snapshot(progress):
+            pytest.fail("the snapshot was cancelled")
+
+    task = asyncio.ensure_future(reading())
+
+    def progress(_stage: str, done: int, _expected: int | None) -> None:
+        told_of.append(done)
+        task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert max(told_of) < 4999
+    assert table._threads._work_queue.empty()
+
+
+async def test_given_a_cancelled_write_then_it_ends_before_the_caller_goes(sqlite: Lab) -> None:
+    sqlite.run(MAPPING)
+    table = sqlite.table()
+    entered, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(entered.set)
+        go_on.wait(10)
+
+    at_statement(table, "INSERT", hold)
+    task = asyncio.ensure_future(table.write([Write(1, None, DEAL_7)]))
+    await entered.wait()
+    task.cancel()
+    loop.call_soon(go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sqlite.rows("SELECT * FROM m") == [(1, 7)]
+
+
+# ------------------------------------------------------------------ kinds of trouble
+
+
+def postgres_error(state: str | None, text: str = "words") -> BaseException:
+    import psycopg
+
+    error = psycopg.errors.lookup(state)(text) if state else psycopg.OperationalError(text)
+    return exc.DBAPIError("SELECT 1", {}, error)
+
+
+def mysql_error(number: int, text: str = "words") -> BaseException:
+    import pymysql
+
+    return exc.DBAPIError("SELECT 1", {}, pymysql.err.OperationalError(number, text))
+
+
+@pytest.mark.parametrize(
+    ("error", "fault", "kind"),
+    [
+        (postgres_error("08006"), Fault.GONE, UnavailableError),
+        (postgres_error("57P01"), Fault.GONE, UnavailableError),
+        (postgres_error("57014"), Fault.LOCKED, UnavailableError),
+        (postgres_error("40001"), Fault.AGAIN, UnavailableError),
+        (postgres_error("53300"), Fault.UNUSABLE, UnavailableError),
+        (postgres_error("53100"), Fault.UNUSABLE, UnavailableError),
+        (postgres_error("25006"), Fault.UNUSABLE, UnavailableError),
+        (postgres_error("42501"), Fault.DENIED, AuthError),
+        (postgres_error("28P01"), Fault.DENIED, AuthError),
+        (postgres_error(None, 'FATAL: password authentication failed for user "x"'), Fault.DENIED, AuthError),
+        (postgres_error(None, 'FATAL: database "x" does not exist'), Fault.NO_TABLE, ConfigError),
+        (postgres_error(None, "connection refused"), Fault.GONE, UnavailableError),
+        (postgres_error("42P01"), Fault.NO_TABLE, ConfigError),
+        (postgres_error("23505"), Fault.ROW, UnavailableError),
+        (mysql_error(1045), Fault.DENIED, AuthError),
+        (mysql_error(1040), Fault.UNUSABLE, UnavailableError),
+        (mysql_error(1146), Fault.NO_TABLE, ConfigError),
+        (mysql_error(1205), Fault.LOCKED, UnavailableError),
+        (mysql_error(1213), Fault.AGAIN, UnavailableError),
+        (mysql_error(1062), Fault.ROW, UnavailableError),
+        (mysql_error(2003), Fault.GONE, UnavailableError),
+        (mysql_error(0), Fault.GONE, UnavailableError),
+    ],
+    ids=lambda value: str(getattr(value, "orig", "")) if isinstance(value, exc.DBAPIError) else str(value),
+)
+def test_given_an_error_then_its_kind_decides_what_the_operator_is_told(
+    error: BaseException, fault: Fault, kind: type[SyncdError]
+) -> None:
+    assert diagnose(error) is fault
+    assert isinstance(told(error, "postgresql://h/db"), kind)
+
+
+def test_given_words_with_a_secret_then_they_are_masked_and_on_one_line() -> None:
+    code, text = words(mysql_error(1045, "cannot use\n mysql://u:hunter22@h/db"))
+    assert (code, text) == ("1045", "cannot use mysql://u:***@h/db")
