@@ -74,23 +74,28 @@ class Budget:
 
     def delay(self, method: str) -> float:
         """Given a method, return the seconds until it should be called again; 0 is now."""
-        use = self._uses.get(method)
-        if use is None or use.used < SLOW:
-            return 0.0
-        now = self._clock.now()
-        over_at = (use.reset_at or use.read_at + WINDOW) + 1.0
-        left = min(over_at - now, WINDOW)
-        # now < read_at: the clock was set back; what was read then says nothing about waiting now beyond the window.
-        if left <= 0 or now >= use.read_at + WINDOW:
-            return 0.0
-        if use.used >= STOP:
-            return left
-        return min(left, LONGEST_PAUSE * (use.used - SLOW) / (STOP - SLOW))
+        return self.blocked_for(method) or self.slowdown(method)
+
+    def blocked_for(self, method: str) -> float:
+        """Given a method, return the seconds until the reset if its budget is spent, else 0."""
+        return self._left(method) if self.used(method) >= STOP else 0.0
+
+    def slowdown(self, method: str) -> float:
+        """Given a method, return the seconds to wait before a call, more the less of its budget is left, else 0."""
+        part = (self.used(method) - SLOW) / (STOP - SLOW)
+        return min(self._left(method), LONGEST_PAUSE * part) if 0 < part < 1 else 0.0
 
     def used(self, method: str) -> float:
         """Return the seconds of the budget that the method had used when it was last heard of."""
         use = self._uses.get(method)
         return 0.0 if use is None or self._clock.now() >= use.read_at + WINDOW else use.used
+
+    def _left(self, method: str) -> float:
+        """Given a method that was heard of, return the seconds until a part of its use is released."""
+        use = self._uses[method]
+        over_at = (use.reset_at or use.read_at + WINDOW) + 1.0
+        # No longer than the window, should the clock have been set back meanwhile.
+        return min(max(0.0, over_at - self._clock.now()), WINDOW)
 
     def snapshot(self) -> dict[str, tuple[float, float, float]]:
         """Return (seconds used, reset at, read at) by method, to be kept over a restart."""

@@ -14,7 +14,6 @@ from syncd.errors import SyncdError
 from syncd.portal.commands import ADD, BATCH, DELETE
 from syncd.portal.listing import Listing
 from syncd.portal.owners import Owners
-from syncd.portal.pace import Pace
 from syncd.portal.probing import probe
 from syncd.portal.reading import Reader
 from syncd.portal.session import Session
@@ -49,7 +48,6 @@ class BitrixPortal:
         key: What the budget is kept under.
         store: Where it is kept; None forgets it at the end.
         verify_owners: Whether owners are asked for before orders are bound to them.
-        aim: Seconds that a batch of writes should take.
         closing: Called at the end.
     """
 
@@ -60,23 +58,23 @@ class BitrixPortal:
         key: str,
         store: BudgetStore | None,
         verify_owners: bool,
-        aim: float,
         closing: Callable[[], Awaitable[None]],
     ) -> None:
         self._session = session
         self._key = key
         self._store = store
         self._closing = closing
-        self._pace = Pace(aim)
         self._reader = Reader(session)
-        self._writer = Writer(session, self._reader, self._pace)
+        self._writer = Writer(session, self._reader)
         self._owners = Owners(session, self._reader, verify=verify_owners)
         self._restored = False
         self._kept_at = float("-inf")
 
     def usage(self) -> Usage:
         """Return a copy of the running totals."""
-        return dataclasses.replace(self._session.usage)
+        budget = self._session.budget
+        operating = max(map(budget.used, budget.snapshot()), default=0.0)
+        return dataclasses.replace(self._session.usage, operating=operating)
 
     async def listing(self, boundaries: Sequence[int], scope: Scope, progress: Progress) -> AsyncIterator[list[Row]]:
         """List every binding in the scope's order range; nothing is yielded before all of it is proved complete."""

@@ -98,6 +98,11 @@ def method_of(change: Write) -> str:
     return DELETE if change.after is None else ADD
 
 
+def method_in(command: str) -> str:
+    """Given a command, return its method."""
+    return command.partition("?")[0]
+
+
 def probe_write() -> str:
     """An `add` of nothing: refused for its ids with the write right, for the right without it (bitrix24-rest.md 13.43).
 

@@ -17,7 +17,7 @@ from syncd.portal.client import BitrixPortal, BudgetStore
 from syncd.portal.hosts import Host, Hosts
 from syncd.portal.limiter import limits_of
 from syncd.portal.oauth import OAuthApp, Token
-from syncd.portal.pace import AIM
+from syncd.portal.pace import AIM, Pace
 from syncd.portal.ratefile import LockedFile
 from syncd.portal.session import Session
 
@@ -63,17 +63,21 @@ def open_portal(
         key = token_key(settings)
         turn = LockedFile(hosts.runtime_dir, key, ".turn")
         credentials = OAuthCredentials(key, app, store, turn=turn, clock=hosts.clock, link=link)
-    session = Session(host, credentials, hosts.clock, link=link, seconds=settings.max_request_seconds + PATIENCE)
+    session = Session(
+        host,
+        credentials,
+        hosts.clock,
+        link=link,
+        seconds=settings.max_request_seconds + PATIENCE,
+        pace=Pace(min(AIM, settings.max_request_seconds / 3)),
+    )
 
     async def closing() -> None:
         if turn is not None:
             turn.close()
         await hosts.release(host)
 
-    aim = min(AIM, settings.max_request_seconds / 3)
-    return BitrixPortal(
-        session, key=credentials.key, store=store, verify_owners=verify_owners, aim=aim, closing=closing
-    )
+    return BitrixPortal(session, key=credentials.key, store=store, verify_owners=verify_owners, closing=closing)
 
 
 def portal_name(settings: PortalSettings) -> str:

@@ -6,7 +6,8 @@ portal certainly did not execute it (bitrix24-rest.md 13.20).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urljoin
 
@@ -17,10 +18,12 @@ from syncd.core.backoff import pause
 from syncd.core.ports import Clock, Usage
 from syncd.errors import UnavailableError
 from syncd.portal.auth import Credentials, Pass
+from syncd.portal.budget import STOP
 from syncd.portal.codes import Fault, Verdict, terminal, verdict
-from syncd.portal.commands import BATCH, batch_body
+from syncd.portal.commands import BATCH, batch_body, method_in
 from syncd.portal.envelope import BatchAnswer, UnusableAnswer, open_batch, open_envelope
 from syncd.portal.hosts import Host
+from syncd.portal.pace import Pace
 from syncd.portal.transport import NotExecuted, PerhapsExecuted, Reply
 
 log = structlog.get_logger(__name__)
@@ -63,14 +66,19 @@ class Session:
         clock: Time and chance.
         link: The link's name, for hints and logs.
         seconds: How long to wait for an answer; above the portal's own limit for a request.
+        pace: How long the portal takes for a call.
     """
 
-    def __init__(self, host: Host, credentials: Credentials, clock: Clock, *, link: str, seconds: float) -> None:
+    def __init__(
+        self, host: Host, credentials: Credentials, clock: Clock, *, link: str, seconds: float, pace: Pace
+    ) -> None:
         self.host = host
         self.clock = clock
         self.link = link
         self.budget = host.budget(credentials.key)
+        self.pace = pace
         self.usage = Usage()
+        self._under_way: Counter[str] = Counter()
         self._credentials = credentials
         self._seconds = seconds
 
@@ -87,7 +95,7 @@ class Session:
             AuthError, PortalBlocked: The run must end.
             UnavailableError: No usable answer came in the tries there are.
         """
-        return await self._insist(commands, metered={BATCH, *map(_method, commands.values())})
+        return await self._insist(commands, is_read=True)
 
     async def write(self, commands: Mapping[str, str]) -> BatchAnswer:
         """Send a batch of writes; again only if it certainly was not executed.
@@ -98,7 +106,7 @@ class Session:
             AuthError, PortalBlocked: Not executed, and the run must end.
             UnavailableError: Not executed in the tries there are.
         """
-        return await self._insist(commands, metered=None)
+        return await self._insist(commands, is_read=False)
 
     async def pause(self, seconds: float) -> None:
         """Wait because of a limit or a failure."""
@@ -106,23 +114,22 @@ class Session:
             self.usage.throttled_seconds += seconds
             await self.clock.sleep(seconds)
 
-    async def _insist(self, commands: Mapping[str, str], *, metered: set[str] | None) -> BatchAnswer:
-        """Send until there is an answer.
-
-        Args:
-            commands: Commands by alphabetic key.
-            metered: The methods of a read, whose budgets are waited for; None is a write.
-        """
+    async def _insist(self, commands: Mapping[str, str], *, is_read: bool) -> BatchAnswer:
+        """Send until there is an answer, or until that is of no use."""
+        calls = Counter(map(method_in, commands.values()))
         tries = dict.fromkeys(_MOST, 0)
         while True:
-            if metered:
-                await self.pause(max(map(self.budget.delay, metered)))
+            if is_read:
+                await self._wait_for_budget({BATCH, *calls})
+            self._under_way.update(calls)
             try:
                 return await self._send(commands)
             except (NotExecuted, PerhapsExecuted) as error:
                 failure = error
+            finally:
+                self._under_way.subtract(calls)
             kind = failure.kind
-            if metered is None and kind in {"broken", "reset"}:
+            if not is_read and kind in {"broken", "reset"}:
                 raise failure
             tries[kind] += 1
             if isinstance(failure, Stale):
@@ -136,6 +143,19 @@ class Session:
             else:
                 log.info("portal asked again", link=self.link, reason=str(failure), attempt=tries[kind] + 1)
                 await self.pause(pause(tries[kind], first=0.5, most=15, spread=0.5, chance=self.clock.random()))
+
+    async def _wait_for_budget(self, methods: Collection[str]) -> None:
+        """Wait until these methods may be called; while what is under way may use the budget up, one at a time."""
+        await self.pause(max(map(self.budget.slowdown, methods)))
+        while wait := max(map(self.budget.blocked_for, methods)) or (1.0 if self._is_crowded(methods) else 0.0):
+            await self.pause(wait)
+
+    def _is_crowded(self, methods: Collection[str]) -> bool:
+        return any(
+            self._under_way[method] > 0
+            and self.budget.used(method) + self._under_way[method] * self.pace.seconds(method) > STOP
+            for method in methods
+        )
 
     async def _send(self, commands: Mapping[str, str]) -> BatchAnswer:
         """Send once (and again where the portal's address changed), and judge the answer."""
@@ -169,6 +189,7 @@ class Session:
             await self._fail(body, shown)
         if answer is None:
             raise PerhapsExecuted(unusable)
+        self.pace.observe(commands, answer.commands)
         self._meter(answer, commands)
         return answer
 
@@ -198,17 +219,12 @@ class Session:
         blocked = set()
         for key, command in answer.commands.items():
             if command.time is not None:
-                times.setdefault(_method(commands[key]), []).append(command.time)
+                times.setdefault(method_in(commands[key]), []).append(command.time)
             elif command.fault is not None and verdict(command.fault) is Verdict.OPERATING:
-                blocked.add(_method(commands[key]))
+                blocked.add(method_in(commands[key]))
         for method, several in times.items():
             self.budget.observe(method, several)
         # After what the same batch's earlier calls said: they know until when.
         for method in blocked:
             self.usage.refused += 1
             self.budget.blocked(method)
-
-
-def _method(command: str) -> str:
-    """Given a command, return its method."""
-    return command.partition("?")[0]

@@ -26,7 +26,6 @@ from syncd.portal.codes import (
 )
 from syncd.portal.commands import MAX_COMMANDS
 from syncd.portal.envelope import BatchAnswer, CommandAnswer, whole
-from syncd.portal.pace import Pace
 from syncd.portal.pages import UnusablePage
 from syncd.portal.reading import Reader, owners_of
 from syncd.portal.session import OverBudget, Session
@@ -66,13 +65,11 @@ class Writer:
     Args:
         session: The way to the portal.
         reader: Knows whether IN lists work, and reads again what is in doubt.
-        pace: How many calls fit into a batch.
     """
 
-    def __init__(self, session: Session, reader: Reader, pace: Pace) -> None:
+    def __init__(self, session: Session, reader: Reader) -> None:
         self._session = session
         self._reader = reader
-        self._pace = pace
 
     def batch_size(self, writes: Sequence[Write]) -> int:
         """Given writes of one method, return how many of the first fit into one request."""
@@ -80,7 +77,7 @@ class Writer:
             return 0
         # One list a group and one for `then_read`; without IN lists, one a write.
         most = (MAX_COMMANDS - 1) * GROUP // (GROUP + 1) if self._reader.in_lists else MAX_COMMANDS // 2
-        return min(len(writes), most, self._pace.fit(commands.method_of(writes[0])))
+        return min(len(writes), most, self._session.pace.fit(commands.method_of(writes[0])))
 
     async def write(self, batch: Sequence[Write], then_read: Sequence[int]) -> WriteAnswer:
         """Send one batch and account for each write; see `syncd.core.ports.Portal.write`."""
@@ -92,11 +89,10 @@ class Writer:
         try:
             answer = await self._session.write(everything)
         except PerhapsExecuted as lost:
-            self._pace.overrun(commands.method_of(batch[0]))
+            self._session.pace.overrun(commands.method_of(batch[0]))
             return _all(batch, Effect.UNKNOWN, str(lost))
         except OverBudget as refused:
             return _all(batch, Effect.NOT_SENT, str(refused))
-        self._pace.observe(everything, answer.commands)
         self._end_if_none_executed(batch, sent, answer)
         results = [self._result(write, sent, answer) for write in batch]
         read: dict[int, Owner] | None = None if then_read else {}
