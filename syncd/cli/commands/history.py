@@ -33,7 +33,8 @@ def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
         store = place.store
         changes = await _dated(place, await store.history(name, order, limit))
         if as_json:
-            app.screen.json([change_json(one, audit=True) for one in changes])
+            # The JSON form knows changes: writes on one side (design.md section 7). Agreements are in the text.
+            app.screen.json([change_json(one, audit=True) for one in changes if one.change.side is not None])
             return 0
         row = await store.find_link(name)
         binding = await store.bindings(row.id, order - 1, order) if row is not None else []
