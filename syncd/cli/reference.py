@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 
 def entries() -> Iterator[tuple[str, list[Entry]]]:
     """Yield the sections of the help page, each with its commands, groups opened."""
-    root = click.Context(cli, info_name="syncd")
+    root = _root()
     for heading, section in SECTIONS.items():
         found: list[Entry] = []
         for name in section:
@@ -67,6 +67,10 @@ def entries() -> Iterator[tuple[str, list[Entry]]]:
             else:
                 found.append(Entry(f"syncd {name}", context))
         yield heading, found
+
+
+def _root() -> click.Context:
+    return click.Context(cli, info_name="syncd", **cli.context_settings)
 
 
 def records(entry: Entry) -> list[tuple[str, str]]:
@@ -105,7 +109,7 @@ def markdown() -> str:
         "| option | |",
         "|---|---|",
     ]
-    root = Entry("syncd", click.Context(cli, info_name="syncd"))
+    root = Entry("syncd", _root())
     lines += [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in records(root)]
     for heading, commands in entries():
         lines += ["", f"## {heading}"]
@@ -142,7 +146,7 @@ def man() -> str:
         _roff(PREAMBLE),
         ".SH OPTIONS",
     ]
-    lines += _man_records(Entry("syncd", click.Context(cli, info_name="syncd")))
+    lines += _man_records(Entry("syncd", _root()))
     lines.append(".SH COMMANDS")
     for heading, commands in entries():
         lines.append(f".SS {_roff(heading)}")

@@ -24,7 +24,14 @@ KINDS = (
 
 @options.command("holds", short_help="List the orders that are held.")
 @options.any_link
-@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Only this kind; may be repeated.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    metavar="KIND",
+    help="Only this kind, such as edit-edit; may be repeated.",
+)
 @options.as_json
 def holds(app: App, link: str | None, kinds: Sequence[str], as_json: bool) -> int:
     """List the orders syncd does not touch until a person, or a changed fact, decides."""
@@ -56,7 +63,9 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_json: bool) -> in
 @click.option("--keep", type=click.Choice(["crm", "table"]), help="Give both sides what this one says.")
 @click.option("--retry", is_flag=True, help="Try again as if the order had never been held, or failed.")
 @click.option("--all", "every", is_flag=True, help="All held orders of the kinds named with --kind.")
-@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="With --all; may be repeated.")
+@click.option(
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, metavar="KIND", help="With --all; may be repeated."
+)
 @options.as_json
 def resolve(
     app: App, words: Sequence[str], keep: str | None, retry: bool, every: bool, kinds: Sequence[str], as_json: bool
@@ -66,7 +75,7 @@ def resolve(
     \b
     syncd resolve shop 5125 --keep crm      both sides get what the CRM says
     syncd resolve shop 5125 --keep table    both sides get what the table says
-    syncd resolve shop 5125 --retry         look at the order as if for the first time
+    syncd resolve shop 5125 --retry         look at it as if for the first time
     syncd resolve shop --all --kind edit-edit --keep crm
 
     A decision belongs to the facts it was made for: if either side changes before the next pass, it is void.

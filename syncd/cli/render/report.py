@@ -72,26 +72,38 @@ def refusal_sentence(hit: GuardHit, row: RunRow) -> str:
 
 
 def _verdict(told: Report) -> Iterator[Block]:
-    row = told.row
-    yield GAP
     command = next_command(told)
-    if told.error is not None or row.state in {"failed", "incomplete"}:
-        sentence = "What was written stands in the audit." if written(told) else "Nothing was written."
-    elif row.state == "refused":
-        sentence = "Look at it, and if it is what you want:"
-        if any(hit.name == "fingerprint" for hit in row.guards):
-            sentence = "If the link is meant to point there now:"
-    elif row.kind in {"plan", "undo"}:
-        sentence = "Nothing was written. To carry it out:" if command else "Nothing to do."
-    elif row.kind == "rebase":
-        sentence = "The link starts with nothing agreed; neither side was touched. Next:"
-    else:
-        sentence = _done(told)
+    yield GAP
     if command:
-        yield Line(sentence)
+        yield Line(_invitation(told))
         yield Line(command, "command", indent=2)
     else:
-        yield Line(sentence, "good" if told.exit_code == 0 else "")
+        yield Line(_ending(told), "good" if told.exit_code == 0 else "")
+
+
+def _invitation(told: Report) -> str:
+    """Given a report with a next command, return the sentence before it."""
+    row = told.row
+    if row.state == "refused":
+        moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
+        return "If the link is meant to point there now:" if moved_ends else "Look at it, and if it is what you want:"
+    if row.kind in {"plan", "undo"}:
+        return "Nothing was written. To carry it out:"
+    if row.kind == "rebase":
+        return "The link starts with nothing agreed; neither side was touched. Next:"
+    return _done(told)
+
+
+def _ending(told: Report) -> str:
+    """Given a report without a next command, return its last sentence."""
+    row = told.row
+    if told.error is not None or row.state in {"failed", "incomplete"}:
+        return "What was written stands in the audit." if written(told) else "Nothing was written."
+    if row.state == "running":
+        return "It is under way, or was interrupted; the next pass heals what it left."
+    if row.spent_by is not None:
+        return f"Applied by run {row.spent_by}."
+    return "Nothing to do." if row.kind in {"plan", "undo"} else _done(told)
 
 
 def _done(told: Report) -> str:

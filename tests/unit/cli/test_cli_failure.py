@@ -1,0 +1,52 @@
+"""Exit codes and sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.cli import failure
+from syncd.cli.screen import plain
+from syncd.errors import ConfigError, UnavailableError
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [
+        ([], 0),
+        ([0, 2], 2),
+        ([3, 2, 0], 3),
+        ([4, 5, 69], 69),
+        ([75, 4], 75),
+        ([77, 69], 77),
+        ([1, 78], 1),
+        ([78, 143], 143),
+    ],
+)
+def test_given_exit_codes_of_several_links_then_the_most_serious_one_counts(codes: list[int], worst: int) -> None:
+    assert failure.most_serious(codes) == worst
+
+
+def test_given_an_error_then_message_problems_and_hint_are_told_in_this_order() -> None:
+    error = ConfigError("Two problems.", hint="Mend them.", problems=("a: wrong", "b: wrong"))
+
+    assert list(plain(failure.told(error))) == [
+        "Error: Two problems.",
+        "  - a: wrong",
+        "  - b: wrong",
+        "Hint: Mend them.",
+    ]
+
+
+def test_given_a_link_then_the_sentence_names_it() -> None:
+    assert list(plain(failure.told(UnavailableError("Down."), about="shop"))) == ["Error: shop: Down."]
+
+
+def test_given_a_bug_then_it_is_one_line_and_its_traceback_comes_only_with_debug() -> None:
+    error = ValueError("oops")
+
+    (line,) = plain(failure.unexpected(error, debug=False))
+    debug = "\n".join(plain(failure.unexpected(error, debug=True)))
+
+    assert line.startswith("Error: unexpected ValueError: oops.")
+    assert "--log-level debug" in line
+    assert "ValueError: oops\n" in debug

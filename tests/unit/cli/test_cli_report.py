@@ -1,0 +1,109 @@
+"""A run as an operator reads it."""
+
+from __future__ import annotations
+
+from syncd.cli.render.report import next_command, report
+from syncd.cli.screen import plain
+from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
+from syncd.core.records import GuardHit, RunRow, StoredChange
+from syncd.engine.report import Report
+from syncd.errors import UnavailableError
+
+NOBODY = Facts(None, None, None)
+
+
+def change(order: int, outcome: Outcome, *, side: Side = Side.CRM, error: str = "") -> StoredChange:
+    planned = Change(order, side, Action.ADD, None, Owner(2, order), Reason.TABLE_CHANGED, NOBODY)
+    return StoredChange(order, 1, planned, outcome, error)
+
+
+def run(kind: str, state: str, **values: object) -> RunRow:
+    return RunRow(12, "shop", 1, kind, state, **values)  # type: ignore[arg-type]
+
+
+def text(told: Report) -> str:
+    return "\n".join(plain(report(told)))
+
+
+def test_given_a_plan_then_its_changes_are_grouped_and_the_next_command_ends_it() -> None:
+    counts = Counts(in_step=7, crm=SideCounts(add=12))
+    told = Report(run("plan", "planned", counts=counts), [change(order, Outcome.PLANNED) for order in range(1, 13)])
+
+    lines = text(told).splitlines()
+
+    assert lines[:4] == [
+        "Plan: link shop, run 12",
+        "7 orders in step; to write: 12 in the CRM.",
+        "In the CRM:",
+        "  add 12",
+    ]
+    assert lines[4] == "    order 1   unbound → deal 1   changed in the table"
+    assert lines[-4:] == ["    … and 2 more", "", "Nothing was written. To carry it out:", "  syncd apply 12"]
+
+
+def test_given_an_empty_plan_then_there_is_nothing_to_do() -> None:
+    assert text(Report(run("plan", "planned"))).endswith("Nothing to do.")
+
+
+def test_given_a_pass_with_failures_then_they_are_never_among_the_uncounted() -> None:
+    changes = [change(order, Outcome.APPLIED) for order in range(1, 12)]
+    told = Report(run("pass", "partial"), [*changes, change(99, Outcome.FAILED, error="500 broken")])
+
+    shown = text(told)
+
+    assert "add 12: 11 applied, 1 failed" in shown
+    assert "order 99  unbound → deal 99  failed: 500 broken" in shown
+    assert "1 change not carried out" in shown
+
+
+def test_given_holds_then_each_says_why_and_the_next_command_is_holds() -> None:
+    facts = Facts(Owner(2, 1), Owner(2, 2), Owner(2, 3))
+    told = Report(run("pass", "applied"), holds=[Hold(7, HoldKind.EDIT_EDIT, facts, "Both sides changed.")])
+
+    assert "order 7  edit-edit  CRM deal 1, table deal 2, agreed deal 3" in text(told)
+    assert next_command(told) == "syncd holds shop"
+
+
+def test_given_a_refusal_then_the_guards_are_sentences_and_apply_is_the_way_on() -> None:
+    hit = GuardHit("max_removes", Side.TABLE, 100, 4000)
+    told = Report(run("pass", "refused", guards=[hit], error="…"))
+
+    assert "- 4000 removes in the table; the limit is 100 a run" in text(told)
+    assert text(told).endswith("syncd apply 12")
+
+
+def test_given_a_refusal_because_the_ends_changed_then_rebase_is_the_way_on() -> None:
+    hit = GuardHit("fingerprint", None, 0, 1)
+    told = Report(run("pass", "refused", guards=[hit], error="The configuration points elsewhere."))
+
+    assert "The configuration points elsewhere." in text(told)
+    assert next_command(told) == "syncd rebase shop"
+
+
+def test_given_an_error_before_any_write_then_it_says_that_nothing_was_written() -> None:
+    told = Report(run("pass", "failed", error="down"), error=UnavailableError("down"))
+
+    assert text(told).endswith("Nothing was written.")
+    assert next_command(told) == ""
+
+
+def test_given_an_error_after_writes_then_it_says_where_they_stand() -> None:
+    told = Report(run("pass", "partial"), [change(1, Outcome.APPLIED)], error=UnavailableError("down"))
+
+    assert text(told).endswith("What was written stands in the audit.")
+
+
+def test_given_a_spent_plan_then_it_offers_no_next_command() -> None:
+    told = Report(run("plan", "planned", spent_by=13), [change(1, Outcome.PLANNED)])
+
+    assert next_command(told) == ""
+    assert text(told).endswith("Applied by run 13.")
+
+
+def test_given_hostile_texts_then_nothing_reaches_the_terminal_as_a_control_sequence() -> None:
+    told = Report(
+        run("pass", "partial"), [change(1, Outcome.FAILED, error="\x1b]0;owned\x07 https://x/rest/1/abcdef/")]
+    )
+
+    assert "\x1b" not in text(told)
+    assert "abcdef" not in text(told)
