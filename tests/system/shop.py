@@ -98,15 +98,7 @@ class Shop:
     def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:
         """Start a command beside the test."""
         self.configure()
-        return subprocess.Popen(
-            [sys.executable, "-m", "syncd.cli.main", *args],
-            cwd=self.directory,
-            env=_environment() | environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start(*args, directory=self.directory, **environ)
 
     def run(self, *args: str, **environ: str) -> Ran:
         """Run a command to its end."""
@@ -127,6 +119,19 @@ class Shop:
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         return Ran(process.returncode, out, err)
+
+
+def start(*args: str, directory: Path, **environ: str) -> subprocess.Popen[str]:
+    """Start the program in a directory."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "syncd.cli.main", *args],
+        cwd=directory,
+        env=_environment() | environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _environment() -> dict[str, str]:

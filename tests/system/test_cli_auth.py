@@ -1,0 +1,138 @@
+"""`syncd auth` against the sandbox's authorisation server."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from syncd.sandbox import Application
+from tests.system.shop import Ran, Shop, call, open_shop, start
+
+CLIENT_SECRET = "sandboxclientsecret"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    application = Application(redirect_uri="https://example.com/landing")
+    with open_shop(tmp_path, {1: 11}, application=application) as made:
+        made.create_table([(1, 11)])
+        yield made
+
+
+def configure(shop: Shop) -> Path:
+    """A configuration with the application instead of the webhook."""
+    path = shop.directory / "syncd.toml"
+    path.write_text(
+        f"""
+        [state]
+        url = "sqlite:///{shop.directory / "syncd.db"}"
+        [links.shop.portal.oauth]
+        portal = "{shop.server.url}"
+        client_id = "local.sandbox"
+        client_secret = "{CLIENT_SECRET}"
+        [links.shop.table]
+        url = "sqlite:///{shop.file}"
+        name = "bindings"
+        columns = {shop.columns}
+        """
+    )
+    return path
+
+
+def visit(url: str) -> str:
+    """Go to a page as a browser does, and return where it sends the browser."""
+    parts = urllib.parse.urlsplit(url)
+    with closing(http.client.HTTPConnection(parts.netloc)) as connection:
+        connection.request("GET", f"{parts.path}?{parts.query}")
+        return connection.getresponse().getheader("Location") or ""
+
+
+def authorise(shop: Shop, monkeypatch: pytest.MonkeyPatch, answer: str | None = None) -> Ran:
+    """Run `syncd auth` with a person who does as told, or gives another answer."""
+    import click
+
+    shown: list[str] = []
+    echo = click.echo
+
+    def remember(message: object = None, **options: object) -> None:
+        shown.append(str(message))
+        echo(message, **options)  # type: ignore[arg-type]
+
+    def person(*_args: object, **_options: object) -> str:
+        (url,) = [one for one in shown if one.startswith(shop.server.url)]
+        return visit(url) if answer is None else answer
+
+    monkeypatch.setattr("click.echo", remember)
+    monkeypatch.setattr("click.prompt", person)
+    return call("--config", str(configure(shop)), "auth", directory=shop.directory)
+
+
+def test_given_a_person_who_pastes_the_address_then_the_tokens_are_kept_and_work(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = authorise(shop, monkeypatch).check(0)
+
+    assert "Authorised" in ran.out
+    assert CLIENT_SECRET not in ran.out + ran.err
+    call("--config", str(configure(shop)), "check", directory=shop.directory).check(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ("https://example.com/landing?error=denied", "brings no code"),
+        ("https://example.com/landing?code=abc&state=another", "another authorisation"),
+    ],
+)
+def test_given_an_address_that_will_not_do_then_nothing_is_stored(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, answer: str, sentence: str
+) -> None:
+    ran = authorise(shop, monkeypatch, answer).check(64)
+
+    assert sentence in ran.err
+
+
+def test_given_a_spent_code_then_the_exit_is_77(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = authorise(shop, monkeypatch, "a-code-nobody-gave").check(77)
+
+    assert "syncd auth shop" in ran.err
+
+
+def test_given_a_link_with_a_webhook_then_auth_says_that_there_is_nothing_to_do(shop: Shop) -> None:
+    assert "needs no authorisation" in shop.call("auth").check(78).err
+
+
+def test_given_a_port_to_listen_on_then_the_browser_brings_the_code_by_itself(shop: Shop) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shop.portal.oauth.application.redirect_uri = f"http://127.0.0.1:{port}/"
+
+    process = start("--config", str(configure(shop)), "auth", "--listen", str(port), directory=shop.directory)
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+
+    def open_browser() -> None:
+        location = visit(url)
+        while process.poll() is None:
+            with suppress(urllib.error.URLError):  # the port may not be open yet
+                urllib.request.urlopen(location).close()
+                return
+
+    person = threading.Thread(target=open_browser)
+    person.start()
+    out, err = process.communicate(timeout=30)
+    person.join()
+
+    assert process.returncode == 0, err
+    assert "Authorised" in out
