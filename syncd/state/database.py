@@ -87,6 +87,12 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
+def _place(url: URL) -> str:
+    """Given the URL of a server's database, return what of it is no secret."""
+    bare = URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
+    return bare.render_as_string()
+
+
 class Purpose(Enum):
     """What a database is opened for.
 
@@ -113,7 +119,7 @@ class Database:
     def __init__(self, url: URL, purpose: Purpose = Purpose.WORK) -> None:
         self.url = url
         self.path = sqlite_path(url)
-        self.where = str(self.path) if self.path else url.set(username=None, password=None, query={}).render_as_string()
+        self.where = str(self.path) if self.path else _place(url)
         self.engine = _sqlite_engine(self.path, purpose) if self.path else _server_engine(url, purpose)
 
     @property

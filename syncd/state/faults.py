@@ -143,10 +143,10 @@ def _fault(error: exc.DBAPIError) -> Fault | None:
         if found is None and ("no column named" in words or "no such column" in words):
             found = _OLD
         return found
-    if (state := getattr(error.orig, "sqlstate", None)) is not None:
-        return _POSTGRES.get(state) or _POSTGRES.get(state[:3]) or _POSTGRES.get(state[:2])
     if (number := _mysql_number(error)) is not None:
         found = _MYSQL.get(number)
+    elif (state := getattr(error.orig, "sqlstate", None)) is not None:
+        return _POSTGRES.get(state) or _POSTGRES.get(state[:3]) or _POSTGRES.get(state[:2])
     elif isinstance(error, exc.OperationalError):
         found = next((fault for said, fault in _POSTGRES_WORDS.items() if said in words), None)
     if found is None and (error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)):

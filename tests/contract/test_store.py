@@ -80,21 +80,35 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     execute(server, f"DROP DATABASE {name}")
 
 
+@pytest.fixture(scope="module")
+def eraser(url: str | None) -> Iterator[Database | None]:
+    """What empties the database before each test."""
+    database = None if url is None else Database(read_url(url))
+    yield database
+    if database is not None:
+        database.close()
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let some hundred rows be as many as some ten thousand: several transactions."""
+    monkeypatch.setattr("syncd.state.store.CHUNK", 100)
+
+
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock(NOW)
 
 
 @pytest.fixture
-async def another(url: str | None, clock: SetClock) -> AsyncIterator[Opener]:
+async def another(url: str | None, eraser: Database | None, clock: SetClock) -> AsyncIterator[Opener]:
     """Opens the same, first empty, database once more, as another process would."""
     if url is None:
         memory = MemoryStore(clock)
         yield lambda: memory
         return
-    database = Database(read_url(url))
-    database.write(lambda connection: [connection.execute(t.delete()) for t in reversed(metadata.sorted_tables)])
-    database.close()
+    assert eraser is not None
+    eraser.write(lambda connection: [connection.execute(t.delete()) for t in reversed(metadata.sorted_tables)])
     opened = []
 
     def open_another() -> Store:
@@ -376,7 +390,7 @@ async def test_deleting_a_row_that_is_not_there_does_nothing(store):
 
 async def test_more_updates_than_one_transaction_takes_all_arrive(store):
     lease = await leased(store)
-    orders = range(1, 12_346)
+    orders = range(1, 346)
     await store.observed(lease, 0, (BindingUpdate(order, DEAL, None) for order in orders))
     assert [row.order_id for row in await store.bindings(lease.link_id, 0, None)] == list(orders)
 
@@ -533,11 +547,11 @@ async def test_ids_of_a_long_plan_grow_in_its_order(store):
     lease = await leased(store)
     run = await store.start_run(lease, "plan", "command", NOW)
     first = await store.save_plan(lease, run, [change(7, None, DEAL)])
-    planned = [change(order, None, DEAL, Side.TABLE if order % 3 else Side.CRM) for order in range(12_345, 0, -1)]
+    planned = [change(order, None, DEAL, Side.TABLE if order % 3 else Side.CRM) for order in range(345, 0, -1)]
     ids = await store.save_plan(lease, run, planned)
     assert len(ids) == len(planned)
     assert all(before < after for before, after in pairwise([*first, *ids]))
-    assert [one.change.order_id for one in await store.changes(run)] == [7, *range(12_345, 0, -1)]
+    assert [one.change.order_id for one in await store.changes(run)] == [7, *range(345, 0, -1)]
 
 
 async def test_an_empty_plan_is_stored_as_nothing(store):

@@ -108,7 +108,7 @@ def test_a_missing_folder_is_not_made(tmp_path):
 
 
 def test_the_schema_is_known_to_be_missing_current_or_newer(database_url, tmp_path):
-    with pytest.raises(StateUnavailable, match="has no schema yet|does not exist"):
+    with pytest.raises(StateUnavailable, match=r"has no schema yet|does not exist"):
         require_current(database_url)
     upgrade(database_url)
     require_current(database_url)

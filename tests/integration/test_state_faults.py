@@ -1,0 +1,264 @@
+"""A state database that is missing, locked, full, read-only, damaged or out of reach: a sentence, and no half state."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from syncd.core.model import Owner
+from syncd.core.records import BindingUpdate
+from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
+from syncd.state import SqlStore, database, health, open_store
+from syncd.state.migrate import upgrade
+from tests.fakes.clock import SetClock
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A state database with its schema."""
+    made = tmp_path / "state.db"
+    upgrade(f"sqlite:///{made}")
+    return made
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqlStore]:
+    opened = open_store(f"sqlite:///{path}", clock=SetClock(NOW))
+    yield opened
+    await opened.aclose()
+
+
+async def refusal(url: str) -> SyncdError:
+    """What a first write to this database is answered with."""
+    store = open_store(url, clock=SetClock(NOW))
+    try:
+        with pytest.raises(SyncdError) as caught:
+            await store.link("shop", "ends")
+    finally:
+        await store.aclose()
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+async def test_a_missing_file_is_not_made_by_reading(tmp_path):
+    told = await refusal(f"sqlite:///{tmp_path / 'state.db'}")
+    assert isinstance(told, StateUnavailable)
+    assert "does not exist" in told.message
+    assert "db upgrade" in told.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_missing_folder_is_named(tmp_path):
+    told = await refusal(f"sqlite:///{tmp_path / 'nowhere' / 'state.db'}")
+    assert f"the folder {tmp_path / 'nowhere'} does not exist" in told.message
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "state.db"
+    path.write_text("links:\n" * 1000)
+    told = await refusal(f"sqlite:///{path}")
+    assert "is not an SQLite database" in told.message
+    assert path.read_text() == "links:\n" * 1000
+
+
+async def test_a_damaged_file_is_called_damaged(path):
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    assert "is damaged" in (await refusal(f"sqlite:///{path}")).message
+
+
+async def test_a_database_without_the_schema_says_what_to_run(database_url):
+    told = await refusal(database_url)
+    assert isinstance(told, StateUnavailable)
+    assert "holds no tables of syncd" in told.message
+    assert "db upgrade" in told.hint
+
+
+async def test_a_database_with_an_older_schema_says_what_to_run(database_url):
+    upgrade(database_url)
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE link DROP COLUMN parked"))
+    told = await refusal(database_url)
+    assert "older schema" in told.message
+
+
+async def test_a_locked_file_is_waited_for_and_then_given_up(path, monkeypatch):
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = await refusal(f"sqlite:///{path}")
+    assert "kept locked by another program" in told.message
+
+
+async def test_a_reader_is_not_kept_waiting_by_a_writer(path, store, monkeypatch):
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.runs(None, 10) == []
+
+
+async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_room(path, store):
+    lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
+    pages = [sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0] + 2]
+    engine = store._database.engine
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages[0]}")
+
+    updates = [BindingUpdate(order, Owner(2, order), None) for order in range(1, 5000)]
+    with pytest.raises(StateUnavailable, match="disk is full"):
+        await store.observed(lease, 1, updates)
+    assert await store.bindings(lease.link_id, 0, None) == []
+    pages[0] = 100_000
+    engine.dispose()
+    await store.observed(lease, 1, updates)
+    assert len(await store.bindings(lease.link_id, 0, None)) == len(updates)
+
+
+WRITE = """
+import asyncio, sys
+from syncd.errors import SyncdError
+from syncd.state import open_store
+from tests.fakes.clock import SetClock
+
+async def main():
+    store = open_store(sys.argv[1], clock=SetClock())
+    try:
+        link = await store.link("shop", "ends")
+        await store.acquire(link, "mine", 60.0, 0.0)
+    except SyncdError as error:
+        print(type(error).__name__, error.message)
+    else:
+        print("written")
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+def lower_root() -> None:
+    """Let permissions count for root, too: a process started now may not override them."""
+    bounding_set_drop, dac_override, dac_read_search = 24, 1, 2
+    if os.getuid() == 0:
+        for capability in (dac_override, dac_read_search):
+            ctypes.CDLL(None).prctl(bounding_set_drop, capability, 0, 0, 0)
+
+
+def write_with_permissions(path: Path) -> str:
+    """What a process that has to obey permissions is told when it writes."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, f"sqlite:///{path}"],
+        preexec_fn=lower_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path.parent.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_permissions_as_syncd_makes_them_are_enough(path):
+    assert write_with_permissions(path) == "written\n"
+
+
+def test_a_file_this_user_may_not_open_cannot_be_opened(path):
+    path.chmod(0o000)
+    assert "StateUnavailable" in write_with_permissions(path)
+
+
+def test_a_read_only_file_is_called_read_only(path):
+    path.chmod(0o400)
+    assert "is read-only" in write_with_permissions(path)
+
+
+def test_a_folder_this_user_may_not_write_is_called_so(path):
+    path.parent.chmod(0o500)
+    assert "StateUnavailable" in write_with_permissions(path)
+
+
+def test_a_folder_this_user_may_not_enter_is_called_so(path):
+    path.parent.chmod(0o000)
+    assert "StateUnavailable" in write_with_permissions(path)
+
+
+# -------------------------------------------------------------------- servers
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb"])
+async def test_a_server_that_does_not_answer_is_out_of_reach(kind):
+    told = await refusal(f"{kind}://syncd:s3cr3t@127.0.0.1:9/state")
+    assert isinstance(told, StateUnavailable)
+    assert "cannot be reached" in told.message
+    assert "127.0.0.1:9/state" in told.message
+    assert "s3cr3t" not in told.message + told.hint + repr(told)
+
+
+async def test_a_database_the_server_does_not_know_is_called_so(server_url):
+    url = sa.make_url(server_url).set(database="nowhere_at_all").render_as_string(hide_password=False)
+    told = await refusal(url)
+    assert isinstance(told, ConfigError)
+    assert "is not known to its server" in told.message
+
+
+@pytest.mark.mysql
+async def test_a_wrong_password_is_an_error_of_authentication(mysql_url):
+    url = sa.make_url(mysql_url).set(username="nobody_here", password="s3cr3t").render_as_string(hide_password=False)
+    told = await refusal(url)
+    assert isinstance(told, AuthError)
+    assert "s3cr3t" not in told.message + told.hint + repr(told)
+
+
+async def test_a_server_in_read_only_mode_is_called_so(postgres_url):
+    upgrade(postgres_url)
+    url = sa.make_url(postgres_url).update_query_dict({"options": "-c default_transaction_read_only=on"})
+    told = await refusal(url.render_as_string(hide_password=False))
+    assert "is read-only" in told.message
+
+
+async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(server_url, monkeypatch):
+    upgrade(server_url)
+    limits = {"_POSTGRES_LIMITS": ("SET lock_timeout = 100",), "_MYSQL_LIMITS": ("SET innodb_lock_wait_timeout = 1",)}
+    for name, value in limits.items():
+        monkeypatch.setattr(database, name, value)
+    store = open_store(server_url, clock=SetClock(NOW))
+    lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
+    engine = sa.create_engine(server_url, poolclass=sa.NullPool)
+    with engine.begin() as other:
+        other.execute(sa.text("SELECT * FROM lease FOR UPDATE"))
+        with pytest.raises(StateUnavailable, match="kept locked"):
+            await store.start_run(lease, "pass", "command", NOW)
+    assert await store.start_run(lease, "pass", "command", NOW)
+    await store.aclose()
+
+
+@pytest.fixture(
+    params=[pytest.param("postgres", marks=pytest.mark.postgres), pytest.param("mysql", marks=pytest.mark.mysql)]
+)
+def server_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+def test_check_of_a_database_out_of_reach_is_a_sentence():
+    with pytest.raises(StateUnavailable, match="cannot be reached"):
+        health.check("postgresql://syncd@127.0.0.1:9/state")

@@ -1,0 +1,57 @@
+"""Which URLs name a state database."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.errors import ConfigError
+from syncd.state.database import Database, read_url
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("sqlite:///syncd.db", "sqlite"),
+        ("sqlite:////var/lib/syncd/syncd.db", "sqlite"),
+        ("postgresql://u@h/d", "postgresql+psycopg"),
+        ("postgresql+psycopg://u@h/d", "postgresql+psycopg"),
+        ("mysql://u@h/d", "mysql+pymysql"),
+        ("mariadb://u@h/d", "mysql+pymysql"),
+    ],
+)
+def test_a_url_is_read_with_the_driver_syncd_ships(url, driver):
+    assert read_url(url).drivername == driver
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_an_sqlite_state_needs_a_file(url):
+    with pytest.raises(ConfigError, match="names no file"):
+        read_url(url)
+
+
+def test_other_kinds_of_database_are_refused():
+    with pytest.raises(ConfigError, match="a oracle database"):
+        read_url("oracle://u@h/d")
+
+
+@given(st.text(max_size=30))
+def test_what_is_no_url_is_not_repeated_since_it_may_hold_a_password(text):
+    with pytest.raises(ConfigError) as caught:
+        read_url(f"s3cr3t@{text}")
+    assert "s3cr3t" not in str(caught.value) + caught.value.hint
+
+
+def test_a_server_is_named_without_its_credentials():
+    database = Database(read_url("postgresql://user:s3cr3t@db.example/state?password=s3cr3t"))
+    assert database.where == "postgresql://db.example/state"
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match="driver psycopg") as caught:
+        Database(read_url("postgresql://u@h/d"))
+    assert "syncd[postgres]" in caught.value.hint
