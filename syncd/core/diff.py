@@ -100,9 +100,9 @@ class Differ:
         self._open = open_holds
         self._watched = frozenset(watched)
         self._looked_up = sorted(self._watched.union(open_holds))
+        self._next = bisect_right(self._looked_up, 0)  # order 0 stands for rows without an order
         self.counts = Counts()
         self.facts: dict[int, Facts] = {}
-        self._after = 0
 
     def feed(
         self,
@@ -118,9 +118,7 @@ class Differ:
         counts.crm_rows += len(crm)
         counts.table_rows += len(table) + len(unreadable)
         looked_at = 0
-        looked_up = self.looked_up(self._after, upto)
-        self._after = upto if upto is not None else self._after
-        for order_id, facts, listed in merge(crm, table, bindings, unreadable, looked_up):
+        for order_id, facts, listed in merge(crm, table, bindings, unreadable, self._take_looked_up(upto)):
             looked_at += facts.crm is not None
             if facts.agreed is not None:
                 counts.agreed += 1
@@ -130,11 +128,11 @@ class Differ:
         counts.agreed += untouched
         return segment
 
-    def looked_up(self, after: int, upto: int | None) -> list[int]:
-        """Given a range of order ids (after, upto], return those that are held or watched."""
-        first = bisect_right(self._looked_up, after)
-        last = len(self._looked_up) if upto is None else bisect_right(self._looked_up, upto)
-        return self._looked_up[first:last]
+    def _take_looked_up(self, upto: int | None) -> list[int]:
+        """Return the held and watched orders up to `upto` (None: all) that were not taken before."""
+        first = self._next
+        self._next = len(self._looked_up) if upto is None else bisect_right(self._looked_up, upto)
+        return self._looked_up[first : self._next]
 
     def _one(self, segment: Segment, order_id: int, facts: Facts, listed: MaybeOwner) -> None:
         if order_id in self._watched:

@@ -184,15 +184,25 @@ def test_counts_add_up_over_segments() -> None:
 
 
 def test_held_and_watched_orders_are_looked_up_in_their_own_segment_once() -> None:
-    holds = {order: stored(hold("XYZ", order=order), sticky=True) for order in (0, 5, 10, 30)}
+    holds = {order: stored(hold("XYZ", order=order)) for order in (0, 5, 10, 30)}
     differ = Differ(policy(), holds, watched=[7, 10, 11])
 
-    assert differ.looked_up(0, 4) == []
-    assert differ.looked_up(0, 5) == [5]
-    assert differ.looked_up(5, 10) == [7, 10]
-    assert differ.looked_up(10, 29) == [11]
-    assert differ.looked_up(10, None) == [11, 30]
-    assert differ.looked_up(30, None) == []
+    taken = {upto: (differ.feed([], [], [], {}, upto).released, sorted(differ.facts)) for upto in (4, 5, 10, 29, None)}
+
+    assert taken == {
+        4: ([], []),
+        5: ([5], []),
+        10: ([10], [7, 10]),
+        29: ([], [7, 10, 11]),
+        None: ([30], [7, 10, 11]),
+    }
+
+
+def test_after_the_last_segment_nothing_is_looked_up_again() -> None:
+    differ = Differ(policy(), {5: stored(hold("XYZ", order=5))})
+    differ.feed([], [], [], {}, None)
+
+    assert differ.feed([], [], [], {}, None) == Segment()
 
 
 def test_given_a_held_order_that_is_gone_everywhere_then_it_is_released_by_the_segment_it_belongs_to() -> None:
