@@ -122,13 +122,15 @@ class Usage:
 class Rights:
     """What the credentials may do, found by harmless probes.
 
-    sees_owners is None when no bound owner was at hand to try it with, or owners are not to be verified.
+    sees_owners is None when no bound owner was at hand to try it with, or owners are not to be verified. clock_ahead is
+    by how many seconds the portal's clock is ahead of ours, to about a second; None where it did not say.
     """
 
     read: bool
     write: bool
     sees_owners: bool | None
     detail: tuple[str, ...] = ()
+    clock_ahead: float | None = None
 
 
 class Portal(Protocol):

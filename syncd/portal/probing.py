@@ -8,7 +8,7 @@ from syncd.core.ports import Rights
 from syncd.obs.redact import redact
 from syncd.portal.codes import OWNER_ID_EMPTY, TEXT_LIMIT, Verdict, verdict
 from syncd.portal.commands import get_fields, list_newest, probe_write
-from syncd.portal.envelope import CommandAnswer
+from syncd.portal.envelope import CommandAnswer, number
 from syncd.portal.pages import UnusablePage, decode_page
 from syncd.portal.session import Session
 
@@ -23,7 +23,8 @@ async def probe(session: Session) -> tuple[Rights, list[int]]:
         AuthError, PortalBlocked, UnavailableError: The portal does not let these credentials in at all.
     """
     sent = {"fields": get_fields(), "newest": list_newest(), "add": probe_write()}
-    answers = (await session.read(sent)).commands
+    answer = await session.read(sent)
+    now, answers = session.clock.now(), answer.commands
     details: list[str] = []
     details += _fields_problem(answers.get("fields"))
     read, orders = True, []
@@ -33,7 +34,9 @@ async def probe(session: Session) -> tuple[Rights, list[int]]:
         read = False
         details.append(f"bindings cannot be read: {problem}")
     write = _may_write(answers.get("add"), details)
-    return Rights(read=read, write=write, sees_owners=None, detail=tuple(details)), orders
+    finished = number(answer.time.get("finish"))
+    ahead = finished - now if finished else None
+    return Rights(read=read, write=write, sees_owners=None, detail=tuple(details), clock_ahead=ahead), orders
 
 
 def _may_write(answer: CommandAnswer | None, details: list[str]) -> bool:
