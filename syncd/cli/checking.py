@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pydantic import SecretStr
 
+from syncd.cli import words
 from syncd.config.endpoints import parse_database_url
 from syncd.config.fingerprint import changed_parts
 from syncd.config.model import LinkSettings, Settings, StateSettings
@@ -25,6 +26,9 @@ from syncd.wiring import Workplace, open_workplace
 
 WITNESSES = 50
 """How many bound owners are asked for, to find out whether owners can be seen: one call's worth."""
+
+CLOCK_SECONDS = 60.0
+"""By how much two clocks may differ: the portal counts its budget in minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,8 @@ async def _portal(place: Workplace, name: str, portal: Portal) -> list[Finding]:
         found.append(Finding(subject, f"{settings.portal.address} answers; bindings may be {may}"))
     if verify and rights.read:
         found.append(_owners(f"{name}: owners", rights))
+    if rights.clock_ahead is not None:
+        found.append(_clock(f"{name}: clock", rights.clock_ahead))
     return found
 
 
@@ -183,6 +189,14 @@ def _owners(subject: str, rights: Rights) -> Finding:
         AuthError.exit_code,
         "Give the webhook the right `crm`, or set verify_owners = false.",
     )
+
+
+def _clock(subject: str, ahead: float) -> Finding:
+    if abs(ahead) < CLOCK_SECONDS:
+        return Finding(subject, "this host and the portal tell the same time")
+    told = f"This host's clock is {words.span(abs(ahead))} {'behind' if ahead > 0 else 'ahead of'} the portal's."
+    hint = "Have the clock set by NTP; waits for the portal's limits and tokens go by it."
+    return Finding(subject, told, ConfigError.exit_code, hint)
 
 
 async def _lease(place: Workplace, name: str) -> list[Finding]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.system.shop import DEAL, SECRET, Shop, call, open_shop
+from syncd.config.load import Loaded
+from syncd.obs.clock import SystemClock
+from syncd.state import SqlStore, open_store
+from tests.system.shop import DEAL, SECRET, Ran, Shop, call, open_shop
 
 
 @pytest.fixture
@@ -239,7 +244,7 @@ def test_given_an_order_with_a_past_then_history_tells_it_and_why_it_is_as_it_is
 
     assert "held: edit-edit" in ran.out
     assert "It is bound to deal 77 on both sides since run 3" in ran.out
-    assert [(one["action"], one["run"]) for one in events] == [("agree", 1), ("move", 3)]
+    assert [(one["action"], one["run"]) for one in events] == [("move", 3)]
     assert events[-1]["before"] == {"owner_type_id": 2, "owner_id": 99}
     assert all(one["at"] for one in events)
 
@@ -275,9 +280,14 @@ def test_given_a_link_then_pause_and_resume_are_kept_in_the_state_database(synce
 
 
 def test_given_a_link_then_trigger_leaves_a_request_for_the_daemon(synced: Shop) -> None:
+    async def taken() -> list[str]:
+        async with open_state(synced) as store:
+            return [request.kind for request in await store.take_requests(["shop"], 0)]
+
     ran = synced.call("trigger").check(0)
 
     assert "Asked for a pass of shop" in ran.out
+    assert asyncio.run(taken()) == ["trigger"]
 
 
 def test_given_a_configuration_then_show_masks_its_secrets_and_names_their_origin(shop: Shop) -> None:
@@ -334,6 +344,28 @@ def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop)
     ran = shop.call("check").check(77)
 
     assert "verify_owners = false" in ran.out
+
+
+class Ahead:
+    """The clock of a portal in another century."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+
+    def now(self) -> float:
+        return self._clock.now() + 7200
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._clock, name)
+
+
+def test_given_a_clock_that_is_wrong_then_check_says_by_how_much(tmp_path: Path) -> None:
+    with open_shop(tmp_path, {1: 11}, clock=Ahead()) as shop:
+        shop.create_table([(1, 11)])
+
+        ran = shop.call("check").check(78)
+
+    assert "behind the portal's" in ran.out
 
 
 def test_given_a_link_that_points_elsewhere_then_check_names_what_changed(synced: Shop) -> None:
@@ -452,24 +484,43 @@ def test_given_no_configuration_then_stdout_is_empty_and_the_sentence_says_what_
 
 
 def test_given_a_lease_held_by_another_then_the_exit_is_75_and_says_who_holds_it(synced: Shop) -> None:
-    import asyncio
+    async def hold() -> Ran:
+        async with open_state(synced) as store:
+            row = await store.find_link("shop")
+            assert row is not None
+            now = SystemClock().now()
+            lease = await store.acquire(row, "another-host:1", 60, now)
+            try:
+                return await asyncio.to_thread(synced.run, "reconcile", "--json")
+            finally:
+                await store.release(lease)
 
-    from syncd.obs.clock import SystemClock
-    from syncd.state import open_store
+    ran = asyncio.run(hold()).check(75)
 
-    async def hold() -> None:
-        clock = SystemClock()
-        store = open_store(f"sqlite:///{synced.directory / 'syncd.db'}", clock=clock)
-        row = await store.find_link("shop")
-        assert row is not None
-        lease = await store.acquire(row, "another-host:1", 60, clock.now())
-        try:
-            ran = await asyncio.to_thread(lambda: synced.run("reconcile", "--json"))
-        finally:
-            await store.release(lease)
-            await store.aclose()
-        ran.check(75)
-        assert ran.out == ""
-        assert "another-host:1" in ran.err
+    assert ran.out == ""
+    assert "another-host:1" in ran.err
 
-    asyncio.run(hold())
+
+@asynccontextmanager
+async def open_state(shop: Shop) -> AsyncIterator[SqlStore]:
+    """Look into the state database as another process would."""
+    store = open_store(f"sqlite:///{shop.directory / 'syncd.db'}", clock=SystemClock())
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def test_given_the_daemon_command_then_it_serves_the_configuration_and_its_exit_code_counts(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[object] = []
+
+    def serve(loaded: Loaded) -> int:
+        served.append(loaded.settings.links["shop"].table.name)
+        return 0
+
+    monkeypatch.setattr("syncd.daemon.service.run", serve)
+
+    shop.call("run").check(0)
+    assert served == ["bindings"]
