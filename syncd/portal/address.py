@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from syncd.config.endpoints import check_web_url, web_host, web_origin
+from syncd.config.endpoints import web_host, web_origin
 from syncd.errors import ConfigError
 from syncd.obs.redact import remember
 
@@ -45,7 +45,7 @@ def parse_webhook(url: str) -> Webhook:
     """
     url = url.strip()
     try:
-        check_web_url(url)
+        origin = origin_of(url)
     except ValueError as error:
         raise ConfigError(f"The webhook's URL {error}.", hint=f"Write it as {_FORM}.") from None
     parts = urlsplit(url)
@@ -56,7 +56,20 @@ def parse_webhook(url: str) -> Webhook:
         absent = "the user id and the code" if len(segments) == 1 else "the user id or the code"
         raise ConfigError(f"The webhook's URL lacks {absent}.", hint=f"Write it as {_FORM}.")
     remember(segments[2])
-    return Webhook(origin=f"{parts.scheme}://{web_host(url)}", user=segments[1], code=segments[2])
+    return Webhook(origin=origin, user=segments[1], code=segments[2])
+
+
+def origin_of(url: str) -> str:
+    """Given an address that credentials may be sent to, return its origin.
+
+    Raises:
+        ValueError: It is not https:// (or http:// to this machine). The sentence never repeats it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("must be a web address, such as https://example.bitrix24.com/") from None
+    return web_origin(f"{parts.scheme}://{parts.netloc}")
 
 
 def parse_origin(portal: str) -> str:

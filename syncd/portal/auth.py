@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -203,9 +202,3 @@ class OAuthCredentials:
 
 def _pass(token: Token) -> Pass:
     return Pass(SecretStr(token.client_endpoint), token.access_token)
-
-
-def origin_of(url: SecretStr) -> str:
-    """Given a URL that may hold a secret, return only its origin."""
-    parts = urlsplit(url.get_secret_value())
-    return f"{parts.scheme}://{parts.netloc}"

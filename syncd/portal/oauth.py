@@ -13,12 +13,11 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from syncd.config.endpoints import check_web_url
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock
 from syncd.errors import AuthError, UnavailableError
 from syncd.obs.redact import redact, remember
-from syncd.portal.address import is_loopback
+from syncd.portal.address import is_loopback, origin_of
 from syncd.portal.envelope import number
 from syncd.portal.transport import NotExecuted, PerhapsExecuted, Wire
 
@@ -83,13 +82,22 @@ class OAuthApp:
         portal: The portal's origin.
         client_id: The application's id.
         client_secret: Its secret.
+        server: The authorisation server to begin with.
         wire: Connections.
         clock: Time.
         link: The link's name, for hints.
     """
 
     def __init__(
-        self, portal: str, client_id: str, client_secret: SecretStr, *, wire: Wire, clock: Clock, link: str
+        self,
+        portal: str,
+        client_id: str,
+        client_secret: SecretStr,
+        *,
+        server: str = DEFAULT_SERVER,
+        wire: Wire,
+        clock: Clock,
+        link: str,
     ) -> None:
         remember(client_secret.get_secret_value())
         self._portal = portal
@@ -99,7 +107,7 @@ class OAuthApp:
         self._clock = clock
         self._link = link
         # A portal on this machine is a sandbox, which plays the authorisation server too.
-        self._default_server = portal if is_loopback(portal) else DEFAULT_SERVER
+        self._server = portal if server == DEFAULT_SERVER and is_loopback(portal) else server
 
     def authorise_url(self, state: str) -> str:
         """Given an unguessable state, return the page on which a person authorises the application."""
@@ -114,7 +122,7 @@ class OAuthApp:
             UnavailableError: The server cannot be reached.
         """
         scheme = urlsplit(self._portal).scheme if is_loopback(self._portal) else "https"
-        host = server if "://" in server else f"{scheme}://{server}" if server else self._default_server
+        host = server if "://" in server else f"{scheme}://{server}" if server else self._server
         grant = {"grant_type": "authorization_code", "code": code}
         try:
             return await self._ask(host, grant, client_endpoint=f"{self._portal}/rest/", tries=1)
@@ -134,7 +142,7 @@ class OAuthApp:
             UnavailableError: The server cannot be reached.
         """
         grant = {"grant_type": "refresh_token", "refresh_token": token.refresh_token}
-        server = token.server_endpoint or self._default_server
+        server = token.server_endpoint or self._server
         fresh = await self._ask(server, grant, client_endpoint=token.client_endpoint, tries=_TRIES)
         if token.member_id and fresh.member_id and fresh.member_id != token.member_id:
             raise AuthError(
@@ -209,7 +217,7 @@ def _endpoint(given: Any, kept: str) -> str:
     if not isinstance(given, str):
         return kept
     try:
-        check_web_url(given)
+        origin_of(given)
     except ValueError:
         return kept
     if is_loopback(given) and not is_loopback(kept):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Protocol
-
-from pydantic import SecretStr
 
 from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.ports import Clock
@@ -49,19 +46,18 @@ def open_portal(
     Raises:
         ConfigError: The settings name no portal, or not in a form that can be used.
     """
-    webhook = _webhook(settings)
-    origin = parse_origin(_oauth(settings).portal) if webhook is None else webhook.origin
+    origin = _origin(settings)
+    if settings.oauth is not None and store is None:
+        raise ConfigError("OAuth needs the state database to keep its tokens in.")
     host = hosts.open(origin, limits_of(settings.plan, settings.rate_share))
     credentials: Credentials
     turn: LockedFile | None = None
-    if webhook is not None:
-        credentials = WebhookCredentials(webhook, host)
+    if settings.oauth is None or store is None:
+        credentials = WebhookCredentials(_webhook(settings), host)
     else:
-        if store is None:
-            raise ConfigError("OAuth needs the state database to keep its tokens in.")
-        app = _app(settings, host, hosts.clock, link)
         key = token_key(settings)
         turn = LockedFile(hosts.runtime_dir, key, ".turn")
+        app = _app(settings.oauth, host, hosts.clock, link)
         credentials = OAuthCredentials(key, app, store, turn=turn, clock=hosts.clock, link=link)
     session = Session(
         host,
@@ -80,22 +76,14 @@ def open_portal(
     return BitrixPortal(session, key=credentials.key, store=store, verify_owners=verify_owners, closing=closing)
 
 
-def portal_name(settings: PortalSettings) -> str:
-    """Given portal settings, return the portal's host: what a link's fingerprint and reports name it by."""
-    webhook = _webhook(settings)
-    origin = parse_origin(_oauth(settings).portal) if webhook is None else webhook.origin
-    return origin.partition("://")[2]
-
-
 def token_key(settings: PortalSettings) -> str:
     """Given OAuth settings, return what the token pair is kept under in the state database."""
-    return f"{portal_name(settings)}/{_oauth(settings).client_id}"
+    return f"{settings.address}/{_oauth(settings).client_id}"
 
 
 def budget_key(settings: PortalSettings) -> str:
     """Given portal settings, return what the operating budget of these credentials is kept under."""
-    webhook = _webhook(settings)
-    return token_key(settings) if webhook is None else webhook_key(webhook)
+    return webhook_key(_webhook(settings)) if settings.oauth is None else token_key(settings)
 
 
 class Authorisation:
@@ -109,10 +97,9 @@ class Authorisation:
     """
 
     def __init__(self, settings: PortalSettings, *, link: str, hosts: Hosts, store: TokenStore) -> None:
-        origin = parse_origin(_oauth(settings).portal)
         self._hosts = hosts
-        self._host = hosts.open(origin, limits_of(settings.plan, settings.rate_share))
-        self._app = _app(settings, self._host, hosts.clock, link)
+        self._host = hosts.open(_origin(settings), limits_of(settings.plan, settings.rate_share))
+        self._app = _app(_oauth(settings), self._host, hosts.clock, link)
         self._key = token_key(settings)
         self._store = store
         self.state = secrets.token_urlsafe(16)
@@ -139,33 +126,34 @@ class Authorisation:
         await self._hosts.release(self._host)
 
 
-def _webhook(settings: PortalSettings) -> Webhook | None:
-    if settings.webhook is not None:
-        return parse_webhook(settings.webhook.get_secret_value())
-    if settings.webhook_file is not None:
-        return parse_webhook(_content(settings.webhook_file, "webhook_file"))
-    return None
+def _origin(settings: PortalSettings) -> str:
+    return _webhook(settings).origin if settings.oauth is None else parse_origin(settings.oauth.portal)
+
+
+def _webhook(settings: PortalSettings) -> Webhook:
+    if settings.webhook is None:
+        raise ConfigError("The portal's settings hold no webhook: its file was not read, or it uses oauth.")
+    return parse_webhook(settings.webhook.get_secret_value())
 
 
 def _oauth(settings: PortalSettings) -> OAuthSettings:
     if settings.oauth is None:
-        raise ConfigError("The portal settings name neither webhook, webhook_file nor oauth.")
+        raise ConfigError(
+            "The portal is reached by a webhook, which needs no authorisation.",
+            hint="Write [links.X.portal.oauth] instead of the webhook to use an application.",
+        )
     return settings.oauth
 
 
-def _app(settings: PortalSettings, host: Host, clock: Clock, link: str) -> OAuthApp:
-    oauth = _oauth(settings)
-    secret = oauth.client_secret
-    if secret is None and oauth.client_secret_file is not None:
-        secret = SecretStr(_content(oauth.client_secret_file, "client_secret_file"))
-    if secret is None:
-        raise ConfigError("The oauth settings name neither client_secret nor client_secret_file.")
-    return OAuthApp(parse_origin(oauth.portal), oauth.client_id, secret, wire=host.wire, clock=clock, link=link)
-
-
-def _content(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
-        raise ConfigError(f"{key} {path} cannot be read: {reason}.") from None
+def _app(oauth: OAuthSettings, host: Host, clock: Clock, link: str) -> OAuthApp:
+    if oauth.client_secret is None:
+        raise ConfigError("The settings hold no client_secret: its file was not read.")
+    return OAuthApp(
+        parse_origin(oauth.portal),
+        oauth.client_id,
+        oauth.client_secret,
+        server=oauth.server,
+        wire=host.wire,
+        clock=clock,
+        link=link,
+    )
