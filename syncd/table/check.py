@@ -10,7 +10,7 @@ from sqlalchemy import event, exc
 from syncd.config.model import TableSettings
 from syncd.core.model import Owner
 from syncd.table.columns import Columns, Statement
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.faults import Fault, diagnose, words
 from syncd.table.reflect import Reflection
 

@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.table.columns import WAS, Columns, Statement
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.faults import Fault, diagnose, words
 from syncd.table.rows import Stored, mine, stored, value
 
@@ -90,6 +90,8 @@ class Chunks:
         except exc.DBAPIError as error:
             if diagnose(error) in _ENDS_TRANSACTION:
                 raise
+            if diagnose(error) is Fault.LOCKED:
+                self._dialect.hurry(self._connection)
             trouble: Exception = error
         except AstrayError as error:
             trouble = error

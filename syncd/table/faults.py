@@ -77,12 +77,12 @@ _POSTGRES_WORDS = {
 # MySQL's and MariaDB's error numbers.
 _MYSQL = {
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1370, 1698), Fault.DENIED),
-    **dict.fromkeys((1049, 1051, 1054, 1064, 1109, 1146, 1305, 1356, 1412), Fault.NO_TABLE),
+    **dict.fromkeys((1049, 1051, 1054, 1064, 1109, 1146, 1305, 1356), Fault.NO_TABLE),
     **dict.fromkeys((1021, 1030, 1040, 1041, 1114, 1203, 1290, 1792, 1836), Fault.UNUSABLE),
     **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1317, 1927), Fault.GONE),
     **dict.fromkeys((2002, 2003, 2005, 2006, 2013, 2014, 2055), Fault.GONE),
     **dict.fromkeys((1205, 1969, 3024), Fault.LOCKED),
-    **dict.fromkeys((1020, 1213), Fault.AGAIN),
+    **dict.fromkeys((1020, 1213, 1412), Fault.AGAIN),
 }
 
 _SENTENCES = {

@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from syncd.config.model import TableSettings
 from syncd.table.columns import Columns, IdColumn
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.faults import Fault, diagnose
 from syncd.table.marks import Mark, Marked, mark_for
 
@@ -88,7 +88,7 @@ class Reflection:
         owner_id = self._id_column("columns.owner_id", configured["owner_id"])
         deleted, touched = self._marked("deleted"), self._marked("touched")
         extra = tuple(
-            (column, value)
+            (column, self._dialect.cell(value))
             for name, value in self._settings.extra.items()
             if (column := self._column(f"extra.{name}", name)) is not None
         )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from syncd.core.model import MaybeOwner
 from syncd.core.ports import TableValue
 from syncd.table.columns import IDS, Columns, IdColumn
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.ids import normal_id
 
 CHUNK = 500

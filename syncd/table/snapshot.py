@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from syncd.core.model import Row, Scope, Unreadable
 from syncd.table.columns import Columns
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.ids import MAX_ID, normal_id
 from syncd.table.spool import Spool, SpooledSnapshot
 

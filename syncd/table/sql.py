@@ -17,7 +17,8 @@ from syncd.core.ports import Clock, Progress, TableValue, Write, WriteResult
 from syncd.errors import ConfigError, UnavailableError
 from syncd.table.check import find_problems
 from syncd.table.columns import Columns
-from syncd.table.dialects import Dialect, dialect_for
+from syncd.table.dialect import Dialect
+from syncd.table.dialects import dialect_for
 from syncd.table.faults import explained
 from syncd.table.reflect import Reflection
 from syncd.table.rows import stored, value

@@ -10,7 +10,7 @@ from sqlalchemy import exc
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.table.chunks import Chunks
 from syncd.table.columns import Columns
-from syncd.table.dialects import Dialect
+from syncd.table.dialect import Dialect
 from syncd.table.faults import Fault, diagnose, told, words
 from syncd.table.rows import CHUNK, parts
 

@@ -327,3 +327,11 @@ async def test_given_odd_names_when_read_and_written_then_they_are_quoted(lab: L
     assert (await table.read([1]))[1].owner == (2, 7)
     assert lab.rows(f"SELECT {quote}it's{quote}, {quote}select{quote} FROM {name}".replace("%", "%%")) == [(3, 1)]
     assert lab.rows("SELECT * FROM m") == []
+
+
+async def test_given_a_view_when_syncd_never_writes_then_it_is_as_good_as_a_table(lab: Lab) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 8)", "CREATE VIEW v AS SELECT * FROM m WHERE deal_id > 7")
+    table = lab.table("v", writable=False)
+    assert await table.check() == []
+    assert (await snapshot(table))[0] == [(2, 2, 8)]
+    assert sorted(await table.read([1, 2])) == [2]

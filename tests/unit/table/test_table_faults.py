@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -173,7 +175,7 @@ async def test_given_a_connection_lost_in_the_middle_of_a_snapshot_then_there_is
 async def test_given_a_locked_row_when_written_then_it_is_not_sent_and_the_others_are_done(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.table.dialects.LOCK_SECONDS", 1 if lab.kind == "mysql" else 0.05)
+    monkeypatch.setattr("syncd.table.dialect.LOCK_SECONDS", 1 if lab.kind == "mysql" else 0.05)
     lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
     table = lab.table()
     with locked(lab, "UPDATE m SET deal_id = 9 WHERE order_id = 1"):
@@ -187,13 +189,29 @@ async def test_given_a_locked_row_when_written_then_it_is_not_sent_and_the_other
 async def test_given_many_locked_rows_when_written_then_the_wait_ends_after_some(
     postgres: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.table.dialects.LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("syncd.table.dialect.LOCK_SECONDS", 0.01)
     postgres.run(MAPPING, "INSERT INTO m SELECT i, 7 FROM generate_series(1, 20) i")
     table = postgres.table()
     with locked(postgres, "UPDATE m SET deal_id = 9"):
         results = await table.write([Write(order, DEAL_7, DEAL_8) for order in range(1, 21)])
     assert {each.effect for each in results} == {Effect.NOT_SENT}
     assert [each.code for each in results].count("locked") == 17
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_lock_when_the_batch_is_tried_in_parts_then_those_wait_for_less_time(
+    server: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.dialect.LOCK_SECONDS", 2 if server.kind == "mysql" else 0.3)
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = server.table()
+    sent: list[str] = []
+    event.listen(table._dialect.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    with locked(server, "UPDATE m SET deal_id = 9 WHERE order_id = 1"):
+        await table.write([Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, DEAL_8)])
+    waits = [re.search(r"lock_(?:wait_)?timeout = (\d+)", text) for text in sent]
+    first, *then = [int(wait[1]) for wait in waits if wait is not None and "SELECT" not in wait.string][1:]
+    assert (first, set(then)) == ((2, {1}) if server.kind == "mysql" else (300, {200}))
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
@@ -319,6 +337,30 @@ async def test_given_writes_while_reading_when_snapshot_then_it_shows_one_moment
     table._snapshot = writing  # type: ignore[method-assign]
     rows, _, _ = await snapshot(table)
     assert rows == [(order, 2, 7) for order in range(1, 2001)]
+
+
+async def test_given_ten_times_the_rows_when_read_then_memory_stays_as_it_was(
+    sqlite: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.snapshot.CHUNK", 200)
+    monkeypatch.setattr("syncd.table.spool.BLOCK", 200)
+    sqlite.run(MAPPING)
+    table = sqlite.table()
+
+    async def peak(rows: int) -> int:
+        sqlite.run("DELETE FROM m", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+                   f"{rows}) INSERT INTO m SELECT i, 7 FROM n")  # fmt: skip
+        tracemalloc.start()
+        try:
+            async with table.snapshot(lambda *_: None) as taken:
+                for upto in range(100, rows + 100, 100):
+                    assert len(taken.take(upto)) == 100
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    await peak(100)  # what is made once
+    assert await peak(20_000) < 1.5 * await peak(2_000)
 
 
 # ------------------------------------------------------------ the table is changed

@@ -315,3 +315,32 @@ async def test_given_a_batch_of_many_chunks_when_written_then_each_order_has_its
     assert await effects(table, *writes) == [Effect.DONE] * 9
     assert sorted(lab.rows("SELECT * FROM m")) == [(order, 8) for order in (2, 4, 6, 8)]
     assert sorted(await table.read(range(1, 10))) == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stored"),
+    [
+        ("VARCHAR(20)", "it's 100% :x", "it's 100% :x"),
+        ("INTEGER", 5, 5),
+        ("BOOLEAN", True, 1),
+        ("DOUBLE PRECISION", 1.5, 1.5),
+        ("DATE", dt.date(2026, 1, 2), "2026-01-02"),
+        ("{time}", dt.datetime(2026, 1, 2, 3, 4, 5), "2026-01-02 03:04:05"),  # noqa: DTZ001 - TOML's local time
+    ],
+)
+async def test_given_extra_values_when_inserted_then_the_row_has_them(
+    lab: Lab, kind: str, value: object, stored: object
+) -> None:
+    lab.run(f"CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, other {kind} NOT NULL)")
+    table = lab.table(extra={"other": value})
+    assert await table.check() == []
+    assert await effects(table, Write(1, None, DEAL_7), Write(2, None, DEAL_7)) == [Effect.DONE] * 2
+    for (found,) in lab.rows("SELECT other FROM m"):
+        assert (str(found) if isinstance(stored, str) else found) == stored
+
+
+async def test_given_rows_of_others_when_moved_then_extra_is_not_set_on_them(lab: Lab) -> None:
+    lab.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, source VARCHAR(9))")
+    lab.run("INSERT INTO m VALUES (1, 7, 'shop')")
+    await lab.table(extra={"source": "bitrix24"}).write([Write(1, DEAL_7, DEAL_8)])
+    assert lab.rows("SELECT source FROM m") == [("shop",)]
