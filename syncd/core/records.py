@@ -327,7 +327,8 @@ class Store(Protocol):
     ) -> None:
         """Open holds and release those of the orders given.
 
-        A hold replaces an open one of the same order, whose `since` survives if the kind is the same.
+        A hold replaces an open one of the same order, whose `since` survives if the kind is the same, and whose
+        decision survives if it was made after the run began and for the same facts.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -12,6 +12,7 @@ from syncd.state import links
 from syncd.state.bulk import PARAMETERS, chunks, insert_rows
 from syncd.state.rows import HOLD_COLUMNS, Values, hold_of, hold_values
 from syncd.state.schema import hold
+from syncd.state.schema import run as runs
 
 _OPEN = hold.c.released_at.is_(None)
 _CHANGING = ("crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id", "unreadable_kind",
@@ -37,9 +38,10 @@ def of_order(connection: Connection, link: str, order_id: int) -> list[tuple[Sto
 def open_all(connection: Connection, lease: Lease, run: int, opened: Sequence[StoredHold], now: float) -> None:
     """Open holds, in place of those open for the same orders.
 
-    One of the same kind stays, with its `since`, and with its decision if its facts are the same; one of another kind
-    is released.
+    One of the same kind stays, with its `since`; one of another kind is released. A decision on one that stays was
+    acted upon by this run and is over, unless it was made after the run began and for the same facts.
     """
+    began = connection.scalar(select(runs.c.started_at).where(runs.c.id == run))
     wanted = {stored.hold.order_id: stored for stored in opened}
     known = _open_of_orders(connection, lease.link_id, list(wanted))
     new: list[Values] = []
@@ -47,11 +49,11 @@ def open_all(connection: Connection, lease: Lease, run: int, opened: Sequence[St
     rewritten: list[dict[str, Any]] = []
     for order_id, stored in wanted.items():
         standing = known.get(order_id)
-        if standing is None or standing[1].hold.kind is not stored.hold.kind:
+        if standing is None or standing.stored.hold.kind is not stored.hold.kind:
             new.append(hold_values(lease.link_id, run, stored, stored.hold.since or now))
             outdated += [] if standing is None else [order_id]
-        elif (changed := _rewritten(lease.link_id, run, stored, standing[1])) is not None:
-            rewritten.append(changed | {"hold_id": standing[0]})
+        elif (values := _rewritten(lease.link_id, run, stored, standing, began)) is not None:
+            rewritten.append(values)
     release(connection, lease.link_id, outdated, now)
     if rewritten:
         connection.execute(_REWRITE, rewritten)
@@ -74,22 +76,31 @@ def decide(connection: Connection, link_id: int, orders: Sequence[int], decision
     return decided
 
 
-def _open_of_orders(connection: Connection, link_id: int, orders: Sequence[int]) -> dict[int, tuple[int, StoredHold]]:
-    found: dict[int, tuple[int, StoredHold]] = {}
+class _Standing(NamedTuple):
+    id: int
+    stored: StoredHold
+    decided_at: float | None
+
+
+def _open_of_orders(connection: Connection, link_id: int, orders: Sequence[int]) -> dict[int, _Standing]:
+    found: dict[int, _Standing] = {}
     for some in chunks(orders, PARAMETERS):
         query = select(hold).where(hold.c.link_id == link_id, hold.c.order_id.in_(some), _OPEN)
         for row in connection.execute(query).mappings():
-            found[row["order_id"]] = (row["id"], hold_of(row))
+            found[row["order_id"]] = _Standing(row["id"], hold_of(row), row["decided_at"])
     return found
 
 
-def _rewritten(link_id: int, run: int, stored: StoredHold, standing: StoredHold) -> dict[str, Any] | None:
+def _rewritten(
+    link_id: int, run: int, stored: StoredHold, standing: _Standing, began: float | None
+) -> dict[str, Any] | None:
     """Return the new values of a hold that stands, or None where nothing of it changed."""
-    decision = stored.decision
-    if stored.hold.facts == standing.hold.facts:
-        decision = decision or standing.decision
-        same = (stored.hold.detail, stored.sticky, decision)
-        if same == (standing.hold.detail, standing.sticky, standing.decision):
-            return None
-    values = dict(zip(HOLD_COLUMNS, hold_values(link_id, run, stored, standing.hold.since), strict=True))
-    return {f"new_{name}": values[name] for name in _CHANGING} | {"new_decision": decision}
+    old, decision = standing.stored, stored.decision
+    same_facts = stored.hold.facts == old.hold.facts
+    if same_facts and standing.decided_at is not None and began is not None and standing.decided_at > began:
+        decision = decision or old.decision
+    if same_facts and (stored.hold.detail, stored.sticky, decision) == (old.hold.detail, old.sticky, old.decision):
+        return None
+    values = dict(zip(HOLD_COLUMNS, hold_values(link_id, run, stored, old.hold.since), strict=True))
+    changed = {f"new_{name}": values[name] for name in _CHANGING}
+    return changed | {"new_decision": decision, "hold_id": standing.id}

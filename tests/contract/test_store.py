@@ -463,11 +463,12 @@ async def test_finishing_a_run_writes_its_state_and_numbers(store):
         digest="sha",
         first_sync=True,
         counts=counts,
-        guards=[GuardHit("max_removes", Side.TABLE, 100, 4000), GuardHit("empty", None, None, 0)],
+        guards=[GuardHit("max_removes", Side.TABLE, 100, 4000), GuardHit("max_moves_percent", None, 12.5, 30.25)],
         error="refused",
         requests=3,
         calls=104,
         seconds=2.1,
+        operating=12.5,
     )
     await store.finish_run(lease, row)
     assert await store.run(run) == row
@@ -762,16 +763,36 @@ async def test_a_released_hold_stays_as_history(store):
     assert (stored.hold.kind, released) == (HoldKind.EDIT_EDIT, NOW + 5)
 
 
-async def test_a_hold_of_the_same_kind_keeps_since_and_with_the_same_facts_its_decision(store):
+async def test_a_hold_of_the_same_kind_stays_as_one_with_its_since(store):
     lease = await leased(store)
     await store.set_holds(lease, 1, opened=[held(1), held(2)], released=[], now=NOW)
-    await store.decide(lease.link_id, [1, 2], "crm", NOW)
     again = [held(1, detail="said otherwise"), held(2, crm=THIRD)]
     await store.set_holds(lease, 2, opened=again, released=[], now=NOW + 9)
     first, second = await store.holds(lease.link_id)
-    assert (first.hold.since, first.hold.detail, first.decision) == (NOW, "said otherwise", "crm")
-    assert (second.hold.since, second.hold.facts.crm, second.decision) == (NOW, THIRD, "")
+    assert (first.hold.since, first.hold.detail) == (NOW, "said otherwise")
+    assert (second.hold.since, second.hold.facts.crm) == (NOW, THIRD)
     assert [len(await store.past_holds("shop", order)) for order in (1, 2)] == [1, 1]
+
+
+async def test_a_decision_that_did_not_help_is_over_when_the_order_is_held_again(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1)], released=[], now=NOW)
+    await store.decide(lease.link_id, [1], "retry", NOW + 1)
+    run = await store.start_run(lease, "pass", "command", NOW + 2)
+    await store.set_holds(lease, run, opened=[held(1)], released=[], now=NOW + 9)
+    assert [stored.decision for stored in await store.holds(lease.link_id)] == [""]
+
+
+async def test_a_decision_made_while_a_run_is_at_work_waits_for_the_next(store):
+    lease = await leased(store)
+    await store.set_holds(lease, 1, opened=[held(1), held(2)], released=[], now=NOW)
+    run = await store.start_run(lease, "pass", "command", NOW + 2)
+    await store.decide(lease.link_id, [1, 2], "crm", NOW + 3)
+    again = [held(1, detail="said otherwise"), held(2, crm=THIRD)]
+    await store.set_holds(lease, run, opened=again, released=[], now=NOW + 9)
+    first, second = await store.holds(lease.link_id)
+    assert (first.hold.detail, first.decision) == ("said otherwise", "crm")
+    assert second.decision == "", "what was decided of other facts is not decided"
 
 
 async def test_a_hold_opened_again_as_it_stands_keeps_the_run_that_made_it(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ class MemoryStore:
         self._runs: dict[int, RunRow] = {}
         self._changes: dict[int, tuple[int, StoredChange]] = {}
         self._holds: list[tuple[int, StoredHold, float | None]] = []
+        self._decided_at: dict[int, float] = {}
         self._attempts: dict[int, dict[int, Attempt]] = {}
         self._requests: dict[int, tuple[Request, bool]] = {}
         self._budgets: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -295,10 +297,14 @@ class MemoryStore:
         found = [(place, stored) for place, stored in self._open(link_id) if stored.hold.order_id in asked]
         for place, stored in found:
             self._holds[place] = (link_id, replace(stored, decision=decision), None)
+            self._decided_at[place] = now
         return len(found)
 
     async def attempts(self, link_id: int) -> dict[int, Attempt]:
         return dict(self._attempts.get(link_id, {}))
+
+    def _began(self, run: int) -> float:
+        return self._runs[run].started_at if run in self._runs else math.inf
 
     def _open(self, link_id: int) -> list[tuple[int, StoredHold]]:
         return [
@@ -322,11 +328,11 @@ class MemoryStore:
                 new = replace(wanted, hold=replace(hold, since=hold.since or now), run=run)
                 self._holds.append((link_id, new, None))
                 continue
-            same_facts = old.hold.facts == hold.facts
+            unseen = old.hold.facts == hold.facts and self._decided_at.get(place, 0.0) > self._began(run)
             kept = replace(
                 wanted,
                 hold=replace(hold, since=old.hold.since),
-                decision=wanted.decision or (old.decision if same_facts else ""),
+                decision=wanted.decision or (old.decision if unseen else ""),
                 run=run,
             )
             if replace(kept, run=old.run) != old:

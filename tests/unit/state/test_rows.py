@@ -15,7 +15,7 @@ COUNT = st.integers(min_value=0, max_value=2**40)
 SIDE_COUNTS = st.builds(SideCounts, COUNT, COUNT, COUNT)
 COUNTS = st.builds(Counts, COUNT, SIDE_COUNTS, SIDE_COUNTS, COUNT, COUNT, COUNT, COUNT)
 GUARDS = st.lists(
-    st.builds(GuardHit, st.text(max_size=20), st.sampled_from([*Side, None]), st.one_of(st.none(), COUNT), COUNT),
+    st.builds(GuardHit, st.text(max_size=20), st.sampled_from([*Side, None]), COUNT, st.floats(0, 1e9)),
     max_size=3,
 )
 
