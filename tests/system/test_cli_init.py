@@ -1,0 +1,118 @@
+"""`syncd init` with a person at a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.shop import SECRET, Shop, call, open_shop
+
+PATIENCE = 60
+END_OF_INPUT = "\x04"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with open_shop(tmp_path, {1: 11, 2: 12}) as made:
+        made.sql(
+            "CREATE TABLE order_deals (order_no INTEGER PRIMARY KEY, deal_id INTEGER, removed_at TEXT, updated_at TEXT)"
+        )
+        made.sql("CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT)")
+        made.sql("INSERT INTO order_deals VALUES (1, 11, NULL, NULL)")
+        yield made
+
+
+class Conversation:
+    """A command at a pseudo terminal, and somebody who answers it."""
+
+    def __init__(self, directory: Path, *args: str) -> None:
+        primary, secondary = pty.openpty()
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "syncd.cli.main", *args],
+            cwd=directory,
+            env=environ | {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"},
+            stdin=secondary,
+            stdout=secondary,
+            stderr=secondary,
+        )
+        os.close(secondary)
+        self._terminal = primary
+        self._unanswered = ""
+        self.text = ""
+
+    def answer(self, question: str, answer: str = "") -> None:
+        """Wait for a question, and answer it; nothing takes what it proposes."""
+        while not (question in self._unanswered and self._unanswered.rstrip().endswith(":")):
+            assert self._read(), f"{question!r} was never asked:\n{self.text}"
+        self._unanswered = ""
+        os.write(self._terminal, f"{answer}\n".encode() if answer != END_OF_INPUT else answer.encode())
+
+    def end(self) -> int:
+        """Read the rest, and return the exit code."""
+        while self._read():
+            pass
+        os.close(self._terminal)
+        return self._process.wait(timeout=PATIENCE)
+
+    def _read(self) -> bool:
+        if not select.select([self._terminal], [], [], PATIENCE)[0]:
+            return False
+        try:
+            piece = os.read(self._terminal, 65536).decode()
+        except OSError:  # the other end is closed
+            return False
+        self._unanswered += piece
+        self.text += piece
+        return bool(piece)
+
+
+def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the_first_plan(shop: Shop) -> None:
+    directory = shop.directory / "new"
+    directory.mkdir()
+    talk = Conversation(directory, "init")
+
+    talk.answer("Name of the link")
+    talk.answer("URL of the webhook", "https://example.bitrix24.com/")
+    talk.answer("URL of the webhook", shop.server.webhook_url)
+    talk.answer("URL of the database", f"sqlite:///{shop.file}")
+    talk.answer("The mapping table")
+    talk.answer("order id", "nr")
+    talk.answer("order id", "order_no")
+    talk.answer("owner's) id")
+    talk.answer("owner's type")
+    talk.answer("soft delete", "y")
+    talk.answer("Shall syncd set updated_at")
+    talk.answer("Which sides may syncd write")
+    talk.answer("How often", "10m")
+    code = talk.end()
+
+    assert code == 0, talk.text
+    assert "must be the URL of an inbound webhook" in talk.text
+    assert "nr is not there; there are: order_no, deal_id" in talk.text
+    assert SECRET not in talk.text
+    assert "All is well." in talk.text
+    assert "unbound → deal 12" in talk.text
+    shown = {one["key"]: one["value"] for one in call("config", "show", "--json", directory=directory).json}
+    assert shown["links.shop.table.columns.order_id"] == "order_no"
+    assert shown["links.shop.table.deleted"] == "removed_at"
+    assert shown["links.shop.table.touched"] == "updated_at"
+    assert shown["links.shop.schedule"] == "10m"
+
+
+def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130(shop: Shop) -> None:
+    directory = shop.directory / "new"
+    directory.mkdir()
+    talk = Conversation(directory, "init")
+
+    talk.answer("Name of the link", END_OF_INPUT)
+
+    assert talk.end() == 130
+    assert list(directory.iterdir()) == []
