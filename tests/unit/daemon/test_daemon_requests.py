@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from daemon_world import LoopClock
+
+from syncd.core.records import Request
+from syncd.daemon.requests import Inbox
+from syncd.daemon.tasks import Tasks
+from syncd.daemon.verdict import Ask
+from syncd.errors import StateUnavailable
+from tests.fakes.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+class FlakyStore(MemoryStore):
+    down = False
+    looks = 0
+
+    async def take_requests(self, links, now) -> list[Request]:
+        self.looks += 1
+        if self.down:
+            raise StateUnavailable("The state database is out of reach.")
+        return await super().take_requests(links, now)
+
+
+@pytest.fixture
+async def store(clock: LoopClock) -> FlakyStore:
+    return FlakyStore(clock)
+
+
+@pytest.fixture
+def asked() -> list[tuple[str, Ask]]:
+    return []
+
+
+@pytest.fixture
+async def inbox(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Ask]]):
+    made = Inbox(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_given_a_request_of_another_process_then_it_is_handed_on_within_seconds(inbox, store, clock, asked):
+    await clock.sleep(10)
+    await store.post_request("shop", "trigger", "anna@host", clock.now())
+    await clock.sleep(2)
+    assert asked == [("shop", Ask.TRIGGER)]
+
+
+async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(inbox, store, clock, asked):
+    await store.post_request("other", "trigger", "anna@host", clock.now())
+    await clock.sleep(60)
+    assert asked == []
+
+
+async def test_given_two_daemons_then_one_takes_the_request(inbox, store, clock, asked):
+    second = Inbox(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
+    await store.post_request("shop", "trigger", "anna@host", clock.now())
+    await second.look()
+    await clock.sleep(5)
+    assert len(asked) == 1
+
+
+async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goes_on_when_it_is_back(
+    inbox, store, clock, asked, told
+):
+    await clock.sleep(10)
+    store.down = True
+    before = store.looks
+    await clock.sleep(3600)
+    assert inbox.unreachable == "The state database is out of reach."
+    assert store.looks - before < 150
+    store.down = False
+    await store.post_request("shop", "trigger", "anna@host", clock.now())
+    await clock.sleep(40)
+    assert (inbox.unreachable, len(asked)) == ("", 1)
+    assert [event["event"] for event in told] == [
+        "state database out of reach",
+        "pass asked for",
+        "state database back",
+    ]
+
+
+class TestTasks:
+    async def test_given_a_task_that_crashes_then_it_is_told(self, told):
+        crashes: list[BaseException] = []
+        tasks = Tasks(crashes.append)
+
+        async def crash() -> None:
+            raise ZeroDivisionError
+
+        tasks.start("crash", crash())
+        assert await tasks.finish(5)
+        await asyncio.sleep(0)
+        assert [type(error) for error in crashes] == [ZeroDivisionError]
+        assert [event["event"] for event in told] == ["task crashed"]
+
+    async def test_given_a_task_that_does_not_finish_in_time_then_it_is_cut_off(self, clock: LoopClock):
+        tasks = Tasks(lambda _error: None)
+        tasks.start("slow", clock.sleep(3600))
+        assert not await tasks.finish(5)
+        assert clock.monotonic() < 10
+
+    async def test_given_no_tasks_then_finishing_takes_no_time(self):
+        assert await Tasks(lambda _error: None).finish(5)
+
+    async def test_given_a_block_then_its_task_ends_with_it(self, clock: LoopClock):
+        ticks: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                ticks.append(clock.monotonic())
+                await clock.sleep(1)
+
+        tasks = Tasks(lambda _error: None)
+        async with tasks.during("tick", tick()):
+            await clock.sleep(2.5)
+        await clock.sleep(10)
+        assert len(ticks) == 3

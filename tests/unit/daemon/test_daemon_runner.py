@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from daemon_world import NOON, Daemon, LoopClock, Outcome, rounded, slot_times
+
+from syncd.daemon.health import Health
+from syncd.daemon.verdict import Ask
+from syncd.errors import AuthError, PortalBlocked, StateUnavailable, UnavailableError
+from tests.fakes.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+DOWN = Outcome("failed", error=UnavailableError("The portal cannot be reached."), seconds=0)
+REFUSED = Outcome("refused", guards=("max_removes",), seconds=0)
+FORBIDDEN = Outcome("failed", error=AuthError("The portal refuses the webhook."), seconds=0)
+BLOCKED = Outcome("failed", error=PortalBlocked("OVERLOAD_LIMIT."), seconds=0)
+SLOTS = slot_times("shop", "5m", 7200)
+
+
+class TestSchedule:
+    async def test_given_a_link_never_run_when_the_daemon_starts_then_its_pass_is_made_at_once(self, daemon: Daemon):
+        daemon.add()
+        await daemon.clock.sleep(1)
+        assert rounded(daemon.passes.times()) == [0]
+
+    async def test_given_an_interval_then_one_pass_is_made_at_each_slot(self, daemon: Daemon):
+        daemon.add()
+        await daemon.clock.sleep(SLOTS[3] + 1)
+        assert rounded(daemon.passes.times()) == [0, *rounded(SLOTS[:4])]
+
+    async def test_given_a_cron_expression_then_passes_are_made_when_it_says(self, daemon: Daemon):
+        daemon.add(schedule="30 * * * *")
+        await daemon.clock.sleep(3 * 3600)
+        assert [int((NOON + at) // 60 % 60) for at in daemon.passes.times()[1:]] == [30, 30, 30]
+
+    async def test_given_no_schedule_then_no_pass_is_made_unasked(self, daemon: Daemon):
+        daemon.add(schedule=None)
+        await daemon.clock.sleep(86400)
+        assert daemon.passes.tried == 0
+
+    async def test_given_a_slot_missed_while_no_daemon_was_up_when_one_starts_then_one_pass_makes_up_for_it(
+        self, daemon: Daemon
+    ):
+        daemon.add()
+        await daemon.clock.sleep(10)
+        await daemon.kill()
+        await daemon.clock.sleep(SLOTS[3] + 20)
+        later = Daemon(daemon.store, daemon.clock)
+        later.add()
+        await daemon.clock.sleep(5)
+        assert rounded(later.passes.times()) == [round(SLOTS[3] + 30)]
+        await later.kill()
+
+    async def test_given_no_slot_missed_when_a_daemon_starts_then_it_waits_for_the_next(self, daemon: Daemon):
+        daemon.add()
+        await daemon.clock.sleep(10)
+        await daemon.kill()
+        later = Daemon(daemon.store, daemon.clock)
+        later.add()
+        await daemon.clock.sleep(SLOTS[0] - 15)
+        assert later.passes.made == []
+        await later.kill()
+
+    async def test_given_slots_that_come_during_a_long_pass_then_one_pass_follows_it(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(seconds=SLOTS[2] + 100))
+        daemon.add()
+        await daemon.clock.sleep(SLOTS[3] - 10)
+        assert rounded(daemon.passes.times()) == [0, round(SLOTS[2] + 100)]
+
+    async def test_given_several_links_then_their_passes_are_made_side_by_side(self, daemon: Daemon):
+        for name in "abcd":
+            daemon.passes.always[name] = Outcome(seconds=60)
+            daemon.add(name, "1h")
+        await daemon.clock.sleep(5)
+        assert sorted(name for name, _, _ in daemon.passes.made) == list("abcd")
+
+    async def test_given_more_links_than_places_then_the_others_wait_their_turn(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        daemon = Daemon(store, clock, places=2)
+        for name in "abc":
+            daemon.passes.always[name] = Outcome(seconds=60)
+            daemon.add(name, "1h")
+        await clock.sleep(30)
+        assert len(daemon.passes.made) == 2
+        await clock.sleep(60)
+        assert len(daemon.passes.made) == 3
+        await daemon.kill()
+
+
+class TestAsking:
+    async def test_given_a_trigger_then_a_pass_is_made_at_once(self, daemon: Daemon):
+        runner = daemon.add()
+        await daemon.clock.sleep(100)
+        runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(1)
+        assert daemon.passes.made[-1] == ("shop", NOON + 100, "trigger")
+
+    async def test_given_three_triggers_at_once_then_one_pass_serves_them(self, daemon: Daemon):
+        runner = daemon.add()
+        await daemon.clock.sleep(100)
+        for _ in range(3):
+            runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(10)
+        assert rounded(daemon.passes.times()) == [0, 100]
+
+    async def test_given_a_trigger_during_a_pass_then_another_pass_follows(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(seconds=60))
+        runner = daemon.add()
+        await daemon.clock.sleep(30)
+        runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(60)
+        assert rounded(daemon.passes.times()) == [0, 60]
+
+    async def test_given_a_paused_link_then_slots_pass_and_a_trigger_is_still_served(self, daemon: Daemon):
+        runner = daemon.add()
+        await daemon.clock.sleep(5)
+        await daemon.store.set_paused("shop", paused=True)
+        await daemon.clock.sleep(SLOTS[1])
+        assert daemon.watcher.skips == [("shop", "paused")] * 2
+        runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(1)
+        assert len(daemon.passes.made) == 2
+
+    async def test_given_a_paused_link_when_it_is_resumed_then_the_next_slot_is_served(self, daemon: Daemon):
+        daemon.add()
+        await daemon.clock.sleep(5)
+        await daemon.store.set_paused("shop", paused=True)
+        await daemon.clock.sleep(SLOTS[1])
+        await daemon.store.set_paused("shop", paused=False)
+        await daemon.clock.sleep(SLOTS[2] - SLOTS[1])
+        assert rounded(daemon.passes.times()) == [0, round(SLOTS[2])]
+
+
+class TestFailures:
+    async def test_given_failures_then_passes_are_tried_again_after_growing_pauses(self, daemon: Daemon):
+        daemon.passes.always["shop"] = DOWN
+        daemon.add("shop", "1d")
+        await daemon.clock.sleep(1000)
+        gaps = [round(b - a) for a, b in zip(daemon.passes.times(), daemon.passes.times()[1:], strict=False)]
+        assert [30 <= gaps[0] <= 33, 60 <= gaps[1] <= 66, 120 <= gaps[2] <= 132, 240 <= gaps[3] <= 264] == [True] * 4
+
+    async def test_given_failures_then_slots_within_a_pause_are_passed_over_and_say_why(self, daemon: Daemon):
+        daemon.passes.always["shop"] = DOWN
+        daemon.add("shop", "1m")
+        await daemon.clock.sleep(3600)
+        assert ("shop", "pausing after a failure") in daemon.watcher.skips
+        assert len(daemon.passes.made) < 10
+
+    async def test_given_a_pause_then_it_is_never_longer_than_an_hour_and_a_tenth(self, daemon: Daemon):
+        daemon.passes.always["shop"] = DOWN
+        daemon.add("shop", "5m")
+        await daemon.clock.sleep(2 * 86400)
+        times = daemon.passes.times()
+        assert max(b - a for a, b in itertools.pairwise(times)) <= 3961
+
+    async def test_given_a_recovery_then_the_schedule_is_kept_again(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"] += [DOWN, DOWN]
+        daemon.add()
+        await daemon.clock.sleep(SLOTS[2] + 1)
+        assert rounded(daemon.passes.times())[-2:] == rounded(SLOTS[1:3])
+        assert daemon.watcher.healths()[:3] == ["failing", "failing", "in-step"]
+
+    async def test_given_a_failure_that_opens_no_run_then_it_is_tried_again_too(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(before_run=StateUnavailable("The state database is locked.")))
+        daemon.add("shop", "1d")
+        await daemon.clock.sleep(60)
+        assert daemon.watcher.healths() == ["failing", "in-step"]
+
+    async def test_given_a_bug_in_a_pass_then_the_link_is_failing_and_the_others_go_on(self, daemon: Daemon):
+        daemon.passes.always["shop"] = Outcome(raises=ZeroDivisionError("oops"))
+        daemon.add("shop")
+        daemon.add("other")
+        await daemon.clock.sleep(3600)
+        assert daemon.runners["shop"].condition.health is Health.FAILING
+        assert "ZeroDivisionError" in daemon.runners["shop"].condition.detail
+        assert len(daemon.passes.times("other")) > 10
+
+    async def test_given_a_trigger_within_a_pause_then_a_pass_is_made_at_once(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"] += [DOWN] * 5
+        runner = daemon.add()
+        await daemon.clock.sleep(600)
+        made = len(daemon.passes.made)
+        runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(1)
+        assert len(daemon.passes.made) == made + 1
+
+
+class TestParking:
+    async def test_given_a_refused_plan_then_the_link_is_parked_and_not_planned_anew_at_each_slot(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(REFUSED)
+        daemon.add()
+        await daemon.clock.sleep(7200)
+        assert rounded(daemon.passes.times()) == [0]
+        assert set(daemon.watcher.skips) == {("shop", "parked")}
+        link = await daemon.store.find_link("shop")
+        assert link is not None
+        assert link.parked == "refused: too much"
+
+    @pytest.mark.parametrize(
+        ("outcome", "health", "rest"),
+        [(REFUSED, Health.REFUSED, 86400), (FORBIDDEN, Health.PARKED, 3600), (BLOCKED, Health.PARKED, 21600)],
+        ids=["refused", "forbidden", "blocked"],
+    )
+    async def test_given_a_parked_link_then_it_is_tried_once_more_after_its_rest(
+        self, daemon: Daemon, outcome: Outcome, health: Health, rest: int
+    ):
+        daemon.passes.always["shop"] = outcome
+        runner = daemon.add()
+        await daemon.clock.sleep(rest - 10)
+        assert (len(daemon.passes.made), runner.condition.health) == (1, health)
+        await daemon.clock.sleep(400)
+        assert len(daemon.passes.made) == 2
+
+    async def test_given_a_parked_link_when_triggered_and_well_then_it_is_parked_no_longer(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(FORBIDDEN)
+        runner = daemon.add()
+        await daemon.clock.sleep(60)
+        runner.ask(Ask.TRIGGER)
+        await daemon.clock.sleep(5)
+        link = await daemon.store.find_link("shop")
+        assert (link and link.parked, runner.condition.health) == ("", Health.IN_STEP)
+
+    async def test_given_a_refused_plan_that_was_applied_by_hand_then_the_next_slot_is_served(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(REFUSED)
+        daemon.add()
+        await daemon.clock.sleep(10)
+        await _apply_by_hand(daemon)
+        await daemon.clock.sleep(SLOTS[0])
+        assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
+
+    async def test_given_a_refused_plan_when_a_hold_is_decided_then_the_next_slot_is_served(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome("refused", guards=("max_removes",), holds=2, seconds=0))
+        daemon.passes.always["shop"] = REFUSED
+        daemon.add()
+        await daemon.clock.sleep(10)
+        link = await daemon.store.find_link("shop")
+        assert link is not None
+        await daemon.store.decide(link.id, [1], "crm", daemon.clock.now())
+        await daemon.clock.sleep(SLOTS[2])
+        assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
+
+    async def test_given_a_parked_link_when_a_daemon_starts_then_it_is_tried_once(self, daemon: Daemon):
+        daemon.passes.always["shop"] = FORBIDDEN
+        daemon.add()
+        await daemon.clock.sleep(10)
+        await daemon.kill()
+        later = Daemon(daemon.store, daemon.clock)
+        later.passes.always["shop"] = FORBIDDEN
+        later.add()
+        await daemon.clock.sleep(1800)
+        assert len(later.passes.made) == 1
+        await later.kill()
+
+    async def test_given_a_parked_link_when_its_configuration_changes_then_it_is_tried_at_once(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(FORBIDDEN)
+        runner = daemon.add()
+        await daemon.clock.sleep(60)
+        runner.ask(Ask.RELOAD)
+        await daemon.clock.sleep(5)
+        assert runner.condition.health is Health.IN_STEP
+
+
+class TestSeveralDaemons:
+    async def test_given_two_daemons_then_no_slot_is_served_twice(self, store: MemoryStore, clock: LoopClock):
+        daemons = [Daemon(store, clock, f"host:{number}") for number in (1, 2)]
+        names = [f"link{number}" for number in range(10)]
+        for daemon in daemons:
+            for name in names:
+                daemon.passes.always[name] = Outcome(seconds=0.3)
+                daemon.add(name)
+        await clock.sleep(3600)
+        for name in names:
+            times = sorted(daemons[0].passes.times(name) + daemons[1].passes.times(name))
+            assert len(times) == 1 + len([at for at in slot_times(name, "5m", 3600) if at > 2])
+        shares = [len(daemon.passes.made) for daemon in daemons]
+        assert min(shares) > sum(shares) / 5
+        for daemon in daemons:
+            await daemon.kill()
+
+    async def test_given_a_daemon_killed_in_a_pass_then_another_takes_the_link_over_within_seconds(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        dying, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        dying.passes.always["shop"] = Outcome(seconds=100)
+        dying.add()
+        await clock.sleep(1)
+        other.add()
+        await clock.sleep(20)
+        assert other.runners["shop"].standby
+        await _kill_hard(dying, "host:1")
+        await clock.sleep(5)
+        assert 20 <= other.passes.times()[0] <= 26
+        await other.kill()
+
+    async def test_given_a_pass_at_work_elsewhere_when_it_ends_well_then_standby_ends_without_another(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        working.passes.always["shop"] = Outcome(seconds=50)
+        working.add()
+        await clock.sleep(1)
+        other.add()
+        await clock.sleep(60)
+        assert (other.passes.made, other.runners["shop"].standby) == ([], False)
+        assert other.runners["shop"].condition.health is Health.IN_STEP
+        await asyncio.gather(working.kill(), other.kill())
+
+    async def test_given_a_trigger_taken_by_a_standby_daemon_then_it_is_served_when_the_lease_is_free(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        working.passes.outcomes["shop"].append(Outcome(seconds=50))
+        working.add()
+        await clock.sleep(1)
+        runner = other.add(start=False)
+        runner.ask(Ask.TRIGGER)
+        await clock.sleep(60)
+        assert [origin for _, _, origin in other.passes.made] == ["trigger"]
+        await asyncio.gather(working.kill(), other.kill())
+
+    async def test_given_two_daemons_when_one_parks_a_link_then_the_other_rests_too(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        other.add(start=False)
+        one.passes.always["shop"] = REFUSED
+        one.add()
+        await clock.sleep(3600)
+        assert other.passes.made == []
+        assert set(other.watcher.skips) == {("shop", "parked")}
+        await asyncio.gather(one.kill(), other.kill())
+
+    async def test_given_another_daemon_made_the_pass_then_this_one_is_told(self, store: MemoryStore, clock: LoopClock):
+        one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        other.add()
+        await clock.sleep(5)
+        one.add(start=False)
+        one.runners["shop"].ask(Ask.TRIGGER)
+        await clock.sleep(SLOTS[1])
+        assert other.watcher.overtakings or one.watcher.overtakings
+        await asyncio.gather(one.kill(), other.kill())
+
+
+class TestStopping:
+    async def test_given_a_pass_at_work_when_stopped_then_it_is_asked_to_end_and_no_other_begins(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(seconds=100))
+        runner = daemon.add()
+        await daemon.clock.sleep(10)
+        runner.stop("SIGTERM")
+        await daemon.clock.sleep(2)
+        assert daemon.watcher.endings == []
+        await daemon.clock.sleep(7200)
+        assert len(daemon.passes.made) == 1
+
+    async def test_given_a_stopped_pass_when_a_daemon_starts_then_it_is_made_up_for(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(seconds=100))
+        runner = daemon.add()
+        await daemon.clock.sleep(10)
+        runner.stop("SIGTERM")
+        await daemon.clock.sleep(2)
+        later = Daemon(daemon.store, daemon.clock)
+        later.add()
+        await daemon.clock.sleep(3)
+        assert len(later.passes.made) == 1
+        await later.kill()
+
+
+async def test_given_a_link_in_step_for_days_then_old_passes_are_forgotten_once_a_day(daemon: Daemon):
+    daemon.add("shop", "1h")
+    await daemon.clock.sleep(3 * 86400 + 7200)
+    assert len(daemon.pruned) == 3
+
+
+async def test_given_the_system_clock_jumps_back_then_the_schedule_goes_on(daemon: Daemon, clock: LoopClock):
+    daemon.add("shop", "5m")
+    await clock.sleep(400)
+    clock.jump = -86400.0
+    made = len(daemon.passes.made)
+    await clock.sleep(1200)
+    assert len(daemon.passes.made) >= made + 3
+
+
+async def _apply_by_hand(daemon: Daemon) -> None:
+    store, now = daemon.store, daemon.clock.now()
+    link = await store.find_link("shop")
+    assert link is not None
+    lease = await store.acquire(link, "person:1", 60, now)
+    number = await store.start_run(lease, "apply", "command", now)
+    row = await store.run(number)
+    assert row is not None
+    row.state, row.finished_at = "applied", now
+    await store.finish_run(lease, row)
+    await store.release(lease)
+
+
+async def _kill_hard(daemon: Daemon, holder: str) -> None:
+    """End a daemon as SIGKILL does: its lease and its run stay as they are, its lock goes."""
+
+    async def keep(_lease: object) -> None:
+        return
+
+    daemon.store.release = keep  # type: ignore[method-assign]
+    await daemon.kill()
+    del daemon.store.release
+    daemon.store.bury(holder)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+import time_machine
+from daemon_world import NOON, LoopClock, rounded, slot_times
+
+from syncd.config.schedule import parse_schedule
+from syncd.daemon.schedule import Timetable
+from syncd.daemon.slots import Slots
+
+pytestmark = pytest.mark.anyio
+
+
+class Asked:
+    """Keeps when which link was asked."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self.at: list[tuple[str, float]] = []
+        self.troubles: list[tuple[str, str]] = []
+        self.fail = False
+        self._clock = clock
+
+    def ask(self, link: str) -> None:
+        if self.fail:
+            raise RuntimeError("a bug")
+        self.at.append((link, self._clock.now() - NOON))
+
+    def trouble(self, link: str, kind: str) -> None:
+        self.troubles.append((link, kind))
+
+    def times(self, link: str = "shop") -> list[float]:
+        return [at for name, at in self.at if name == link]
+
+
+@pytest.fixture
+def asked(clock: LoopClock) -> Asked:
+    return Asked(clock)
+
+
+@pytest.fixture
+async def timetable(clock: LoopClock, asked: Asked, travelling: time_machine.Traveller):
+    made = Timetable(clock, asked.ask, asked.trouble)
+    made.start()
+    yield made
+    await made.stop()
+
+
+def _slots(schedule: str, link: str = "shop") -> Slots:
+    return Slots(link, parse_schedule(schedule))
+
+
+async def test_given_an_interval_then_it_asks_at_each_slot(timetable: Timetable, asked: Asked, clock: LoopClock):
+    timetable.set("shop", _slots("5m"), 0)
+    await clock.sleep(3600)
+    assert rounded(asked.times()) == rounded(slot_times("shop", "5m", 3600))
+
+
+async def test_given_a_jitter_then_it_asks_late_by_at_most_that(timetable: Timetable, asked: Asked, clock: LoopClock):
+    timetable.set("shop", _slots("5m"), 30)
+    await clock.sleep(86400)
+    delays = [at - slot for at, slot in zip(asked.times(), slot_times("shop", "5m", 86400), strict=False)]
+    assert len(delays) >= 287
+    assert all(0 <= delay < 30.1 for delay in delays)
+    assert max(delays) - min(delays) > 20
+
+
+async def test_given_another_schedule_then_it_takes_effect_at_once(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+):
+    timetable.set("shop", _slots("1d"), 0)
+    await clock.sleep(1)
+    timetable.set("shop", _slots("10s"), 0)
+    await clock.sleep(60)
+    assert len(asked.at) == 6
+
+
+async def test_given_a_link_dropped_then_it_asks_no_more(timetable: Timetable, asked: Asked, clock: LoopClock):
+    timetable.set("shop", _slots("10s"), 0)
+    await clock.sleep(25)
+    timetable.drop("shop")
+    timetable.drop("never there")
+    made = len(asked.at)
+    await clock.sleep(3600)
+    assert (len(asked.at), timetable.next_run("shop")) == (made, None)
+
+
+async def test_given_a_link_then_its_next_moment_is_known(timetable: Timetable, clock: LoopClock):
+    timetable.set("shop", _slots("5m"), 0)
+    await clock.sleep(1)
+    assert timetable.next_run("shop") == _slots("5m").after(clock.now())
+
+
+async def test_given_a_bug_in_what_is_asked_then_it_is_told_and_the_schedule_goes_on(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+):
+    timetable.set("shop", _slots("10s"), 0)
+    asked.fail = True
+    await clock.sleep(25)
+    asked.fail = False
+    await clock.sleep(20)
+    assert set(asked.troubles) == {("shop", "error")}
+    assert asked.at
+
+
+async def test_given_a_scheduler_that_wakes_no_more_then_it_is_overdue(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+):
+    timetable.set("shop", _slots("10s"), 0)
+    await clock.sleep(15)
+    timetable._scheduler._stop_timer()  # what an exception while jobs are processed comes to
+    made = len(asked.at)
+    await clock.sleep(100)
+    assert len(asked.at) == made
+    assert 85 < timetable.overdue() <= 100
+    timetable.wake()
+    await clock.sleep(1)
+    assert (timetable.overdue(), len(asked.at)) == (0, made + 1)
+
+
+async def test_given_the_clock_was_set_back_when_realigned_then_it_asks_at_the_next_slot(
+    timetable: Timetable, asked: Asked, clock: LoopClock, travelling: time_machine.Traveller
+):
+    timetable.set("shop", _slots("5m"), 0)
+    await clock.sleep(1)
+    clock.jump -= 86400
+    travelling.shift(-86400)
+    timetable.realign()
+    await clock.sleep(310)
+    assert len(asked.at) == 1
+
+
+async def test_given_it_is_stopped_then_nothing_is_asked_any_more(timetable: Timetable, asked: Asked, clock: LoopClock):
+    timetable.set("shop", _slots("10s"), 0)
+    await clock.sleep(15)
+    await timetable.stop()
+    await timetable.stop()
+    made = len(asked.at)
+    await clock.sleep(100)
+    assert len(asked.at) == made

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon_world import LoopClock
+
+from syncd.daemon.notify import Notifier
+from syncd.daemon.pulse import Pulse
+from syncd.daemon.watchdog import FROZEN, SILENT, Vitals, pet
+
+pytestmark = pytest.mark.anyio
+
+
+class Manager:
+    """Plays systemd's end of the notify socket."""
+
+    def __init__(self, address: str | bytes) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        self.socket.setblocking(False)
+
+    def heard(self) -> list[str]:
+        found = []
+        while True:
+            try:
+                found.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return found
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    made = Manager(str(tmp_path / "notify"))
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture
+def notifier(tmp_path: Path) -> Notifier:
+    return Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"}, pid=7)
+
+
+class TestNotifier:
+    def test_given_a_socket_then_the_manager_hears_each_state(self, manager: Manager, notifier: Notifier):
+        notifier.ready()
+        notifier.status("running")
+        notifier.status("running")
+        notifier.stopping()
+        notifier.pet()
+        notifier.extend(30)
+        assert manager.heard() == [
+            "READY=1",
+            "STATUS=running",
+            "STOPPING=1",
+            "WATCHDOG=1",
+            "EXTEND_TIMEOUT_USEC=30000000",
+        ]
+
+    def test_given_a_reload_then_the_monotonic_time_goes_along(self, manager: Manager, notifier: Notifier):
+        notifier.reloading()
+        assert manager.heard()[0].startswith("RELOADING=1\nMONOTONIC_USEC=")
+
+    def test_given_a_status_of_several_lines_then_it_is_sent_as_one(self, manager: Manager, notifier: Notifier):
+        notifier.status("one\nREADY=1")
+        assert manager.heard() == ["STATUS=one READY=1"]
+
+    def test_given_a_name_in_the_abstract_namespace_then_it_is_reached(self):
+        manager = Manager(b"\0syncd-test-notify")
+        Notifier({"NOTIFY_SOCKET": "@syncd-test-notify"}, 7).ready()
+        assert manager.heard() == ["READY=1"]
+        manager.socket.close()
+
+    def test_given_no_socket_or_one_that_is_gone_then_nothing_happens(self, tmp_path: Path):
+        Notifier({}, 7).ready()
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}, 7).ready()
+
+    @pytest.mark.parametrize(
+        ("environ", "seconds"),
+        [
+            ({"WATCHDOG_USEC": "60000000"}, 60.0),
+            ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "7"}, 60.0),
+            ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "8"}, 0.0),
+            ({"WATCHDOG_USEC": "soon"}, 0.0),
+            ({}, 0.0),
+        ],
+    )
+    def test_given_the_environment_then_the_watchdogs_interval_is(self, environ: dict[str, str], seconds: float):
+        assert Notifier(environ, 7).watchdog == seconds
+
+
+class FakeTimetable:
+    def __init__(self) -> None:
+        self.late = 0.0
+        self.woken = 0
+        self.realigned = 0
+
+    def overdue(self) -> float:
+        return self.late
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def realign(self) -> None:
+        self.realigned += 1
+
+
+class TestVitals:
+    @pytest.fixture
+    def timetable(self) -> FakeTimetable:
+        return FakeTimetable()
+
+    @pytest.fixture
+    def pulses(self) -> dict[str, Pulse]:
+        return {}
+
+    @pytest.fixture
+    async def vitals(self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, Pulse]):
+        made = Vitals(clock, timetable, pulses.items, lambda _lag: None)
+        task = asyncio.create_task(made.run())
+        yield made
+        task.cancel()
+        await asyncio.wait({task})
+
+    async def test_given_nothing_at_work_then_the_process_is_sound(self, vitals: Vitals, clock: LoopClock):
+        await clock.sleep(86400)
+        assert vitals.faults() == []
+
+    async def test_given_a_pass_of_hours_that_beats_then_the_process_is_sound(
+        self, vitals: Vitals, clock: LoopClock, pulses: dict[str, Pulse]
+    ):
+        pulses["shop"] = Pulse(clock)
+        for done in range(100):
+            await clock.sleep(FROZEN / 2)
+            pulses["shop"].progress("listing the portal", done, None)
+        assert vitals.faults() == []
+
+    async def test_given_a_pass_that_beats_no_more_then_it_is_frozen(
+        self, vitals: Vitals, clock: LoopClock, pulses: dict[str, Pulse]
+    ):
+        pulses["shop"] = Pulse(clock)
+        await clock.sleep(FROZEN + 1)
+        assert vitals.faults() == ["the pass of shop has shown no sign of life for 901 s"]
+
+    async def test_given_a_schedule_that_is_late_then_it_is_woken_and_then_called_silent(
+        self, vitals: Vitals, clock: LoopClock, timetable: FakeTimetable
+    ):
+        timetable.late = SILENT / 2 + 1
+        await clock.sleep(2.5)
+        assert (timetable.woken, vitals.faults()) == (2, [])
+        timetable.late = SILENT + 1
+        assert vitals.faults() == ["the schedule is 61 s late"]
+
+    async def test_given_the_system_clock_jumps_then_the_schedule_is_worked_out_anew_once(
+        self, vitals: Vitals, clock: LoopClock, timetable: FakeTimetable
+    ):
+        await clock.sleep(2)
+        clock.jump = 3600
+        await clock.sleep(10)
+        assert timetable.realigned == 1
+
+    async def test_given_a_loop_that_hung_then_its_lag_is_told_and_too_much_is_a_fault(
+        self, clock: LoopClock, timetable: FakeTimetable
+    ):
+        lags: list[float] = []
+        late = LateClock(clock)
+        vitals = Vitals(late, timetable, dict[str, Pulse]().items, lags.append)
+        task = asyncio.create_task(vitals.run())
+        await clock.sleep(30)
+        assert vitals.faults() == ["the event loop was 25 s late"]
+        task.cancel()
+        await asyncio.wait({task})
+        assert lags[0] == 25
+
+
+class LateClock(LoopClock):
+    """Sleeps 25 s longer than asked, as a hanging loop would make it."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        super().__init__()
+        self._other = clock
+
+    async def sleep(self, seconds: float) -> None:
+        await self._other.sleep(seconds + 25)
+
+
+class TestPetting:
+    async def test_given_a_sound_process_then_it_pets_twice_in_each_interval(
+        self, manager: Manager, notifier: Notifier, clock: LoopClock
+    ):
+        task = asyncio.create_task(pet(notifier, Faulty([]), clock))
+        await clock.sleep(21)
+        task.cancel()
+        await asyncio.wait({task})
+        assert manager.heard() == ["WATCHDOG=1"] * 5
+
+    async def test_given_a_fault_then_it_pets_no_more_and_says_why_once(
+        self, manager: Manager, notifier: Notifier, clock: LoopClock, told
+    ):
+        task = asyncio.create_task(pet(notifier, Faulty(["frozen"]), clock))
+        await clock.sleep(60)
+        task.cancel()
+        await asyncio.wait({task})
+        assert manager.heard() == []
+        assert [(event["event"], event["faults"]) for event in told] == [("watchdog no longer petted", ["frozen"])]
+
+    async def test_given_nobody_waits_for_pets_then_none_are_sent(self, clock: LoopClock):
+        await pet(Notifier({}, 7), Faulty([]), clock)
+
+
+class Faulty:
+    def __init__(self, faults: list[str]) -> None:
+        self._faults = faults
+
+    def faults(self) -> list[str]:
+        return self._faults
+
+
+async def test_given_the_steps_of_a_pass_then_its_pulse_times_each_phase(clock: LoopClock):
+    pulse = Pulse(clock)
+    pulse.enter("observe")
+    await clock.sleep(5)
+    pulse.enter("apply")
+    await clock.sleep(2)
+    pulse.enter("")
+    assert pulse.phases == {"observe": 5, "apply": 2}
