@@ -73,7 +73,7 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., int]], Comm
     return decorate
 
 
-def complete_link(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def complete_link(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Offer the names of the configured links to the shell."""
     import os
 
@@ -81,7 +81,7 @@ def complete_link(_ctx: click.Context, _param: click.Parameter, incomplete: str)
     from syncd.errors import ConfigError
 
     try:
-        names = load(None, os.environ).settings.links
+        names = load(ctx.ensure_object(App).config, os.environ).settings.links
     except ConfigError:
         return []
     return [name for name in names if name.startswith(incomplete)]

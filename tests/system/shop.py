@@ -106,9 +106,9 @@ class Shop:
             out, err = process.communicate(timeout=60)
         return Ran(process.returncode, out, err)
 
-    def call(self, *args: str) -> Ran:
+    def call(self, *args: str, terminal: bool = False) -> Ran:
         """Run a command inside the test's process."""
-        return call("--config", str(self.configure()), *args, directory=self.directory)
+        return call("--config", str(self.configure()), *args, directory=self.directory, terminal=terminal)
 
     def first_sync(self) -> None:
         """Get the link into step."""
@@ -148,11 +148,18 @@ def open_shop(directory: Path, bindings: dict[int, int] | None = None, **options
         yield Shop(directory, portal, server)
 
 
-def call(*args: str, directory: Path | None = None) -> Ran:
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def call(*args: str, directory: Path | None = None, terminal: bool = False) -> Ran:
     """Run the program inside the test's process, which is faster; for commands that no signal is sent to."""
     from syncd.cli.main import main
 
-    out, err = io.StringIO(), io.StringIO()
+    out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), chdir(directory or Path.cwd()), quiet_logs():
         code = main(args)
     return Ran(code, out.getvalue(), err.getvalue())

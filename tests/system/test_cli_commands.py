@@ -501,6 +501,27 @@ def test_given_a_lease_held_by_another_then_the_exit_is_75_and_says_who_holds_it
     assert "another-host:1" in ran.err
 
 
+def test_given_two_links_when_the_lease_of_one_is_held_then_the_other_is_done_all_the_same(
+    synced: Shop, other: Shop
+) -> None:
+    two_links(synced, other)
+
+    async def hold() -> Ran:
+        async with open_state(synced) as store:
+            row = await store.find_link("shop")
+            assert row is not None
+            lease = await store.acquire(row, "another-host:1", 60, SystemClock().now())
+            try:
+                return await asyncio.to_thread(synced.run, "reconcile", "--json")
+            finally:
+                await store.release(lease)
+
+    ran = asyncio.run(hold()).check(75)
+
+    assert [one["link"] for one in ran.json] == ["other"]
+    assert "Error: shop: " in ran.err
+
+
 @asynccontextmanager
 async def open_state(shop: Shop) -> AsyncIterator[SqlStore]:
     """Look into the state database as another process would."""

@@ -24,7 +24,7 @@ def big_shop(tmp_path: Path) -> Iterator[Shop]:
     bindings = {order: 5000 + order for order in range(1, MANY + 1)}
     with open_shop(tmp_path, bindings, orders=range(1, 2 * MANY)) as made:
         made.create_table(list(bindings.items()))
-        made.run("reconcile").check(0)
+        made.call("reconcile").check(0)
         yield made
 
 
@@ -101,7 +101,7 @@ def test_given_unreadable_rows_when_reconciling_then_they_are_held_others_conver
     rows = shop.sql("SELECT order_id, deal_id FROM bindings")
 
     for _ in range(2):
-        (again,) = shop.run("reconcile", "--json").check(3).json
+        (again,) = shop.call("reconcile", "--json").check(3).json
         assert again["changes"] == []
     assert shop.sql("SELECT order_id, deal_id FROM bindings") == rows
     assert len(shop.portal.stats.writes) == 1
@@ -111,7 +111,7 @@ def test_given_an_order_bound_elsewhere_between_listing_and_write_then_it_is_ski
     shop: Shop,
 ) -> None:
     shop.create_table([(1, 11), (2, 12), (3, 13), (4, 14)])
-    shop.run("reconcile").check(0)
+    shop.call("reconcile").check(0)
     shop.sql("UPDATE bindings SET deal_id = 99 WHERE order_id = 2")
 
     def somebody_else(method: str, _params: object, _request: int) -> None:
@@ -138,7 +138,7 @@ def test_given_a_row_of_an_order_the_portal_does_not_know_then_it_is_held_and_no
     assert [(one["order_id"], one["kind"]) for one in report["holds"]] == [(500, "order-missing")]
 
     shop.portal.stats.calls.clear()
-    (again,) = shop.run("reconcile", "--json").check(3).json
+    (again,) = shop.call("reconcile", "--json").check(3).json
     assert [one["order_id"] for one in again["holds"]] == [500]
     assert "crm.orderentity.add" not in shop.portal.stats.calls
 

@@ -73,7 +73,8 @@ def refusal_sentence(hit: GuardHit, row: RunRow) -> str:
 
 def _verdict(told: Report) -> Iterator[Block]:
     command = next_command(told)
-    yield GAP
+    if told.error is None or told.changes:
+        yield GAP
     if command:
         yield Line(_invitation(told))
         yield Line(command, "command", indent=2)
