@@ -166,6 +166,8 @@ def _rich(block: Block) -> RenderableType:
     from rich.text import Text
 
     if isinstance(block, Line):
+        if not block.text:
+            return Text(" ")  # a padded nothing would be no line at all
         return Padding(
             Text(clean(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
         )

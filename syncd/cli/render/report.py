@@ -52,7 +52,8 @@ def _summary(told: Report) -> str:
     ]
     sentence = f"{words.count(counts.in_step, 'order')} in step"
     if sides:
-        sentence += f"; to write: {words.listed(sides)}"
+        planned = told.row.state in {"planned", "refused"}
+        sentence += f"; {'to write' if planned else 'changes'}: {words.listed(sides)}"
     if told.holds:
         sentence += f"; {len(told.holds):,} held"
     return sentence + "."

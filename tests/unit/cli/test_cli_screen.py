@@ -80,3 +80,11 @@ def test_given_a_terminal_then_tones_are_colours_and_markup_is_text() -> None:
 
     assert "\x1b[32m[red]well" in stream.getvalue()
     assert "[b]y" in stream.getvalue()
+
+
+def test_given_a_terminal_then_an_empty_line_is_a_line() -> None:
+    stream = Terminal()
+
+    Screen(stream, {"TERM": "xterm"}).show([Line("one"), Line(), Line("two")])
+
+    assert [line.strip() for line in stream.getvalue().splitlines()] == ["one", "", "two"]
