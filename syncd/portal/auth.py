@@ -28,7 +28,7 @@ class Pass(NamedTuple):
     """What the next request carries: the REST base (it may hold a secret) and an access token, empty with a webhook."""
 
     base: SecretStr
-    token: str
+    token: SecretStr
 
 
 class TokenStore(Protocol):
@@ -77,7 +77,7 @@ class WebhookCredentials:
 
     async def present(self) -> Pass:
         """Return the webhook at the portal's current address."""
-        return Pass(SecretStr(self._host.current(self._webhook.origin) + self._webhook.path), "")
+        return Pass(SecretStr(self._host.current(self._webhook.origin) + self._webhook.path), SecretStr(""))
 
     async def renew(self, stale: Pass) -> bool:
         """A webhook cannot be renewed."""
@@ -122,7 +122,7 @@ class OAuthCredentials:
         """
         token = self._token
         if token is None or token.expires_at - self._clock.now() < EARLY:
-            token = await self._renewed("" if token is None else token.access_token)
+            token = await self._renewed(SecretStr("" if token is None else token.access_token))
         return _pass(token)
 
     async def renew(self, stale: Pass) -> bool:
@@ -141,15 +141,15 @@ class OAuthCredentials:
         """Close the file."""
         self._turn.close()
 
-    async def _renewed(self, stale: str) -> Token:
+    async def _renewed(self, stale: SecretStr) -> Token:
         """Given the access token that is over ("" for none), return a pair with another one."""
         async with self._lock:
-            if self._token is not None and self._token.access_token != stale:
+            if self._token is not None and self._token.access_token != stale.get_secret_value():
                 return self._token
             locked = await self._turn.lock(self._clock, patience=_TURN_PATIENCE)
             try:
                 stored = await self._stored()
-                over = stored.access_token == stale or stored.expires_at - self._clock.now() < EARLY
+                over = stored.access_token == stale.get_secret_value() or stored.expires_at - self._clock.now() < EARLY
                 self._token = await self._refreshed(stored) if over else stored
                 return self._token
             finally:
@@ -201,4 +201,4 @@ class OAuthCredentials:
 
 
 def _pass(token: Token) -> Pass:
-    return Pass(SecretStr(token.client_endpoint), token.access_token)
+    return Pass(SecretStr(token.client_endpoint), SecretStr(token.access_token))

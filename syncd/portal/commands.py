@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pydantic import SecretStr
+
 from syncd.core.ports import Write
 
 PAGE: Final = 50
@@ -32,7 +34,7 @@ _ASCENDING: Final = "order%5BorderId%5D=asc"
 _DESCENDING: Final = "order%5BorderId%5D=desc"
 
 
-def batch_body(commands: Mapping[str, str], token: str = "") -> bytes:
+def batch_body(commands: Mapping[str, str], token: SecretStr) -> bytes:
     """Given commands by alphabetic key, return a batch's JSON body. halt=0: one failure never hides the others.
 
     Args:
@@ -42,8 +44,8 @@ def batch_body(commands: Mapping[str, str], token: str = "") -> bytes:
     if not 0 < len(commands) <= MAX_COMMANDS:
         raise ValueError(f"a batch holds 1 to {MAX_COMMANDS} commands, not {len(commands)}")
     body: dict[str, object] = {"halt": 0, "cmd": dict(commands)}
-    if token:
-        body["auth"] = token
+    if token.get_secret_value():
+        body["auth"] = token.get_secret_value()
     return json.dumps(body, separators=(",", ":")).encode()
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from syncd.obs.redact import redact
 from syncd.portal.codes import Fault
 from syncd.portal.transport import Reply
+
+TEXT_LIMIT: Final = 300
+"""Characters of a code or a text that are kept."""
 
 
 class UnusableAnswer(Exception):
@@ -48,7 +52,7 @@ def open_envelope(reply: Reply) -> dict[str, Any] | Fault:
         body = None
     if isinstance(body, dict):
         if "error" in body:
-            return Fault(str(body["error"]), _text(body.get("error_description")), reply.status)
+            return fault_of(body, reply.status)
         if "result" in body and reply.status < 400:
             return body
     if reply.status >= 400:
@@ -76,7 +80,7 @@ def open_batch(body: Mapping[str, Any], keys: Iterable[str]) -> BatchAnswer:
         time = times.get(key)
         commands[key] = CommandAnswer(
             result=results.get(key),
-            fault=_fault(errors[key]) if key in errors else None,
+            fault=fault_of(errors[key]) if key in errors else None,
             total=whole(totals.get(key)),
             time=time if isinstance(time, dict) else None,
         )
@@ -122,11 +126,7 @@ def number(value: Any) -> float | None:
         return None
 
 
-def _fault(value: Any) -> Fault:
-    if isinstance(value, dict):
-        return Fault(str(value.get("error", "")), _text(value.get("error_description")))
-    return Fault("", _text(value))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+def fault_of(error: Any, status: int = 0) -> Fault:
+    """Given an error's body, return the fault, free of secrets that the portal may repeat, and not too long."""
+    code, text = (error.get("error", ""), error.get("error_description")) if isinstance(error, dict) else ("", error)
+    return Fault(redact(str(code))[:TEXT_LIMIT], redact(text)[:TEXT_LIMIT] if isinstance(text, str) else "", status)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
+from pydantic import SecretStr
 
 from syncd.config.endpoints import web_host
 from syncd.core.ports import Clock
@@ -48,18 +49,19 @@ class Host:
         """Given a portal's origin, return where it answers now."""
         return self._moved if self._moved is not None and origin == self._origin else origin
 
-    def follow(self, sent_to: str, location: str) -> str | None:
+    def follow(self, sent_to: SecretStr, location: str) -> str | None:
         """The portal redirects: its address changed (bitrix24-rest.md 8.4). Remember the new one.
 
         Args:
             sent_to: The URL the request went to.
-            location: The redirect's target.
+            location: The redirect's target, perhaps relative.
 
         Returns:
             The new origin; None where the target is not the same method of a portal at another, equally safe address.
         """
-        old = urlsplit(sent_to)
+        old = urlsplit(sent_to.get_secret_value())
         try:
+            location = urljoin(sent_to.get_secret_value(), location)
             new = urlsplit(location)
             _ = new.port
         except ValueError:
@@ -67,7 +69,8 @@ class Host:
         # Whoever is named here is given the credentials, so only the host may differ, never the path or the encryption.
         if not new.hostname or new.username is not None or new.path.rstrip("/") != old.path.rstrip("/"):
             return None
-        if new.scheme != "https" and not (new.scheme == old.scheme and is_loopback(location) and is_loopback(sent_to)):
+        stays_here = new.scheme == old.scheme and is_loopback(location) and is_loopback(old.geturl())
+        if new.scheme != "https" and not stays_here:
             return None
         self._moved = f"{new.scheme}://{web_host(location)}"
         return self._moved

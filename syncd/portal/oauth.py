@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock
 from syncd.errors import AuthError, UnavailableError
-from syncd.obs.redact import redact, remember
+from syncd.obs.redact import remember
 from syncd.portal.address import is_loopback, origin_of
-from syncd.portal.envelope import number
-from syncd.portal.transport import NotExecuted, PerhapsExecuted, Wire
+from syncd.portal.codes import Fault
+from syncd.portal.envelope import fault_of, number
+from syncd.portal.transport import NotExecuted, PerhapsExecuted, Reply, Wire
 
 DEFAULT_SERVER: Final = "https://oauth.bitrix.info"
 LIFETIME: Final = 3600.0
@@ -36,6 +37,8 @@ _TERMINAL: Final = {
     "INSUFFICIENT_SCOPE": "Give the application the scope crm, then run `syncd auth {link}`.",
     "INVALID_REQUEST": "Run `syncd auth {link}` to authorise the application again.",
 }
+
+_Form: TypeAlias = dict[str, str | SecretStr]
 
 
 class InvalidGrant(Exception):
@@ -123,7 +126,7 @@ class OAuthApp:
         """
         scheme = urlsplit(self._portal).scheme if is_loopback(self._portal) else "https"
         host = server if "://" in server else f"{scheme}://{server}" if server else self._server
-        grant = {"grant_type": "authorization_code", "code": code}
+        grant: _Form = {"grant_type": "authorization_code", "code": SecretStr(code)}
         try:
             return await self._ask(host, grant, client_endpoint=f"{self._portal}/rest/", tries=1)
         except InvalidGrant:
@@ -141,7 +144,7 @@ class OAuthApp:
             AuthError: The server refuses the application.
             UnavailableError: The server cannot be reached.
         """
-        grant = {"grant_type": "refresh_token", "refresh_token": token.refresh_token}
+        grant: _Form = {"grant_type": "refresh_token", "refresh_token": SecretStr(token.refresh_token)}
         server = token.server_endpoint or self._server
         fresh = await self._ask(server, grant, client_endpoint=token.client_endpoint, tries=_TRIES)
         if token.member_id and fresh.member_id and fresh.member_id != token.member_id:
@@ -151,11 +154,11 @@ class OAuthApp:
             )
         return fresh
 
-    async def _ask(self, server: str, grant: dict[str, str], *, client_endpoint: str, tries: int) -> Token:
+    async def _ask(self, server: str, grant: _Form, *, client_endpoint: str, tries: int) -> Token:
         parts = urlsplit(server)
         url = SecretStr(f"{parts.scheme}://{parts.netloc}/oauth/token/")
-        client = {"client_id": self._client_id, "client_secret": self._client_secret.get_secret_value()}
-        form = urlencode(grant | client).encode()
+        client: _Form = {"client_id": self._client_id, "client_secret": self._client_secret}
+        form = _encoded({**grant, **client})
         words = ""
         for attempt in range(1, tries + 1):
             if attempt > 1:
@@ -165,35 +168,26 @@ class OAuthApp:
             except (NotExecuted, PerhapsExecuted) as error:
                 words = str(error)
                 continue
-            try:
-                body = json.loads(reply.body)
-            except (ValueError, RecursionError):
-                body = None
-            if not isinstance(body, dict):
-                words = f"HTTP {reply.status} without JSON"
-            elif "error" in body:  # with HTTP 200 too: bitrix24-rest.md 8.3
-                words = self._refused(body)
-            elif isinstance(body.get("access_token"), str) and isinstance(body.get("refresh_token"), str):
-                return self._token(body, client_endpoint, server)
+            answer = _decoded(reply)
+            if isinstance(answer, Fault):
+                words = self._refused(answer)
             else:
-                words = "an answer without tokens"
+                return self._token(answer, client_endpoint, server)
         raise UnavailableError(
             f"The authorisation server {parts.hostname} gives no new tokens: {words}.",
             hint="It is asked again in the next run; see that this host can reach it.",
         )
 
-    def _refused(self, body: dict[str, Any]) -> str:
-        """Given an error body, return the words of a passing error, or raise a terminal one."""
-        code = str(body["error"])
-        said = redact(f"{code}: {body.get('error_description') or ''}".rstrip(": "))[:200]
-        if code.upper() == "INVALID_GRANT":
+    def _refused(self, fault: Fault) -> str:
+        """Given an error, return the words of a passing one, or raise a terminal one."""
+        if fault.code.upper() == "INVALID_GRANT":
             raise InvalidGrant
-        if code.upper() in _TERMINAL:
+        if fault.code.upper() in _TERMINAL:
             raise AuthError(
-                f"The authorisation server refuses the application: {said}.",
-                hint=_TERMINAL[code.upper()].format(link=self._link),
+                f"The authorisation server refuses the application: {fault}.",
+                hint=_TERMINAL[fault.code.upper()].format(link=self._link),
             )
-        return said
+        return str(fault)
 
     def _token(self, body: dict[str, Any], client_endpoint: str, server: str) -> Token:
         now = self._clock.now()
@@ -210,6 +204,26 @@ class OAuthApp:
                 "member_id": str(body.get("member_id") or ""),
             }
         )
+
+
+def _decoded(reply: Reply) -> dict[str, Any] | Fault:
+    """Given an answer, return the pair in it, or the error; errors come with HTTP 200 too (bitrix24-rest.md 8.3)."""
+    try:
+        body = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict) and "error" in body:
+        return fault_of(body, reply.status)
+    if isinstance(body, dict) and all(isinstance(body.get(name), str) for name in ("access_token", "refresh_token")):
+        return body
+    return Fault("", "an answer without tokens", reply.status)
+
+
+def _encoded(form: _Form) -> SecretBytes:
+    plain = [
+        (name, value.get_secret_value() if isinstance(value, SecretStr) else value) for name, value in form.items()
+    ]
+    return SecretBytes(urlencode(plain).encode())
 
 
 def _endpoint(given: Any, kept: str) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from syncd.core.ports import Rights
-from syncd.obs.redact import redact
-from syncd.portal.codes import OWNER_ID_EMPTY, TEXT_LIMIT, Verdict, verdict
+from syncd.portal.codes import OWNER_ID_EMPTY, Verdict, verdict
 from syncd.portal.commands import get_fields, list_newest, probe_write
 from syncd.portal.envelope import CommandAnswer, number
 from syncd.portal.pages import UnusablePage, decode_page
@@ -45,7 +44,7 @@ def _may_write(answer: CommandAnswer | None, details: list[str]) -> bool:
         details.append("the write right is unknown: the portal did not refuse an add of order 0")
         return False
     fault = answer.fault
-    said = redact(str(fault))[:TEXT_LIMIT]
+    said = str(fault)
     if verdict(fault) in _DENIED:
         details.append(f"bindings cannot be written: {said}")
         return False
@@ -63,12 +62,12 @@ def _fields_problem(answer: CommandAnswer | None) -> list[str]:
     if isinstance(fields, dict) and fields.keys() >= _FIELDS:
         return []
     said = answer.fault if answer is not None and answer.fault is not None else "an answer of another shape"
-    return [f"crm.orderentity.getFields: {redact(str(said))[:TEXT_LIMIT]}"]
+    return [f"crm.orderentity.getFields: {said}"]
 
 
 def _rows(answer: CommandAnswer | None) -> list[tuple[int, int, int]]:
     if answer is None:
         raise UnusablePage("no answer to the command")
     if answer.fault is not None:
-        raise UnusablePage(redact(str(answer.fault))[:TEXT_LIMIT])
+        raise UnusablePage(str(answer.fault))
     return list(decode_page(answer.result))

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
-from urllib.parse import urljoin
 
 import structlog
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock, Usage
@@ -165,13 +164,14 @@ class Session:
             url = SecretStr(shown.base.get_secret_value() + BATCH)
             self.usage.requests += 1
             self.usage.calls += len(commands)
-            body = batch_body(commands, shown.token)
-            reply = await self.host.wire.post(url, body, "application/json", seconds=self._seconds)
+            # No local holds the token or the URL in the clear: tracebacks may be shown with their locals.
+            reply = await self.host.wire.post(
+                url, SecretBytes(batch_body(commands, shown.token)), "application/json", seconds=self._seconds
+            )
             if not 300 <= reply.status < 400:
                 return await self._judge(reply, commands, shown)
             # The old address only redirects; a POST must be repeated by hand, or it would become a GET.
-            sent_to = url.get_secret_value()
-            origin = self.host.follow(sent_to, urljoin(sent_to, reply.location))
+            origin = self.host.follow(url, reply.location)
             if origin is None:
                 raise PerhapsExecuted("it redirects to something that is not the same portal at a new address")
             log.warning("portal address changed", link=self.link, host=self.host.name, origin=origin)

@@ -2,7 +2,7 @@
 
 A failure is either `NotExecuted` (the portal certainly did nothing) or `PerhapsExecuted` (it may have done everything).
 httpx's own exceptions carry the URL, and with it the webhook's secret: none of them leaves this module, not even as a
-context. The URL itself travels as a `SecretStr`, so that no traceback with locals shows it.
+context. URL and body themselves travel as pydantic's secrets, so that no traceback with locals shows them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import httpx
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 from syncd.obs.redact import redact
 
@@ -42,12 +43,13 @@ class PerhapsExecuted(Exception):
     kind: ClassVar[str] = "broken"
 
 
-class Reply(NamedTuple):
-    """An HTTP answer. `location` is where a redirect points, else empty."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer. `location` is where a redirect points, else empty. Answers may repeat what was sent."""
 
     status: int
-    body: bytes
-    location: str = ""
+    body: bytes = field(repr=False)
+    location: str = field(default="", repr=False)
 
 
 class Wire:
@@ -71,7 +73,7 @@ class Wire:
             transport=transport, limits=limits, follow_redirects=False, headers={"User-Agent": "syncd"}
         )
 
-    async def post(self, url: SecretStr, body: bytes, content_type: str, *, seconds: float) -> Reply:
+    async def post(self, url: SecretStr, body: SecretBytes, content_type: str, *, seconds: float) -> Reply:
         """Send one POST.
 
         Args:
@@ -92,7 +94,7 @@ class Wire:
             async with (
                 asyncio.timeout(2 * seconds),
                 self._client.stream(
-                    "POST", url.get_secret_value(), content=body, headers=headers, timeout=timeout
+                    "POST", url.get_secret_value(), content=body.get_secret_value(), headers=headers, timeout=timeout
                 ) as response,
             ):
                 chunks: list[bytes] = []

@@ -12,13 +12,11 @@ from typing import Any, Final, NamedTuple
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write, WriteAnswer, WriteResult
 from syncd.errors import SyncdError
-from syncd.obs.redact import redact
 from syncd.portal import commands
 from syncd.portal.codes import (
     DUPLICATE,
     NO_SUCH_BINDING,
     NO_SUCH_ORDER,
-    TEXT_LIMIT,
     Fault,
     Verdict,
     terminal,
@@ -121,7 +119,7 @@ class Writer:
         before = _owners(answer.commands.get(key), ids)
         own = answer.commands.get(sent.own[write.order_id])
         effect, fault = _effect(write, own)
-        result = WriteResult(write.order_id, effect, code=fault.code, text=redact(fault.text)[:TEXT_LIMIT])
+        result = WriteResult(write.order_id, effect, code=fault.code, text=fault.text)
         return result if before is None else result._replace(found=before.get(write.order_id), found_known=True)
 
     async def _settle(self, batch: Sequence[Write], results: list[WriteResult]) -> list[WriteResult]:
@@ -202,7 +200,7 @@ def _seen(write: Write, result: WriteResult, there: Mapping[int, Owner] | None) 
 
 
 def _all(batch: Sequence[Write], effect: Effect, text: str) -> WriteAnswer:
-    return WriteAnswer([WriteResult(write.order_id, effect, text=redact(text)[:TEXT_LIMIT]) for write in batch], None)
+    return WriteAnswer([WriteResult(write.order_id, effect, text=text) for write in batch], None)
 
 
 def _owners(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[int, Owner] | None:

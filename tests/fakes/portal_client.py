@@ -35,7 +35,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 class MemoryPortalStore:
     """`syncd.portal.opening.PortalStore` in memory. `before_swap` is called before a pair is stored."""
 
-    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     budgets: dict[str, dict[str, tuple[float, float, float]]] = field(default_factory=dict)
     before_swap: Callable[[], None] = lambda: None
 

@@ -1,0 +1,82 @@
+"""Pages decoded and kept until they are proved."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.model import Row
+from syncd.portal.pages import UnusablePage, ascending, decode_page, pack, unpack
+from syncd.portal.shelf import Shelf
+
+
+def test_given_rows_in_any_order_of_keys_when_decoded_then_they_are_triples() -> None:
+    page = {"orderEntity": [{"ownerTypeId": 2, "ownerId": "10", "orderId": 5}]}
+
+    assert list(decode_page(page)) == [(5, 2, 10)]
+
+
+@pytest.mark.parametrize("result", [None, [], True, {}, {"orderEntity": None}, {"orderEntity": [None]}])
+def test_given_a_result_without_rows_when_decoded_then_it_is_not_an_empty_page(result: object) -> None:
+    with pytest.raises(UnusablePage):
+        decode_page(result)
+
+
+@given(rows=st.lists(st.tuples(*[st.integers(1, 2**63 - 1)] * 3)))
+def test_given_rows_when_packed_then_unpacking_gives_them_back(rows: list[tuple[int, int, int]]) -> None:
+    assert unpack(pack(rows)) == [Row(*row) for row in rows]
+
+
+def test_given_an_id_beyond_63_bits_when_packed_then_the_page_is_unusable() -> None:
+    with pytest.raises(UnusablePage):
+        pack([(2**63, 2, 1)])
+
+
+@given(ids=st.lists(st.integers(1, 100)))
+def test_given_ids_when_compared_then_only_strict_growth_is_ascending(ids: list[int]) -> None:
+    assert ascending(ids) == (ids == sorted(set(ids)))
+
+
+def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() -> None:
+    shelf = Shelf()
+    shelf.put(50, 100, [(60, 2, 1)])
+    shelf.put(0, 50, [(5, 2, 1), (7, 2, 1)])
+
+    assert [row.order_id for rows in shelf.chunks() for row in rows] == [5, 7, 60]
+    assert shelf.gap(0, 100) is None
+    shelf.close()
+
+
+def test_given_a_hole_when_looked_for_then_it_is_found() -> None:
+    shelf = Shelf()
+    assert shelf.gap(0, 100) == 0
+    shelf.put(0, 50, [])
+    assert shelf.gap(0, 100) == 50
+    shelf.put(60, 100, [])
+    assert shelf.gap(0, 100) == 50
+    shelf.close()
+
+
+def test_given_a_stretch_read_again_when_dropped_then_only_the_new_rows_count() -> None:
+    shelf = Shelf()
+    shelf.put(0, 50, [(5, 2, 1)])
+    shelf.put(50, 100, [(60, 2, 1)])
+    shelf.drop(0, 50)
+    shelf.put(0, 50, [(5, 2, 9), (6, 2, 9)])
+
+    assert shelf.rows == 3
+    assert [row for rows in shelf.chunks() for row in rows] == [(5, 2, 9), (6, 2, 9), (60, 2, 1)]
+    shelf.close()
+
+
+def test_given_many_rows_when_read_back_then_they_come_in_chunks() -> None:
+    shelf = Shelf()
+    for low in range(0, 20_000, 50):
+        shelf.put(low, low + 50, [(order, 2, 1) for order in range(low + 1, low + 51)])
+
+    sizes = [len(rows) for rows in shelf.chunks()]
+
+    assert sum(sizes) == 20_000
+    assert max(sizes) < 1050
+    shelf.close()
