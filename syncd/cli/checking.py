@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
@@ -70,9 +71,15 @@ async def look_over(settings: Settings, names: Sequence[str]) -> list[Finding]:
 @contextmanager
 def _stand_in(settings: Settings) -> Iterator[Settings]:
     """The same settings over an empty state database that is thrown away: the links can be looked at all the same."""
-    with TemporaryDirectory(prefix="syncd-check-") as directory:
-        state = StateSettings(url=SecretStr(f"sqlite:///{Path(directory, 'syncd.db')}"))
-        yield settings.model_copy(update={"state": state})
+    log = logging.getLogger("syncd.state.migrate")
+    level = log.level
+    log.setLevel(logging.WARNING)  # that a schema is made here would read as if one had been made there
+    try:
+        with TemporaryDirectory(prefix="syncd-check-") as directory:
+            state = StateSettings(url=SecretStr(f"sqlite:///{Path(directory, 'syncd.db')}"))
+            yield settings.model_copy(update={"state": state})
+    finally:
+        log.setLevel(level)
 
 
 def _state(settings: Settings) -> tuple[list[Finding], bool]:

@@ -324,6 +324,7 @@ def test_given_all_is_well_then_check_says_so_and_makes_no_state_database(shop: 
 
     assert "All is well." in ran.out
     assert not (shop.directory / "syncd.db").exists()
+    assert "upgraded" not in ran.err
     assert shop.portal.stats.writes == []
 
 
