@@ -44,7 +44,7 @@ log = structlog.get_logger("syncd.daemon")
 PASSES_AT_ONCE = 16
 START_PATIENCE = 120.0
 """Seconds a starting daemon waits for a state database that is out of reach, where systemd waits with it."""
-STATUS_EVERY = 2.0
+STATUS_EVERY = 1.0
 DRAIN = 5.0
 """Seconds a stopping daemon gives to notifications that are still on their way."""
 

@@ -1,0 +1,277 @@
+"""The daemon as a process: real signals, a real notify socket, a sandbox portal over TCP, requests of other processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.sandbox import Fault, FaultRule, Faults
+from tests.system.daemon_process import RunningDaemon, fetch, free_port, running, until
+from tests.system.shop import SECRET, Shop, open_shop
+
+ORDERS = 400
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A link in step, passes on a schedule that never comes within a test."""
+    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
+        made.create_table([(1, 11), (2, 12), (3, 13)])
+        made.settings |= {"first_sync": '"auto"', "schedule": '"1d"'}
+        yield made
+
+
+@pytest.fixture
+def busy_shop(tmp_path: Path) -> Iterator[Shop]:
+    """A link whose table knows orders the CRM is to get: several batches, each of which takes a while."""
+    with open_shop(tmp_path, orders=range(1, ORDERS + 1)) as made:
+        made.create_table([(order, 7) for order in range(1, ORDERS + 1)])
+        made.settings |= {"first_sync": '"auto"', "schedule": '"1d"'}
+        made.more_links = "[links.shop.guards]\nmax_adds_percent = 10000"
+        yield made
+
+
+def _passes(shop: Shop) -> list[dict]:
+    return [run for run in shop.call("runs", "--json").json if run["kind"] == "pass" and run["state"] != "running"]
+
+
+def _signal_at_first_add(shop: Shop, daemon: RunningDaemon, *numbers: signal.Signals) -> None:
+    left = list(numbers)
+
+    def strike(method: str, _params: object, _request: int) -> None:
+        if method.lower() == "crm.orderentity.add":
+            while left:
+                daemon.send(left.pop(0))
+
+    shop.portal.before_call(strike)
+
+
+class TestLife:
+    def test_given_a_start_then_it_is_ready_only_when_the_web_answers_and_ends_with_0_on_term(self, shop: Shop):
+        port = free_port()
+        shop.more_links = f'[web]\nlisten = "127.0.0.1:{port}"'
+        with running(shop) as daemon:
+            daemon.ready()
+            assert fetch(port, "/livez") == (200, "ok\n")
+            daemon.status("1 link, 1 in step; last run 1 of shop at .* applied; next run at .*; 0 orders held")
+            assert fetch(port, "/readyz") == (200, "ok\n")
+            status = json.loads(fetch(port, "/status.json")[1])
+            assert (status["process"]["phase"], status["links"][0]["health"]) == ("running", "in-step")
+            metrics = fetch(port, "/metrics")[1]
+            assert 'syncd_in_step_bindings{link="shop"} 3.0' in metrics
+            assert "process_open_fds" in metrics
+            assert SECRET not in metrics + json.dumps(status)
+            assert daemon.end() == 0
+            daemon.process.wait()
+        assert [event["reason"] for event in daemon.events("daemon stopped")] == ["SIGTERM"]
+
+    def test_given_it_is_told_to_stop_then_the_manager_hears_so_first(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            daemon.send(signal.SIGINT)
+            daemon.hear(lambda message: "STOPPING" in message)
+            assert daemon.process.wait(10) == 0
+
+    def test_given_a_port_that_is_taken_then_it_does_not_start_and_says_why(self, shop: Shop):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            shop.more_links = f'[web]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"'
+            with running(shop) as daemon:
+                assert daemon.process.wait(20) == 69
+                assert "cannot listen on 127.0.0.1" in daemon.log
+
+    def test_given_a_state_database_out_of_reach_then_a_start_by_hand_ends_with_69(self, shop: Shop):
+        shop.configure()
+        (shop.directory / "syncd.toml").write_text(
+            (shop.directory / "syncd.toml").read_text().replace(f"{shop.directory}/syncd.db", "/nowhere/syncd.db")
+        )
+        ran = shop.directory / "syncd.toml"
+        with RunningDaemon(shop.directory, ran, NOTIFY_SOCKET="") as daemon:
+            assert daemon.process.wait(20) == 69
+
+    def test_given_a_state_database_that_comes_late_then_a_start_under_systemd_waits_for_it(self, shop: Shop):
+        late = shop.directory / "late"
+        config = shop.configure()
+        config.write_text(config.read_text().replace(f"{shop.directory}/syncd.db", f"{late}/syncd.db"))
+        with RunningDaemon(shop.directory, config) as daemon:
+            daemon.status("starting: .*late")
+            assert any("EXTEND_TIMEOUT_USEC" in message for message in daemon.messages)
+            late.mkdir()
+            daemon.ready()
+            assert daemon.end() == 0
+
+    def test_given_a_watchdog_then_it_is_petted_at_half_its_interval(self, shop: Shop):
+        with running(shop, WATCHDOG_USEC="1000000") as daemon:
+            daemon.ready()
+            for _ in range(3):
+                daemon.hear(lambda message: "WATCHDOG" in message)
+            assert daemon.end() == 0
+
+
+class TestReload:
+    def test_given_a_bad_file_then_the_old_configuration_is_kept_and_it_says_so(self, shop: Shop):
+        port = free_port()
+        shop.more_links = f'[web]\nlisten = "127.0.0.1:{port}"'
+        with running(shop) as daemon:
+            daemon.ready()
+            file = shop.directory / "syncd.toml"
+            good = file.read_text()
+            file.write_text(good + "\n[links.shop.nonsense]\nkey = 1\n")
+            daemon.send(signal.SIGHUP)
+            daemon.hear(lambda message: "RELOADING" in message and "MONOTONIC_USEC" in message)
+            daemon.status("reload failed, old configuration kept: links.shop.nonsense")
+            daemon.hear(lambda message: "READY" in message)
+            assert "syncd_config_last_reload_successful 0.0" in fetch(port, "/metrics")[1]
+            assert json.loads(fetch(port, "/status.json")[1])["config"]["error"].startswith("links.shop.nonsense")
+            file.write_text(good)
+            daemon.send(signal.SIGHUP)
+            daemon.hear(lambda message: "READY" in message)
+            assert "syncd_config_last_reload_successful 1.0" in fetch(port, "/metrics")[1]
+            assert daemon.end() == 0
+
+    def test_given_a_link_added_and_one_removed_then_both_take_effect(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            until(lambda: daemon.events("run finished"))
+            shop.sql("CREATE TABLE more (order_id INTEGER PRIMARY KEY, deal_id INTEGER)")
+            text = shop.configure().read_text().replace("links.shop", "links.more").replace('"bindings"', '"more"')
+            (shop.directory / "syncd.toml").write_text(text)
+            daemon.send(signal.SIGHUP)
+            daemon.status("1 link, 1 in step; last run 2 of more")
+            (configured,) = daemon.events("links configured")[1:]
+            assert (configured["added"], configured["removed"]) == (["more"], ["shop"])
+            assert dict(shop.sql("SELECT order_id, deal_id FROM more")) == {1: 11, 2: 12, 3: 13}
+            assert daemon.end() == 0
+
+    def test_given_keys_that_need_a_restart_then_it_names_them_and_the_rest_takes_effect(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            shop.more_links = f'[web]\nlisten = "127.0.0.1:{free_port()}"\n[log]\nlevel = "debug"'
+            shop.configure()
+            daemon.send(signal.SIGHUP)
+            daemon.status("restart needed for web.listen")
+            assert daemon.end() == 0
+
+
+class TestStopping:
+    def test_given_a_pass_at_work_when_term_comes_then_its_batch_is_finished_and_the_next_start_goes_on(
+        self, busy_shop: Shop
+    ):
+        with running(busy_shop) as daemon:
+            _signal_at_first_add(busy_shop, daemon, signal.SIGTERM)
+            assert daemon.process.wait(30) == 0
+        done = len(busy_shop.crm())
+        assert 0 < done < ORDERS
+        (run,) = _passes(busy_shop)
+        assert run["error"].startswith("Stopped by SIGTERM")
+        with running(busy_shop, "again") as daemon:
+            daemon.status("1 in step; last run 2 of shop at .* applied")
+            assert daemon.events("recovering interrupted writes") == []
+            assert daemon.end() == 0
+        assert busy_shop.crm() == busy_shop.table()
+
+    def test_given_a_second_signal_then_it_stops_at_once_and_the_journal_heals(self, busy_shop: Shop):
+        busy_shop.portal.faults = Faults(
+            [FaultRule(Fault.DELAY, method="crm.orderentity.add", seconds=20, when="after")]
+        )
+        with running(busy_shop) as daemon:
+            _signal_at_first_add(busy_shop, daemon, signal.SIGTERM)
+            daemon.hear(lambda message: "STOPPING" in message)
+            began = time.monotonic()
+            assert daemon.end() == 143
+            assert time.monotonic() - began < 15
+        busy_shop.portal.faults = Faults([])
+        healed = busy_shop.run("reconcile", "--json")
+        assert healed.code in {0, 3}, healed.err
+        busy_shop.run("reconcile")
+        assert busy_shop.crm() == busy_shop.table()
+
+    def test_given_a_kill_in_a_pass_when_another_daemon_stands_by_then_it_takes_over_within_seconds(
+        self, busy_shop: Shop
+    ):
+        with running(busy_shop, "first") as first:
+            first.ready()
+            until(lambda: busy_shop.crm() or first.process.poll() is not None)
+            first.end(signal.SIGKILL)
+        began = time.monotonic()
+        with running(busy_shop, "second") as second:
+            until(lambda: second.events("took over lease"))
+            assert time.monotonic() - began < 15
+            assert second.end() == 0
+
+
+class TestAsking:
+    def test_given_a_trigger_of_another_process_then_a_pass_is_made(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            daemon.status("last run 1")
+            shop.sql("INSERT INTO bindings VALUES (9, 19)")
+            shop.call("trigger", "shop").check(0)
+            daemon.status("last run 2 of shop")
+            assert shop.crm()[9] == 19
+            assert _passes(shop)[0]["origin"] == "trigger"
+            assert daemon.end() == 0
+
+    def test_given_usr1_then_every_link_gets_a_pass(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            daemon.status("last run 1")
+            daemon.send(signal.SIGUSR1)
+            daemon.status("last run 2 of shop")
+            assert _passes(shop)[0]["origin"] == "signal"
+            assert daemon.end() == 0
+
+    def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            daemon.send(signal.SIGUSR2)
+            until(lambda: "most recent call first" in daemon.log)
+            assert daemon.end() == 0
+
+    def test_given_pause_and_resume_of_another_process_then_scheduled_passes_rest_and_go_on(self, shop: Shop):
+        shop.settings["schedule"] = '"1s"'
+        shop.more_links = '[log]\nlevel = "debug"'
+        with running(shop) as daemon:
+            daemon.ready()
+            until(lambda: daemon.events("run finished"))
+            shop.call("pause", "shop").check(0)
+            until(lambda: len(daemon.events("slot passed over")) >= 2)
+            assert {event["why"] for event in daemon.events("slot passed over")} == {"paused"}
+            made = len(daemon.events("run started"))
+            shop.call("resume", "shop").check(0)
+            until(lambda: len(daemon.events("run started")) > made)
+            assert daemon.end() == 0
+
+    def test_given_a_refused_plan_then_the_command_is_told_once_and_apply_brings_the_link_back(self, shop: Shop):
+        notices = shop.directory / "notices"
+        notices.mkdir()
+        script = (
+            "import sys, os, time; open(os.path.join(sys.argv[1], str(time.time_ns())), 'w').write(sys.stdin.read())"
+        )
+        argv = json.dumps([sys.executable, "-c", script, str(notices)])
+        shop.settings["schedule"] = '"1s"'
+        shop.more_links = f"[notify]\ncommand = {argv}"
+        with running(shop) as daemon:
+            daemon.ready()
+            daemon.status("1 in step")
+            shop.sql("DELETE FROM bindings")
+            daemon.status("1 refused")
+            (told,) = until(lambda: _notices(notices))
+            assert (told["event"], told["link"]) == ("refused", "shop")
+            assert {guard["side"] for guard in told["guards"]} <= {"crm", "table", None}
+            shop.call("apply", str(told["run"])).check(0)
+            daemon.status("1 in step")
+            until(lambda: len(_notices(notices)) == 2)
+            assert _notices(notices)[1]["event"] == "recovered"
+            assert shop.crm() == {}
+            assert daemon.end() == 0
+
+
+def _notices(directory: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted(directory.iterdir()) if file.stat().st_size]
