@@ -14,7 +14,6 @@ from syncd.core.model import (
     Change,
     Counts,
     Direction,
-    Facts,
     Hold,
     HoldKind,
     OnConflict,
@@ -25,7 +24,7 @@ from syncd.core.model import (
 )
 from syncd.core.plan import digest
 from syncd.core.policy import Verdict, decide
-from syncd.core.records import StoredHold
+from tests.property.mirror import mirrored_change, mirrored_hold, mirrored_order, mirrored_policy
 from tests.property.worlds import (
     IN_SCOPE,
     Order,
@@ -149,67 +148,16 @@ def test_3_locality_each_order_that_was_listed_anew_is_recorded_once(world: Worl
 
 # ------------------------------------------------------------------------------------------ 4 symmetry
 
-MIRRORED_DIRECTION = {
-    Direction.TWO_WAY: Direction.TWO_WAY,
-    Direction.CRM_TO_TABLE: Direction.TABLE_TO_CRM,
-    Direction.TABLE_TO_CRM: Direction.CRM_TO_TABLE,
-}
-MIRRORED_CONFLICT = {
-    OnConflict.HOLD: OnConflict.HOLD,
-    OnConflict.CRM: OnConflict.TABLE,
-    OnConflict.TABLE: OnConflict.CRM,
-}
-MIRRORED_REASON = {
-    one: Reason(other)
-    for pair in (
-        ("table-changed", "crm-changed"),
-        ("table-drifted", "crm-drifted"),
-        ("conflict-crm-wins", "conflict-table-wins"),
-        ("resolved-crm", "resolved-table"),
-        ("both-equal", "both-equal"),
-    )
-    for one, other in (pair, pair[::-1])
-}
-MIRRORED_DECISION = {"crm": "table", "table": "crm", "": "", "retry": "retry"}
-
-
-def mirrored_kind(kind: HoldKind) -> HoldKind:
-    return {HoldKind.EDIT_REMOVE: HoldKind.REMOVE_EDIT, HoldKind.REMOVE_EDIT: HoldKind.EDIT_REMOVE}.get(kind, kind)
-
-
-def mirrored_facts(facts: Facts) -> Facts:
-    return facts._replace(crm=facts.table, table=facts.crm)
-
-
-def mirrored_hold(hold: Hold) -> Hold:
-    seen = None if hold.seen is None else mirrored_facts(hold.seen)
-    return replace(hold, kind=mirrored_kind(hold.kind), facts=mirrored_facts(hold.facts), seen=seen)
-
-
-def mirrored_order(order: Order) -> Order:
-    hold = order.hold
-    if hold is not None:
-        hold = StoredHold(mirrored_hold(hold.hold), hold.sticky, MIRRORED_DECISION[hold.decision], hold.run)
-    return replace(order, crm=order.table, table=order.crm, hold=hold)
-
-
-def mirrored_change(change: Change) -> Change:
-    return replace(
-        change,
-        side=None if change.side is None else change.side.other,
-        reason=MIRRORED_REASON[change.reason],
-        facts=mirrored_facts(change.facts),
-    )
-
 
 @given(world=worlds(), policy=policies, cut=cuts)
 def test_4_symmetry_swapped_sides_under_a_mirrored_policy_give_the_mirrored_plan(world, policy: Policy, cut) -> None:
     # Only the table can be unreadable, so such orders have no mirror image.
     readable = {number: replace(order, unreadable=None) for number, order in world.items()}
-    mirror = Policy(MIRRORED_DIRECTION[policy.direction], MIRRORED_CONFLICT[policy.on_conflict], policy.scope)
 
     planned = plan_of(readable, policy, cut)
-    swapped = plan_of({number: mirrored_order(order) for number, order in readable.items()}, mirror, cut)
+    swapped = plan_of(
+        {number: mirrored_order(order) for number, order in readable.items()}, mirrored_policy(policy), cut
+    )
 
     def in_order(changes: list[Change]) -> list[Change]:
         return sorted(changes, key=lambda change: (change.order_id, str(change.side)))
