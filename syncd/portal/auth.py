@@ -132,14 +132,9 @@ class OAuthCredentials:
 
     async def moved(self, origin: str) -> None:
         """Keep the portal's new address with the pair, so that it outlives this process."""
-        token = self._token
-        if token is not None:
-            self._token = replace(token, client_endpoint=f"{origin}/rest/")
-            await self._store.swap_token(self.key, token.refresh_token, self._token.dump())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._turn.close()
+        assert self._token is not None  # whoever was redirected had presented it
+        self._token = replace(self._token, client_endpoint=f"{origin}/rest/")
+        await self._store.swap_token(self.key, self._token.refresh_token, self._token.dump())
 
     async def _renewed(self, stale: SecretStr) -> Token:
         """Given the access token that is over ("" for none), return a pair with another one."""

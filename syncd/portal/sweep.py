@@ -93,12 +93,9 @@ class Sweep:
             try:
                 first, total = _page(answer.commands.get("first"), after, upto)
                 last, _ = _page(answer.commands.get("last"), after, upto, descending=True)
+                return first, _known(total), last
             except (UnusablePage, _Refused) as error:
                 problem = self._judge(error)
-                continue
-            if total is not None:
-                return first, total, last
-            problem = "no total"
         raise _unread(after, upto, problem)
 
     async def _send(self, calls: Sequence[Call]) -> None:
@@ -126,25 +123,21 @@ class Sweep:
     def _take(self, call: Call, answer: CommandAnswer | None) -> None:
         if isinstance(call, Census):
             # Only the number is asked for; the page that comes with it is not looked at.
-            total = _result(answer).total
-            if total is None:
-                raise UnusablePage("no total")
-            self.counts[call.whom] = total
+            self.counts[call.whom] = _known(_result(answer).total)
             return
         rows, total = _page(answer, call.after, call.upto)
-        if call.counted and total is None:
-            raise UnusablePage("no total")
+        left = _known(total) - len(rows) if call.counted else None
         if self._is_last(call, rows, total):
             self._shelf.put(call.after, call.upto, rows)
             return
         reached = rows[-1][0]
         self._shelf.put(call.after, reached, rows)
-        if not call.counted:
+        if left is None:
             # Mostly a few rows more than a page. Should it be many, the portal says how many.
             self._next.append(Window(reached, call.upto, counted=True))
         else:
             near = density([row[0] for row in rows])
-            self._next += cut(reached, call.upto, (total or 0) - len(rows), (near,))
+            self._next += cut(reached, call.upto, left, (near,))
 
     @staticmethod
     def _is_last(call: Window, rows: Rows, total: int | None) -> bool:
@@ -200,6 +193,12 @@ def _result(answer: CommandAnswer | None) -> CommandAnswer:
     if answer.fault is not None:
         raise _Refused(answer.fault)
     return answer
+
+
+def _known(total: int | None) -> int:
+    if total is None:
+        raise UnusablePage("no total")
+    return total
 
 
 def _unread(after: int, upto: int, problem: str) -> IncompleteListing:

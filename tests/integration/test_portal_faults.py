@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretBytes, SecretStr
 
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
-from syncd.sandbox import Fault, FaultRule, SandboxPortal, Version
+from syncd.portal.hosts import Hosts
+from syncd.portal.transport import PerhapsExecuted, Wire
+from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer, Version
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import WEBHOOK, batch_answer, client, listed
@@ -377,3 +382,54 @@ async def test_given_an_application_on_a_portal_that_removed_it_then_the_hint_na
             await listed(ours)
 
     assert "syncd auth shop" in caught.value.hint
+
+
+async def test_given_an_answer_that_never_comes_when_waited_for_then_it_counts_as_perhaps_executed() -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    wire = Wire(transport=httpx.MockTransport(hang))
+    with pytest.raises(PerhapsExecuted, match="no complete answer in time"):
+        await wire.post(SecretStr(WEBHOOK), SecretBytes(b""), "application/json", seconds=0.01)
+    await wire.aclose()
+
+
+async def test_given_a_certificate_nobody_vouches_for_when_asked_then_the_sentence_says_how_to_trust_it(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal = SandboxPortal(ROWS)
+    async with SandboxServer(portal, tls=True) as server:
+        webhook = SecretStr(server.webhook_url)
+        async with client(portal, clock, hosts=Hosts(clock, runtime_dir=tmp_path), webhook=webhook) as ours:
+            with pytest.raises(UnavailableError, match="certificate is not trusted"):
+                await ours.read([5])
+        authority = tmp_path / "ca.pem"
+        authority.write_text(server.ca_pem)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        async with client(portal, clock, hosts=Hosts(clock, runtime_dir=tmp_path), webhook=webhook) as ours:
+            assert await ours.read([5]) == {5: DEAL}
+
+
+@pytest.mark.parametrize("location", ["https://[::1", "https://new.example:99999/rest/1/x/batch", "https://a\u2100b/"])
+def test_given_a_location_that_is_no_address_when_followed_then_it_is_not(clock: FakeClock, location: str) -> None:
+    host = Hosts(clock).open("https://portal.example", None)
+
+    assert host.follow(SecretStr("https://portal.example/rest/1/x/batch"), location) is None
+    assert host.current("https://portal.example") == "https://portal.example"
+
+
+@pytest.mark.parametrize(
+    ("location", "origin"),
+    [
+        ("http://127.0.0.1:9/rest/1/x/batch", "http://127.0.0.1:9"),
+        ("https://new.example/rest/1/x/batch/", "https://new.example"),
+        ("http://new.example/rest/1/x/batch", None),
+    ],
+)
+def test_given_a_sandbox_on_this_machine_when_it_redirects_then_plain_http_will_do_only_here(
+    clock: FakeClock, location: str, origin: str | None
+) -> None:
+    host = Hosts(clock).open("http://127.0.0.1:8", None)
+
+    assert host.follow(SecretStr("http://127.0.0.1:8/rest/1/x/batch"), location) == origin

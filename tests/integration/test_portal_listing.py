@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from syncd.core.model import Row, Scope
 from syncd.errors import IncompleteListing
+from syncd.portal.windows import Window
 from syncd.sandbox import Fault, FaultRule, Latencies, Limits, SandboxPortal, Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import client, listed
@@ -132,6 +133,31 @@ async def test_given_any_version_of_the_portal_when_listed_then_it_is_exact(cloc
     portal = bound(orders, clock, version=version, unstable_ties=True)
     async with client(portal, clock) as ours:
         assert orders_of(await listed(ours)) == orders
+
+
+async def test_given_a_range_that_ends_before_it_begins_when_listed_then_no_request_is_made(clock: FakeClock) -> None:
+    async with client(bound(range(1, 9), clock), clock) as ours:
+        assert await listed(ours, (), Scope(frozenset({2}), 5, 4)) == []
+        assert ours.usage().requests == 0
+
+
+async def test_given_the_first_binding_made_between_the_first_two_calls_when_listed_then_it_is_found(
+    clock: FakeClock,
+) -> None:
+    portal = bound((), clock)
+    calls = iter(range(10))
+    portal.before_call(lambda *_: portal.bind(5, 2, 12) if next(calls) == 1 else None)
+    async with client(portal, clock) as ours:
+        assert orders_of(await listed(ours)) == [5]
+
+
+async def test_given_a_binding_beyond_the_last_page_when_it_comes_while_listing_then_the_open_end_finds_it(
+    clock: FakeClock,
+) -> None:
+    portal = bound(range(1, 501), clock)
+    portal.before_call(lambda *_: portal.bind(600, 2, 607) if portal.stats.requests == 2 else None)
+    async with client(portal, clock, plan="box") as ours:
+        assert orders_of(await listed(ours)) == [*range(1, 501), 600]
 
 
 # ----------------------------------------------------------------- exactness
@@ -293,6 +319,29 @@ async def test_given_a_window_that_always_comes_short_when_listed_then_the_numbe
     async with client(hide, clock) as ours:
         with pytest.raises(IncompleteListing, match=r"counts 150 .* hold 149, for orders 301 to 450, 4 times over"):
             await listed(ours, tuple(range(50, 1001, 50)))
+
+
+async def test_given_no_totals_when_listed_then_completeness_cannot_be_proved(clock: FakeClock) -> None:
+    portal = bound(range(1, 200), clock)
+
+    def forget(request: httpx.Request) -> httpx.Response:
+        answer = _answer(portal, request).json()
+        answer["result"]["result_total"] = []
+        return httpx.Response(200, json=answer)
+
+    async with client(forget, clock) as ours:
+        for known in ((), (50, 100)):
+            with pytest.raises(IncompleteListing, match="no total"):
+                await listed(ours, known)
+
+
+async def test_given_windows_that_do_not_meet_when_listed_then_it_ends(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.portal.listing.between", lambda *_: [Window(0, 50), Window(60, 1000)])
+    async with client(bound(range(1, 200), clock), clock) as ours:
+        with pytest.raises(IncompleteListing, match="hole after order 50"):
+            await listed(ours, (50,))
 
 
 async def test_given_a_portal_that_ignores_filters_when_listed_then_it_is_not_taken_for_a_listing(

@@ -17,7 +17,7 @@ from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, ConfigError, StateUnavailable, UnavailableError
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import Authorisation, open_portal
+from syncd.portal.opening import Authorisation, budget_key, open_portal
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock
@@ -162,6 +162,7 @@ async def test_given_many_calls_at_once_when_the_token_is_over_then_it_is_refres
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
         await ours.read([5])
+        portal.faults.add(FaultRule(Fault.DELAY, method="*", seconds=1, times=None))
         portal.oauth.expire_access_tokens()
         answers = await asyncio.gather(*(ours.read([5]) for _ in range(10)))
 
@@ -350,6 +351,27 @@ async def test_given_an_endpoint_that_is_not_fit_for_tokens_when_refreshed_then_
     assert kept(store)["server_endpoint"].startswith("https://portal.example")
 
 
+async def test_given_an_answer_without_endpoints_or_lifetime_when_refreshed_then_the_known_ones_stay(
+    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+) -> None:
+    inner = SandboxTransport(portal)
+
+    class Terse(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await inner.handle_async_request(request)
+            if request.url.path != "/oauth/token/":
+                return response
+            body = json.loads(await response.aread())
+            return httpx.Response(200, json={name: body[name] for name in ("access_token", "refresh_token")})
+
+    clock.advance(3600)
+    async with client(Terse(), clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert kept(store)["client_endpoint"] == "https://portal.example/rest/"
+    assert kept(store)["expires_at"] == clock.now() + 3600
+
+
 async def test_given_the_portal_redirects_to_a_new_address_when_used_then_it_is_kept_with_the_pair(
     portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
 ) -> None:
@@ -436,6 +458,13 @@ async def test_given_no_state_database_when_opened_then_the_sentence_says_that_i
 ) -> None:
     with pytest.raises(ConfigError, match="state database"):
         open_portal(SETTINGS, link="shop", hosts=Hosts(clock, runtime_dir=tmp_path))
+
+
+def test_given_settings_when_a_budget_is_kept_then_its_key_names_the_credentials_without_their_secret() -> None:
+    assert budget_key(SETTINGS) == KEY
+    by_webhook = budget_key(PortalSettings(webhook=SecretStr(WEBHOOK)))
+    assert by_webhook.startswith("portal.example/1/")
+    assert "sandboxsecret" not in by_webhook
 
 
 async def test_given_a_webhook_when_authorising_then_the_sentence_says_that_it_needs_none(

@@ -173,6 +173,22 @@ async def test_given_owners_that_cannot_be_seen_when_probed_then_it_is_told(cloc
         assert (await ours.probe([DEAL])).sees_owners is False
 
 
+async def test_given_a_list_that_says_nothing_when_probed_then_the_read_right_is_not_claimed(clock: FakeClock) -> None:
+    rule = FaultRule(Fault.LOSE_KEY, method="crm.orderentity.list")
+    async with client(sandbox(clock, rule), clock) as ours:
+        rights = await ours.probe()
+
+    assert (rights.read, rights.write) == (False, True)
+
+
+async def test_given_witnesses_of_other_types_when_asked_then_they_are_not_asked_for(clock: FakeClock) -> None:
+    portal = sandbox(clock, owners={DEAL, INVOICE})
+    async with client(portal, clock) as ours:
+        assert await ours.missing_owners({OTHER}, {DEAL, INVOICE}) == {OTHER}
+
+    assert portal.stats.calls[ITEMS] == 1
+
+
 UNCLEAR = {
     "no answer": FaultRule(Fault.LOSE_KEY, method="crm.orderentity.add"),
     "something broke": FaultRule(Fault.ERROR, method="crm.orderentity.add", code="INTERNAL_SERVER_ERROR"),

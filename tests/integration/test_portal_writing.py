@@ -373,6 +373,30 @@ async def test_given_a_command_that_always_fails_when_reading_then_no_order_is_t
 
 
 ROW = {"orderId": 5, "ownerId": 10, "ownerTypeId": 2}
+
+
+async def test_given_a_right_that_was_lost_when_reading_then_the_run_ends(clock: FakeClock) -> None:
+    async with client(sandbox(clock, sale_right="D"), clock) as ours:
+        with pytest.raises(AuthError, match="200040300010"):
+            await ours.read([5, 7])
+
+
+async def test_given_keys_that_are_forgotten_when_reading_then_they_are_asked_for_again(clock: FakeClock) -> None:
+    portal = sandbox(clock, FaultRule(Fault.LOSE_KEY, method=LIST, times=3))
+    async with client(portal, clock) as ours:
+        assert await ours.read([5, 6, 7]) == {5: DEAL, 7: DEAL}
+
+
+async def test_given_a_probe_of_in_lists_that_fails_when_reading_then_nothing_is_concluded_from_it(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock) as ours:
+        await listed(ours)
+        portal.faults.add(FaultRule(Fault.ERROR, method=LIST, key="in"))
+        assert await ours.read([5, 6, 7]) == {5: DEAL, 7: DEAL}
+
+
 SPOILED: dict[str, Any] = {
     "rows that were not asked for": [ROW, ROW | {"orderId": 77}],
     "a row without an owner": [{"orderId": 5, "ownerTypeId": 2}],

@@ -197,3 +197,17 @@ async def test_given_one_that_fails_when_done_side_by_side_then_the_others_are_s
     with pytest.raises(ValueError, match="two"):
         await side_by_side(act, [1, 2, 3], 3)
     assert done == [1]
+
+
+@pytest.mark.anyio
+async def test_given_a_file_closed_while_it_was_locked_when_unlocked_then_the_lock_is_gone_and_nothing_breaks(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    one, other = LockedFile(tmp_path, "x", ".turn"), LockedFile(tmp_path, "x", ".turn")
+    assert await one.lock(clock)
+    one.close()
+    one.unlock()
+
+    assert await other.lock(clock, patience=1)
+    other.close()
