@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -142,12 +142,12 @@ class SqlStore:
         updates: Iterable[BindingUpdate],
     ) -> None:
         """See `Store`."""
-        for chunk in chunks(updates, CHUNK):
+        for chunk in _parts(updates):
             await self._leased(lease, _observe, chunk)
 
     async def agree(self, lease: Lease, run: int, changes: Iterable[tuple[Change, BindingUpdate]]) -> None:
         """See `Store`. In chunks of some thousand orders, each a transaction."""
-        for chunk in chunks(changes, CHUNK):
+        for chunk in _parts(changes):
             await self._leased(lease, journal.agree, run, self._clock.now(), chunk)
 
     # -------------------------------------------------------------------- run
@@ -159,7 +159,7 @@ class SqlStore:
     async def save_plan(self, lease: Lease, run: int, changes: Sequence[Change]) -> list[int]:
         """See `Store`. In chunks of some thousand changes; the plan is whole when `finish_run` says `planned`."""
         ids: list[int] = []
-        for chunk in chunks(changes, CHUNK):
+        for chunk in _parts(changes):
             ids += await self._leased(lease, journal.save_plan, run, chunk)
         return ids
 
@@ -309,6 +309,16 @@ class SqlStore:
         self._readers.shutdown()
         self._keeper.close()
         self._database.close()
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in parts for one transaction each; of nothing an empty one, which proves the lease all the same."""
+    empty = True
+    for part in chunks(items, CHUNK):
+        empty = False
+        yield part
+    if empty:
+        yield []
 
 
 def _observe(connection: Connection, lease: Lease, updates: Sequence[BindingUpdate]) -> None:

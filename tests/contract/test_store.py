@@ -308,6 +308,7 @@ async def _write_everything(store: Store, lease: Lease) -> dict[str, Callable[[]
         "set_parked": lambda: store.set_parked(lease, "x"),
         "renew": lambda: store.renew(lease, TTL, NOW),
         "observed": lambda: store.observed(lease, run, [BindingUpdate(1, DEAL, None)]),
+        "observed nothing": lambda: store.observed(lease, run, []),
         "agree": lambda: store.agree(lease, run, [agreement(1, DEAL)]),
         "start_run": lambda: store.start_run(lease, "pass", "command", NOW),
         "save_plan": lambda: store.save_plan(lease, run, [change(2, None, DEAL)]),
@@ -488,6 +489,14 @@ async def test_a_plan_is_spent_once(store):
     assert await store.spend(lease, plan, first)
     assert not await store.spend(lease, plan, second)
     assert (await store.run(plan)).spent_by == first
+
+
+async def test_a_plan_of_an_earlier_generation_cannot_be_spent(store):
+    lease = await leased(store)
+    plan = await store.start_run(lease, "plan", "command", NOW)
+    lease = lease._replace(link_id=(await store.rebase(lease, "other ends", NOW)).id)
+    assert not await store.spend(lease, plan, plan)
+    assert (await store.run(plan)).spent_by is None
 
 
 async def test_finishing_a_run_does_not_make_a_spent_plan_new(store):

@@ -34,7 +34,8 @@ class MemoryStore:
         self._clock = clock
         self._links: list[LinkRow] = []
         self._leases: dict[str, LeaseRow] = {}
-        self._buried: set[tuple[str, int]] = set()
+        self._locks: dict[str, tuple[str, int]] = {}
+        self._locked: set[tuple[str, int]] = set()
         self._bindings: dict[int, dict[int, BindingRow]] = {}
         self._runs: dict[int, RunRow] = {}
         self._changes: dict[int, tuple[int, StoredChange]] = {}
@@ -46,8 +47,8 @@ class MemoryStore:
         self._tokens: dict[str, dict[str, Any]] = {}
 
     def bury(self, holder: str) -> None:
-        """The process of this holder is gone, and its lock with it: its leases may be taken over at once."""
-        self._buried |= {(row.link, row.fence) for row in self._leases.values() if row.holder == holder}
+        """The process of this holder is gone, and its locks with it: its leases may be taken over at once."""
+        self._locks = {link: lock for link, lock in self._locks.items() if lock[0] != holder}
 
     # ------------------------------------------------------------------- link
 
@@ -85,25 +86,37 @@ class MemoryStore:
 
     async def acquire(self, link: LinkRow, holder: str, ttl: float, now: float) -> Lease:
         row = self._leases.get(link.name, LeaseRow(link.name, "", 0, 0.0, 0.0))
-        if row.holder and row.expires_at > now and (row.link, row.fence) not in self._buried:
+        dead = link.name not in self._locks and (link.name, row.fence) in self._locked
+        if row.holder and row.expires_at > now and not dead:
             raise LeaseHeld(f"Link {link.name} is being worked on by {row.holder}.")
         if max(self._generations(link.name)) != link.id:
             raise LeaseHeld(f"Link {link.name} was rebased by another process a moment ago.")
         self._leases[link.name] = LeaseRow(link.name, holder, row.fence + 1, now, now + ttl)
-        return Lease(link.id, link.name, holder, row.fence + 1, now + ttl)
+        lease = Lease(link.id, link.name, holder, row.fence + 1, now + ttl)
+        self._lock(lease)
+        return lease
 
     async def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
         self._prove(lease)
         self._leases[lease.link] = self._leases[lease.link]._replace(expires_at=now + ttl)
+        self._lock(lease)
         return lease._replace(expires_at=now + ttl)
 
     async def release(self, lease: Lease) -> None:
         row = self._leases.get(lease.link)
         if row is not None and (row.holder, row.fence) == (lease.holder, lease.fence):
             self._leases[lease.link] = row._replace(holder="")
+        if self._locks.get(lease.link) == (lease.holder, lease.fence):
+            del self._locks[lease.link]
 
     async def leases(self) -> list[LeaseRow]:
         return sorted(row for row in self._leases.values() if row.holder)
+
+    def _lock(self, lease: Lease) -> None:
+        """A lock beside the row proves that its holder lives; who cannot get it has the lease all the same."""
+        if self._locks.get(lease.link, (lease.holder, 0))[0] == lease.holder:
+            self._locks[lease.link] = (lease.holder, lease.fence)
+            self._locked.add((lease.link, lease.fence))
 
     def _prove(self, lease: Lease) -> None:
         row = self._leases.get(lease.link)
@@ -171,7 +184,7 @@ class MemoryStore:
 
     async def spend(self, lease: Lease, run: int, by: int) -> bool:
         self._prove(lease)
-        if self._runs[run].spent_by is not None:
+        if self._runs[run].spent_by is not None or self._runs[run].link_id != lease.link_id:
             return False
         self._runs[run].spent_by = by
         return True
