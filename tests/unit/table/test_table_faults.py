@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from syncd.core.model import Owner
-from syncd.core.ports import Effect, Write
+from syncd.core.ports import Effect, Progress, Write
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
 from syncd.table import SqlTable
 from syncd.table.faults import Fault, diagnose, told, words
@@ -167,6 +167,7 @@ async def test_given_a_connection_lost_in_the_middle_of_a_snapshot_then_there_is
         async with table.snapshot(progress):
             pass
     assert seen.is_set()
+    assert len((await snapshot(table))[0]) == 1999
 
 
 # --------------------------------------------------------------------------- locks
@@ -282,6 +283,34 @@ async def test_given_a_writer_between_our_read_and_our_write_then_its_value_stay
         (Effect.MOVED, DEAL_9), (Effect.MOVED, None), (Effect.DONE, DEAL_7),
     ]  # fmt: skip
     assert sorted(lab.rows("SELECT * FROM m")) == [(1, 9), (3, 8)]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "found"), [("UPDATE m SET deal_id = 9", DEAL_9), ("DELETE FROM m", None)], ids=["moved", "removed"]
+)
+@pytest.mark.parametrize("after", [DEAL_8, None], ids=["move", "remove"])
+async def test_given_a_writer_in_between_when_one_order_is_written_then_its_value_is_told(
+    lab: Lab, theirs: str, found: Owner | None, after: Owner | None
+) -> None:
+    if lab.kind == "sqlite":
+        return
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = lab.table()
+    at_statement(table, "UPDATE" if after else "DELETE", lambda: lab.run(theirs))
+    (result,) = await table.write([Write(1, DEAL_7, after)])
+    effect = Effect.ALREADY if found == after else Effect.MOVED
+    assert (result.effect, result.found, result.found_known) == (effect, found, True)
+    assert lab.rows("SELECT * FROM m") == ([] if found is None else [(1, 9)])
+
+
+async def test_given_a_row_revived_in_between_when_added_then_it_stays_as_it_is(lab: Lab) -> None:
+    if lab.kind == "sqlite":
+        return
+    lab.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, gone INT)", "INSERT INTO m VALUES (1, 7, 1)")
+    table = lab.table(deleted="gone")
+    at_statement(table, "UPDATE", lambda: lab.run("UPDATE m SET deal_id = 9, gone = 0"))
+    assert await effects(table, Write(1, None, DEAL_8)) == [Effect.MOVED]
+    assert lab.rows("SELECT * FROM m") == [(1, 9, 0)]
 
 
 @pytest.mark.parametrize(("theirs", "effect"), [(8, Effect.ALREADY), (9, Effect.MOVED)])
@@ -416,24 +445,34 @@ async def test_given_no_room_for_the_spool_when_snapshot_then_that_is_said(
 async def test_given_a_cancelled_snapshot_then_the_reading_ends_before_the_caller_goes(
     sqlite: Lab, small_chunks: None
 ) -> None:
-    sqlite.run(MAPPING, "INSERT INTO m VALUES " + ", ".join(f"({order}, 7)" for order in range(1, 5000)))
+    sqlite.run(MAPPING, "INSERT INTO m VALUES " + ", ".join(f"({order}, 7)" for order in range(1, 100)))
     table = sqlite.table()
-    told_of: list[int] = []
+    go_on, loop = threading.Event(), asyncio.get_running_loop()
+    read: list[int] = []
+    original = table._snapshot
 
-    async def reading() -> None:
-        async with table.snapshot(progress):
-            pytest.fail("the snapshot was cancelled")
+    def waiting(tell: Callable[[int], None]) -> Any:
+        def tell_and_wait(done: int) -> None:
+            read.append(done)
+            tell(done)
+            go_on.wait(10)
 
-    task = asyncio.ensure_future(reading())
+        return original(tell_and_wait)
 
-    def progress(_stage: str, done: int, _expected: int | None) -> None:
-        told_of.append(done)
+    def progress(*_: object) -> None:
         task.cancel()
+        loop.call_soon(go_on.set)
 
+    table._snapshot = waiting  # type: ignore[method-assign]
+    task = asyncio.ensure_future(whole(table, progress))
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert max(told_of) < 4999
-    assert table._threads._work_queue.empty()
+    assert read == [3, 6]  # told to stop while the second chunk was read
+
+
+async def whole(table: SqlTable, progress: Progress) -> None:
+    async with table.snapshot(progress):
+        pytest.fail("the snapshot was cancelled")
 
 
 async def test_given_a_cancelled_write_then_it_ends_before_the_caller_goes(sqlite: Lab) -> None:

@@ -100,6 +100,14 @@ async def test_given_a_number_that_names_a_time_when_deleted_then_it_gets_second
     assert lab.rows("SELECT deleted_at, flag FROM m ORDER BY order_id") == [(int(NOW), None), (None, 1)]
 
 
+async def test_given_both_marks_when_deleted_and_revived_then_both_are_set_each_time(lab: Lab) -> None:
+    lab.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, gone INT, touched_at BIGINT)")
+    lab.run("INSERT INTO m VALUES (1, 7, 0, 5), (2, 7, 1, 5)")
+    table = lab.table(deleted="gone", touched="touched_at")
+    assert await effects(table, Write(1, DEAL_7, None), Write(2, None, DEAL_8)) == [Effect.DONE] * 2
+    assert sorted(lab.rows("SELECT * FROM m")) == [(1, 7, 1, int(NOW)), (2, 8, 0, int(NOW))]
+
+
 async def test_given_several_softly_deleted_rows_when_added_then_a_new_one_is_made(lab: Lab) -> None:
     lab.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT, gone {time})")
     lab.run("INSERT INTO m VALUES (1, 7, '2026-01-01 00:00:00'), (1, 7, '2026-01-02 00:00:00')")
@@ -134,6 +142,29 @@ async def test_given_ids_as_text_when_read_and_written_then_their_writing_does_n
     assert await effects(table, *writes) == [Effect.ALREADY] * 4
     rows = sorted(tuple(str(cell).strip() for cell in row) for row in lab.rows("SELECT order_id, kind, deal_id FROM m"))
     assert rows == [("0007", "2", "8"), ("10", "2", "7"), ("11", "2", "9"), ("9", "2", "8")]
+
+
+async def test_given_ids_as_text_when_written_in_parts_then_no_row_looks_like_two(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.rows.CHUNK", 2)
+    lab.run("CREATE TABLE m (order_id VARCHAR(9), deal_id BIGINT)")
+    lab.run("INSERT INTO m VALUES " + ", ".join(f"('0{order}', 7)" for order in range(1, 6)))
+    table = lab.table()
+    assert await effects(table, *(Write(order, DEAL_7, DEAL_8) for order in range(1, 6))) == [Effect.DONE] * 5
+
+
+async def test_given_an_order_asked_for_twice_when_read_then_its_row_does_not_look_like_two(
+    lab: Lab, small_chunks: None
+) -> None:
+    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    assert (await lab.table().read([1, 2, 3, 1]))[1].owner == DEAL_7
+
+
+async def test_given_a_cell_of_another_type_than_its_column_when_read_then_it_is_found(sqlite: Lab) -> None:
+    sqlite.run("CREATE TABLE m (order_id INTEGER, deal_id INTEGER)", "INSERT INTO m VALUES (X'35', 7)")
+    assert (await snapshot(sqlite.table()))[0] == [(5, 2, 7)]
+    assert sorted(await sqlite.table().read([5])) == [5]
 
 
 async def test_given_one_order_in_two_writings_when_read_and_written_then_it_is_a_duplicate(lab: Lab) -> None:
