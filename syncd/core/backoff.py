@@ -5,6 +5,9 @@ from __future__ import annotations
 MAX_ATTEMPTS = 5
 """An order whose writes were refused this often in a row is held."""
 
+LONGEST_PAUSE = 3600.0
+"""Seconds; an order that fails is never left alone for longer."""
+
 
 def pause(attempt: int, *, first: float, most: float, spread: float = 0.0, chance: float = 0.0) -> float:
     """Given the number of the failed attempt (from 1), return the seconds to wait before the next one.
@@ -22,4 +25,4 @@ def pause(attempt: int, *, first: float, most: float, spread: float = 0.0, chanc
 
 def order_pause(attempt: int) -> float:
     """Given how often an order's write failed in a row, return the seconds until it is tried again."""
-    return pause(attempt, first=60, most=3600)
+    return pause(attempt, first=60, most=LONGEST_PAUSE)

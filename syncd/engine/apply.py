@@ -95,6 +95,7 @@ class Applier:
             if waits[action] > 0:
                 log.info("waiting for the portal's operating budget", seconds=round(waits[action], 1))
                 await self._held.wait(waits[action])
+                self._ahead = {}  # what was read before the wait says little about now
                 continue
             queue = queues[action]
             size = max(1, writer.batch_size([entry.write for entry in queue]))
@@ -152,8 +153,13 @@ class Applier:
         for entry, result in zip(batch, answer.results, strict=True):
             if result.effect is Effect.UNKNOWN:
                 unknown.append(entry)
-            elif result.effect is Effect.NOT_SENT and entry.sends < MAX_SENDS:
-                again.append(entry)
+            elif result.effect is Effect.NOT_SENT:
+                # Limits and locks are not the order's fault: it is neither counted as failed nor held for them.
+                if entry.sends < MAX_SENDS:
+                    again.append(entry)
+                else:
+                    why = f"skipped: not executed {entry.sends} times, {_words(result) or 'no reason given'}"
+                    outcomes.append(self._outcome(entry, Outcome.SKIPPED, error=why))
             else:
                 outcomes.append(self._judge(entry, result, attempts))
         await self._record(outcomes, attempts)
@@ -165,6 +171,8 @@ class Applier:
     def _judge(self, entry: Entry, result: WriteResult, attempts: list[Attempt]) -> ChangeOutcome:
         """Given what a side says became of a write, return the outcome; note holds and failures on the way."""
         change, order = entry.change, entry.change.order_id
+        if result.effect in {Effect.ALREADY, Effect.DONE} and order in self._attempts:
+            attempts.append(Attempt(order, 0, 0.0, ""))
         if result.effect is Effect.ALREADY:
             return self._outcome(entry, Outcome.ALREADY, update=True)
         if result.effect is Effect.MOVED:
@@ -174,8 +182,6 @@ class Applier:
             self._hold(order, HoldKind.ORDER_MISSING, change.facts, detail)
             return self._outcome(entry, Outcome.FAILED, error=_words(result))
         if result.effect is Effect.DONE:
-            if order in self._attempts:
-                attempts.append(Attempt(order, 0, 0.0, ""))
             lost = result.found_known and result.found not in {change.before, change.after}
             if lost:
                 return self._overwritten(entry, result)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Policy
 from syncd.core.ports import Cancelled, Clock, Portal, Progress, Table
 from syncd.core.records import Lease, LinkRow, Store
 from syncd.errors import Stopped, SyncdError
+
+T = TypeVar("T")
 
 
 def no_progress(_stage: str, _done: int, _expected: int | None) -> None:
@@ -99,6 +103,45 @@ class Tenure:
             await self.prove()
             await self._link.clock.sleep(min(slice_, left))
             left -= slice_
+
+    async def through(self, parts: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Yield what comes, keeping the lease alive and listening for the stop for as long as it takes to come.
+
+        A portal of a million bindings is listed for longer than a lease lasts, without a word in between.
+        """
+        while came := await self._patiently(_next(parts)):
+            yield came[0]
+
+    async def _patiently(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.sleep(0)
+            while not task.done():
+                await self.prove()
+                await _first(task, self._link.clock.sleep(1.0))
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+
+async def _next(parts: AsyncIterator[T]) -> tuple[T, ...]:
+    """Return the next one, or nothing at the end."""
+    try:
+        return (await anext(parts),)
+    except StopAsyncIteration:
+        return ()
+
+
+async def _first(task: asyncio.Task[T], pause: Awaitable[None]) -> None:
+    """Wait for whichever comes first; the pause is given up, the task is not."""
+    waiting = asyncio.ensure_future(pause)
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await asyncio.wait({waiting})
 
 
 @asynccontextmanager

@@ -78,7 +78,7 @@ async def observe(link: Link, held: Tenure, *, watched: Collection[int] = ()) ->
             _orderless(snapshot, result)
             reader = _Segments(link, held, snapshot, differ, result)
             pending: list[Row] = []
-            async for rows in link.portal.listing(boundaries, link.policy.scope, link.progress):
+            async for rows in held.through(link.portal.listing(boundaries, link.policy.scope, link.progress)):
                 _remember_witnesses(rows, result)
                 pending += rows
                 if len(pending) >= SEGMENT:

@@ -113,6 +113,9 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
                     del seen.holds[one.change.order_id]  # naming the undo decides the order
                 elif held is not None and not moved[one.id]:
                     moved[one.id] = f"skipped: held as {held.kind.value} since it was planned"
+            # What the diff asks for beyond the plan is another run's: the holds in its place stay as they are.
+            proposed = {change.order_id for change in seen.changes}
+            seen.released = [order for order in seen.released if order not in proposed]
             asked = replace(seen, changes=[one.change for one in wanted if not moved[one.id]])
             draft = await verify(link, run.held, asked, approved=True)
             draft.waiting += [(one.change, moved[one.id]) for one in wanted if moved[one.id]]
@@ -295,16 +298,20 @@ class _Run:
             await link.store.set_holds(await self.held.prove(), run, opened=opened, released=released, now=now)
 
     async def _confirmed(self, pairs: Sequence[tuple[Change, BindingUpdate]]) -> list[tuple[Change, BindingUpdate]]:
-        """Leave out orders whose table value has moved since the snapshot.
+        """Leave out orders that have moved since they were read.
 
         The table was read before the portal; an order is agreed only if the table still says so after the listing, so
-        that there was a moment when both sides had the value.
+        that there was a moment when both sides had the value. One that seems unbound on both is asked for by id.
         """
         kept: list[tuple[Change, BindingUpdate]] = []
         for start in range(0, len(pairs), CONFIRM):
             part = pairs[start : start + CONFIRM]
             there = await self.link.table.read([change.order_id for change, _ in part])
+            gone = [change.order_id for change, _ in part if change.agreed_after is None]
+            bound = await self.link.portal.read(gone) if gone else {}
             for change, update in part:
+                if change.order_id in bound:
+                    continue
                 value = there.get(change.order_id)
                 unreadable = value is not None and value.unreadable is not None
                 if not unreadable and (value.owner if value is not None else None) == change.facts.table:

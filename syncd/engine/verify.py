@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from syncd.core.backoff import LONGEST_PAUSE
 from syncd.core.model import Change, Facts, Hold, HoldKind, Owner, Side
 from syncd.core.ports import TableValue
 from syncd.engine.link import Link, Tenure
@@ -60,6 +61,7 @@ async def verify(link: Link, held: Tenure, seen: Observation, *, approved: bool 
     draft.sticky |= {order for order, stored in seen.open_holds.items() if stored.sticky and order in draft.holds}
     await _removals_from_table(link, draft)
     await _removals_from_crm(link, draft)
+    await _additions_to_table(link, draft)
     if link.verify_owners:
         await _owners(link, draft, seen)
     if not approved:
@@ -71,8 +73,11 @@ async def verify(link: Link, held: Tenure, seen: Observation, *, approved: bool 
 
 
 async def _removals_from_table(link: Link, draft: Draft) -> None:
-    """An order that seems unbound in the CRM is asked for by id before its row is removed."""
-    gone = [change for change in draft.changes if change.side is Side.TABLE and change.after is None]
+    """An order that seems unbound in the CRM is asked for by id before its row is removed.
+
+    An undo may remove a row although the CRM shows the order: nothing seems gone there.
+    """
+    gone = [one for one in draft.changes if one.side is Side.TABLE and one.after is None and one.facts.crm is None]
     if not gone:
         return
     there = await link.portal.read([change.order_id for change in gone])
@@ -90,24 +95,36 @@ async def _removals_from_table(link: Link, draft: Draft) -> None:
 
 async def _removals_from_crm(link: Link, draft: Draft) -> None:
     """An order that seems gone from the table is asked for by id, without `where`, before it is unbound."""
-    gone = [change for change in draft.changes if change.side is Side.CRM and change.after is None]
+    gone = [one for one in draft.changes if one.side is Side.CRM and one.after is None and one.facts.table is None]
     if not gone:
         return
     there = await link.table.read([change.order_id for change in gone])
     for change in gone:
         value = there.get(change.order_id)
+        if value is not None and not _unlike_absent(draft, change, value):
+            draft.wait(change, "skipped: in the table again since the snapshot; the next run looks again")
+
+
+async def _additions_to_table(link: Link, draft: Draft) -> None:
+    """A row that the snapshot did not show may be there all the same: it is not written over, and not beside."""
+    new = [one for one in draft.changes if one.side is Side.TABLE and one.before is None]
+    if not new:
+        return
+    there = await link.table.read([change.order_id for change in new])
+    for change in new:
+        value = there.get(change.order_id)
         if value is not None:
-            _seen_in_table(draft, change, value)
+            _unlike_absent(draft, change, value)
 
 
-def _seen_in_table(draft: Draft, change: Change, value: TableValue) -> None:
+def _unlike_absent(draft: Draft, change: Change, value: TableValue) -> bool:
+    """Given what the table says of an order that the snapshot did not show, hold it where that is no binding."""
     if value.unreadable is not None:
         draft.hold(change, value.unreadable.kind, value.unreadable.detail)
     elif not value.selected:
-        detail = "The table has a row for this order that `where` no longer selects; that is not a removal."
+        detail = "The table has a row for this order that `where` does not select; that is not a removal."
         draft.hold(change, HoldKind.OUT_OF_SCOPE, detail)
-    else:
-        draft.wait(change, "skipped: in the table again since the snapshot; the next run looks again")
+    return change.order_id in draft.holds
 
 
 async def _owners(link: Link, draft: Draft, seen: Observation) -> None:
@@ -135,7 +152,8 @@ async def _failures(link: Link, held: Tenure, draft: Draft, decided: set[int]) -
     now = link.clock.now()
     for change in draft.changes:
         attempt = attempts.get(change.order_id)
-        if attempt is not None and now < attempt.next_at and change.order_id not in decided:
+        # A clock that was set back must not make the pause longer than it was meant to be.
+        if attempt is not None and 0 < attempt.next_at - now <= LONGEST_PAUSE and change.order_id not in decided:
             seconds = round(attempt.next_at - now)
             draft.wait(change, f"waits {seconds} s after {attempt.failures} failed attempts: {attempt.error}")
 

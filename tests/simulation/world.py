@@ -33,6 +33,7 @@ class World:
     Args:
         policy: How the link decides.
         limits: The guards.
+        options: More of what `Link` takes, for every process.
     """
 
     policy: Policy = field(
@@ -41,6 +42,7 @@ class World:
     limits: GuardLimits = FREE
     request_life: float = 60.0
     settle: float = 5.0
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = SetClock()
@@ -71,18 +73,18 @@ class World:
             "table": Mortal(self.table, "table", steps),
             "store": Mortal(self.store, "store", steps),
         }
-        return Link(
-            name="shop",
-            fingerprint="ends",
-            policy=self.policy,
-            limits=self.limits,
-            clock=self.clock,
-            holder=f"host:{self.processes}",
-            ask_first_sync=False,
-            request_life=self.request_life,
-            settle=self.settle,
-            **parts,
-        )
+        plain: dict[str, Any] = {
+            "name": "shop",
+            "fingerprint": "ends",
+            "policy": self.policy,
+            "limits": self.limits,
+            "clock": self.clock,
+            "holder": f"host:{self.processes}",
+            "ask_first_sync": False,
+            "request_life": self.request_life,
+            "settle": self.settle,
+        }
+        return Link(**(plain | parts | self.options))
 
     async def reconcile(self, steps: Steps | None = None) -> Report:
         """One pass by a new process; if it dies of `steps`, its lease may be taken over."""

@@ -1,0 +1,377 @@
+"""How a run ends early, and what it leaves behind: nothing half-known, and nothing written after the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Action, Outcome
+from syncd.engine import reconcile as engine
+from syncd.engine.link import tenure
+from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped
+from tests.fakes.clock import FakeClock
+from tests.fakes.portal import Surprise
+from tests.fakes.store import MemoryStore
+from tests.simulation.world import World
+from tests.unit.engine.given import both, deal, in_step, one_change, outcomes, written
+
+pytestmark = pytest.mark.anyio
+
+
+async def with_changes(orders: int = 6, size: int = 2) -> World:
+    """Changes on both sides, in batches of `size` on the portal."""
+    world = await in_step(orders + 1)
+    world.portal.size = size
+    for order in range(1, orders + 1):
+        (world.edit_table if order % 2 else world.edit_crm)(order, (2, 900 + order))
+    return world
+
+
+async def rob(world: World) -> None:
+    """Somebody else takes the link's lease over, as after it has expired."""
+    row = await world.store.find_link("shop")
+    assert row is not None
+    for lease in await world.store.leases():
+        world.store.bury(lease.holder)
+    await world.store.acquire(row, "robber", 120, world.clock.now())
+
+
+# --------------------------------------------------------------------------- lease
+
+
+@pytest.mark.parametrize(
+    "at", ["portal.write after", "store.intend before", "table.write after", "store.record before"]
+)
+async def test_given_the_lease_is_lost_then_nothing_more_is_written(at: str) -> None:
+    world = await with_changes()
+    robbed: list[tuple[int, int]] = []
+    link = world.link()
+    port, _, rest = at.partition(".")
+    name, _, moment = rest.partition(" ")
+    inner = getattr(link, port)
+    call = getattr(inner, name)
+
+    async def robbing(*args: Any, **kwargs: Any) -> Any:
+        result = await call(*args, **kwargs) if moment == "after" else None
+        if not robbed:
+            await rob(world)
+            robbed.append(written(world))
+        return result if moment == "after" else await call(*args, **kwargs)
+
+    setattr(inner, name, robbing)
+    report = await engine.reconcile(link)
+
+    assert isinstance(report.error, LeaseLost)
+    assert report.exit_code == 75
+    assert [written(world)] == robbed
+
+
+async def test_given_a_lost_lease_then_the_next_holder_finds_the_intents_and_everything_converges() -> None:
+    world = await with_changes()
+    link = world.link()
+    write = link.portal.write
+
+    async def robbing(*args: Any) -> Any:
+        answer = await write(*args)
+        await rob(world)
+        return answer
+
+    link.portal.write = robbing  # type: ignore[method-assign]
+    await engine.reconcile(link)
+    world.store.bury("robber")
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert world.portal.bindings == world.table.bindings
+    assert sum(world.portal.sent.values()) == len(world.portal.sent)
+
+
+async def test_given_a_long_run_then_its_lease_is_renewed_on_the_way() -> None:
+    world = await with_changes(6, size=1)
+    link = world.link()
+    write = link.portal.write
+    visited: list[str] = []
+
+    async def slowly(*args: Any) -> Any:
+        await world.clock.sleep(50)
+        try:
+            await world.reconcile()
+        except LeaseHeld:
+            visited.append("turned away")
+        return await write(*args)
+
+    link.portal.write = slowly  # type: ignore[method-assign]
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 0
+    assert visited == ["turned away"] * 3
+
+
+async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive() -> None:
+    clock = FakeClock()
+    world = World()
+    world.clock = clock  # type: ignore[assignment]
+    world.store = MemoryStore(clock)
+    world.edit_crm(5, (2, 10))
+    link = world.link()
+    listing = link.portal.listing
+    expiries: list[float] = []
+
+    async def long(*args: Any) -> Any:
+        for _ in range(20):
+            await clock.sleep(30)
+            (lease,) = await world.store.leases()
+            expiries.append(lease.expires_at - clock.now())
+        async for rows in listing(*args):
+            yield rows
+
+    link.portal.listing = long  # type: ignore[method-assign]
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 0
+    assert min(expiries) > 0
+
+
+async def test_given_the_stop_during_a_long_listing_then_the_run_ends_without_waiting_for_it() -> None:
+    clock = FakeClock()
+    world = World()
+    world.clock = clock  # type: ignore[assignment]
+    world.store = MemoryStore(clock)
+    link = world.link()
+    closed: list[bool] = []
+
+    async def endless(*_args: Any) -> Any:
+        try:
+            await clock.sleep(5)
+            link.cancelled.set("SIGTERM")
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            closed.append(True)
+
+    link.portal.listing = endless  # type: ignore[method-assign]
+    report = await engine.reconcile(link)
+
+    assert isinstance(report.error, Stopped)
+    assert closed == [True]
+
+
+# ---------------------------------------------------------------------------- stop
+
+
+async def test_given_the_stop_in_mid_run_then_the_batch_in_flight_is_recorded_and_nothing_more_is_sent() -> None:
+    world = await with_changes()
+    link = world.link()
+    world.portal.before_write = lambda _batch: link.cancelled.set("SIGTERM")
+
+    report = await engine.reconcile(link)
+
+    assert isinstance(report.error, Stopped)
+    assert (report.exit_code, report.row.state) == (143, "partial")
+    assert "SIGTERM" in report.row.error
+    assert sum(world.portal.sent.values()) == 2
+    crm = [outcome for (_, side), outcome in outcomes(report).items() if side == "crm"]
+    assert sorted(crm) == [Outcome.APPLIED, Outcome.APPLIED, Outcome.PLANNED]
+    assert await world.store.open_intents(1) == []
+
+
+async def test_given_a_stopped_run_then_the_next_one_does_the_rest() -> None:
+    world = await with_changes()
+    link = world.link()
+    world.portal.before_write = lambda _batch: link.cancelled.set("SIGTERM")
+    await engine.reconcile(link)
+
+    assert (await world.reconcile()).exit_code == 0
+    assert world.portal.bindings == world.table.bindings
+
+
+async def test_given_the_stop_before_the_first_write_then_the_run_failed_and_wrote_nothing() -> None:
+    world = await with_changes()
+    link = world.link()
+    link.cancelled.set("SIGINT")
+
+    report = await engine.reconcile(link)
+
+    assert (report.row.state, written(world)) == ("failed", (0, 0))
+    assert await world.store.leases() == []
+
+
+# ---------------------------------------------------------------------- what cannot go on
+
+
+@pytest.mark.parametrize(
+    ("surprise", "code"), [(Surprise.DENIED, 77), (Surprise.BLOCKED, 69), (Surprise.UNAVAILABLE, 69)]
+)
+async def test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent(
+    surprise: Surprise, code: int
+) -> None:
+    world = await with_changes()
+    world.portal.script.extend([Surprise.FINE, surprise])
+
+    report = await world.reconcile()
+
+    assert (report.exit_code, report.row.state) == (code, "partial")
+    crm = [outcome for (_, side), outcome in outcomes(report).items() if side == "crm"]
+    assert sorted(crm) == [Outcome.APPLIED, Outcome.APPLIED, Outcome.SKIPPED]
+    table = [outcome for (_, side), outcome in outcomes(report).items() if side == "table"]
+    assert set(table) == {Outcome.APPLIED}
+    assert await world.store.open_intents(1) == []
+    assert sum(world.portal.sent.values()) == 2
+
+
+async def test_given_a_right_that_is_missing_then_no_attempt_is_counted_against_any_order() -> None:
+    world = await with_changes()
+    world.portal.write_right = False
+
+    report = await world.reconcile()
+
+    assert isinstance(report.error, AuthError)
+    assert await world.store.attempts(1) == {}
+    assert await world.held() == {}
+
+
+async def test_given_a_bug_in_mid_run_then_the_run_is_closed_as_failed_and_the_bug_is_not_hidden() -> None:
+    world = await with_changes()
+    link = world.link()
+
+    async def broken(*_args: Any) -> Any:
+        raise ZeroDivisionError
+
+    link.portal.write = broken  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        await engine.reconcile(link)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert (row.state, row.error) == ("partial", "unexpected error")
+    assert len(await world.store.open_intents(1)) == 2
+    assert (await world.reconcile()).exit_code == 0
+
+
+async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:
+    world = await in_step({5: 10})
+    link = world.link()
+    async with tenure(link) as held:
+        died = await world.store.start_run(held.lease, "pass", "command", world.clock.now())
+    await world.reconcile()
+
+    row = await world.store.run(died)
+    assert row is not None
+    assert (row.state, row.error) == ("failed", "interrupted")
+
+
+# --------------------------------------------------------------------------- budget
+
+
+async def test_given_a_method_over_its_budget_then_the_other_goes_on_and_the_wait_is_no_longer_than_needed() -> None:
+    world = await in_step(6)
+    world.portal.size = 1
+    for order in (1, 2):
+        world.edit_table(order, (2, 900 + order))
+    for order in (3, 4):
+        world.edit_table(order, None)
+    reset = world.clock.time + 300
+    sent: list[tuple[float, Action]] = []
+
+    def wait_for(action: Action) -> float:
+        return max(0.0, reset - world.clock.time) if action is Action.ADD else 0.0
+
+    world.portal.wait_for = wait_for  # type: ignore[method-assign]
+    world.portal.before_write = lambda batch: sent.append((world.clock.time - reset, batch[0].action))
+    report = await world.reconcile()
+
+    assert sent == [(-300, Action.REMOVE), (-300, Action.REMOVE), (0, Action.MOVE), (0, Action.MOVE)]
+    assert report.exit_code == 0
+
+
+async def test_given_the_stop_while_waiting_for_the_budget_then_the_run_ends_within_a_second() -> None:
+    world = await with_changes()
+    link = world.link()
+    world.portal.waits = {Action.ADD: 300.0}
+    began = world.clock.time
+    sleep = world.clock.sleep
+
+    async def stopping(seconds: float) -> None:
+        await sleep(seconds)
+        link.cancelled.set("SIGTERM")
+
+    world.clock.sleep = stopping  # type: ignore[method-assign]
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 143
+    assert world.clock.time - began <= 1
+    assert not world.portal.sent
+
+
+# ------------------------------------------------------------------- lost answers
+
+
+async def test_given_an_answer_lost_twice_without_a_trace_then_the_intent_stays_open_and_the_next_run_waits_for_it() -> (
+    None
+):
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.INTENDED
+    assert report.exit_code == 3
+    assert await world.agreed(5) == deal(10)
+    before = world.clock.time
+    assert (await world.reconcile()).exit_code == 0
+    assert world.clock.time - before >= 50
+    assert both(world, 5) == (deal(20), deal(20))
+
+
+async def test_given_a_lost_answer_and_something_else_there_then_the_order_is_uncertain_and_held() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.append(Surprise.LOST_AFTER)
+    read = world.portal.read
+    reads: list[object] = []
+
+    async def other(orders: Any) -> Any:
+        reads.append(orders)
+        if len(reads) == 2:
+            world.edit_crm(5, (2, 30))
+        return await read(orders)
+
+    world.portal.read = other  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.UNCERTAIN
+    assert await world.held() == {5: "uncertain"}
+    assert both(world, 5) == (deal(30), deal(20))
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_given_a_table_connection_lost_at_the_commit_then_the_table_is_asked_and_all_is_right(
+    applied: bool,
+) -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(5, (2, 20))
+    world.table.lose(applied=applied)
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+    assert len(world.table.written) == 1
+
+
+async def test_given_an_unreachable_portal_after_a_lost_answer_then_the_intent_stays_open() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.append(Surprise.LOST_AFTER)
+    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert len(await world.store.open_intents(1)) == 1
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+    assert len(world.portal.written) == 1

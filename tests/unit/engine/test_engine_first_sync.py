@@ -1,0 +1,86 @@
+"""The first sync copies and agrees; it removes nothing, and by default it asks before it writes (design.md section 5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.core.model import OnConflict, Outcome
+from tests.simulation.world import World
+from tests.unit.engine.given import both, deal, in_step, outcomes, policy, rebase
+
+pytestmark = pytest.mark.anyio
+
+ASK = {"ask_first_sync": True}
+
+
+async def test_given_nothing_agreed_when_it_may_write_then_each_side_gets_what_only_the_other_knows() -> None:
+    world = World(policy())
+    world.edit_crm(5, (2, 10))
+    world.edit_table(6, (2, 11))
+    world.edit_crm(7, (2, 12))
+    world.edit_table(7, (2, 12))
+    world.edit_crm(8, (2, 13))
+    world.edit_table(8, (2, 14))
+
+    report = await world.reconcile()
+
+    assert report.row.first_sync
+    assert outcomes(report) == {(5, "table"): Outcome.APPLIED, (6, "crm"): Outcome.APPLIED}
+    assert await world.held() == {8: "create-create"}
+    assert await world.agreed(7) == deal(12)
+
+
+async def test_given_nothing_agreed_when_it_must_ask_then_nothing_is_written_and_the_plan_is_kept() -> None:
+    world = World(policy(), options=ASK)
+    world.edit_crm(5, (2, 10))
+
+    report = await world.reconcile()
+
+    assert (report.row.state, report.exit_code) == ("refused", 4)
+    assert outcomes(report) == {(5, "table"): Outcome.PLANNED}
+    assert "first sync" in report.row.error
+    assert world.table.bindings == {}
+
+
+async def test_given_nothing_agreed_and_nothing_to_write_then_nobody_is_asked() -> None:
+    world = World(policy(), options=ASK)
+    world.edit_crm(5, (2, 10))
+    world.edit_table(5, (2, 10))
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert await world.agreed(5) == deal(10)
+
+
+async def test_given_something_agreed_when_it_must_ask_then_a_later_pass_writes() -> None:
+    world = await in_step({5: 10}, options=ASK)
+    world.edit_crm(5, (2, 20))
+
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+
+
+@pytest.mark.parametrize("winner", [OnConflict.CRM, OnConflict.TABLE])
+async def test_given_different_values_and_a_side_that_wins_then_it_overwrites_only_after_asking(
+    winner: OnConflict,
+) -> None:
+    world = World(policy(on_conflict=winner), options=ASK)
+    world.edit_crm(5, (2, 10))
+    world.edit_table(5, (2, 11))
+
+    assert (await world.reconcile()).exit_code == 4
+    assert both(world, 5) == (deal(10), deal(11))
+
+
+async def test_given_a_rebased_link_then_its_next_pass_is_a_first_sync_that_removes_nothing() -> None:
+    world = await in_step({5: 10, 6: 11}, options=dict(ASK))
+    world.options["fingerprint"] = "elsewhere"
+    world.edit_table(5, None)
+    await rebase(world)
+
+    report = await world.reconcile()
+
+    assert [hit.name for hit in report.row.guards] == ["first_sync"]
+    assert outcomes(report) == {(5, "table"): Outcome.PLANNED}
+    assert world.portal.bindings[5] == deal(10)
