@@ -17,6 +17,7 @@ from syncd.daemon.slots import Slots
 from syncd.daemon.status import Live
 from syncd.errors import SyncdError
 from syncd.obs.metrics import Metrics
+from syncd.portal.opening import budget_key
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -92,7 +93,7 @@ class Meters:
                 self._metrics.lease_epoch.labels(lease.link).set(lease.fence)
         for link in lives.keys() & settings.links.keys():
             for method, (used, _reset, _read) in (
-                await self._store.budget(settings.links[link].portal.address)
+                await self._store.budget(budget_key(settings.links[link].portal))
             ).items():
                 self._metrics.operating.labels(link, method).set(used)
 

@@ -20,6 +20,7 @@ from syncd.daemon.health import Condition, Health, condition_of, last_pass, rest
 from syncd.daemon.pulse import Pulse
 from syncd.daemon.runner import RECENT
 from syncd.engine.report import counts_json, guard_json, iso
+from syncd.portal.opening import budget_key
 
 OPERATING_LIMIT = 480
 """Seconds of operating time the portal allows a method in ten minutes (bitrix24-rest.md 9.2)."""
@@ -122,7 +123,7 @@ async def _look_at(
         holds=[one.hold for one in await store.holds(row.id)] if row is not None else [],
         agreed=await store.agreed_count(row.id) if row is not None else 0,
         lease=lease,
-        budget=await store.budget(settings.portal.address),
+        budget=await store.budget(budget_key(settings.portal)),
         live=live,
     )
 
