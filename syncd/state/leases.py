@@ -6,6 +6,7 @@ writes nothing. The row is taken over when it is free, when it has expired, or w
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import structlog
@@ -57,6 +58,7 @@ class Keeper:
         self._database = database
         self._locks = locks
         self._fences: dict[str, int] = {}
+        self._mutexes: dict[str, threading.Lock] = {}
 
     def acquire(self, link: LinkRow, holder: str, ttl: float, now: float) -> Lease:
         """Take the lease of a link for `ttl` seconds.
@@ -64,16 +66,23 @@ class Keeper:
         Raises:
             LeaseHeld: Another holder has it, or the link was rebased since `link` was read.
         """
-        holder = clean(holder, NAME_LIMIT)
-        has_lock = self._locks.take(link.name)
-        try:
-            lease = self._database.write(self._take_row, link, holder, now=now, expires_at=now + ttl, has_lock=has_lock)
-        except BaseException:
-            if link.name not in self._fences:
-                self._locks.drop(link.name)
-            raise
-        self._fences[link.name] = lease.fence
-        return lease
+        with self._alone(link.name):
+            has_lock = self._locks.take(link.name)
+            try:
+                lease = self._database.write(
+                    self._take_row,
+                    link,
+                    clean(holder, NAME_LIMIT),
+                    now=now,
+                    expires_at=now + ttl,
+                    has_lock=has_lock,
+                )
+            except BaseException:
+                if link.name not in self._fences:
+                    self._locks.drop(link.name)
+                raise
+            self._fences[link.name] = lease.fence
+            return lease
 
     def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
         """Prolong a lease to `ttl` seconds from now, and get its lock (again) if that was lost with a connection.
@@ -81,24 +90,30 @@ class Keeper:
         Raises:
             LeaseLost: It is no longer ours.
         """
-        ours = self._fences.get(lease.link) == lease.fence
-        has_lock = ours and (self._locks.holds(lease.link) or self._locks.take(lease.link))
-        try:
-            self._database.write(self._prolong_row, lease, expires_at=now + ttl, has_lock=has_lock)
-        except LeaseLost:
-            self._let_go(lease)
-            raise
+        with self._alone(lease.link):
+            ours = self._fences.get(lease.link) == lease.fence
+            has_lock = ours and (self._locks.holds(lease.link) or self._locks.take(lease.link))
+            try:
+                self._database.write(self._prolong_row, lease, expires_at=now + ttl, has_lock=has_lock)
+            except LeaseLost:
+                self._let_go(lease)
+                raise
         return lease._replace(expires_at=now + ttl)
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; one that is no longer ours is left alone."""
-        # The lock first: whoever gets it in between takes the lease over, which is what we are about to allow.
-        self._let_go(lease)
-        self._database.write(_free_row, lease)
+        with self._alone(lease.link):
+            # The lock first: whoever gets it in between takes the lease over, which is what we are about to allow.
+            self._let_go(lease)
+            self._database.write(_free_row, lease)
 
     def close(self) -> None:
         """Give all locks back; rows not released are then free for whoever gets the lock."""
         self._locks.close()
+
+    def _alone(self, link: str) -> threading.Lock:
+        # Lock and row change together: another thread that saw only one of them changed would take us for dead.
+        return self._mutexes.setdefault(link, threading.Lock())
 
     def _let_go(self, lease: Lease) -> None:
         # A newer lease of this process on the same link keeps the lock.

@@ -1,4 +1,7 @@
-"""What may be forgotten: passes that found nothing to do. The audit of changes and holds is never shortened."""
+"""What may be forgotten: passes that found nothing to do, and requests that were taken.
+
+The audit of changes and holds is never shortened.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from sqlalchemy import Connection, delete, exists, select
 
 from syncd.core.records import Lease
 from syncd.state.bulk import PARAMETERS
-from syncd.state.schema import change, hold, run
+from syncd.state.schema import change, hold, request, run
 
 KEEP_RUNS = 1000
 """The newest runs of a link, which stay whatever their age."""
@@ -15,7 +18,13 @@ _DAY = 86_400.0
 
 
 def prune(connection: Connection, lease: Lease, now: float, keep_days: float) -> int:
-    """Delete old passes of the leased link that left no trace elsewhere; return how many (some thousand at a time)."""
+    """Delete old passes of the leased link that left no trace elsewhere, some thousand at a time, and old requests.
+
+    Returns:
+        How many passes were deleted.
+    """
+    old = now - keep_days * _DAY
+    connection.execute(delete(request).where(request.c.link == lease.link, request.c.taken_at < old))
     newest = select(run.c.id).where(run.c.link_id == lease.link_id).order_by(run.c.id.desc())
     oldest_kept = connection.scalar(newest.offset(KEEP_RUNS - 1).limit(1))
     if oldest_kept is None:
@@ -27,7 +36,7 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
             run.c.id < oldest_kept,
             run.c.kind == "pass",
             run.c.state == "applied",
-            run.c.finished_at < now - keep_days * _DAY,
+            run.c.finished_at < old,
             ~exists().where(change.c.run_id == run.c.id),
             ~exists().where(hold.c.run_id == run.c.id),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -227,6 +228,16 @@ async def test_a_second_lease_of_the_same_store_is_refused_too(store):
     await leased(store, holder="a")
     with pytest.raises(LeaseHeld):
         await leased(store, holder="a")
+
+
+async def test_of_tasks_of_one_store_that_ask_at_once_one_gets_the_lease(store):
+    link = await store.link("shop", "ends")
+    for _ in range(5):
+        asked = [store.acquire(link, f"task {number}", TTL, NOW) for number in range(4)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        [lease] = [answer for answer in answers if isinstance(answer, Lease)]
+        assert [type(answer) for answer in answers if answer is not lease] == [LeaseHeld] * 3
+        await store.release(lease)
 
 
 async def test_links_are_leased_apart(store):

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from syncd.core.model import Action, Change, Facts, Hold, HoldKind, Owner, Reason, Side
 from syncd.core.records import Lease, RunRow, StoredHold
 from syncd.state import SqlStore, open_store, retention
 from syncd.state.migrate import upgrade
+from syncd.state.schema import request
 from tests.fakes.clock import SetClock
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +88,16 @@ async def test_a_pass_with_a_change_or_a_hold_is_kept(store, lease):
     newest = [await run(store, lease) for _ in range(2)]
     assert await store.prune(lease, NOW, 30) == 0
     assert await left(store) == [wrote, held, *newest]
+
+
+async def test_requests_taken_long_ago_are_forgotten(store, lease):
+    for days in (100, 10):
+        await store.post_request("shop", "trigger", "cli", NOW - days * DAY)
+        await store.take_requests(["shop"], NOW - days * DAY)
+    await store.post_request("shop", "trigger", "cli", NOW - 100 * DAY)
+    await store.prune(lease, NOW, 30)
+    stored = store._database.read(lambda connection: connection.execute(sa.select(request.c.taken_at)).scalars().all())
+    assert set(stored) == {NOW - 10 * DAY, None}
 
 
 async def test_runs_of_other_links_are_kept(store, lease):
