@@ -24,6 +24,8 @@ class Limits(NamedTuple):
 
 
 _Step: TypeAlias = Callable[[Bucket, Limits], tuple[Bucket, float]]
+_BRIM = 250.0
+"""No portal's bucket is larger."""
 _LIMITS = {PortalPlan.STANDARD: Limits(50, 2), PortalPlan.ENTERPRISE: Limits(250, 5)}
 
 
@@ -103,7 +105,8 @@ class Limiter:
         assert self._limits is not None
         now = self._clock.monotonic()
         drained = max(0.0, now - bucket.at) * self._limits.rate
-        return Bucket(min(max(0.0, bucket.level - drained), self._limits.burst), now)
+        # Not capped at our own burst: another process may have a larger share. A spoilt file must not stop us for ever.
+        return Bucket(min(max(0.0, bucket.level - drained), _BRIM), now)
 
     async def _change(self, step: _Step) -> float:
         assert self._limits is not None

@@ -25,7 +25,7 @@ ROWS_A_CELL: Final = 2000
 """Into how many windows an uneven range is cut, each counted, to find out where its ids are: one for so many rows,
 within these limits. More finds out sooner, and asks for more that is empty."""
 
-BRISK: Final = 20
+BRISK: Final = 12
 """Commands that a batch should not have fewer of, where requests are to spare."""
 
 T = TypeVar("T")

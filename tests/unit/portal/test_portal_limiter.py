@@ -102,6 +102,24 @@ async def test_given_a_spoilt_file_when_taken_then_the_process_goes_by_what_it_k
 
 
 @pytest.mark.anyio
+async def test_given_a_process_with_a_smaller_share_when_it_joins_then_what_the_other_sent_still_counts(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    large = Limiter(clock, Limits(10, 2), RateFile(tmp_path, "portal.example"))
+    small = Limiter(clock, Limits(2, 2), RateFile(tmp_path, "portal.example"))
+    for _ in range(10):
+        await large.take()
+
+    assert await small.take() == pytest.approx(4.5)
+    for _ in range(8):
+        assert await large.take() == 0
+    assert await large.take() == pytest.approx(0.5)
+    large.close()
+    small.close()
+
+
+@pytest.mark.anyio
 async def test_given_a_file_from_before_the_host_was_restarted_when_taken_then_its_level_drains_from_now(
     tmp_path: Path,
 ) -> None:
