@@ -30,12 +30,17 @@ DUPLICATE = 201650000001
 
 @dataclass(slots=True)
 class Answer:
-    """A successful call. `counted` says that a COUNT ran for `total`, which costs time."""
+    """A successful call.
+
+    `counted` says that a COUNT ran for `total`, `walked` how many rows the database went over without returning them;
+    both cost time.
+    """
 
     result: Any
     total: int | None = None
     next: int | None = None
     counted: bool = False
+    walked: int = 0
 
 
 class Refusal(Exception):  # a refusal is an answer that travels as an exception, not a failure of ours

@@ -48,9 +48,10 @@ def run_call(
         seconds = getattr(machine.latencies, method.cost) + slowness(rules)
         yield from exchange.work(seconds)
         answer = method.run(Call(machine, without_reserved(params), exchange.number, actor, exchange.delivered))
-        if answer.counted and machine.latencies.count:
-            yield from exchange.work(machine.latencies.count)
-            seconds += machine.latencies.count
+        more = machine.latencies.count * answer.counted + machine.latencies.scan * answer.walked / 1000
+        if more:
+            yield from exchange.work(more)
+            seconds += more
         strike(rules, "after")
         damage_answer(answer, rules, machine.last_page)
     except Refusal as refusal:

@@ -20,6 +20,8 @@ class Latencies:
         add: One `crm.orderentity.add`.
         delete: One `crm.orderentity.deleteByFilter`.
         other: Any other method.
+        scan: For each 1,000 rows of a list that the database walks over without returning them: those before `start`,
+            and all that are counted. It is what makes offset paging dearer the further it gets.
     """
 
     request: float = 0.0
@@ -28,6 +30,7 @@ class Latencies:
     add: float = 0.0
     delete: float = 0.0
     other: float = 0.0
+    scan: float = 0.0
 
     @classmethod
     def documented(cls) -> Latencies:

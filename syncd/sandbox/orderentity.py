@@ -30,10 +30,12 @@ def list_bindings(call: Call) -> Answer:
     everything = not query.counted and call.portal.minus_one_is_everything
     ids = selected.page(query.offset, None if everything else PAGE_SIZE)
     answer = Answer(Page(ids, table.owners, query.columns))
+    answer.walked = query.offset
     if query.counted:
         end = query.offset + len(ids)
         answer.counted = len(ids) == PAGE_SIZE
         answer.total = selected.total() if answer.counted else end
+        answer.walked += answer.total if answer.counted else 0
         answer.next = end if end < answer.total else None
     return answer
 

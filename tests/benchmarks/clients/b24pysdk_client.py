@@ -1,0 +1,34 @@
+"""b24pysdk, unmodified, over TLS (REQUESTS_CA_BUNDLE): `list` or `add N`."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from b24pysdk import BitrixWebhook, Client
+
+URL, JOB, OUT = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+parts = urlsplit(URL)
+token = parts.path.removeprefix("/rest/").strip("/")
+client = Client(BitrixWebhook(domain=parts.netloc, webhook_token=token))
+entity = client.crm.orderentity
+began = time.perf_counter()
+problem = ""
+orders = []
+try:
+    if JOB == "list":
+        orders = [row["orderId"] for row in entity.list().as_list().result]
+    else:
+        calls = [
+            entity.add(fields={"orderId": order, "ownerId": 1, "ownerTypeId": 2})
+            for order in range(1_000_000, 1_000_000 + int(JOB))
+        ]
+        client.call_batches(calls)
+except Exception as error:  # noqa: BLE001 - whatever this client raises is the observation
+    problem = type(error).__name__
+wall = time.perf_counter() - began
+OUT.write_text(json.dumps(orders))
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "problem": problem}))

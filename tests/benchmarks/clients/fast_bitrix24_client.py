@@ -1,0 +1,30 @@
+"""fast_bitrix24, unmodified: `list` or `add N`."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from fast_bitrix24 import Bitrix
+
+URL, JOB, OUT = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+client = Bitrix(URL, verbose=False)
+began = time.perf_counter()
+problem = ""
+orders = []
+try:
+    if JOB == "list":
+        orders = [row["orderId"] for row in client.get_all("crm.orderentity.list")]
+    else:
+        items = [
+            {"fields": {"orderId": order, "ownerId": 1, "ownerTypeId": 2}}
+            for order in range(1_000_000, 1_000_000 + int(JOB))
+        ]
+        client.call("crm.orderentity.add", items)
+except Exception as error:  # noqa: BLE001 - whatever this client raises is the observation
+    problem = type(error).__name__
+wall = time.perf_counter() - began
+OUT.write_text(json.dumps(orders))
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "problem": problem}))
