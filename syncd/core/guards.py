@@ -28,9 +28,19 @@ class GuardLimits:
     max_removes_per_day: int = 500
 
 
-def evaluate(counts: Counts, limits: GuardLimits, removed_today: Mapping[Side, int]) -> list[GuardHit]:
-    """Given a plan's counts, the limits, and the removes of the last 24 hours, return the guards that refuse it."""
-    return [hit for side in Side for hit in _side(side, counts, limits, removed_today.get(side, 0))]
+def evaluate(
+    counts: Counts, limits: GuardLimits, removed_today: Mapping[Side, int], *, first_sync: bool = False
+) -> list[GuardHit]:
+    """Given a plan and its surroundings, return the guards that refuse it.
+
+    Args:
+        counts: The plan's counts.
+        limits: The link's limits.
+        removed_today: The removes of the last 24 hours, by side.
+        first_sync: The link has not come through its first sync yet, which `first_sync` governs instead of the adds.
+    """
+    hits = [hit for side in Side for hit in _side(side, counts, limits, removed_today.get(side, 0))]
+    return [hit for hit in hits if not (first_sync and hit.name == "max_adds_percent")]
 
 
 def _side(side: Side, counts: Counts, limits: GuardLimits, removed_today: int) -> list[GuardHit]:

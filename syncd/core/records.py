@@ -268,6 +268,10 @@ class Store(Protocol):
         """Return runs, newest first."""
         ...
 
+    async def completed(self, link_id: int) -> bool:
+        """Return whether a pass or an applied plan of this generation has ever come to its end (refusals do not)."""
+        ...
+
     async def changes(self, run: int, after: int = 0, limit: int | None = None) -> list[StoredChange]:
         """Return a run's changes (agreements left out) with ids above `after`, in order."""
         ...

@@ -236,11 +236,12 @@ class _Run:
             changes=sorted(draft.changes, key=lambda change: (change.order_id, str(change.side))),
             holds=[draft.holds[order] for order in sorted(draft.holds)],
             counts=seen.counts,
-            first_sync=seen.counts.agreed == 0,
+            # A first sync that was cut off goes on as one: what it agreed on so far says little about the rest.
+            first_sync=seen.counts.agreed == 0 or not await self.link.store.completed(self.held.row.id),
         )
         made.count()
         removed = await self.link.store.removed_since(self.held.row.id, self.link.clock.now() - DAY)
-        made.guards = guards.evaluate(made.counts, self.link.limits, removed)
+        made.guards = guards.evaluate(made.counts, self.link.limits, removed, first_sync=made.first_sync)
         self.row.digest = digest(made.changes)
         self.row.first_sync = made.first_sync
         self.row.counts = made.counts

@@ -97,6 +97,17 @@ def latest(connection: Connection, link: str | None, limit: int, before: int | N
     return found
 
 
+def completed(connection: Connection, link_id: int) -> bool:
+    """Return whether a pass or an application of this generation has come to its end: with leftovers, but uncut."""
+    query = select(runs.c.id).where(
+        runs.c.link_id == link_id,
+        runs.c.kind.in_(["pass", "apply"]),
+        runs.c.state.in_(["applied", "partial"]),
+        runs.c.error == "",
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def _run_of(row: Row[Any]) -> RunRow:
     values = row._mapping  # noqa: SLF001 - SQLAlchemy's public access to a row by name
     return RunRow(

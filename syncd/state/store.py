@@ -179,6 +179,10 @@ class SqlStore:
         """See `Store`."""
         return await self._read(runs.latest, link, limit, before)
 
+    async def completed(self, link_id: int) -> bool:
+        """See `Store`."""
+        return await self._read(runs.completed, link_id)
+
     async def changes(self, run: int, after: int = 0, limit: int | None = None) -> list[StoredChange]:
         """See `Store`."""
         return await self._read(journal.of_run, run, after, limit)

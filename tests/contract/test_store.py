@@ -533,6 +533,27 @@ async def test_runs_are_listed_newest_first_over_all_generations_of_a_link(store
     assert await store.runs("unknown", 10) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "state", "error", "over"),
+    [
+        ("pass", "applied", "", True),
+        ("apply", "partial", "", True),
+        ("pass", "partial", "stopped by SIGTERM", False),
+        ("pass", "failed", "interrupted", False),
+        ("pass", "refused", "too many removes", False),
+        ("plan", "planned", "", False),
+    ],
+)
+async def test_a_generation_is_completed_once_a_pass_or_an_application_came_to_its_end(store, kind, state, error, over):
+    lease = await leased(store)
+    run = await store.start_run(lease, kind, "command", NOW)
+    row = await store.run(run)
+    await store.finish_run(lease, replace(row, state=state, error=error))
+    assert await store.completed(lease.link_id) is over
+    new_link = await store.rebase(lease, "other ends", NOW)
+    assert not await store.completed(new_link.id)
+
+
 # -------------------------------------------------------------------- changes
 
 

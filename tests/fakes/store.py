@@ -200,6 +200,15 @@ class MemoryStore:
         ]
         return copy.deepcopy(sorted(rows, key=lambda row: -row.id)[:limit])
 
+    async def completed(self, link_id: int) -> bool:
+        return any(
+            row.link_id == link_id
+            and row.kind in {"pass", "apply"}
+            and row.state in {"applied", "partial"}
+            and not row.error
+            for row in self._runs.values()
+        )
+
     async def changes(self, run: int, after: int = 0, limit: int | None = None) -> list[StoredChange]:
         found = [row for _, row in self._changes.values() if row.run == run and row.id > after]
         return [row for row in found if row.change.action is not Action.AGREE][:limit]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from syncd.core.guards import GuardLimits
 from syncd.core.model import OnConflict, Outcome
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
 from tests.unit.engine.given import both, deal, in_step, outcomes, policy, rebase
 
@@ -84,3 +86,34 @@ async def test_given_a_rebased_link_then_its_next_pass_is_a_first_sync_that_remo
     assert [hit.name for hit in report.row.guards] == ["first_sync"]
     assert outcomes(report) == {(5, "table"): Outcome.PLANNED}
     assert world.portal.bindings[5] == deal(10)
+
+
+async def test_given_a_first_sync_that_was_cut_off_when_it_goes_on_then_no_guard_counts_its_adds() -> None:
+    world = World(policy(), GuardLimits(max_adds_percent=50))
+    for order in range(1, 101):
+        world.edit_table(order, (2, 1000 + order))
+    second_batch = Steps()
+    second_batch.meanwhile = lambda name: setattr(
+        second_batch, "stop_at", second_batch.taken + 1 if name == "portal.write after" else second_batch.stop_at
+    )
+    with pytest.raises(Crash):
+        await world.reconcile(second_batch)
+    assert 20 <= len(world.portal.bindings) < 60
+
+    await world.clock.sleep(100)
+    report = await world.reconcile()
+
+    assert report.row.first_sync
+    assert report.exit_code == 0
+    assert world.portal.bindings == world.table.bindings
+
+
+async def test_given_a_first_sync_behind_it_when_as_much_is_added_then_the_guard_refuses() -> None:
+    world = await in_step(dict.fromkeys(range(1, 31), 10), limits=GuardLimits(max_adds_percent=50))
+    for order in range(100, 150):
+        world.edit_table(order, (2, 1000 + order))
+
+    report = await world.reconcile()
+
+    assert not report.row.first_sync
+    assert [hit.name for hit in report.row.guards] == ["max_adds_percent"]
