@@ -335,3 +335,16 @@ async def test_given_a_view_when_syncd_never_writes_then_it_is_as_good_as_a_tabl
     assert await table.check() == []
     assert (await snapshot(table))[0] == [(2, 2, 8)]
     assert sorted(await table.read([1, 2])) == [2]
+
+
+@pytest.mark.postgres
+async def test_given_a_where_that_writes_when_snapshot_then_the_database_forbids_it(postgres: Lab) -> None:
+    postgres.run(
+        MAPPING,
+        "INSERT INTO m VALUES (1, 7)",
+        "CREATE TABLE log (a INT)",
+        "CREATE FUNCTION noted() RETURNS boolean LANGUAGE sql AS 'INSERT INTO log VALUES (1) RETURNING true'",
+    )
+    with pytest.raises(UnavailableError, match="read-only"):
+        await snapshot(postgres.table(where="noted()"))
+    assert postgres.rows("SELECT * FROM log") == []
