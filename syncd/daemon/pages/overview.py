@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from syncd.daemon.health import Health
+from syncd.daemon.health import WELL, Health
 from syncd.daemon.pages.glimpse import Look
 from syncd.daemon.pages.phrases import DIRECTIONS, HEALTHS, Badge, apply_command, refusals, sentence
 from syncd.daemon.pages.site import Site
@@ -124,9 +124,10 @@ def needs_of(link: LinkStatus, now: float) -> Needs | None:
             commands.append((command, does))
     if not sentences:
         return None
-    health = link.condition.health
-    badge = HEALTHS[health] if health not in {Health.IN_STEP, Health.WORKING} else HEALTHS[link.health]
-    return Needs(link.name, badge, link.condition.since, sentences, commands)
+    lasting = link.condition.health
+    if lasting in WELL:  # so it is what goes on now that needs somebody, and nobody wrote down since when
+        return Needs(link.name, HEALTHS[link.health], 0.0, sentences, commands)
+    return Needs(link.name, HEALTHS[lasting], link.condition.since, sentences, commands)
 
 
 def _wants(link: LinkStatus, now: float) -> Iterator[tuple[str, str, str]]:
@@ -167,9 +168,5 @@ def _refused(link: LinkStatus, now: float) -> Iterator[tuple[str, str, str]]:
 
 def _held(link: LinkStatus) -> str:
     kinds = Counter(words.HOLD_KINDS[hold.kind] for hold in link.holds)
-    undecided = words.count(len(link.holds), "order is", "orders are")
-    return f"{undecided} held: {words.listed(_tallied(kinds.most_common()))}."
-
-
-def _tallied(counted: Sequence[tuple[str, int]]) -> list[str]:
-    return [f"{number:,} {word}" for word, number in counted]
+    told = [f"{kind} ({number:,})" if number > 1 else kind for kind, number in kinds.most_common()]
+    return f"{words.count(len(link.holds), 'order is', 'orders are')} held: {'; '.join(told)}."

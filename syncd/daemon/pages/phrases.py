@@ -94,6 +94,25 @@ def apply_command(row: RunRow, now: float, plan_ttl: float) -> str:
     return f"syncd apply {row.id}" if waits and writes and now - row.started_at <= plan_ttl else ""
 
 
+def about(seconds: float) -> str:
+    """Given a length of time in seconds, return it as coarse as suits a page that renews itself: `3 d 2 h`."""
+    if seconds < 60:
+        return f"{max(0, int(seconds))} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def ago(then: float, now: float) -> str:
+    """Given a moment and now, return how far apart they are, no finer than `about`."""
+    return f"in {about(then - now)}" if then > now else f"{about(now - then)} ago"
+
+
 def sentence(text: str) -> str:
     """Given a phrase, return it with a capital and a full stop."""
     text = text[:1].upper() + text[1:]

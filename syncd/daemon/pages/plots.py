@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from syncd.daemon.status import OPERATING_LIMIT
 from syncd.state.statistics import Point
 
-POINTS: Final = 240
-"""Points of a plot at most; a point further apart than a pixel is not seen."""
+POINTS: Final = 120
+"""Points of a plot at most; more are not told apart on a phone, and draw bars too thin to see."""
 RUNS: Final = 3000
 """Runs read for the plots of one link at most."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,7 @@ from syncd import __version__
 from syncd.config.model import Settings
 from syncd.daemon.pages.assets import asset_url
 from syncd.daemon.pages.glimpse import Glimpse, Look, Watched
+from syncd.daemon.pages.phrases import about, ago
 from syncd.daemon.pages.strip import told as strip_said
 from syncd.daemon.web import PATIENCE
 from syncd.engine import words
@@ -98,7 +100,9 @@ class Site:
         return HTMLResponse(page, code)
 
 
+@cache
 def _environment() -> Environment:
+    """Return the templates, each compiled once in a process."""
     made = Environment(
         loader=PackageLoader("syncd.daemon.pages"),
         autoescape=True,
@@ -107,6 +111,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {
+        "about": about,
+        "ago_words": ago,
         "asset": asset_url,
         "refresh": REFRESH,
         "strip_said": strip_said,

@@ -51,12 +51,18 @@
         x: { time: true, range: () => [data.from, data.to] },
         y: { range: (_plot, _low, high) => [0, Math.max(high === null ? 1 : high * 1.08, 1)] },
       },
-      axes: [axis, { ...axis, size: 48, values: (_plot, ticks) => ticks.map((tick) => compact(tick)) }],
-      series: [{ label: "at", value: "{MM}-{DD} {HH}:{mm}" }, ...lines],
+      axes: [{ ...axis, space: 64, size: 30, values: times }, { ...axis, size: 48, values: (_plot, ticks) => ticks.map((tick) => compact(tick)) }],
+      series: [{ label: "at", value: (_plot, at) => (at === null ? "–" : `${day(at)} ${hour(at)}`) }, ...lines],
       legend: { live: true },
       cursor: { drag: { setScale: false }, y: false, points: { size: 6 } },
     };
   }
+
+  const day = (at) => new Date(at * 1000).toLocaleDateString("en", { month: "short", day: "numeric" });
+  const hour = (at) =>
+    new Date(at * 1000).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const times = (_plot, ticks, _axis, _space, apart) =>
+    ticks.map((at) => (apart >= 86400 || hour(at) === "00:00" ? day(at) : hour(at)));
 
   const compact = (value) =>
     value === 0 ? "0" : value.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });

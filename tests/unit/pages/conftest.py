@@ -1,0 +1,28 @@
+"""Fixtures of the status page's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pages_world import Browser, World, make_template, open_world
+
+
+@pytest.fixture(scope="session")
+def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
+    """One link, shop, with no past."""
+    async with open_world(tmp_path, empty_state) as made:
+        yield made
+
+
+@pytest.fixture
+async def browser(world: World) -> AsyncIterator[Browser]:
+    made = Browser(world)
+    yield made
+    await made.aclose()

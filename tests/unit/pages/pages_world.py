@@ -1,0 +1,345 @@
+"""A daemon to show: a real state database whose past is written through the store, and pages read through HTTP."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from syncd.config.model import Settings
+from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
+from syncd.core.records import BindingUpdate, ChangeOutcome, GuardHit, Lease, RunRow, StoredHold
+from syncd.daemon import pages
+from syncd.daemon.status import LinkStatus, Live, Process, look
+from syncd.daemon.web import application
+from syncd.portal.hosts import Hosts
+from syncd.state import migrate, open_store
+from syncd.wiring import Workplace
+from tests.fakes.clock import SetClock
+
+NOON = 1_800_000_000.0
+SECRET = "topsecretcode"
+
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    '"><img src=x onerror="document.title=\'pwned\'">',
+    "' onmouseover='document.title=1' x='",
+    "</title></textarea></script><svg onload=alert(1)>",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202egnp.exe\x00\u2028",
+)
+HOSTILE_TEXT = " ".join(HOSTILE)
+
+
+def settings(directory: Path, links: Mapping[str, Mapping[str, Any]]) -> Settings:
+    made = {
+        name: {
+            "schedule": "5m",
+            "portal": {"webhook": f"https://{name}.bitrix24.com/rest/1/{SECRET}/"},
+            "table": {
+                "url": f"sqlite:///{directory / name}.db",
+                "name": "bindings",
+                "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
+            },
+        }
+        | dict(more)
+        for name, more in links.items()
+    }
+    return Settings.model_validate({"state": {"url": f"sqlite:///{directory / 'state.db'}"}, "links": made})
+
+
+def deal(number: int | None) -> MaybeOwner:
+    return None if number is None else Owner(2, number)
+
+
+def change(
+    order: int,
+    before: int | None,
+    after: int | None,
+    *,
+    side: Side = Side.TABLE,
+    reason: Reason = Reason.CRM_CHANGED,
+) -> Change:
+    there, wanted = deal(before), deal(after)
+    action = Action.REMOVE if wanted is None else Action.ADD if there is None else Action.MOVE
+    facts = Facts(wanted, there, there) if side is Side.TABLE else Facts(there, wanted, there)
+    return Change(order, side, action, there, wanted, reason, facts, agreed_after=wanted)
+
+
+def agreement(order: int, after: int | None = 2, before: int | None = None) -> Change:
+    facts = Facts(deal(after), deal(after), deal(before))
+    return Change(
+        order, None, Action.AGREE, deal(before), deal(after), Reason.BOTH_EQUAL, facts, agreed_after=deal(after)
+    )
+
+
+def held(
+    order: int,
+    kind: HoldKind = HoldKind.EDIT_EDIT,
+    *,
+    facts: Facts = Facts(deal(11), deal(12), deal(10)),  # noqa: B008 - a value that never changes
+    detail: str = "Both sides changed it.",
+    decision: str = "",
+) -> StoredHold:
+    return StoredHold(Hold(order, kind, facts, detail), sticky=False, decision=decision)
+
+
+@dataclass
+class World:
+    """A daemon's state database and what the daemon says of itself; also what the pages are given (`Watched`)."""
+
+    workplace: Workplace
+    lives: dict[str, Live] = field(default_factory=dict)
+    broken: Exception | None = None
+    looks: int = 0
+    said: Process = Process("host:1", "running", NOON - 3600, "/etc/syncd/syncd.toml", NOON - 3600)
+
+    @property
+    def store(self) -> Any:
+        return self.workplace.store
+
+    @property
+    def clock(self) -> Any:
+        return self.workplace.clock
+
+    def process(self) -> Process:
+        return self.said
+
+    async def links(self) -> list[LinkStatus]:
+        self.looks += 1
+        if self.broken is not None:
+            raise self.broken
+        return await look(self.workplace.settings, self.store, self.clock.now(), self.lives)
+
+    # -------------------------------------------------------------- the past
+
+    async def lease(self, link: str = "shop", holder: str = "host:1") -> Lease:
+        row = await self.store.link(link, "ends")
+        return await self.store.acquire(row, holder, 600.0, self.clock.now())
+
+    async def run(
+        self,
+        link: str = "shop",
+        *,
+        kind: str = "pass",
+        state: str = "applied",
+        origin: str = "schedule",
+        source: int | None = None,
+        counts: Counts | None = None,
+        changes: Sequence[tuple[Change, Outcome, str]] = (),
+        found: Mapping[int, MaybeOwner] | None = None,
+        agreements: Iterable[Change] = (),
+        holds: Sequence[StoredHold] = (),
+        released: Sequence[int] = (),
+        guards: Sequence[GuardHit] = (),
+        error: str = "",
+        requests: int = 2,
+        operating: float = 0.0,
+        took: float = 2.0,
+        before: float = 0.0,
+    ) -> int:
+        """Write a run that began `before` seconds ago (from the clock's now), and what it did; return its number."""
+        later = self.clock.time
+        now = self.clock.time = later - before
+        lease = await self.lease(link)
+        number = await self.store.start_run(lease, kind, origin, now, source)
+        planned = await self.store.save_plan(lease, number, [one for one, _, _ in changes])
+        outcomes = [
+            ChangeOutcome(
+                change_id,
+                outcome,
+                error=text,
+                found=(found or {}).get(one.order_id),
+                found_known=one.order_id in (found or {}),
+                update=BindingUpdate(one.order_id, one.after, one.agreed_after) if outcome is Outcome.APPLIED else None,
+            )
+            for change_id, (one, outcome, text) in zip(planned, changes, strict=True)
+            if outcome is not Outcome.PLANNED
+        ]
+        await self.store.record(lease, number, outcomes, now=now + took)
+        agreed = [(one, BindingUpdate(one.order_id, one.after, one.after)) for one in agreements]
+        await self.store.agree(lease, number, agreed)
+        await self.store.set_holds(lease, number, opened=holds, released=released, now=now + took)
+        counts = counts or _counted(changes, len(holds))
+        row = RunRow(number, link, lease.link_id, kind, state, origin, source, now, now + took)
+        row.counts, row.guards, row.error = counts, list(guards), error
+        row.requests, row.calls, row.operating = requests, requests * 10, operating
+        await self.store.finish_run(lease, row)
+        await self.store.release(lease)
+        self.clock.time = later
+        return number
+
+
+def _counted(changes: Sequence[tuple[Change, Outcome, str]], holds: int) -> Counts:
+    counts = Counts(in_step=940, agreed=950, crm_rows=950, table_rows=950, holds=holds)
+    for one, _, _ in changes:
+        if one.side is not None:
+            side = counts.of(one.side)
+            setattr(side, one.action.value, getattr(side, one.action.value) + 1)
+    return counts
+
+
+def make_template(directory: Path) -> Path:
+    """Make an empty state database once, to be copied: making one takes longer than most tests."""
+    migrate.upgrade(f"sqlite:///{directory / 'state.db'}")
+    return directory / "state.db"
+
+
+@asynccontextmanager
+async def open_world(
+    directory: Path, template: Path, links: Mapping[str, Mapping[str, Any]] | None = None, clock: Any = None
+) -> AsyncIterator[World]:
+    made = settings(directory, links or {"shop": {}})
+    shutil.copy(template, directory / "state.db")
+    clock = clock or SetClock(NOON)
+    store = open_store(made.state.url.get_secret_value(), clock=clock)
+    try:
+        yield World(Workplace(made, clock, store, "host:1", Hosts(clock)))
+    finally:
+        await store.aclose()
+
+
+def web(world: World) -> Any:
+    """The application as the daemon serves it, with its security headers."""
+
+    async def nothing() -> Sequence[str]:
+        return ()
+
+    async def metrics() -> CollectorRegistry:
+        return CollectorRegistry()
+
+    return application(alive=nothing, ready=nothing, status=nothing, metrics=metrics, pages=pages.routes(world))
+
+
+class Browser:
+    """Reads pages as a browser without scripts does."""
+
+    def __init__(self, world: World) -> None:
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(web(world)), base_url="http://syncd")
+
+    async def get(self, path: str, status: int = 200) -> Page:
+        answer = await self.answer(path)
+        assert answer.status_code == status, f"{path}: {answer.status_code}\n{answer.text}"
+        return Page(path, answer)
+
+    async def answer(self, path: str, method: str = "GET") -> httpx.Response:
+        return await self._client.request(method, path)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    text: str = ""
+
+    def __getitem__(self, name: str) -> str:
+        return self.attributes[name]
+
+    def get(self, name: str) -> str | None:
+        return self.attributes.get(name)
+
+
+_VOID = {"meta", "link", "input"}
+_BLOCKS = {"p", "li", "dt", "dd", "h1", "h2", "h3", "th", "td", "caption", "div"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: its elements, each with all the text within it."""
+
+    def __init__(self, path: str, answer: httpx.Response) -> None:
+        super().__init__(convert_charrefs=True)
+        self.path, self.answer = path, answer
+        self.elements: list[Element] = []
+        self._open: list[Element] = []
+        self.feed(answer.text)
+        self.close()
+        assert not self._open, f"{path}: not closed: {[one.tag for one in self._open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"{self.path}: an attribute twice in {tag} {attrs}"
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in _VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self.handle_data(" ")
+        if tag not in _VOID:
+            assert self._open, f"{self.path}: </{tag}> closes nothing"
+            element = self._open.pop()
+            assert element.tag == tag, f"{self.path}: </{tag}> closes <{element.tag} {element.attributes}>"
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[Element]:
+        """Elements of a tag whose attributes hold these words; `class_` and `data_x` stand for class and data-x."""
+        wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+        return [
+            one
+            for one in self.elements
+            if one.tag == tag and all(value in (one.get(name) or "").split() for name, value in wanted.items())
+        ]
+
+    def one(self, tag: str, **attributes: str) -> Element:
+        found = self.all(tag, **attributes)
+        assert len(found) == 1, f"{self.path}: {len(found)} of {tag} {attributes}"
+        return found[0]
+
+    def by_id(self, name: str) -> Element:
+        (found,) = [one for one in self.elements if one.get("id") == name]
+        return found
+
+    def has(self, name: str) -> bool:
+        return any(one.get("id") == name for one in self.elements)
+
+    def text_of(self, name: str) -> str:
+        return words(self.by_id(name).text)
+
+    @property
+    def title(self) -> str:
+        return self.all("title")[0].text
+
+    @property
+    def text(self) -> str:
+        return words(self.one("body").text)
+
+    @property
+    def commands(self) -> list[str]:
+        return [one.text for one in self.all("code") if one.text.startswith("syncd ")]
+
+    def rows(self, caption: str) -> list[list[str]]:
+        """The cells of the table whose caption holds these words, a row each, the head first."""
+        tables: list[list[list[str]]] = []
+        captions: list[str] = []
+        for one in self.elements:
+            if one.tag == "table":
+                tables.append([])
+                captions.append("")
+            elif one.tag == "caption":
+                captions[-1] = one.text
+            elif one.tag == "tr":
+                tables[-1].append([])
+            elif one.tag in {"td", "th"}:
+                tables[-1][-1].append(words(one.text))
+        (found,) = [rows for rows, said in zip(tables, captions, strict=True) if caption in said]
+        return found
+
+
+def words(text: str) -> str:
+    """The text with its white space as a reader sees it."""
+    return " ".join(text.split())

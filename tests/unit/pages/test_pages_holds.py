@@ -1,0 +1,123 @@
+"""The holds: what each side says, and the command that decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pages_world import Browser, World, deal, held, open_world
+
+from syncd.core.model import Facts, HoldKind, Owner, Unreadable
+from syncd.daemon.pages import holds
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: World, browser: Browser):
+    await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
+    page = await browser.get("/holds")
+    told = page.text_of("hold-shop-77")
+    assert told.startswith("Order 77 changed on both sides edit-edit · held 59 min ago · run 1")
+    assert "CRM deal 11 Table deal 12 Agreed deal 10 Both sides changed it." in told
+    assert page.commands == [
+        "syncd resolve shop 77 --keep crm",
+        "syncd resolve shop 77 --keep table",
+        "syncd resolve shop 77 --retry",
+    ]
+    assert "deal 11 on both sides" in told
+    assert "deal 12 on both sides" in told
+
+
+async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: World, browser: Browser):
+    facts = Facts(None, deal(12), deal(10))
+    await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
+    page = await browser.get("/holds")
+    assert [one.text for one in page.all("span", class_="does")][0] == "unbound on both sides"
+
+
+async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path):
+    links = {"shop": {}, "oneway": {"direction": "crm-to-table"}}
+    async with open_world(tmp_path, empty_state, links) as world:
+        unreadable = Facts(deal(11), None, deal(10), Unreadable(HoldKind.INVALID_ROW, "deal_id is null"))
+        outside = Facts(Owner(31, 5), deal(12), deal(12))
+        kinds = [
+            held(1, HoldKind.INVALID_ROW, facts=unreadable),
+            held(2, HoldKind.OUT_OF_SCOPE, facts=outside),
+        ]
+        await world.run(holds=kinds)
+        await world.run("oneway", holds=[held(3)])
+        browser = Browser(world)
+        page = await browser.get("/holds")
+        assert page.commands == [
+            "syncd resolve shop 1 --retry",
+            "syncd resolve shop 2 --keep table",
+            "syncd resolve shop 2 --retry",
+            "syncd resolve oneway 3 --keep crm",
+            "syncd resolve oneway 3 --retry",
+        ]
+        assert "Table unreadable" in page.text_of("hold-shop-1")
+        assert "Mend the row in the table." in page.text_of("hold-shop-1")
+        await browser.aclose()
+
+
+async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world: World, browser: Browser):
+    await world.run(holds=[held(77)])
+    row = await world.store.find_link("shop")
+    await world.store.decide(row.id, [77], "table", world.clock.now())
+    page = await browser.get("/holds")
+    assert "Decided: keep what the table says. The next pass carries it out." in page.text_of("hold-shop-77")
+    assert page.commands == []
+
+
+async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(world: World, browser: Browser):
+    await world.run(holds=[held(0, HoldKind.INVALID_ROW, detail="3 rows have no order id.")])
+    page = await browser.get("/holds")
+    assert page.text_of("hold-shop-0").startswith("Rows without a readable order")
+    assert "3 rows have no order id." in page.text_of("hold-shop-0")
+    assert page.commands == []
+
+
+async def test_given_no_holds_then_the_page_says_so(browser: Browser):
+    assert "No order is held." in (await browser.get("/holds")).text
+
+
+async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(holds, "PAGE", 3)
+    flapping = [held(order, HoldKind.FLAPPING) for order in (2, 4, 6, 8)]
+    await world.run(holds=[held(1), held(3), *flapping])
+    page = await browser.get("/links/shop/holds")
+    assert [one["href"] for one in page.all("a") if "kind=" in one["href"]] == [
+        "/links/shop/holds?kind=flapping",
+        "/links/shop/holds?kind=edit-edit",
+    ]
+    seen = []
+    path: str | None = "/links/shop/holds?kind=flapping"
+    while path is not None:
+        page = await browser.get(path)
+        seen += [one["id"] for one in page.all("article", class_="hold")]
+        following = page.all("a", rel="next")
+        path = following[0]["href"] if following else None
+    assert seen == [f"hold-shop-{order}" for order in (2, 4, 6, 8)]
+    page = await browser.get("/links/shop/holds?kind=uncertain")
+    assert "None of this kind." in page.text
+
+
+async def test_the_page_of_all_links_shows_the_first_of_each(
+    tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(holds, "FIRST", 2)
+    async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}, "calm": {}}) as world:
+        await world.run("shop", holds=[held(order) for order in (1, 2, 3)])
+        await world.run("outlet", holds=[held(5)])
+        browser = Browser(world)
+        page = await browser.get("/holds")
+        assert [one["id"] for one in page.all("article", class_="hold")] == [
+            "hold-shop-1",
+            "hold-shop-2",
+            "hold-outlet-5",
+        ]
+        assert page.one("a", rel="next")["href"] == "/links/shop/holds?after=2"
+        assert not page.has("holds-calm")
+        await browser.aclose()

@@ -1,0 +1,192 @@
+"""The overview: every link with its health at a glance, and what needs a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pages_world import NOON, Browser, World, change, held, open_world
+
+from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts
+from syncd.core.records import GuardHit
+from syncd.daemon.health import Condition, Health
+from syncd.daemon.pulse import Pulse
+from syncd.daemon.status import Live
+from syncd.portal.opening import budget_key
+
+pytestmark = pytest.mark.anyio
+
+REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000)
+REMOVES = Counts(in_step=900, agreed=5000, crm=SideCounts(remove=4000))
+
+
+async def _row(browser: Browser, link: str = "shop") -> dict[str, str]:
+    rows = (await browser.get("/")).rows("Every link")
+    (cells,) = [cells for cells in rows[1:] if cells[0].split()[0] == link]
+    return dict(zip(rows[0], cells, strict=True))
+
+
+async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: World, browser: Browser):
+    await world.run(before=7200)
+    await world.run(before=240)
+    row = await _row(browser)
+    assert row["Health"] == "✓in step since 1 h 59 min"
+    assert row["In step"] == "940 0 agreed"
+    assert row["Last pass"] == "4 min ago CRM 0 · table 0"
+    page = await browser.get("/")
+    assert page.text_of("summary") == "1 link: 1 in step."
+    assert page.title == "All well · syncd"
+    assert not page.has("needs")
+
+
+async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_proposed_where_no_schedule_makes_one(
+    tmp_path: Path, empty_state: Path
+):
+    async with open_world(tmp_path, empty_state, {"shop": {}, "byhand": {"schedule": None}}) as world:
+        browser = Browser(world)
+        page = await browser.get("/")
+        assert (await _row(browser))["Health"] == "○no pass yet"
+        assert (await _row(browser, "byhand"))["Next pass"] == "on command"
+        assert not page.has("needs-shop")
+        assert page.text_of("needs-byhand").startswith("byhand ○no pass yet No pass has been made yet.")
+        assert page.commands == ["syncd plan byhand"]
+        await browser.aclose()
+
+
+async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applies_it(world: World, browser: Browser):
+    run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=60)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"] == "▲refused since 58 s"
+    assert f"Run {run} wrote nothing: 4000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
+    assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
+    assert page.title == "1 to look at · syncd"
+
+
+async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(world: World, browser: Browser):
+    run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=25 * 3600)
+    page = await browser.get("/")
+    assert "That plan is too old to be applied." in page.text_of("needs-shop")
+    assert page.commands == [f"syncd show {run}", "syncd plan shop"]
+
+
+async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(world: World, browser: Browser):
+    guards = [GuardHit("fingerprint", None, 0, 1)]
+    await world.run(state="refused", guards=guards, error="The table is another one now.")
+    page = await browser.get("/")
+    assert "The table is another one now." in page.text_of("needs-shop")
+    assert "syncd rebase shop" in page.commands
+
+
+async def test_given_a_failing_link_then_the_error_and_how_often(world: World, browser: Browser):
+    run = await world.run(state="failed", error="The portal cannot be reached.", before=90)
+    condition = Condition(Health.FAILING, NOON - 88, run, "The portal cannot be reached.")
+    world.lives["shop"] = Live(condition, failures=3, retry_at=NOON + 40)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"] == "✕failing since 1 min"
+    assert (await _row(browser))["Next pass"].startswith("in 40 s")
+    told = page.text_of("needs-shop")
+    assert "The portal cannot be reached." in told
+    assert "Failed 3 times in a row." in told
+    assert page.commands == [f"syncd show {run}"]
+
+
+async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: World, browser: Browser):
+    await world.run(state="failed", error="The portal refuses the webhook.", before=90)
+    lease = await world.lease()
+    await world.store.set_parked(lease, "auth: The portal refuses the webhook.")
+    await world.store.release(lease)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"].startswith("Pparked")
+    assert page.text_of("needs-shop").count("The portal refuses the webhook.") == 1
+    assert "auth:" not in page.text
+    assert page.commands == ["syncd check shop"]
+
+
+async def test_given_held_orders_then_how_many_of_what_kind(world: World, browser: Browser):
+    held_orders = [held(1), held(2), held(3, HoldKind.INVALID_ROW)]
+    await world.run(holds=held_orders)
+    page = await browser.get("/")
+    row = await _row(browser)
+    assert (row["Health"].split()[0], row["Held"]) == ("■held", "3")
+    assert "3 orders are held: changed on both sides (2); a row that cannot be read." in page.text_of("needs-shop")
+    assert page.commands == ["syncd holds shop"]
+
+
+async def test_given_changes_left_behind_then_the_run_that_left_them(world: World, browser: Browser):
+    run = await world.run(state="partial", changes=[(change(5, 1, 2), Outcome.SKIPPED, "moved since")])
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"].startswith("■held")
+    assert "left changes behind" in page.text_of("needs-shop")
+    assert page.commands == [f"syncd show {run}"]
+
+
+async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: World, browser: Browser):
+    await world.run(before=60)
+    await world.store.set_paused("shop", paused=True)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"] == "‖paused in step since 58 s"
+    assert page.commands == ["syncd resume shop"]
+
+
+async def test_given_a_pass_at_work_here_then_its_progress(world: World, browser: Browser):
+    await world.run(before=60)
+    pulse = Pulse(world.clock)
+    pulse.progress("listing the portal", 4500, 10000)
+    world.lives["shop"] = Live(Condition(Health.IN_STEP, NOON - 58), working=pulse)
+    assert (await _row(browser))["Health"] == "▶working listing the portal 4,500 of 10,000"
+
+
+async def test_given_another_daemon_at_work_then_this_one_stands_by_and_names_it(world: World, browser: Browser):
+    await world.run(before=60)
+    await world.lease(holder="other-host:7")
+    world.lives["shop"] = Live(Condition(Health.IN_STEP, NOON - 58), standby=True)
+    assert (await _row(browser))["Health"] == "◇standby at work: other-host:7"
+
+
+async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: World, browser: Browser):
+    portal = world.workplace.settings.links["shop"].portal
+    used = {"crm.orderentity.add": (360.0, NOON + 300, NOON), "batch": (48.0, NOON + 300, NOON)}
+    await world.store.set_budget(budget_key(portal), used)
+    assert (await _row(browser))["Budget used"] == "75 % 75 % shop.bitrix24.com"
+    world.clock.time += 600
+    assert (await _row(browser))["Budget used"] == "none shop.bitrix24.com"
+
+
+async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(world: World, browser: Browser):
+    await world.run(before=900)
+    await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=600)
+    await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=300)
+    page = await browser.get("/")
+    bars = page.all("rect")
+    assert [bar["class"] for bar in bars] == ["good", "good", "bad"]
+    assert [bar.text for bar in bars] == [
+        "Run 1: applied, nothing to change",
+        "Run 2: applied, 1 change",
+        "Run 3: refused, 4,000 changes",
+    ]
+    heights = [int(bar["height"]) for bar in bars]
+    assert heights[0] < heights[1] < heights[2] <= 20
+    assert page.one("svg")["aria-label"] == "Newest 3 runs: 2 applied and 1 refused"
+
+
+async def test_given_a_configuration_that_could_not_be_read_again_then_the_page_says_so(world: World, browser: Browser):
+    world.said = world.said.but(config_error="links.shop.schedule: not an interval", restart=("web.listen",))
+    page = await browser.get("/")
+    assert "links.shop.schedule: not an interval" in page.text_of("config-error")
+    assert "web.listen" in page.text_of("restart")
+
+
+async def test_given_no_links_then_the_page_says_how_to_make_one(world: World, browser: Browser):
+    world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
+    page = await browser.get("/")
+    assert page.text_of("summary") == "The configuration has no links."
+    assert page.commands == ["syncd init"]
+
+
+async def test_many_who_watch_at_once_are_served_by_one_look(world: World, browser: Browser):
+    await browser.get("/")
+    await browser.get("/")
+    assert world.looks == 1
+    world.clock.time += 3
+    await browser.get("/")
+    assert world.looks == 2
