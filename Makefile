@@ -45,6 +45,9 @@ test-peers: $(VENV)/.dev .venv-peers/.installed
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+bench: $(VENV)/.dev .venv-peers/.installed
+	$(BIN)/python -m tests.benchmarks --page docs/benchmarks.md
+
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulation.soak --lives $(or $(LIVES),10000) --report docs/simulation.md
 

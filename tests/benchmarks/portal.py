@@ -1,14 +1,11 @@
 """`make bench`, first part: syncd's portal client beside the public ones, on the sandbox, in one run.
 
-    python -m tests.benchmarks.portal [--quick] [--page docs/benchmarks-portal.md]
-
 Each client is a process of its own, and so is the portal. "missed" are orders that were bound before, during and after
 the reading and that the client did not return.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -111,12 +108,8 @@ READINGS = (
 )
 
 
-def main() -> int:
-    """Measure, print, write the page, and say whether the marks were reached."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
-    parser.add_argument("--page", type=Path)
-    options = parser.parse_args()
+def run(*, quick: bool) -> tuple[str, list[tuple[str, float, float]]]:
+    """Measure all clients; return the tables, and (mark, reached, at most)."""
     clients = [client for client in CLIENTS if client.here]
     parts: list[str] = []
     marks: list[tuple[str, float, float]] = []
@@ -128,7 +121,7 @@ def main() -> int:
 
     for rows, latency in READINGS:
         slow = {"b24jssdk"} if rows > 2_500 else set()
-        if options.quick and latency != "none" and rows > 2_500:
+        if quick and latency != "none" and rows > 2_500:
             slow.add("b24pysdk")
         measured = [measure(one, "list", rows=rows, latency=latency) for one in clients if one.name not in slow]
         what = WHAT[latency]
@@ -157,14 +150,4 @@ def main() -> int:
     marks += [("7,500 adds: lost or sent twice", 7_500 - by["syncd"]["added"] + by["syncd"]["twice"], 0)]
     small, large = (measure(SYNCD, "count", rows=rows, limits=False)["peak"] for rows in (1_000, 1_000_000))
     marks += [("1,000,000 rows: MB above listing 1,000", large - small, 40)]
-    lines = ["### Marks", "", "| mark | reached | at most |", "|---|---:|---:|"]
-    lines += [f"| {name} | {value:.3g} | {most:g} |" for name, value, most in marks]
-    parts.append("\n".join([*lines, ""]))
-    print(parts[-1])
-    if options.page is not None:
-        options.page.write_text("\n".join(parts))
-    return 0 if all(value <= most for _, value, most in marks) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return "\n".join(parts), marks
