@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from syncd.core.model import Action, Counts, Owner, Row, Scope, Side, SideCounts
+from syncd.core.model import Action, Change, Counts, Facts, HoldKind, Owner, Reason, Row, Scope, Side, SideCounts
 from syncd.core.ports import Cancelled, Write
 from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, facts, hold
 
@@ -82,3 +84,12 @@ def test_a_stop_is_asked_for_once_and_says_by_whom() -> None:
     cancelled.set("SIGTERM")
 
     assert (cancelled.is_set, cancelled.reason) == (True, "SIGTERM")
+
+
+def test_given_a_change_when_it_is_pickled_then_every_field_comes_back() -> None:
+    change = Change(
+        5, Side.CRM, Action.MOVE, Owner(2, 10), Owner(2, 11), Reason.UNDO, Facts(Owner(2, 10), None, Owner(2, 9)),
+        agreed_after=Owner(2, 12), hold_after=HoldKind.EDIT_EDIT,
+    )  # fmt: skip
+
+    assert pickle.loads(pickle.dumps(change)) == change
