@@ -9,8 +9,8 @@ from typing import NamedTuple
 from syncd.core.records import LinkRow, RunRow
 from syncd.errors import AuthError, PortalBlocked, SyncdError
 
-STOPPED = "Stopped by "
-"""How the error of a run begins that a signal ended: it says nothing about the link."""
+_CUT_OFF = ("Stopped by ", "interrupted")
+"""How the error of a run begins that a signal or the end of its process cut off: it says nothing about the link."""
 
 
 class Health(StrEnum):
@@ -81,7 +81,7 @@ def rests_until(reason: str, last: RunRow | None) -> float:
 
 def health_of(row: RunRow, parked: str = "") -> Health | None:
     """Given a finished pass and the link's parking reason, return what the pass says; None if it says nothing."""
-    if row.finished_at is None or row.error.startswith(STOPPED):
+    if was_cut_off(row):
         return None
     if row.state == "refused":
         return Health.REFUSED
@@ -89,6 +89,11 @@ def health_of(row: RunRow, parked: str = "") -> Health | None:
         return Health.PARKED if parked and parked_as(parked) is not Parking.REFUSED else Health.FAILING
     # Partial without an error: changes that failed or were skipped; like holds, they are left over.
     return Health.HELD if row.counts.holds or row.state == "partial" else Health.IN_STEP
+
+
+def was_cut_off(row: RunRow) -> bool:
+    """Given a run, return whether it did not come to its own end: it is at work, or a signal or a crash ended it."""
+    return row.finished_at is None or row.error.startswith(_CUT_OFF)
 
 
 def is_pass(row: RunRow) -> bool:

@@ -16,7 +16,7 @@ from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
 from syncd.wiring import Workplace
 
-StillWanted = Callable[[], Awaitable[bool]]
+StillWanted = Callable[[float], Awaitable[bool]]
 
 
 class NotWanted(Exception):
@@ -36,7 +36,7 @@ class RunPass(Protocol):
             origin: schedule, trigger or signal; goes into the run.
             pulse: Told of every sign of life.
             cancelled: Set when the pass is to end after the batch in flight.
-            still_wanted: Asked under the lease, before the run is opened.
+            still_wanted: Asked under the lease, before the run is opened, with the time it will be said to have begun.
 
         Raises:
             NotWanted: `still_wanted` said no.
@@ -53,7 +53,7 @@ def over(workplace: Workplace) -> RunPass:
         link: str, origin: str, *, pulse: Pulse, cancelled: Cancelled, still_wanted: StillWanted
     ) -> Report:
         async with workplace.link(link, progress=pulse.progress, cancelled=cancelled) as opened:
-            opened.store = cast("Store", _WatchedStore(opened.store, pulse, still_wanted))
+            opened.store = cast("Store", _WatchedStore(opened.store, pulse, still_wanted, opened.lease_ttl))
             opened.clock = _WatchedClock(opened.clock, pulse)
             try:
                 return await engine.reconcile(opened, origin=origin)
@@ -66,18 +66,22 @@ def over(workplace: Workplace) -> RunPass:
 class _WatchedStore:
     """A store whose every call is a sign of life, and which opens no run that is no longer wanted."""
 
-    def __init__(self, store: Store, pulse: Pulse, still_wanted: StillWanted) -> None:
+    def __init__(self, store: Store, pulse: Pulse, still_wanted: StillWanted, lease_ttl: float) -> None:
         self._store = store
         self._pulse = pulse
         self._still_wanted = still_wanted
+        self._lease_ttl = lease_ttl
 
     def __getattr__(self, name: str) -> Any:
         self._pulse.beat()
         return getattr(self._store, name)
 
     async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
-        if not await self._still_wanted():
+        if not await self._still_wanted(now):
             raise NotWanted
+        # Whoever is turned away has the lease's lock for a moment. Had we come just then, we would be without it, and
+        # nobody could tell, should this process be killed, that the lease need not be waited for.
+        await self._store.renew(lease, self._lease_ttl, now)
         self._pulse.enter("observe")
         return await self._store.start_run(lease, kind, origin, now, source)
 

@@ -107,7 +107,7 @@ class LinkRunner:
         previous: RunRow | None = None
         pulse = Pulse(self._desk.clock)
         try:
-            verdict, previous = await self._judge(asks)
+            verdict, previous = await self._judge(asks, self._desk.clock.now())
             if not verdict.run:
                 self._pass_over(asks, verdict.why)
                 return
@@ -131,7 +131,7 @@ class LinkRunner:
 
     # ------------------------------------------------------------------ a pass
 
-    async def _judge(self, asks: Mapping[Ask, float]) -> tuple[Verdict, RunRow | None]:
+    async def _judge(self, asks: Mapping[Ask, float], now: float) -> tuple[Verdict, RunRow | None]:
         store = self._desk.store
         link = await store.find_link(self.name)
         runs = await store.runs(self.name, RECENT if self._seen >= 0 else DEEP)
@@ -139,7 +139,7 @@ class LinkRunner:
         last = last_pass(runs)
         changed = link is not None and bool(link.parked) and await self._parking.facts_changed(link, runs, last)
         resting = self.failures > 0 and self._due is not None
-        at = Situation(link, last, self.slots, self._desk.clock.now(), changed=changed, resting=resting)
+        at = Situation(link, last, self.slots, now, changed=changed, resting=resting)
         return judge(asks, at), last
 
     def _recall(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
@@ -175,13 +175,13 @@ class LinkRunner:
                     _origin(asks),
                     pulse=pulse,
                     cancelled=self._cancelled,
-                    still_wanted=lambda: self._still_wanted(asks),
+                    still_wanted=lambda now: self._still_wanted(asks, now),
                 )
             finally:
                 self.working = None
 
-    async def _still_wanted(self, asks: Mapping[Ask, float]) -> bool:
-        verdict, _last = await self._judge(asks)
+    async def _still_wanted(self, asks: Mapping[Ask, float], now: float) -> bool:
+        verdict, _last = await self._judge(asks, now)
         return verdict.run
 
     async def _find_abandoned(self) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from syncd.core.records import LinkRow, RunRow
-from syncd.daemon.health import rests_until
+from syncd.daemon.health import rests_until, was_cut_off
 from syncd.daemon.slots import Slots
 
 
@@ -97,7 +97,7 @@ def _judge_scheduled(asks: Mapping[Ask, float], at: Situation, slots: Slots) -> 
         return Verdict(run=False, why="pausing after a failure")
     if last is None:
         return Verdict(run=True, why="first")
-    if last.finished_at is None:
+    if was_cut_off(last):
         return Verdict(run=True, why="interrupted")  # or still at work elsewhere, which its lease will tell
     # A failure is in the last pass, or it was one that opened no run.
     unserved = Ask.AGAIN in asks and not _served_since(last, asks[Ask.AGAIN])

@@ -141,9 +141,9 @@ class ScriptedPasses:
         row = await store.link(link, "ends")
         lease = await store.acquire(row, self._holder, 60, clock.now())
         try:
-            if not await still_wanted():
-                raise NotWanted
             began = clock.now()
+            if not await still_wanted(began):
+                raise NotWanted
             number = await store.start_run(lease, "pass", origin, began)
             self.made.append((link, began, origin))
             run = RunRow(number, link, row.id, "pass", outcome.state, origin, started_at=began)

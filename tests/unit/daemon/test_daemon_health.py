@@ -43,8 +43,9 @@ def test_given_passes_alike_then_the_health_is_since_the_first_of_them():
     assert condition_of(LINK, runs) == Condition(Health.IN_STEP, NOON + 121, 4, "")
 
 
-def test_given_a_pass_a_signal_stopped_then_it_says_nothing_of_the_link():
-    runs = [_pass(2, "failed", error="Stopped by SIGTERM; what was in flight is recorded."), _pass(1)]
+@pytest.mark.parametrize("error", ["Stopped by SIGTERM; what was in flight is recorded.", "interrupted"])
+def test_given_a_pass_that_was_cut_off_then_it_says_nothing_of_the_link(error: str):
+    runs = [_pass(2, "failed", error=error), _pass(1)]
     assert condition_of(LINK, runs).run == 1
 
 

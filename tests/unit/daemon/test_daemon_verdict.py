@@ -40,6 +40,8 @@ FAILED = _run(ago=1, error="The portal is down.")
         ([Ask.START], {"last": FAILED}, "run: again"),
         ([Ask.SCHEDULE], {"last": FAILED}, "rest: done elsewhere"),
         ([Ask.SCHEDULE], {"last": _run(ago=1, finished=False)}, "run: interrupted"),
+        ([Ask.SCHEDULE], {"last": _run(ago=1, error="Stopped by SIGTERM; it is recorded.")}, "run: interrupted"),
+        ([Ask.SCHEDULE], {"last": _run(ago=1, error="interrupted")}, "run: interrupted"),
         ([Ask.SCHEDULE], {"last": STALE, "resting": True}, "rest: pausing after a failure"),
         ([Ask.AGAIN], {"last": FAILED, "resting": True}, "run: again"),
         ([Ask.AGAIN], {"last": FRESH, "asked": 100}, "rest: done elsewhere"),

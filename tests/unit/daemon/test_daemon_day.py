@@ -1,0 +1,285 @@
+"""Twenty-four hours of a daemon in virtual time: the real scheduler, runners and engine over portals and tables in memory.
+
+Ten links, outside edits on both sides, faults of portals and tables, a refused plan that a person applies, a pause, a
+parked link whose right comes back, and a restart. Afterwards every slot of every link must be accounted for: served,
+passed over for a reason that was told, or made up for after the restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from daemon_world import NOON, LoopClock
+
+from syncd.config.model import Settings
+from syncd.core.guards import GuardLimits
+from syncd.core.model import Direction, OnConflict, Owner, Policy, Scope
+from syncd.daemon import passes
+from syncd.daemon.alerts import Alerts
+from syncd.daemon.desk import Desk, Ending, Gate
+from syncd.daemon.fleet import Fleet
+from syncd.daemon.meters import Meters
+from syncd.daemon.requests import Inbox
+from syncd.daemon.schedule import Timetable
+from syncd.daemon.slots import Slots
+from syncd.daemon.tasks import Tasks
+from syncd.daemon.verdict import Ask
+from syncd.daemon.watchdog import Vitals
+from syncd.engine import reconcile as engine
+from syncd.engine.link import Link
+from syncd.errors import UnavailableError
+from syncd.obs.metrics import Metrics
+from tests.fakes.portal import FakePortal, Surprise
+from tests.fakes.store import MemoryStore
+from tests.fakes.table import FakeTable
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+SCHEDULES = {
+    **{f"shop{number}": "10m" for number in range(5)},
+    **{f"store{number}": "15m" for number in range(3)},
+    "slow": "1h",
+    "office": "*/20 8-18 * * *",
+}
+POLICY = Policy(Direction.TWO_WAY, OnConflict.CRM, Scope(frozenset({2})))
+ORDERS = range(1, 31)
+
+
+class Works:
+    """The ends of all links, and the workplace that opens them (`syncd.wiring.Workplace`, as far as passes need it)."""
+
+    def __init__(self, store: MemoryStore, clock: LoopClock) -> None:
+        self.portals = {name: FakePortal({order: Owner(2, order) for order in ORDERS}) for name in SCHEDULES}
+        self.tables = {name: FakeTable({order: Owner(2, order) for order in ORDERS}) for name in SCHEDULES}
+        self.store = store
+        self.clock = clock
+
+    def calm(self) -> None:
+        """No fault waits to happen any more."""
+        for portal in self.portals.values():
+            portal.script.clear()
+            portal.listings.clear()
+
+    @asynccontextmanager
+    async def link(self, name: str, **more: Any) -> AsyncIterator[Link]:
+        yield Link(
+            name=name,
+            fingerprint=name,
+            policy=POLICY,
+            limits=GuardLimits(100, 20, 50, 100, 500),
+            portal=self.portals[name],
+            table=self.tables[name],
+            store=self.store,
+            clock=self.clock,
+            holder="host:1",
+            ask_first_sync=False,
+            lease_ttl=120,
+            **more,
+        )
+
+
+class Day(Meters):
+    """One daemon, put together as the service does it, that keeps what it was told and when."""
+
+    def __init__(self, works: Works, clock: LoopClock) -> None:
+        self.metrics = Metrics(process=False)
+        self.notices: list[dict[str, Any]] = []
+        alerts = Alerts(clock, lambda _way, _outcome: None, [self])  # type: ignore[list-item]
+        super().__init__(self.metrics, alerts, works.store, clock)
+        self.now = clock.now
+        self.skips: list[tuple[str, float, str]] = []
+        self.endings: list[tuple[str, float]] = []
+        self.crashes: list[BaseException] = []
+        self.troubles: list[tuple[str, str]] = []
+        desk = Desk(works.store, clock, "host:1", passes.over(works), Gate(16), self, prune=_no_prune)  # type: ignore[arg-type]
+        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Ask.SCHEDULE), self._trouble)
+        self.fleet = Fleet(desk, self.timetable, self.crashes.append)
+        self.vitals = Vitals(clock, self.timetable, self.fleet.pulses, self.metrics.lag.set)
+        self.tasks = Tasks(self.crashes.append)
+        self.inbox = Inbox(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
+        self.told = alerts
+
+    way = "day"
+
+    async def deliver(self, notice: dict[str, Any]) -> None:
+        self.notices.append(notice)
+
+    def start(self, settings: Settings) -> None:
+        self.timetable.start()
+        self.fleet.configure(settings)
+        self.tasks.start("vitals", self.vitals.run())
+        self.tasks.start("inbox", self.inbox.run())
+        self.tasks.start("alerts", self.told.run())
+
+    async def stop(self) -> None:
+        await self.timetable.stop()
+        assert await self.fleet.stop("SIGTERM", 45)
+        await self.tasks.end_all()
+
+    def skipped(self, link: str, why: str) -> None:
+        self.skips.append((link, self.now(), why))
+        super().skipped(link, why)
+
+    async def ended(self, ending: Ending) -> None:
+        self.endings.append((ending.link, self.now()))
+        await super().ended(ending)
+
+    def _trouble(self, link: str, kind: str) -> None:
+        self.troubles.append((link, kind))
+
+
+async def _no_prune(*_args: object) -> int:
+    return 0
+
+
+async def _weather(works: Works, chance: random.Random, clock: LoopClock) -> None:
+    """Outside writers and faults, every few minutes, for ever."""
+    while True:
+        await clock.sleep(chance.uniform(60, 600))
+        name = chance.choice([name for name in SCHEDULES if name not in {"slow", "office", "store0"}])
+        portal, table, order = works.portals[name], works.tables[name], chance.choice(ORDERS)
+        match chance.randrange(9):
+            case 0 | 1:
+                portal.bind(order, Owner(2, chance.randrange(1, 99)))
+            case 2 | 3:
+                table.put(order, 2, chance.randrange(1, 99))
+            case 4:
+                portal.unbind(order)
+            case 5:
+                portal.script.append(chance.choice([Surprise.LOST_AFTER, Surprise.LOST_BEFORE, Surprise.NOT_SENT]))
+            case 6:
+                portal.listings.append(chance.choice([Surprise.INCOMPLETE, Surprise.UNAVAILABLE]))
+            case 7:
+                table.fail("snapshot", UnavailableError("The mapping table's database is out of reach."))
+            case _:
+                table.lose(applied=chance.random() < 0.5)
+
+
+def _standing() -> Counter[str]:
+    """How many of the daemon's own objects there are."""
+    gc.collect()
+    kinds = (type(one) for one in gc.get_objects())
+    return Counter(kind.__name__ for kind in kinds if str(kind.__module__).startswith(("syncd.daemon", "asyncio")))
+
+
+def _handles() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_accounted_for_and_nothing_grows(
+    store: MemoryStore, clock: LoopClock, travelling: time_machine.Traveller
+):
+    works = Works(store, clock)
+    day = Day(works, clock)
+    day.start(_settings())
+    weather = asyncio.create_task(_weather(works, random.Random(20261121), clock))
+    people = asyncio.create_task(_people(works, clock))
+    await _at(11, clock)
+    await day.stop()
+    await _at(11.4, clock)  # a restart that takes its time
+    second = Day(works, clock)
+    second.start(_settings())
+    await _at(13, clock)
+    standing, handles = _standing(), _handles()
+    await _at(23, clock)
+    weather.cancel()
+    works.calm()
+    await _at(24, clock)
+
+    assert people.done()
+    assert await people is None
+    # What is left of each link's last pass may differ; hundreds of passes were made.
+    grown = {name: number for name, number in (_standing() - standing).items() if number > 2 * len(SCHEDULES)}
+    assert (grown, _handles()) == ({}, handles)
+    assert (day.crashes, second.crashes, day.troubles, second.troubles) == ([], [], [], [])
+    assert second.vitals.faults() == []
+    await second.stop()
+    skips = day.skips + second.skips
+    assert await _unexplained(store, skips, down=(NOON + 11 * HOUR, NOON + 11.4 * HOUR)) == []
+    assert {"parked", "paused"} <= {why for _, _, why in skips} <= {"parked", "paused", "pausing after a failure"}
+    for name in SCHEDULES:
+        assert works.portals[name].bindings == works.tables[name].bindings, name
+    for name in SCHEDULES:  # what is told is always news: it begins where the last notice of the link ended
+        told = [notice for notice in day.notices + second.notices if notice["link"] == name]
+        assert all(notice["health"] != notice["before"] for notice in told)
+        assert all(one["health"] == two["before"] for one, two in itertools.pairwise(told)), name
+    assert [notice["health"] for notice in day.notices if notice["link"] == "store0"] == ["refused", "in-step"]
+
+
+async def _people(works: Works, clock: LoopClock) -> None:
+    """What people do that day."""
+    store = works.store
+    await _at(3, clock)  # somebody empties most of a table; a person looks at the refused plan and applies it
+    works.tables["store0"].stored = works.tables["store0"].stored[:5]
+    await _at(4.5, clock)
+    refused = next(run for run in await store.runs("store0", 20) if run.state == "refused")
+    async with works.link("store0") as link:
+        assert (await engine.apply(link, refused.id)).exit_code in {0, 3}
+    await _at(5, clock)
+    await store.set_paused("slow", paused=True)
+    await _at(6, clock)  # a webhook loses its right, and gets it back
+    works.portals["store1"].read_right = False
+    await _at(9.2, clock)
+    works.portals["store1"].read_right = True
+    await store.post_request("store1", "trigger", "a person", clock.now())
+    await _at(10, clock)
+    await store.set_paused("slow", paused=False)
+
+
+async def _at(hour: float, clock: LoopClock) -> None:
+    await clock.sleep(NOON + hour * HOUR - clock.now())
+
+
+async def _unexplained(
+    store: MemoryStore, skips: list[tuple[str, float, str]], down: tuple[float, float]
+) -> list[tuple[str, float]]:
+    """Return the slots (link and hour) that nobody served, passed over for a reason, or made up for."""
+    began, ended = down
+    found = []
+    for name, link in _settings().links.items():
+        assert link.schedule is not None
+        slots = Slots(name, link.schedule)
+        passes_made = [run for run in await store.runs(name, 10_000) if run.kind == "pass"]
+        at = slots.after(NOON)
+        while at is not None and at < NOON + DAY - 1:
+            following = slots.after(at)
+            assert following is not None
+            served = any(at <= run.started_at < following for run in passes_made)
+            passed_over = any(link_ == name and at <= when < at + 60 for link_, when, _why in skips)
+            away = began - 1 <= at <= ended
+            made_up = away and any(ended <= run.started_at < ended + 60 for run in passes_made)
+            if not (served or passed_over or made_up):
+                found.append((name, (at - NOON) / HOUR))
+            at = following
+    return found
+
+
+def _settings() -> Settings:
+    return Settings.model_validate(
+        {
+            "links": {
+                name: {
+                    "schedule": schedule,
+                    "portal": {"webhook": f"https://{name}.bitrix24.com/rest/1/secretcode/"},
+                    "table": {
+                        "url": "sqlite:////nowhere.db",
+                        "name": name,
+                        "columns": {"order_id": "a", "owner_type_id": 2, "owner_id": "b"},
+                    },
+                }
+                for name, schedule in SCHEDULES.items()
+            }
+        }
+    )
