@@ -7,7 +7,7 @@ import re
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -366,6 +366,14 @@ async def test_given_writes_while_reading_when_snapshot_then_it_shows_one_moment
     table._snapshot = writing  # type: ignore[method-assign]
     rows, _, _ = await snapshot(table)
     assert rows == [(order, 2, 7) for order in range(1, 2001)]
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_server_when_the_table_is_read_then_its_rows_stay_there_until_fetched(server: Lab) -> None:
+    dialect = server.table()._dialect
+    with dialect.snapshot() as connection, closing(dialect.stream(connection)) as cursor:
+        assert type(cursor).__name__ == {"postgresql": "ServerCursor", "mysql": "SSCursor"}[server.kind]
+        cursor.execute("SELECT 1")
 
 
 async def test_given_ten_times_the_rows_when_read_then_memory_stays_as_it_was(

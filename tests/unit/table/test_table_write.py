@@ -11,6 +11,7 @@ import pytest
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.table import SqlTable
+from syncd.table.rows import stored
 from tests.unit.table.conftest import NOW, Lab, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -144,14 +145,17 @@ async def test_given_ids_as_text_when_read_and_written_then_their_writing_does_n
     assert rows == [("0007", "2", "8"), ("10", "2", "7"), ("11", "2", "9"), ("9", "2", "8")]
 
 
-async def test_given_ids_as_text_when_written_in_parts_then_no_row_looks_like_two(
+async def test_given_ids_as_text_when_looked_for_in_parts_then_no_row_looks_like_two(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("syncd.table.rows.CHUNK", 2)
     lab.run("CREATE TABLE m (order_id VARCHAR(9), deal_id BIGINT)")
     lab.run("INSERT INTO m VALUES " + ", ".join(f"('0{order}', 7)" for order in range(1, 6)))
     table = lab.table()
-    assert await effects(table, *(Write(order, DEAL_7, DEAL_8) for order in range(1, 6))) == [Effect.DONE] * 5
+    cells = [f"0{order}" for order in range(1, 6)]
+    with table._dialect.reading() as connection:
+        found = stored(connection, table._dialect, table._look(connection), range(1, 6), cells)
+    assert {order: len(rows) for order, rows in found.items()} == dict.fromkeys(range(1, 6), 1)
 
 
 async def test_given_an_order_asked_for_twice_when_read_then_its_row_does_not_look_like_two(
