@@ -14,12 +14,12 @@ from typing import Any, cast
 
 from pydantic import SecretStr
 
-from syncd.cli import words
 from syncd.config.endpoints import parse_database_url
 from syncd.config.fingerprint import changed_parts
 from syncd.config.model import LinkSettings, Settings, StateSettings
 from syncd.core.model import Direction, Owner, Row
 from syncd.core.ports import Portal, Rights, Table
+from syncd.engine import words
 from syncd.engine.link import no_progress
 from syncd.errors import AuthError, ConfigError, GuardRefusal, SyncdError, UnavailableError
 from syncd.state import health

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
     """Show everything that ever happened to one order, and why it is as it is now."""
     names, order = options.split_link_and_order(words)
-    from syncd.cli.render.history import Story
     from syncd.cli.render.history import history as render
     from syncd.engine.report import change_json
+    from syncd.engine.story import Story
 
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick(names, one=True)

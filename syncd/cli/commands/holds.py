@@ -146,8 +146,8 @@ def _why_not(stored: StoredHold, decision: str, policy: Policy) -> str:
 
 
 def _said(stored: StoredHold, decision: str) -> Any:
-    from syncd.cli import words
     from syncd.cli.screen import Line
+    from syncd.engine import words
 
     hold = stored.hold
     if decision == "retry":

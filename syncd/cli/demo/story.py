@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from syncd.cli import words
 from syncd.cli.demo.stage import LINK, Stage, open_stage
 from syncd.cli.render.changes import FIRST
 from syncd.cli.render.report import report as render
@@ -12,6 +11,7 @@ from syncd.cli.screen import GAP, Block, Line, Screen, Table
 from syncd.core.model import Owner
 from syncd.core.ports import Cancelled
 from syncd.engine import reconcile as engine
+from syncd.engine import words
 from syncd.engine.link import Link
 from syncd.engine.report import Report
 

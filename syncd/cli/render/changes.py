@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from syncd.cli import words
 from syncd.cli.screen import Block, Line, Table
 from syncd.core.model import Action, Hold, HoldKind, MaybeOwner, Outcome, Side
 from syncd.core.records import StoredChange
+from syncd.engine import words
 
 FIRST = 10
 """How many changes of each kind, and how many holds, are shown before the rest is counted."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from syncd.cli import words
 from syncd.cli.checking import Finding
 from syncd.cli.screen import GAP, Block, Line, Table
+from syncd.engine import words
 
 
 def findings(found: Sequence[Finding]) -> Iterator[Block]:

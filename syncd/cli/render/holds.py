@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from syncd.cli import words
 from syncd.cli.screen import GAP, Block, Line, Table
-from syncd.core.model import HoldKind
 from syncd.core.records import StoredHold
-
-ADVICE = {
-    HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
-    HoldKind.INVALID_ROW: "Mend the row in the table.",
-    HoldKind.OUT_OF_SCOPE: "Change either side, or the link's owner_types.",
-    HoldKind.ORDER_MISSING: "Remove the row from the table, or `resolve --keep crm`.",
-    HoldKind.OWNER_MISSING: "Correct the owner in the table, or `resolve --keep crm`.",
-}
-"""What mends a kind of hold that is no conflict; it is released by itself once the facts have changed."""
+from syncd.engine import words
 
 
 def holds(by_link: Mapping[str, Sequence[StoredHold]], now: float) -> Iterator[Block]:
@@ -47,8 +37,8 @@ def _hold(stored: StoredHold, now: float) -> Iterator[Block]:
         ["agreed", words.owner(facts.agreed) if facts.agreed else "nothing"],
     ]
     rows += [["why", hold.detail], ["since", f"{words.moment(hold.since)}, {words.ago(hold.since, now)}"]]
-    if hold.kind in ADVICE:
-        rows.append(["mend", ADVICE[hold.kind]])
+    if hold.kind in words.ADVICE:
+        rows.append(["mend", words.ADVICE[hold.kind]])
     if stored.decision:
         rows.append(["decided", f"{decision(stored.decision)}; the next pass carries it out"])
     yield Table(rows, indent=4)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from syncd.cli import failure, words
+from syncd.cli import failure
 from syncd.cli.render.changes import FIRST, changes, holds
 from syncd.cli.screen import GAP, Block, Line
 from syncd.core import guards
 from syncd.core.model import Outcome
 from syncd.core.records import GuardHit, RunRow
+from syncd.engine import words
 from syncd.engine.report import LEFTOVERS, Report
 from syncd.errors import SyncdError
-
-KINDS = {"plan": "Plan", "pass": "Pass", "apply": "Application", "undo": "Undo", "rebase": "Rebase"}
 
 
 def report(told: Report, *, first: int | None = FIRST, holds_table: bool = True) -> Iterator[Block]:
@@ -40,7 +39,7 @@ def report(told: Report, *, first: int | None = FIRST, holds_table: bool = True)
 def _headline(row: RunRow) -> str:
     source = f" of run {row.source}" if row.source is not None else ""
     first = ", first sync" if row.first_sync else ""
-    return f"{KINDS.get(row.kind, row.kind)}{source}: link {row.link}, run {row.id}{first}"
+    return f"{words.RUN_KINDS.get(row.kind, row.kind)}{source}: link {row.link}, run {row.id}{first}"
 
 
 def _summary(told: Report) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from syncd.cli import words
-from syncd.cli.render.report import KINDS
 from syncd.cli.screen import Block, Line, Table
 from syncd.core.records import RunRow
+from syncd.engine import words
 from syncd.engine.report import counts_json, guard_json, iso
 
 TONES = {"applied": "good", "planned": "", "partial": "warn", "refused": "bad", "failed": "bad", "incomplete": "bad"}
@@ -24,7 +23,8 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
             [
                 str(row.id),
                 row.link,
-                KINDS.get(row.kind, row.kind).lower() + (f" of {row.source}" if row.source is not None else ""),
+                words.RUN_KINDS.get(row.kind, row.kind).lower()
+                + (f" of {row.source}" if row.source is not None else ""),
                 row.state + (f", by {row.spent_by}" if row.spent_by is not None else ""),
                 words.moment(row.started_at)[5:],
                 words.span((row.finished_at or now) - row.started_at),
@@ -72,3 +72,8 @@ def run_json(row: RunRow) -> dict[str, Any]:
         "error": row.error or None,
         "portal": {"requests": row.requests, "calls": row.calls, "seconds": round(row.seconds, 3)},
     }
+
+
+def _what(row: RunRow) -> str:
+    source = f" of {row.source}" if row.source is not None else ""
+    return words.RUN_KINDS.get(row.kind, row.kind).lower() + source

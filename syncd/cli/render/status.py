@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from syncd.cli import words
 from syncd.cli.screen import GAP, Block, Line, Table
 from syncd.config.schedule import Cron, Interval, Schedule
 from syncd.core.records import LeaseRow, LinkRow, RunRow
+from syncd.engine import words
 from syncd.engine.report import counts_json, iso
 
 OPERATING_SECONDS = 480.0

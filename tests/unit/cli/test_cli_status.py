@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.cli.render.history import Story, history, why
+from syncd.cli.render.history import history
 from syncd.cli.render.status import LinkStatus, due, health, status
 from syncd.cli.screen import plain
 from syncd.config.schedule import Schedule, parse_schedule
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
 from syncd.core.records import BindingRow, LeaseRow, LinkRow, RunRow, StoredChange, StoredHold
+from syncd.engine.story import Story, why
 
 NOW = 1_800_000_000.0
 

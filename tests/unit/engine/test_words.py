@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.cli import words
 from syncd.core.model import Facts, HoldKind, Owner, Reason, Unreadable
+from syncd.engine import words
 
 
 @pytest.mark.parametrize(
