@@ -93,9 +93,12 @@ class Site:
         )
 
     def _trouble(self, code: int, text: str) -> Response:
-        title = HTTPStatus(code).phrase
         page = self._templates.get_template("trouble.html").render(
-            title=title, text=text, process=self._watched.process(), now=self.now
+            title=HTTPStatus(code).phrase,
+            text=text,
+            process=self._watched.process(),
+            now=self.now,
+            refresh=REFRESH if code >= 500 else 0,
         )
         return HTMLResponse(page, code)
 

@@ -73,7 +73,7 @@
     asking = true;
     try {
       const answer = await fetch(location.pathname + location.search, { cache: "no-store", redirect: "error" });
-      if (!answer.ok) throw new Error(String(answer.status));
+      if (answer.status >= 500) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const id of ["main", "foot"]) morph(document.getElementById(id), page.getElementById(id));
       if (document.title !== page.title) document.title = page.title;
@@ -85,7 +85,7 @@
       failures += 1;
       if (failures > 1) {
         const since = new Date(fresh).toLocaleTimeString();
-        const words = `syncd does not answer. What you see is as of ${since}.`;
+        const words = `syncd, or its state database, does not answer. What you see is as of ${since}.`;
         if (stale.textContent !== words) stale.textContent = words;
         stale.hidden = false;
       }
@@ -100,11 +100,13 @@
     timer = setTimeout(refresh, Math.min(EVERY * 2 ** Math.min(failures, 6), SLOWEST));
   }
 
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) clearTimeout(timer);
-    else refresh();
-  });
-  if (EVERY > 0) plan();
+  if (EVERY > 0) {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) clearTimeout(timer);
+      else refresh();
+    });
+    plan();
+  }
 
   /* ------------------------------------------------------------------- copying */
 

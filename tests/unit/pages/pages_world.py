@@ -27,6 +27,8 @@ from tests.fakes.clock import SetClock
 NOON = 1_800_000_000.0
 SECRET = "topsecretcode"
 
+PROCESS = Process("host:1", "running", NOON - 3600, "/etc/syncd/syncd.toml", NOON - 3600)
+
 HOSTILE = (
     "<script>document.title='pwned'</script>",
     '"><img src=x onerror="document.title=\'pwned\'">',
@@ -100,7 +102,7 @@ class World:
     lives: dict[str, Live] = field(default_factory=dict)
     broken: Exception | None = None
     looks: int = 0
-    said: Process = Process("host:1", "running", NOON - 3600, "/etc/syncd/syncd.toml", NOON - 3600)
+    said: Process = PROCESS
 
     @property
     def store(self) -> Any:

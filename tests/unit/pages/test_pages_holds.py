@@ -32,7 +32,7 @@ async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: World
     facts = Facts(None, deal(12), deal(10))
     await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
     page = await browser.get("/holds")
-    assert [one.text for one in page.all("span", class_="does")][0] == "unbound on both sides"
+    assert page.all("span", class_="does")[0].text == "unbound on both sides"
 
 
 async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts
 from syncd.core.records import GuardHit
 from syncd.daemon.health import Condition, Health
 from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import Live
+from syncd.daemon.status import LinkStatus, Live
+from syncd.errors import StateUnavailable
 from syncd.portal.opening import budget_key
 
 pytestmark = pytest.mark.anyio
@@ -183,10 +185,40 @@ async def test_given_no_links_then_the_page_says_how_to_make_one(world: World, b
     assert page.commands == ["syncd init"]
 
 
-async def test_many_who_watch_at_once_are_served_by_one_look(world: World, browser: Browser):
-    await browser.get("/")
+async def test_many_who_watch_are_served_by_one_look(world: World, browser: Browser):
+    async with asyncio.TaskGroup() as watching:
+        for _ in range(5):
+            watching.create_task(browser.get("/"))
+    assert world.looks == 1
+    world.clock.time += 1.9
     await browser.get("/")
     assert world.looks == 1
-    world.clock.time += 3
+    world.clock.time += 0.2
     await browser.get("/")
     assert world.looks == 2
+
+
+async def test_a_look_that_takes_long_serves_the_longer(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    quick = world.links
+
+    async def slow() -> list[LinkStatus]:
+        world.clock.time += 3
+        return await quick()
+
+    monkeypatch.setattr(world, "links", slow)
+    await browser.get("/")
+    world.clock.time += 59
+    await browser.get("/")
+    assert world.looks == 1
+    world.clock.time += 2
+    await browser.get("/")
+    assert world.looks == 2
+
+
+async def test_a_look_that_failed_is_not_remembered(world: World, browser: Browser):
+    world.broken = StateUnavailable("It is locked.")
+    await browser.get("/", 503)
+    world.broken = None
+    await browser.get("/")

@@ -1,0 +1,151 @@
+"""Whatever a table or a portal says: it never becomes markup, nothing secret is shown, and nothing is written."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pages_world import HOSTILE, HOSTILE_TEXT, NOON, SECRET, Browser, Page, World, agreement, change, held, open_world
+
+from syncd.core.model import Facts, HoldKind, Outcome, Side, Unreadable
+from syncd.core.records import Attempt, GuardHit
+from syncd.daemon.health import Condition, Health
+from syncd.daemon.pulse import Pulse
+from syncd.daemon.status import Live
+
+pytestmark = pytest.mark.anyio
+
+PAGES = (
+    "/", "/holds", "/runs", "/runs?link=shop", "/runs/1", "/runs/2", "/runs/1?show=left", "/links/shop",
+    "/links/shop?range=week", "/links/shop?before=2", "/links/shop/holds", "/links/shop/holds?kind=invalid-row",
+    "/links/shop/orders/77", "/links/shop/orders/78", "/links/parked", "/orders", "/orders?q=77", "/orders?q=nothing",
+)  # fmt: skip
+
+
+@pytest.fixture
+async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
+    """Two links whose past says the worst things wherever it can say anything."""
+    async with open_world(tmp_path, empty_state, {"shop": {}, "parked": {}}) as made:
+        unreadable = Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, HOSTILE_TEXT))
+        await made.run(
+            state="partial",
+            changes=[
+                (change(77, 10, 11), Outcome.FAILED, HOSTILE_TEXT),
+                (change(78, 10, 11, side=Side.CRM), Outcome.APPLIED, ""),
+            ],
+            agreements=[agreement(79)],
+            holds=[
+                held(77, detail=HOSTILE_TEXT),
+                held(80, HoldKind.INVALID_ROW, facts=unreadable, detail=HOSTILE_TEXT),
+            ],
+            error=HOSTILE_TEXT,
+            before=60,
+        )
+        refusing = [GuardHit("fingerprint", None, 0, 1), GuardHit("max_removes", Side.CRM, 1, 2)]
+        await made.run(state="refused", guards=refusing, error=HOSTILE_TEXT, before=30)
+        await made.run("parked", state="failed", error=HOSTILE_TEXT, origin="'><b>", before=20)
+        lease = await made.lease("parked", holder=HOSTILE_TEXT[:150])
+        await made.store.set_parked(lease, f"auth: {HOSTILE_TEXT}")
+        lease = await made.lease()
+        await made.store.record(lease, 1, [], now=NOON, attempts=[Attempt(77, 3, NOON + 60, HOSTILE_TEXT)])
+        await made.store.release(lease)
+        pulse = Pulse(made.clock)
+        pulse.progress(HOSTILE_TEXT, 1, 2)
+        made.lives["shop"] = Live(Condition(Health.FAILING, NOON, 1, HOSTILE_TEXT), working=pulse, failures=2)
+        made.said = made.said.but(config_error=HOSTILE_TEXT, holder=HOSTILE_TEXT, restart=(HOSTILE_TEXT,))
+        yield made
+
+
+async def _pages(browser: Browser) -> list[Page]:
+    """Every kind of page."""
+    found = []
+    for path in PAGES:
+        answer = await browser.answer(path)
+        if answer.status_code == 303:
+            answer = await browser.answer(answer.headers["location"])
+        assert answer.status_code == 200
+        found.append(Page(path, answer))
+    return found
+
+
+async def test_hostile_texts_stay_text_on_every_page(browser: Browser):
+    for page in await _pages(browser):
+        _assert_harmless(page)
+
+
+def _assert_harmless(page: Page) -> None:
+    allowed = {"page.js", "plots.js", "uPlot.iife.min.js"}
+    assert {urlsplit(one["src"]).path.rpartition("/")[2] for one in page.all("script")} <= allowed
+    assert all(not one.text for one in page.all("script"))
+    for element in page.elements:
+        assert element.tag not in {"style", "iframe", "object", "embed", "base", "img", "b"}
+        for name in element.attributes:
+            assert not name.startswith("on"), f"{element.tag} {name}"
+            assert name not in {"style", "srcdoc", "formaction"}
+        for name in {"href", "src"} & element.attributes.keys():
+            assert element[name].startswith(("/", "#main")), element[name]
+            assert not element[name].startswith("//")
+    assert "pwned" not in page.title
+    assert [one["action"] for one in page.all("form")] == ["/orders"]
+
+
+async def test_hostile_texts_are_shown_as_they_are(browser: Browser):
+    shown = " ".join((await browser.get("/links/shop/orders/77")).text.split())
+    for text in HOSTILE[:6]:
+        assert " ".join(text.split()) in shown
+
+
+async def test_texts_from_outside_cannot_turn_the_words_around_them(browser: Browser):
+    page = await browser.get("/links/shop/orders/77")
+    shown = [one.text for one in page.all("bdi", class_="outside")]
+    assert any("\u202e" in text for text in shown)
+    outside = "".join(shown)
+    assert page.one("body").text.count("\u202e") == outside.count("\u202e") + page.by_id("foot").text.count("\u202e")
+
+
+async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: World, browser: Browser):
+    url = f"https://shop.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
+    run = await world.run(state="failed", error=f"POST {url} failed", changes=[(change(9, 1, 2), Outcome.FAILED, url)])
+    await world.run(holds=[held(9, detail=url)])
+    for path in (*PAGES, f"/runs/{run}", "/links/shop/orders/9"):
+        assert SECRET not in (await browser.answer(path)).text, path
+
+
+async def test_every_page_can_be_read_by_a_screen_reader_and_walked_by_keyboard(browser: Browser):
+    for page in await _pages(browser):
+        _assert_accessible(page)
+
+
+def _assert_accessible(page: Page) -> None:
+    assert page.one("html")["lang"] == "en"
+    assert len(page.all("main")) == len(page.all("h1")) == len(page.all("header")) == len(page.all("footer")) == 1
+    assert page.one("a", class_="skip")["href"] == "#main"
+    ids = [one["id"] for one in page.elements if one.get("id")]
+    assert len(ids) == len(set(ids)), [one for one in ids if ids.count(one) > 1]
+    for one in page.all("input"):
+        assert [label["for"] for label in page.all("label")] == [one["id"]]
+    for one in page.all("th"):
+        assert one.get("scope") in {"col", "row"}
+    assert len(page.all("caption")) == len(page.all("table"))
+    names = [one["aria-label"] for one in page.all("nav")]
+    assert len(names) == len(set(names))
+    for one in page.elements:
+        for target in (one.get("aria-labelledby") or "").split():
+            assert target in ids
+    for button in page.all("button"):
+        assert button.text.strip() or button.get("aria-label")
+
+
+async def test_no_request_changes_the_state_database(world: World, browser: Browser, tmp_path: Path):
+    def content() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+            return list(connection.iterdump())
+
+    before = content()
+    for path in PAGES:
+        await browser.answer(path)
+    assert content() == before
