@@ -144,6 +144,18 @@ async def test_given_a_listing_that_costs_more_than_the_budget_when_listed_then_
         assert ours.usage().listing_seconds > 600
 
 
+async def test_given_requests_side_by_side_when_the_budget_nears_its_end_then_those_under_way_are_counted_in(
+    clock: FakeClock,
+) -> None:
+    limits = Limits(burst=None, wall=None, operating=480)
+    portal = bound(48_000, clock, limits=limits, latencies=Latencies(list=0.9))
+    async with client(portal, clock, plan=PortalPlan.BOX) as ours:
+        assert len(await listed(ours)) == 48_000
+
+    # Eight lanes at once would have been refused some two hundred calls.
+    assert portal.stats.refused <= 20
+
+
 async def test_given_listing_commands_refused_for_the_budget_when_listed_then_they_are_repeated_after_the_reset(
     clock: FakeClock,
 ) -> None:

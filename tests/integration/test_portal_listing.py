@@ -241,6 +241,17 @@ async def test_given_a_total_that_fell_since_the_page_was_read_when_listed_then_
 
 # --------------------------------------------------------------------- healing
 
+
+async def test_given_a_page_shorter_than_its_own_total_when_listed_then_it_alone_is_read_again(
+    clock: FakeClock,
+) -> None:
+    portal = bound(range(2, 205, 2), clock)  # 102 rows in one window: page, counted page, two rows
+    portal.faults.add(FaultRule(Fault.SHORT, rows=1, skip=3))  # window, open end, count; then the counted page
+    async with client(portal, clock, plan="box") as ours:
+        assert orders_of(await listed(ours, (1000,))) == list(range(2, 205, 2))
+        assert (ours.usage().requests, ours.usage().calls) == (4, 6)
+
+
 ONE_OFF = {
     "a page short of its last rows": FaultRule(Fault.SHORT, rows=3, skip=5),
     "a page with a hole": FaultRule(Fault.GAP, rows=2, skip=5),

@@ -213,9 +213,12 @@ async def test_given_another_process_stored_its_pair_first_when_ours_is_stored_t
         store.tokens[KEY] = kept(theirs)
 
     store.before_swap = meanwhile
-    async with client(portal, clock, store=store, oauth=OAUTH) as ours:
+    seen: list[tuple[str, str]] = []
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=spy(portal, seen))
+    async with client(portal, clock, hosts=hosts, store=store, oauth=OAUTH) as ours:
         assert await ours.read([5]) == {5: DEAL}
 
+    assert json.loads(seen[-1][1])["auth"] == kept(theirs)["access_token"]
     assert kept(store) == kept(theirs)
 
 
