@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 import time_machine
-from daemon_world import NOON, Daemon, LoopClock, VirtualLoop
+from daemon_world import NOON, Daemon, LoopClock, QuickStore, VirtualLoop
 
 from tests.fakes.store import MemoryStore
 
@@ -50,7 +50,7 @@ def clock() -> LoopClock:
 
 @pytest.fixture
 async def store(clock: LoopClock) -> MemoryStore:
-    return MemoryStore(clock)
+    return QuickStore(clock)
 
 
 @pytest.fixture
