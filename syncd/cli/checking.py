@@ -159,7 +159,7 @@ async def _portal(place: Workplace, name: str, portal: Portal) -> list[Finding]:
     if verify and rights.read:
         rights = await portal.probe(await _witnesses(portal, settings))
     said = ("; ".join(rights.detail) + ".") if rights.detail else ""
-    hint = "Give the webhook's user access to the online store, and the webhook the right `sale`."
+    hint = "Give the webhook the scope `crm`, and make its user an administrator of the portal or of its online store."
     found = []
     if not rights.read:
         found.append(Finding(subject, f"The right to read bindings is missing. {said}", AuthError.exit_code, hint))

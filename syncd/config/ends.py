@@ -88,9 +88,8 @@ class PortalSettings(Strict):
     webhook: Annotated[
         WebhookUrl | None,
         Field(
-            description="The URL of an inbound webhook with the right to change orders (`sale`), and `crm` "
-            "while `verify_owners` is on. It is a password: better kept in a file of its own or a "
-            "credential.",
+            description="The URL of an inbound webhook with the scope `crm`, made by an administrator of the portal or "
+            "of its online store. It is a password: better kept in a file of its own or a credential.",
             examples=["https://example.bitrix24.com/rest/1/CODE/"],
         ),
     ] = None

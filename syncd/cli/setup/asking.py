@@ -17,7 +17,7 @@ SHOWN = 12
 """How many tables are listed."""
 
 STEPS = (
-    "In the portal: Developer resources → Other → Inbound webhook, with the rights `sale` and `crm`; copy its URL.",
+    "In the portal, as an administrator: Developer resources → Other → Inbound webhook, scope `crm`; copy its URL.",
     "It is a password: it goes to a file of its own that nobody else may read, and is not shown while you paste it.",
 )
 
