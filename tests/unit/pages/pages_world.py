@@ -14,9 +14,24 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from syncd.config.model import Settings
-from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
-from syncd.core.records import BindingUpdate, ChangeOutcome, GuardHit, Lease, RunRow, StoredHold
+from syncd.core.model import (
+    Action,
+    Change,
+    Counts,
+    Facts,
+    Hold,
+    HoldKind,
+    MaybeOwner,
+    Outcome,
+    Owner,
+    Reason,
+    Side,
+    Unreadable,
+)
+from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, GuardHit, Lease, RunRow, StoredHold
 from syncd.daemon import pages
+from syncd.daemon.health import Condition, Health
+from syncd.daemon.pulse import Pulse
 from syncd.daemon.status import LinkStatus, Live, Process, look
 from syncd.daemon.web import application
 from syncd.portal.hosts import Hosts
@@ -187,6 +202,37 @@ def _counted(changes: Sequence[tuple[Change, Outcome, str]], holds: int) -> Coun
             side = counts.of(one.side)
             setattr(side, one.action.value, getattr(side, one.action.value) + 1)
     return counts
+
+
+async def make_hostile(world: World) -> None:
+    """Let the links `shop` and `parked` have a past that says the worst things wherever it can say anything."""
+    unreadable = Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, HOSTILE_TEXT))
+    await world.run(
+        state="partial",
+        changes=[
+            (change(77, 10, 11), Outcome.FAILED, HOSTILE_TEXT),
+            (change(78, 10, 11, side=Side.CRM), Outcome.APPLIED, ""),
+        ],
+        agreements=[agreement(79)],
+        holds=[
+            held(77, detail=HOSTILE_TEXT),
+            held(80, HoldKind.INVALID_ROW, facts=unreadable, detail=HOSTILE_TEXT),
+        ],
+        error=HOSTILE_TEXT,
+        before=60,
+    )
+    refusing = [GuardHit("fingerprint", None, 0, 1), GuardHit("max_removes", Side.CRM, 1, 2)]
+    await world.run(state="refused", guards=refusing, error=HOSTILE_TEXT, before=30)
+    await world.run("parked", state="failed", error=HOSTILE_TEXT, origin="'><b>", before=20)
+    lease = await world.lease("parked", holder=HOSTILE_TEXT[:150])
+    await world.store.set_parked(lease, f"auth: {HOSTILE_TEXT}")
+    lease = await world.lease()
+    await world.store.record(lease, 1, [], now=NOON, attempts=[Attempt(77, 3, NOON + 60, HOSTILE_TEXT)])
+    await world.store.release(lease)
+    pulse = Pulse(world.clock)
+    pulse.progress(HOSTILE_TEXT, 1, 2)
+    world.lives["shop"] = Live(Condition(Health.FAILING, NOON, 1, HOSTILE_TEXT), working=pulse, failures=2)
+    world.said = world.said.but(config_error=HOSTILE_TEXT, holder=HOSTILE_TEXT, restart=(HOSTILE_TEXT,))
 
 
 def make_template(directory: Path) -> Path:

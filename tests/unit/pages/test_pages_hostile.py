@@ -9,13 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from pages_world import HOSTILE, HOSTILE_TEXT, NOON, SECRET, Browser, Page, World, agreement, change, held, open_world
+from pages_world import HOSTILE, SECRET, Browser, Page, World, change, held, make_hostile, open_world
 
-from syncd.core.model import Facts, HoldKind, Outcome, Side, Unreadable
-from syncd.core.records import Attempt, GuardHit
-from syncd.daemon.health import Condition, Health
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import Live
+from syncd.core.model import Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -28,35 +24,9 @@ PAGES = (
 
 @pytest.fixture
 async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
-    """Two links whose past says the worst things wherever it can say anything."""
+    """Two links whose past says the worst things."""
     async with open_world(tmp_path, empty_state, {"shop": {}, "parked": {}}) as made:
-        unreadable = Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, HOSTILE_TEXT))
-        await made.run(
-            state="partial",
-            changes=[
-                (change(77, 10, 11), Outcome.FAILED, HOSTILE_TEXT),
-                (change(78, 10, 11, side=Side.CRM), Outcome.APPLIED, ""),
-            ],
-            agreements=[agreement(79)],
-            holds=[
-                held(77, detail=HOSTILE_TEXT),
-                held(80, HoldKind.INVALID_ROW, facts=unreadable, detail=HOSTILE_TEXT),
-            ],
-            error=HOSTILE_TEXT,
-            before=60,
-        )
-        refusing = [GuardHit("fingerprint", None, 0, 1), GuardHit("max_removes", Side.CRM, 1, 2)]
-        await made.run(state="refused", guards=refusing, error=HOSTILE_TEXT, before=30)
-        await made.run("parked", state="failed", error=HOSTILE_TEXT, origin="'><b>", before=20)
-        lease = await made.lease("parked", holder=HOSTILE_TEXT[:150])
-        await made.store.set_parked(lease, f"auth: {HOSTILE_TEXT}")
-        lease = await made.lease()
-        await made.store.record(lease, 1, [], now=NOON, attempts=[Attempt(77, 3, NOON + 60, HOSTILE_TEXT)])
-        await made.store.release(lease)
-        pulse = Pulse(made.clock)
-        pulse.progress(HOSTILE_TEXT, 1, 2)
-        made.lives["shop"] = Live(Condition(Health.FAILING, NOON, 1, HOSTILE_TEXT), working=pulse, failures=2)
-        made.said = made.said.but(config_error=HOSTILE_TEXT, holder=HOSTILE_TEXT, restart=(HOSTILE_TEXT,))
+        await make_hostile(made)
         yield made
 
 
