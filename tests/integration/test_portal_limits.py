@@ -148,12 +148,12 @@ async def test_given_requests_side_by_side_when_the_budget_nears_its_end_then_th
     clock: FakeClock,
 ) -> None:
     limits = Limits(burst=None, wall=None, operating=480)
-    portal = bound(48_000, clock, limits=limits, latencies=Latencies(list=0.9))
+    portal = bound(60_000, clock, limits=limits, latencies=Latencies(list=0.7))
     async with client(portal, clock, plan=PortalPlan.BOX) as ours:
-        assert len(await listed(ours)) == 48_000
+        assert len(await listed(ours)) == 60_000
 
-    # Eight lanes at once would have been refused some two hundred calls.
-    assert portal.stats.refused <= 20
+    # Eight lanes that do not look at each other are refused some hundred calls.
+    assert portal.stats.refused == 0
 
 
 async def test_given_listing_commands_refused_for_the_budget_when_listed_then_they_are_repeated_after_the_reset(
