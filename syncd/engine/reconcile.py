@@ -27,7 +27,7 @@ from syncd.engine.link import Link, Tenure, tenure
 from syncd.engine.observe import Observation, observe
 from syncd.engine.recover import recover
 from syncd.engine.report import LEFTOVERS, Report
-from syncd.engine.verify import Draft, moved_since, verify
+from syncd.engine.verify import Draft, moved_since, unlike_absent, verify
 from syncd.errors import IncompleteListing, LeaseLost, StalePlan, SyncdError, UsageError
 
 log = structlog.get_logger("syncd.engine")
@@ -274,7 +274,7 @@ class _Run:
         for chunk in seen.observed.chunks():
             await link.store.observed(await self.held.prove(), run, chunk)
         for pairs in seen.agreements.chunks():
-            await link.store.agree(await self.held.prove(), run, await self._confirmed(pairs))
+            await link.store.agree(await self.held.prove(), run, await self._confirmed(pairs, draft))
         now = link.clock.now()
         opened = []
         for order, hold in draft.holds.items():
@@ -298,7 +298,9 @@ class _Run:
         if opened or released:
             await link.store.set_holds(await self.held.prove(), run, opened=opened, released=released, now=now)
 
-    async def _confirmed(self, pairs: Sequence[tuple[Change, BindingUpdate]]) -> list[tuple[Change, BindingUpdate]]:
+    async def _confirmed(
+        self, pairs: Sequence[tuple[Change, BindingUpdate]], draft: Draft
+    ) -> list[tuple[Change, BindingUpdate]]:
         """Leave out orders that have moved since they were read.
 
         The table was read before the portal; an order is agreed only if the table still says so after the listing, so
@@ -311,9 +313,10 @@ class _Run:
             gone = [change.order_id for change, _ in part if change.agreed_after is None]
             bound = await self.link.portal.read(gone) if gone else {}
             for change, update in part:
-                if change.order_id in bound:
-                    continue
                 value = there.get(change.order_id)
+                absent = change.facts.table is None
+                if change.order_id in bound or (absent and value is not None and unlike_absent(draft, change, value)):
+                    continue
                 unreadable = value is not None and value.unreadable is not None
                 if not unreadable and (value.owner if value is not None else None) == change.facts.table:
                     kept.append((change, update))

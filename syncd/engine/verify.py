@@ -101,7 +101,7 @@ async def _removals_from_crm(link: Link, draft: Draft) -> None:
     there = await link.table.read([change.order_id for change in gone])
     for change in gone:
         value = there.get(change.order_id)
-        if value is not None and not _unlike_absent(draft, change, value):
+        if value is not None and not unlike_absent(draft, change, value):
             draft.wait(change, "skipped: in the table again since the snapshot; the next run looks again")
 
 
@@ -114,10 +114,10 @@ async def _additions_to_table(link: Link, draft: Draft) -> None:
     for change in new:
         value = there.get(change.order_id)
         if value is not None:
-            _unlike_absent(draft, change, value)
+            unlike_absent(draft, change, value)
 
 
-def _unlike_absent(draft: Draft, change: Change, value: TableValue) -> bool:
+def unlike_absent(draft: Draft, change: Change, value: TableValue) -> bool:
     """Given what the table says of an order that the snapshot did not show, hold it where that is no binding."""
     if value.unreadable is not None:
         draft.hold(change, value.unreadable.kind, value.unreadable.detail)

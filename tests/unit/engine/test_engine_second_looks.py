@@ -139,6 +139,22 @@ async def test_given_a_new_binding_whose_row_where_does_not_select_then_the_orde
     assert [row.owner_id for row in world.table.stored if row.order_id == 9] == [80]
 
 
+async def test_given_a_deselected_row_and_an_order_unbound_in_the_crm_then_their_end_is_not_agreed_but_held() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.table.drop(5)
+    world.table.add(5, 2, 10, selected=False)
+    world.edit_crm(5, None)
+    await world.reconcile()
+    (first,) = await world.store.holds(1)
+    await world.clock.sleep(100)
+
+    await world.reconcile()
+
+    assert await world.held() == {5: "out-of-scope"}
+    assert await world.store.holds(1) == [first]
+    assert await world.agreed(5) == deal(10)
+
+
 async def test_given_a_row_that_comes_back_after_the_snapshot_then_the_order_is_not_unbound() -> None:
     world = await in_step({5: 10, 6: 11})
     world.edit_table(5, None)

@@ -1,0 +1,256 @@
+"""The JSON of a run, letter-exact to design.md section 7, for each state a run can end in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Counts, Facts, Hold, HoldKind, Outcome, SideCounts, Unreadable
+from syncd.core.records import GuardHit, RunRow
+from syncd.engine.report import Report, change_json, guard_json, hold_json, to_json
+from syncd.errors import AuthError
+from tests.fakes.portal import Surprise
+from tests.simulation.world import FREE, World
+from tests.unit.engine.given import apply, deal, in_step, plan
+
+pytestmark = pytest.mark.anyio
+
+SINCE = "2027-01-15T08:00:00+00:00"
+NONE = {"add": 0, "move": 0, "remove": 0}
+
+
+async def edited() -> World:
+    world = await in_step({5: 10, 6: 11, 7: 12})
+    world.edit_table(5, (2, 20))
+    world.edit_crm(6, (2, 21))
+    world.edit_table(6, (2, 31))
+    return world
+
+
+def form(report: Report) -> dict[str, Any]:
+    """The report as a reader of the JSON sees it."""
+    read: dict[str, Any] = json.loads(json.dumps(to_json(report)))
+    return read
+
+
+HELD = {
+    "order_id": 6,
+    "kind": "edit-edit",
+    "crm": {"owner_type_id": 2, "owner_id": 21},
+    "table": {"owner_type_id": 2, "owner_id": 31},
+    "agreed": {"owner_type_id": 2, "owner_id": 11},
+    "since": SINCE,
+    "detail": "Both sides changed the order since they last agreed, each to another owner.",
+}
+
+
+def moved(outcome: str, error: str | None = None) -> dict[str, Any]:
+    return {
+        "order_id": 5,
+        "side": "crm",
+        "action": "move",
+        "before": {"owner_type_id": 2, "owner_id": 10},
+        "after": {"owner_type_id": 2, "owner_id": 20},
+        "reason": "table-changed",
+        "outcome": outcome,
+        "error": error,
+    }
+
+
+async def test_given_a_plan_then_every_key_is_as_the_contract_says() -> None:
+    world = await edited()
+
+    report = await plan(world)
+
+    assert form(report) == {
+        "run": 2,
+        "link": "shop",
+        "state": "planned",
+        "digest": report.row.digest,
+        "first_sync": False,
+        "counts": {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1},
+        "changes": [moved("planned")],
+        "holds": [HELD],
+        "guards": [],
+        "error": None,
+        "portal": {"requests": 1, "calls": 1, "seconds": 0.0},
+    }
+    assert len(report.row.digest) == 64
+    assert report.exit_code == 2
+
+
+async def test_given_an_applied_pass_then_state_and_outcome_say_so() -> None:
+    world = await edited()
+
+    report = await world.reconcile()
+    told = form(report)
+
+    assert (told["state"], told["changes"], told["holds"]) == ("applied", [moved("applied")], [HELD])
+    assert told["counts"] == {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1}
+    assert told["portal"] == {"requests": 3, "calls": 3, "seconds": 0.0}
+    assert report.exit_code == 3
+
+
+async def test_given_a_plan_that_is_applied_after_an_order_moved_then_it_is_partial() -> None:
+    world = await edited()
+    run = (await plan(world)).row.id
+    world.edit_table(5, (2, 22))
+
+    report = await apply(world, run)
+    told = form(report)
+
+    assert (told["run"], told["state"]) == (3, "partial")
+    assert told["changes"] == [moved("skipped", "moved since the plan: table was 2:20, is 2:22")]
+    assert report.exit_code == 3
+
+
+async def test_given_a_refused_pass_then_the_guards_carry_their_numbers_and_error_their_sentence() -> None:
+    from dataclasses import replace
+
+    world = await in_step(30, limits=replace(FREE, max_removes=1, max_removes_percent=5))
+    for order in (1, 2):
+        world.edit_table(order, None)
+
+    report = await world.reconcile()
+    told = form(report)
+
+    assert told["state"] == "refused"
+    assert told["guards"] == [
+        {"name": "max_removes", "side": "crm", "limit": 1, "actual": 2},
+        {"name": "max_removes_percent", "side": "crm", "limit": 5, "actual": 6.7},
+    ]
+    assert {one["outcome"] for one in told["changes"]} == {"planned"}
+    assert told["error"].startswith("2 removes in the CRM; the limit is 1 a run; ")
+    assert report.exit_code == 4
+
+
+async def test_given_a_run_that_failed_then_error_says_why() -> None:
+    world = await edited()
+    world.portal.read_right = False
+
+    report = await world.reconcile()
+    told = form(report)
+
+    assert (told["state"], told["changes"], told["digest"]) == ("failed", [], "")
+    assert told["error"] == "The portal fake refuses these credentials."
+    assert report.exit_code == AuthError.exit_code == 77
+
+
+async def test_given_an_incomplete_listing_then_the_state_is_incomplete() -> None:
+    world = await edited()
+    world.portal.listings.append(Surprise.INCOMPLETE)
+
+    report = await world.reconcile()
+    told = form(report)
+
+    assert (told["state"], told["changes"]) == ("incomplete", [])
+    assert told["counts"] == {"in_step": 0, "crm": NONE, "table": NONE, "holds": 0}
+    assert "Nothing was written" in told["error"]
+    assert report.exit_code == 69
+
+
+async def test_given_a_first_sync_then_it_says_so() -> None:
+    world = World()
+    world.edit_crm(5, (2, 10))
+
+    told = form(await world.reconcile())
+
+    assert told["first_sync"] is True
+    assert told["changes"][0] | {"after": None} == {
+        "order_id": 5,
+        "side": "table",
+        "action": "add",
+        "before": None,
+        "after": None,
+        "reason": "crm-changed",
+        "outcome": "applied",
+        "error": None,
+    }
+
+
+async def test_given_an_intent_without_an_outcome_then_it_is_reported_as_uncertain() -> None:
+    world = await edited()
+    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+
+    report = await world.reconcile()
+
+    assert form(report)["changes"] == [moved("uncertain")]
+    assert report.row.state == "partial"
+
+
+async def test_given_history_then_before_names_what_was_really_there() -> None:
+    world = await edited()
+    world.portal.before_write = lambda _batch: world.edit_crm(5, (2, 77))
+    await world.reconcile()
+
+    (_agreed, stored) = await world.store.history("shop", 5)
+    told = change_json(stored, audit=True)
+
+    assert (told["run"], told["at"]) == (2, SINCE)
+    assert told["before"] == {"owner_type_id": 2, "owner_id": 77}
+    assert told["outcome"] == "applied"
+
+
+async def test_given_an_agreement_in_history_then_its_side_is_both() -> None:
+    world = await edited()
+
+    (agreed,) = await world.store.history("shop", 7)
+
+    assert (change_json(agreed)["side"], change_json(agreed)["action"]) == ("both", "agree")
+
+
+def test_given_rows_without_an_order_then_the_holds_order_is_null() -> None:
+    facts = Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, "no id"))
+
+    assert hold_json(Hold(0, HoldKind.INVALID_ROW, facts, "no id")) == {
+        "order_id": None,
+        "kind": "invalid-row",
+        "crm": None,
+        "table": None,
+        "agreed": None,
+        "since": None,
+        "detail": "no id",
+    }
+
+
+def test_given_a_guard_of_no_side_then_its_side_is_null_and_whole_numbers_stay_whole() -> None:
+    assert guard_json(GuardHit("fingerprint", None, 0, 1.0)) == {
+        "name": "fingerprint",
+        "side": None,
+        "limit": 0,
+        "actual": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "code"),
+    [
+        (RunRow(1, "shop", 1, "plan", "planned"), 0, 0),
+        (RunRow(1, "shop", 1, "pass", "applied"), 0, 0),
+        (RunRow(1, "shop", 1, "undo", "planned"), 0, 0),
+    ],
+)
+def test_given_nothing_to_do_then_the_exit_is_0(row: RunRow, changes: int, code: int) -> None:
+    assert Report(row).exit_code == code
+
+
+def test_given_counts_then_a_side_keeps_its_three_numbers_apart() -> None:
+    counts = Counts(in_step=940, crm=SideCounts(3, 1, 0), table=SideCounts(2, 0, 1), holds=1, agreed=7)
+
+    assert to_json(Report(RunRow(12, "shop", 1, "pass", "applied", counts=counts)))["counts"] == {
+        "in_step": 940,
+        "crm": {"add": 3, "move": 1, "remove": 0},
+        "table": {"add": 2, "move": 0, "remove": 1},
+        "holds": 1,
+    }
+
+
+def test_given_the_keys_of_the_contract_then_they_come_in_its_order() -> None:
+    assert list(to_json(Report(RunRow(1, "shop", 1, "pass", "applied")))) == [
+        "run", "link", "state", "digest", "first_sync", "counts", "changes", "holds", "guards", "error", "portal",
+    ]  # fmt: skip
+
+
+__all__ = ["Outcome", "deal"]
