@@ -70,9 +70,10 @@ class Glimpse:
     def __init__(self, watched: Watched, statistics: Statistics) -> None:
         self._watched = watched
         self._statistics = statistics
-        self._lock = asyncio.Lock()
+        self._clock = watched.workplace.clock
         self._look: Look | None = None
         self._good_until = 0.0
+        self._taking: asyncio.Task[Look] | None = None
 
     async def look(self) -> Look:
         """Return how the links are, as of a moment ago at most.
@@ -80,16 +81,24 @@ class Glimpse:
         Raises:
             StateUnavailable: The state database is out of reach.
         """
-        clock = self._watched.workplace.clock
-        async with self._lock:
-            began = clock.monotonic()
-            if self._look is None or began >= self._good_until:
-                self._look = await self._take()
-                ended = clock.monotonic()
-                self._good_until = ended + max(FRESH, SHARE * (ended - began))
+        if self._look is not None and self._clock.monotonic() < self._good_until:
             return self._look
+        if self._taking is None:
+            self._taking = asyncio.create_task(self._take())
+            self._taking.add_done_callback(self._taken)
+        # Who loses patience leaves alone: the look goes on, and is there for whoever asks next.
+        return await asyncio.shield(self._taking)
+
+    def _taken(self, task: asyncio.Task[Look]) -> None:
+        self._taking = None
+        if not task.cancelled():
+            task.exception()  # told to those who waited; where all have left, nobody is to complain
 
     async def _take(self) -> Look:
+        began = self._clock.monotonic()
         links = {status.name: status for status in await self._watched.links()}
         recent = {name: await self._statistics.series(name, 0.0, RECENT) for name in links}
-        return Look(self._watched.workplace.clock.now(), self._watched.process(), links, recent)
+        self._look = Look(self._clock.now(), self._watched.process(), links, recent)
+        ended = self._clock.monotonic()
+        self._good_until = ended + max(FRESH, SHARE * (ended - began))
+        return self._look

@@ -23,7 +23,9 @@ from syncd.engine.report import LEFTOVERS
 from syncd.state.statistics import WINDOW, Tally
 
 PAGE: Final = 100
-"""Changes, and runs, on one page."""
+"""Changes on one page."""
+LISTED: Final = 50
+"""Runs on one page."""
 HELD: Final = 50
 """Holds of a run that are shown."""
 
@@ -97,13 +99,13 @@ async def listing(site: Site, request: Request) -> Response:
     if link is not None and link not in look.links and await site.store.find_link(link) is None:
         raise HTTPException(404, f"There is no link {link}.")
     before = number_in_query(request, "before")
-    rows = await site.store.runs(link, PAGE + 1, before)
+    rows = await site.store.runs(link, LISTED + 1, before)
     return site.render(
         "runs.html",
         look,
         link=link,
-        runs=[line(row, look, site.settings) for row in rows[:PAGE]],
-        older=rows[PAGE - 1].id if len(rows) > PAGE else None,
+        runs=[line(row, look, site.settings) for row in rows[:LISTED]],
+        older=rows[LISTED - 1].id if len(rows) > LISTED else None,
         newest=before is None,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,45 @@ async def test_a_look_that_takes_long_serves_the_longer(
     world.clock.time += 2
     await browser.get("/")
     assert world.looks == 2
+
+
+async def test_who_loses_patience_does_not_end_the_look_for_the_next(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
+    quick, may_end = world.links, asyncio.Event()
+
+    async def slow() -> list[LinkStatus]:
+        await may_end.wait()
+        return await quick()
+
+    monkeypatch.setattr(world, "links", slow)
+    await browser.get("/", 503)
+    may_end.set()
+    monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 5)
+    await browser.get("/")
+    assert world.looks == 1
+
+
+async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
+    may_end = asyncio.Event()
+
+    async def fails() -> list[LinkStatus]:
+        await may_end.wait()
+        raise StateUnavailable("It is locked.")
+
+    monkeypatch.setattr(world, "links", fails)
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    await browser.get("/", 503)
+    may_end.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_look_that_failed_is_not_remembered(world: World, browser: Browser):

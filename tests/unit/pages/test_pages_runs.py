@@ -182,7 +182,7 @@ async def test_leftovers_of_both_sides_are_paged_in_one_order(
 async def test_runs_are_listed_newest_first_of_all_links_or_of_one_page_by_page(
     tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runs, "PAGE", 2)
+    monkeypatch.setattr(runs, "LISTED", 2)
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}}) as world:
         browser = Browser(world)
         for link in ("shop", "outlet", "shop", "shop"):
