@@ -53,7 +53,7 @@ class Meters:
         if ending.report is None:
             metrics.runs.labels(link, "failed").inc()
         else:
-            metrics.observe(ending.report, phases=ending.pulse.phases)
+            metrics.observe(ending.report, ending.pulse.usage, ending.pulse.phases)
         self.show_health(link, ending.after.health)
         self._alerts.ended(ending)
         try:

@@ -59,6 +59,7 @@ def over(workplace: Workplace) -> RunPass:
                 return await engine.reconcile(opened, origin=origin)
             finally:
                 pulse.enter("")
+                pulse.usage = opened.portal.usage()
 
     return run_pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.core.ports import Clock
+from syncd.core.ports import Clock, Usage
 
 
 @dataclass(slots=True)
@@ -19,6 +19,7 @@ class Pulse:
         stage: What it does now, in the engine's words.
         done, expected: How much of that is done, of how much where that is known.
         phases: Seconds spent observing and applying.
+        usage: What it used of the portal, once it is over.
     """
 
     clock: Clock
@@ -26,6 +27,7 @@ class Pulse:
     done: int = 0
     expected: int | None = None
     phases: dict[str, float] = field(default_factory=dict)
+    usage: Usage | None = None
     beats: int = 0
     started_at: float = 0.0
     _last: float = 0.0

@@ -108,9 +108,6 @@ class Metrics:
         self.operating = gauge(
             "portal_operating_seconds", "Operating time of a method in the portal's ten minutes.", "link", "method"
         )
-        self.token_expiry = gauge(
-            "portal_token_expiry_timestamp_seconds", "When the OAuth access token ends; it is refreshed before.", "link"
-        )
         self.lease_epoch = gauge("lease_epoch", "The fencing number of the link's lease.", "link")
         self.health = gauge("link_health", "1 for the health the link has.", "link", "health")
         self.leader = gauge("leader", "1 while this process holds the link's lease.", "link")
@@ -155,6 +152,11 @@ class Metrics:
         self._observe_changes(link, report.changes)
         self._observe_usage(link, usage or Usage(requests=row.requests, calls=row.calls, listing_seconds=row.seconds))
 
+    def labels(self, name: str) -> Sequence[str]:
+        """Given a metric's name without suffix, return its labels."""
+        made = (*self._of_links, self.notifications)
+        return next((metric._labelnames for metric in made if metric._name == name), ())  # noqa: SLF001 - shown nowhere else
+
     def forget(self, link: str) -> None:
         """Drop what is shown of a link that is no longer configured."""
         for metric in self._of_links:
@@ -191,6 +193,29 @@ class Metrics:
         self.calls.labels(link).inc(usage.calls)
         self.listing.labels(link).inc(usage.listing_seconds)
         self.throttled.labels(link).inc(usage.throttled_seconds)
+
+
+def reference() -> str:
+    """Return docs/reference/metrics.md: every metric with its labels, from the metrics themselves."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served at `/metrics` where `web.listen` is set, in Prometheus' text format. With `--metrics-textfile`,",
+        "`syncd reconcile` leaves those of its passes in a file. The names are stable. The only label that grows is",
+        "`link`; order ids are never in labels. Of several daemons on one state database each shows what it knows:",
+        "take the newest, with `max by (link)`. `process_*` (memory, CPU, open files) are there too.",
+        "",
+        "`deploy/prometheus` holds alert rules with unit tests, `deploy/grafana` a dashboard.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    metrics = Metrics(process=False)
+    for family in metrics.registry.collect():
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = ", ".join(f"`{label}`" for label in metrics.labels(family.name))
+        lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
 
 
 def write_textfile(path: Path, reports: Iterable[Reported]) -> None:

@@ -29,9 +29,7 @@ from syncd.daemon.meters import Meters
 from syncd.daemon.status import Live
 from syncd.engine.report import Report
 from syncd.errors import IncompleteListing, UnavailableError
-from syncd.obs.metrics import Metrics, write_textfile
-
-SIDE_EFFECTS = {"process": False}
+from syncd.obs.metrics import Metrics, reference, write_textfile
 
 
 def _report(**row: Any) -> Report:
@@ -139,6 +137,11 @@ def test_given_reports_of_a_command_then_a_textfile_holds_them_whole(tmp_path: P
     assert {"syncd_run_success_timestamp_seconds", "syncd_holds", "syncd_build_info"} <= families
     assert "process_cpu_seconds" not in families
     assert [file.name for file in tmp_path.iterdir()] == ["syncd.prom"]
+
+
+def test_given_the_reference_page_then_it_is_fresh():
+    page = Path(__file__).parents[3] / "docs/reference/metrics.md"
+    assert page.read_text() == reference()
 
 
 class TestMeters:

@@ -1,0 +1,76 @@
+"""docs/reference/log-events.md lists what the code logs: every event, its level and its keys."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs/reference/log-events.md"
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+BOUND = {"exc_info"}
+
+
+class Event(NamedTuple):
+    level: str
+    keys: frozenset[str]
+
+
+@cache
+def _logged() -> dict[str, set[Event]]:
+    """What the code logs with a literal name, by name."""
+    found: dict[str, set[Event]] = defaultdict(set)
+    for call in _calls():
+        keys = frozenset(keyword.arg for keyword in call.keywords if keyword.arg) - BOUND
+        assert isinstance(call.func, ast.Attribute)
+        assert isinstance(call.args[0], ast.Constant)
+        level = {"exception": "error"}.get(call.func.attr, call.func.attr)
+        found[call.args[0].value].add(Event(level, keys))
+    return found
+
+
+@cache
+def _calls() -> list[ast.Call]:
+    return list(_found_calls())
+
+
+def _found_calls() -> Iterator[ast.Call]:
+    for path in (ROOT / "syncd").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and (node.func.value.id, node.func.attr in LEVELS) == ("log", True)
+            ):
+                yield node
+
+
+def _documented() -> dict[str, Event]:
+    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|([^|]*)\| .+ \|$", PAGE.read_text(), re.MULTILINE)
+    return {name: Event(level, frozenset(re.findall(r"`(\w+)`", keys))) for name, level, keys in rows}
+
+
+def test_given_the_page_then_it_lists_every_event_and_no_other():
+    assert set(_documented()) == set(_logged())
+
+
+@pytest.mark.parametrize("name", sorted(_documented()))
+def test_given_an_event_then_its_level_and_keys_are_as_documented(name: str):
+    documented = _documented()[name]
+    for event in _logged()[name]:
+        assert event.level == documented.level
+        assert event.keys <= documented.keys
+
+
+def test_given_a_name_then_it_is_a_phrase_and_carries_no_value():
+    for call in _calls():
+        assert isinstance(call.args[0], ast.Constant), ast.unparse(call)
+        assert len(call.args) == 1, ast.unparse(call)
