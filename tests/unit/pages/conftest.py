@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pages_world import Browser, World, make_template, open_world
-
-
-@pytest.fixture(scope="session")
+from pages_reader import Browser
+from pages_world import World, make_template, open_world   @pytest.fixture(scope="session", web
 def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_template(tmp_path_factory.mktemp("state"))
 
@@ -23,6 +21,6 @@ async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def browser(world: World) -> AsyncIterator[Browser]:
-    made = Browser(world)
+    made = Browser(web(world))
     yield made
     await made.aclose()

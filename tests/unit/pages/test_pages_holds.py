@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages_world import Browser, World, deal, held, open_world
-
-from syncd.core.model import Facts, HoldKind, Owner, Unreadable
-from syncd.daemon.pages import holds
-
-pytestmark = pytest.mark.anyio
-
-
+from pages_reader import Browser
+from pages_world import World, deal, held, open_world  from syncd.core.model import Facts, HoldKind, Owner, Unreadable from syncd.daemon.pages import holds  pytestmark = pytest.mark.anyio, web
 async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: World, browser: Browser):
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
     page = await browser.get("/holds")
@@ -46,7 +40,7 @@ async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: P
         ]
         await world.run(holds=kinds)
         await world.run("oneway", holds=[held(3)])
-        browser = Browser(world)
+        browser = Browser(web(world))
         page = await browser.get("/holds")
         assert page.commands == [
             "syncd resolve shop 1 --retry",
@@ -111,7 +105,7 @@ async def test_the_page_of_all_links_shows_the_first_of_each(
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}, "calm": {}}) as world:
         await world.run("shop", holds=[held(order) for order in (1, 2, 3)])
         await world.run("outlet", holds=[held(5)])
-        browser = Browser(world)
+        browser = Browser(web(world))
         page = await browser.get("/holds")
         assert [one["id"] for one in page.all("article", class_="hold")] == [
             "hold-shop-1",

@@ -5,17 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages_world import NOON, Browser, Page, World, agreement, change, held, open_world
-
-from syncd.core.model import HoldKind, Outcome, Reason, Side
-from syncd.core.records import Attempt
-from syncd.daemon.pages import orders
-
-pytestmark = pytest.mark.anyio
-
-APPLIED = Outcome.APPLIED
-
-
+from pages_reader import Browser, Page
+from pages_world import NOON, World, agreement, change, held, open_world  from syncd.core.model import HoldKind, Outcome, Reason, Side from syncd.core.records import Attempt from syncd.daemon.pages import orders  pytestmark = pytest.mark.anyio  APPLIED = Outcome.APPLIED, web
 def _events(page: Page) -> list[str]:
     return [one.text.strip().split("\n")[0] for one in page.all("p", class_="what")]
 
@@ -123,7 +114,7 @@ class TestSearch:
         async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}, "calm": {}}) as world:
             await world.run("shop", changes=[(change(7, 10, 11), APPLIED, "")])
             await world.run("outlet", holds=[held(7)])
-            browser = Browser(world)
+            browser = Browser(web(world))
             page = await browser.get("/orders?q=7")
             assert [one["href"] for one in page.all("a") if "/orders/" in one["href"]] == [
                 "/links/shop/orders/7",

@@ -7,19 +7,8 @@ import gc
 from pathlib import Path
 
 import pytest
-from pages_world import NOON, Browser, World, change, held, open_world
-
-from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts
-from syncd.core.records import GuardHit
-from syncd.daemon.health import Condition, Health
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import LinkStatus, Live
-from syncd.errors import StateUnavailable
-from syncd.portal.opening import budget_key
-
-pytestmark = pytest.mark.anyio
-
-REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000)
+from pages_reader import Browser
+from pages_world import NOON, World, change, held, open_world  from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts from syncd.core.records import GuardHit from syncd.daemon.health import Condition, Health from syncd.daemon.pulse import Pulse from syncd.daemon.status import LinkStatus, Live from syncd.errors import StateUnavailable from syncd.portal.opening import budget_key  pytestmark = pytest.mark.anyio  REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000, web
 REMOVES = Counts(in_step=900, agreed=5000, crm=SideCounts(remove=4000))
 
 
@@ -46,7 +35,7 @@ async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_p
     tmp_path: Path, empty_state: Path
 ):
     async with open_world(tmp_path, empty_state, {"shop": {}, "byhand": {"schedule": None}}) as world:
-        browser = Browser(world)
+        browser = Browser(web(world))
         page = await browser.get("/")
         assert (await _row(browser))["Health"] == "○no pass yet"
         assert (await _row(browser, "byhand"))["Next pass"] == "on command"

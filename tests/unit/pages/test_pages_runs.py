@@ -5,17 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages_world import NOON, Browser, World, agreement, change, deal, held, open_world
-
-from syncd.core.model import Counts, HoldKind, Outcome, Reason, Side, SideCounts
-from syncd.core.records import GuardHit
-from syncd.daemon.pages import runs
-
-pytestmark = pytest.mark.anyio
-
-APPLIED, SKIPPED, FAILED = Outcome.APPLIED, Outcome.SKIPPED, Outcome.FAILED
-
-
+from pages_reader import Browser
+from pages_world import NOON, World, agreement, change, deal, held, open_world  from syncd.core.model import Counts, HoldKind, Outcome, Reason, Side, SideCounts from syncd.core.records import GuardHit from syncd.daemon.pages import runs  pytestmark = pytest.mark.anyio  APPLIED, SKIPPED, FAILED = Outcome.APPLIED, Outcome.SKIPPED, Outcome.FAILED, web
 async def test_a_run_shows_each_change_with_before_after_reason_and_outcome(world: World, browser: Browser):
     run = await world.run(
         changes=[
@@ -184,7 +175,7 @@ async def test_runs_are_listed_newest_first_of_all_links_or_of_one_page_by_page(
 ):
     monkeypatch.setattr(runs, "LISTED", 2)
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}}) as world:
-        browser = Browser(world)
+        browser = Browser(web(world))
         for link in ("shop", "outlet", "shop", "shop"):
             await world.run(link)
         page = await browser.get("/runs")
