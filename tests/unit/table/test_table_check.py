@@ -120,7 +120,7 @@ async def test_given_a_where_that_does_not_parse_when_checked_then_the_database_
 async def test_given_a_where_with_percent_colon_and_comment_when_checked_then_it_is_taken_as_it_is(lab: Lab) -> None:
     lab.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT, note VARCHAR(20))")
     lab.run("INSERT INTO m VALUES (1, 7, '100% :x'), (2, 8, 'other')")
-    table = lab.table(where="note LIKE '100% :x' -- a comment")
+    table = lab.table(where="note = '100% :x' -- a comment")
     assert await table.check() == []
     rows, _, _ = await snapshot(table)
     assert rows == [(1, 2, 7)]

@@ -186,6 +186,20 @@ async def test_given_a_locked_row_when_written_then_it_is_not_sent_and_the_other
     assert await effects(table, Write(1, DEAL_7, DEAL_8)) == [Effect.DONE]
 
 
+async def test_given_a_reader_that_blocks_the_commit_when_written_then_nothing_was_sent(
+    sqlite: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.table.dialect.LOCK_SECONDS", 0.05)
+    sqlite.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = sqlite.table()
+    with sqlite.engine.connect() as reader:
+        reader.connection.driver_connection.isolation_level = None
+        reader.exec_driver_sql("BEGIN")
+        reader.exec_driver_sql("SELECT * FROM m").all()
+        assert await effects(table, Write(1, DEAL_7, DEAL_8)) == [Effect.NOT_SENT]
+    assert await effects(table, Write(1, DEAL_7, DEAL_8)) == [Effect.DONE]
+
+
 @pytest.mark.postgres
 async def test_given_many_locked_rows_when_written_then_the_wait_ends_after_some(
     postgres: Lab, monkeypatch: pytest.MonkeyPatch
@@ -468,8 +482,9 @@ async def test_given_a_cancelled_snapshot_then_the_reading_ends_before_the_calle
         return original(tell_and_wait)
 
     def progress(*_: object) -> None:
-        task.cancel()
-        loop.call_soon(go_on.set)
+        if not go_on.is_set():
+            task.cancel()
+            loop.call_soon(go_on.set)
 
     table._snapshot = waiting  # type: ignore[method-assign]
     task = asyncio.ensure_future(whole(table, progress))
@@ -557,3 +572,8 @@ def test_given_an_error_then_its_kind_decides_what_the_operator_is_told(
 def test_given_words_with_a_secret_then_they_are_masked_and_on_one_line() -> None:
     code, text = words(mysql_error(1045, "cannot use\n mysql://u:hunter22@h/db"))
     assert (code, text) == ("1045", "cannot use mysql://u:***@h/db")
+
+
+async def test_given_words_with_the_databases_password_then_it_is_masked(sqlite: Lab) -> None:
+    sqlite.table(url="mysql://u:sesame-open-99@127.0.0.1:1/db")
+    assert words(mysql_error(1045, "cannot use sesame-open-99")) == ("1045", "cannot use ***")

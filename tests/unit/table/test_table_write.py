@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write, WriteResult
@@ -379,3 +380,20 @@ async def test_given_rows_of_others_when_moved_then_extra_is_not_set_on_them(lab
     lab.run("INSERT INTO m VALUES (1, 7, 'shop')")
     await lab.table(extra={"source": "bitrix24"}).write([Write(1, DEAL_7, DEAL_8)])
     assert lab.rows("SELECT source FROM m") == [("shop",)]
+
+
+@pytest.mark.mysql
+async def test_given_a_server_that_cuts_values_when_written_then_ours_are_refused_instead(mysql: Lab) -> None:
+    mysql.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id INT)")
+    lax = sa.make_url(mysql.url).update_query_dict({"init_command": "SET sql_mode = ''"})
+    result = await only(mysql.table(url=lax.render_as_string(hide_password=False)), Write(1, None, Owner(2, 2**40)))
+    assert (result.effect, result.code) == (Effect.REFUSED, "1264")
+
+
+@pytest.mark.mysql
+async def test_given_a_server_in_another_zone_when_written_then_the_time_is_right(mysql: Lab) -> None:
+    mysql.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id INT, touched TIMESTAMP NULL)")
+    east = sa.make_url(mysql.url).update_query_dict({"init_command": "SET time_zone = '+05:00'"})
+    table = mysql.table(url=east.render_as_string(hide_password=False), touched="touched")
+    await table.write([Write(1, None, DEAL_7)])
+    assert mysql.rows("SELECT UNIX_TIMESTAMP(touched) FROM m") == [(int(NOW),)]
