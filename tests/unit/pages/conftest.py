@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from pages_reader import Browser
-from pages_world import World, make_template, open_world   @pytest.fixture(scope="session", web
+from pages_world import World, make_template, open_world, web
+
+
+@pytest.fixture(scope="session")
 def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_template(tmp_path_factory.mktemp("state"))
 

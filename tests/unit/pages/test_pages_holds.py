@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 from pages_reader import Browser
-from pages_world import World, deal, held, open_world  from syncd.core.model import Facts, HoldKind, Owner, Unreadable from syncd.daemon.pages import holds  pytestmark = pytest.mark.anyio, web
+from pages_world import World, deal, held, open_world, web
+
+from syncd.core.model import Facts, HoldKind, Owner, Unreadable
+from syncd.daemon.pages import holds
+
+pytestmark = pytest.mark.anyio
+
+
 async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: World, browser: Browser):
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
     page = await browser.get("/holds")

@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 
 import pytest
 from pages_reader import Browser, Page
-from pages_world import HOSTILE, SECRET, World, change, held, make_hostile, open_world  from syncd.core.model import Outcome  pytestmark = pytest.mark.anyio  PAGES = (     "/", "/holds", "/runs", "/runs?link=shop", "/runs/1", "/runs/2", "/runs/1?show=left", "/links/shop", "/links/shop?range=week", "/links/shop?before=2", "/links/shop/holds", "/links/shop/holds?kind=invalid-row", "/links/shop/orders/77", "/links/shop/orders/78", "/links/parked", "/orders", "/orders?q=77", "/orders?q=nothing"
+from pages_world import HOSTILE, SECRET, World, change, held, make_hostile, open_world
+
+from syncd.core.model import Outcome
+
+pytestmark = pytest.mark.anyio
+
+PAGES = (
+    "/", "/holds", "/runs", "/runs?link=shop", "/runs/1", "/runs/2", "/runs/1?show=left", "/links/shop",
+    "/links/shop?range=week", "/links/shop?before=2", "/links/shop/holds", "/links/shop/holds?kind=invalid-row",
+    "/links/shop/orders/77", "/links/shop/orders/78", "/links/parked", "/orders", "/orders?q=77", "/orders?q=nothing",
 )  # fmt: skip
 
 

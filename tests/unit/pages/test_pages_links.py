@@ -6,7 +6,18 @@ import json
 
 import pytest
 from pages_reader import Browser
-from pages_world import NOON, World, change, held  from syncd.core.model import Counts, Outcome, Side, SideCounts from syncd.core.records import GuardHit from syncd.daemon.pages import links from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn from syncd.portal.opening import budget_key from syncd.state.statistics import Point  pytestmark = pytest.mark.anyio  REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000
+from pages_world import NOON, World, change, held
+
+from syncd.core.model import Counts, Outcome, Side, SideCounts
+from syncd.core.records import GuardHit
+from syncd.daemon.pages import links
+from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn
+from syncd.portal.opening import budget_key
+from syncd.state.statistics import Point
+
+pytestmark = pytest.mark.anyio
+
+REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000)
 REMOVES = Counts(in_step=900, agreed=5000, crm=SideCounts(remove=4000))
 
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 from pages_reader import Browser, Page
-from pages_world import NOON, World, agreement, change, held, open_world  from syncd.core.model import HoldKind, Outcome, Reason, Side from syncd.core.records import Attempt from syncd.daemon.pages import orders  pytestmark = pytest.mark.anyio  APPLIED = Outcome.APPLIED, web
+from pages_world import NOON, World, agreement, change, held, open_world, web
+
+from syncd.core.model import HoldKind, Outcome, Reason, Side
+from syncd.core.records import Attempt
+from syncd.daemon.pages import orders
+
+pytestmark = pytest.mark.anyio
+
+APPLIED = Outcome.APPLIED
+
+
 def _events(page: Page) -> list[str]:
     return [one.text.strip().split("\n")[0] for one in page.all("p", class_="what")]
 

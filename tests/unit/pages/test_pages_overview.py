@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 from pages_reader import Browser
-from pages_world import NOON, World, change, held, open_world  from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts from syncd.core.records import GuardHit from syncd.daemon.health import Condition, Health from syncd.daemon.pulse import Pulse from syncd.daemon.status import LinkStatus, Live from syncd.errors import StateUnavailable from syncd.portal.opening import budget_key  pytestmark = pytest.mark.anyio  REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000, web
+from pages_world import NOON, World, change, held, open_world, web
+
+from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts
+from syncd.core.records import GuardHit
+from syncd.daemon.health import Condition, Health
+from syncd.daemon.pulse import Pulse
+from syncd.daemon.status import LinkStatus, Live
+from syncd.errors import StateUnavailable
+from syncd.portal.opening import budget_key
+
+pytestmark = pytest.mark.anyio
+
+REFUSING = GuardHit("max_removes", Side.CRM, 100, 4000)
 REMOVES = Counts(in_step=900, agreed=5000, crm=SideCounts(remove=4000))
 
 

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 from pages_reader import Browser
-from pages_world import NOON, World, agreement, change, deal, held, open_world  from syncd.core.model import Counts, HoldKind, Outcome, Reason, Side, SideCounts from syncd.core.records import GuardHit from syncd.daemon.pages import runs  pytestmark = pytest.mark.anyio  APPLIED, SKIPPED, FAILED = Outcome.APPLIED, Outcome.SKIPPED, Outcome.FAILED, web
+from pages_world import NOON, World, agreement, change, deal, held, open_world, web
+
+from syncd.core.model import Counts, HoldKind, Outcome, Reason, Side, SideCounts
+from syncd.core.records import GuardHit
+from syncd.daemon.pages import runs
+
+pytestmark = pytest.mark.anyio
+
+APPLIED, SKIPPED, FAILED = Outcome.APPLIED, Outcome.SKIPPED, Outcome.FAILED
+
+
 async def test_a_run_shows_each_change_with_before_after_reason_and_outcome(world: World, browser: Browser):
     run = await world.run(
         changes=[

@@ -11,7 +11,22 @@ from typing import Any
 
 import pytest
 from pages_reader import Browser, Page
-from pages_world import NOON, World, open_world from sqlalchemy import event  from syncd.core.model import Counts from syncd.state.rows import counts_text  pytestmark = pytest.mark.anyio  CHANGES = 200_000 RUNS = 5_000 HOLDS = 3_000 STEP = 1000 """Instructions of SQLite's machine between two calls of its progress handler."""   @pytest.fixture(scope="module"
+from pages_world import NOON, World, open_world
+from sqlalchemy import event
+
+from syncd.core.model import Counts
+from syncd.state.rows import counts_text
+
+pytestmark = pytest.mark.anyio
+
+CHANGES = 200_000
+RUNS = 5_000
+HOLDS = 3_000
+STEP = 1000
+"""Instructions of SQLite's machine between two calls of its progress handler."""
+
+
+@pytest.fixture(scope="module")
 def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> Path:
     """A state database with a past: one run of 100,000 changes, one of 100,000 agreements, thousands of small ones."""
     path = tmp_path_factory.mktemp("grown") / "state.db"

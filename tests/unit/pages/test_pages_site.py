@@ -8,7 +8,15 @@ from importlib import resources
 
 import pytest
 from pages_reader import Browser
-from pages_world import World  from syncd.daemon.pages.assets import assets from syncd.errors import StateUnavailable  pytestmark = pytest.mark.anyio   @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"]
+from pages_world import World
+
+from syncd.daemon.pages.assets import assets
+from syncd.errors import StateUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_nothing_but_reading_is_answered(browser: Browser, method: str):
     for path in ("/", "/runs/1", "/orders?q=77", "/links/shop/holds"):
         assert (await browser.answer(path, method)).status_code == 405
