@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import NamedTuple
 
 import click
@@ -85,7 +86,7 @@ def records(entry: Entry) -> list[tuple[str, str]]:
 
 def paragraphs(text: str) -> Iterator[tuple[bool, str]]:
     r"""Given a command's help, yield its paragraphs; those marked with \b are to be kept as they are."""
-    for part in re.split(r"\n\s*\n", text.strip()):
+    for part in re.split(r"\n\s*\n", cleandoc(text)):
         verbatim = part.startswith("\b")
         yield verbatim, part.removeprefix("\b\n") if verbatim else " ".join(part.split())
 

@@ -58,6 +58,24 @@ def test_given_a_page_made_from_the_commands_then_it_is_fresh(page: str, path: s
     assert (ROOT / path).read_text() == reference.page(page), f"run: syncd reference {page} > {path}"
 
 
+def test_given_a_help_with_examples_then_they_keep_their_lines_in_the_pages() -> None:
+    help_text = """Decides.
+
+    \b
+    syncd resolve 1   one
+    syncd resolve 2   two
+
+    And so
+    on.
+    """
+
+    assert list(reference.paragraphs(help_text)) == [
+        (False, "Decides."),
+        (True, "syncd resolve 1   one\nsyncd resolve 2   two"),
+        (False, "And so on."),
+    ]
+
+
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["plan", "--help"], ["db", "--help"]])
 def test_given_a_question_about_the_program_then_nothing_heavy_is_imported(args: list[str]) -> None:
     code = "import sys; from syncd.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
