@@ -77,7 +77,6 @@ class Reason(StrEnum):
     CRM_CHANGED = "crm-changed"
     TABLE_DRIFTED = "table-drifted"
     CRM_DRIFTED = "crm-drifted"
-    FIRST_SYNC = "first-sync"
     POLICY_CRM = "conflict-crm-wins"
     POLICY_TABLE = "conflict-table-wins"
     RESOLVED_CRM = "resolved-crm"

@@ -20,7 +20,6 @@ REASONS = {
     Reason.CRM_CHANGED: "changed in the CRM",
     Reason.TABLE_DRIFTED: "the table had drifted",
     Reason.CRM_DRIFTED: "the CRM had drifted",
-    Reason.FIRST_SYNC: "known to one side only",
     Reason.POLICY_CRM: "conflict; the CRM wins",
     Reason.POLICY_TABLE: "conflict; the table wins",
     Reason.RESOLVED_CRM: "decided: keep the CRM's",

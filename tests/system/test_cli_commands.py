@@ -546,3 +546,20 @@ def test_given_the_daemon_command_then_it_serves_the_configuration_and_its_exit_
 
     shop.call("run").check(0)
     assert served == ["bindings"]
+
+
+# ----------------------------------------------------------------------------- metrics of a one-shot
+
+
+def test_given_a_textfile_when_reconciling_then_it_holds_the_metrics_of_the_run(synced: Shop, tmp_path: Path) -> None:
+    target = tmp_path / "syncd.prom"
+
+    synced.call("reconcile", "--metrics-textfile", str(target)).check(0)
+
+    assert 'syncd_runs_total{link="shop"' in target.read_text()
+
+
+def test_given_a_textfile_that_cannot_be_written_then_the_run_counts_and_a_sentence_says_so(synced: Shop) -> None:
+    ran = synced.call("reconcile", "--metrics-textfile", "/nowhere/syncd.prom").check(0)
+
+    assert "The metrics were not written to /nowhere/syncd.prom" in ran.err

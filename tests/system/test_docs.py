@@ -155,7 +155,7 @@ def test_given_the_json_reference_then_it_names_every_reason_and_outcome_a_chang
         for key, row in re.findall(r"^\| `(changes.*?)` \|(.*)", page, re.MULTILINE)
     }
 
-    assert told["changes[].reason"] == set(Reason) - {Reason.BOTH_EQUAL, Reason.FIRST_SYNC}  # no reasons of a write
+    assert told["changes[].reason"] == set(Reason) - {Reason.BOTH_EQUAL}  # no reason of a write
     assert told["changes[].outcome"] == set(Outcome) - {Outcome.INTENDED}  # told as uncertain
 
 

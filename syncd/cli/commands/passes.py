@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.cli import failure, options
@@ -52,9 +53,16 @@ def preview(app: App, link: str) -> int:
 @options.command("reconcile", short_help="Make one pass: bring both sides into step.")
 @options.some_links
 @click.option("--dry-run", is_flag=True, help="Only plan; like `syncd plan`, for each link.")
+@click.option(
+    "--metrics-textfile",
+    "textfile",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write metrics of these runs to FILE, for the Prometheus node exporter.",
+)
 @options.show_all
 @options.as_json
-def reconcile(app: App, links: Sequence[str], dry_run: bool, every: bool, as_json: bool) -> int:
+def reconcile(app: App, links: Sequence[str], dry_run: bool, textfile: Path | None, every: bool, as_json: bool) -> int:
     """Make one pass over each link: read both sides, and write what brings them into step.
 
     A guard may refuse the plan of a link; then nothing is written, the plan is kept, and `syncd apply RUN` is the way
@@ -64,7 +72,17 @@ def reconcile(app: App, links: Sequence[str], dry_run: bool, every: bool, as_jso
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
         run = engine.plan if dry_run else engine.reconcile
-        return await _each(app, place, cancelled, place.pick(links), run, every=every, as_json=as_json)
+        reports: list[Report] = []
+
+        async def act(link: Link) -> Report:
+            reports.append(await run(link))
+            return reports[-1]
+
+        try:
+            return await _each(app, place, cancelled, place.pick(links), act, every=every, as_json=as_json)
+        finally:
+            if textfile is not None:
+                _write_metrics(textfile, reports)
 
     return app.perform(work)
 
@@ -158,6 +176,18 @@ async def _one(
         _show(app, report, every=every)
     _tell_error(report)
     return report.exit_code
+
+
+def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
+    """A file that cannot be written is told, and changes nothing about the runs: they are over."""
+    from syncd.cli.screen import Line
+    from syncd.obs.metrics import write_textfile
+
+    try:
+        write_textfile(path, reports)
+    except OSError as error:
+        words = f"The metrics were not written to {path}: {error.strerror}. The runs are not affected."
+        failure.tell([Line(words, "warn")])
 
 
 async def _each(
