@@ -223,8 +223,14 @@ class Hold:
     seen: Facts | None = None
 
     def still(self, facts: Facts) -> bool:
-        """Given the facts of today, return whether they are the ones this hold was made for."""
-        return facts == (self.seen or self.facts)
+        """Given the facts of today, return whether they are the ones this hold was made for.
+
+        An order is uncertain because the answer to a write was lost. If that side shows the value of the other one
+        later, while the other one has moved on, the request was executed after all, and nobody has decided anything.
+        """
+        crossed = facts.crm == self.facts.table or facts.table == self.facts.crm
+        late = self.kind is HoldKind.UNCERTAIN and crossed and facts.crm != facts.table
+        return facts == (self.seen or self.facts) or late
 
 
 @dataclass(slots=True)

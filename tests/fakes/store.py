@@ -50,6 +50,11 @@ class MemoryStore:
         """The process of this holder is gone, and its locks with it: its leases may be taken over at once."""
         self._locks = {link: lock for link, lock in self._locks.items() if lock[0] != holder}
 
+    def rob(self, link: str) -> None:
+        """Somebody else has taken this link's lease over, has done something, and is gone again."""
+        row = self._leases[link]
+        self._leases[link] = row._replace(holder="", fence=row.fence + 1)
+
     # ------------------------------------------------------------------- link
 
     async def link(self, name: str, fingerprint: str) -> LinkRow:

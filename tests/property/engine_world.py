@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from syncd.config.model import PortalSettings, TableSettings
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Scope, Side
+from syncd.core.ports import Write, WriteAnswer
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
@@ -119,7 +120,10 @@ class Pass:
         choice: Which of the runs or plans there are.
         crash_at: The step at which its process dies; 0 is never.
         meanwhile: (step, kind of edit, order): what others do while it is under way.
-        visitor_at: The step before which a second process comes; 0 is never.
+        visitor_at: 1: a second process comes during the listing; 2, 3, …: before the first, second, … batch.
+        race_at: Somebody binds an order of the n-th batch elsewhere right before it is sent; 0 is never.
+        window: That happens after the batch has listed its orders, so that nobody sees what is overwritten: the one
+            thing that docs/guarantees.md does not promise.
     """
 
     act: str
@@ -127,6 +131,8 @@ class Pass:
     crash_at: int = 0
     meanwhile: tuple[tuple[int, str, int], ...] = ()
     visitor_at: int = 0
+    race_at: int = 0
+    window: bool = False
 
 
 class EngineWorld:
@@ -167,6 +173,7 @@ class EngineWorld:
         self.happened: Counter[str] = Counter()
         self.unseen = 0
         self.by_hand: set[int] = set()
+        self.in_window: set[tuple[int, MaybeOwner]] = set()
         self.plans: list[int] = []
         self.runs: list[int] = []
         self.had: set[tuple[Side, int, MaybeOwner]] = set()
@@ -315,8 +322,7 @@ class EngineWorld:
         self.look()
         self.happened[what.act] += 1
         steps = Steps(what.crash_at, lambda _name: self._meanwhile(steps, what))
-        if what.visitor_at:
-            act = self._visited(act, steps, what.visitor_at)
+        act = self._disturbed(act, steps, what)
         agreed, waiting, late = self.agreed(), self._intents(), bool(self.crm.late)
         began = len(self.written)
         report = self.run(self._act(what, act, steps))
@@ -378,40 +384,63 @@ class EngineWorld:
         chosen = engine.apply if what.act == "apply" else engine.undo
         return (lambda link: chosen(link, run)), run
 
-    def _visited(self, act: Act, steps: Steps, at: int) -> Act:
-        """Have a second process try its luck during this one's listing, or before its n-th batch."""
+    def _disturbed(self, act: Act, steps: Steps, what: Pass) -> Act:
+        """Have a second process try its luck, and somebody else be quicker, where the pass asks for it."""
 
-        async def visit() -> None:
-            before = len(self.ours())
-            try:
-                await self.process(Steps(), engine.reconcile)
-            except LeaseHeld:
-                self.happened["second process"] += 1
-            else:
-                raise AssertionError("a second process was let in")
-            self.look()
-            assert len(self.ours()) == before, "a second process wrote"
-
-        async def visited(link: Link) -> Report:
+        async def disturbed(link: Link) -> Report:
             write, listing = link.portal.write, link.portal.listing
-            calls = iter(range(2, 10**6))
+            batches = iter(range(1, 10**6))
 
-            async def write_visited(*args: Any) -> Any:
-                if next(calls) == at and not steps.dead:
-                    await visit()
-                return await write(*args)
+            async def write_disturbed(batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
+                number = next(batches)
+                if number == what.visitor_at - 1 and not steps.dead:
+                    await self._visit()
+                if number == what.race_at and not steps.dead:
+                    end = self._race(batch[0].order_id, within=what.window)
+                    try:
+                        return await write(batch, then_read)
+                    finally:
+                        end()
+                return await write(batch, then_read)
 
-            async def listing_visited(*args: Any) -> Any:
-                if at == 1 and not steps.dead:
-                    await visit()
-                async for rows in listing(*args):  # type: ignore[attr-defined]
+            async def listing_disturbed(*args: Any) -> Any:
+                if what.visitor_at == 1 and not steps.dead:
+                    await self._visit()
+                async for rows in listing(*args):
                     yield rows
 
-            link.portal.write = write_visited  # type: ignore[method-assign]
-            link.portal.listing = listing_visited  # type: ignore[method-assign]
+            link.portal.write = write_disturbed  # type: ignore[method-assign]
+            link.portal.listing = listing_disturbed  # type: ignore[method-assign]
             return await act(link)
 
-        return visited
+        return disturbed
+
+    async def _visit(self) -> None:
+        before = len(self.ours())
+        try:
+            await self.process(Steps(), engine.reconcile)
+        except LeaseHeld:
+            self.happened["second process"] += 1
+        else:
+            raise AssertionError("a second process was let in")
+        self.look()
+        assert len(self.ours()) == before, "a second process wrote"
+
+    def _race(self, order: int, *, within: bool) -> Callable[[], None]:
+        """Somebody binds this order elsewhere, now or right before the portal writes it; return what ends the wait."""
+        self.happened["race within a batch" if within else "race before a batch"] += 1
+        if not within:
+            self.edit("crm-bind", order)
+            return lambda: None
+        raced: list[int] = []
+
+        def race(method: str, _params: object, _request: int) -> None:
+            if method in {"crm.orderentity.add", "crm.orderentity.deletebyfilter"} and not raced:
+                raced.append(order)
+                self.edit("crm-bind", order)
+                self.in_window.add((order, self.crm_now()[order]))
+
+        return self.crm.before_call(race)
 
     def decide(self, choice: int, decision: str) -> None:
         """A person decides one of the open holds."""
@@ -514,8 +543,8 @@ class EngineWorld:
                 assert one.before in shown, f"order {order}: {one.before} was overwritten without a hold"
                 self.happened["overwritten, held"] += 1
             else:
-                lost = [s for s in mine if not s.found_known]
-                assert lost, f"order {order}: {one.before} was overwritten without a trace"
+                unseen = (order, one.before) in self.in_window or any(not s.found_known for s in mine)
+                assert unseen, f"order {order}: {one.before} was overwritten without a trace"
                 self.unseen += 1
 
     def _judge_regression(self, order: int) -> None:

@@ -33,34 +33,36 @@ RARE = (
 kinds = st.one_of(st.sampled_from(COMMON), st.sampled_from(COMMON), st.sampled_from(RARE))
 orders = st.sampled_from([*ORDERS, *ORDERS, UNKNOWN])
 meanwhile = st.lists(st.tuples(st.integers(1, 60), kinds, orders), max_size=3).map(tuple)
+some_edits = st.lists(st.tuples(kinds, orders), min_size=1, max_size=4)
+maybe_race = st.sampled_from([0, 0, 0, 1, 2])
 maybe_crash = st.one_of(st.just(0), st.just(0), st.integers(1, 60))
 """A pass has some forty to sixty steps; most of these hit one."""
 
 
-def _faults() -> list[FaultRule]:
-    """What the network and the portal may do wrong, once or until it is mended."""
-    rules = []
-    for method in (ADD, DELETE, LIST):
-        rules += [
-            FaultRule(Fault.DROP, method, when="before", times=1),
-            FaultRule(Fault.DROP, method, when="after", times=1),
-            FaultRule(Fault.STATUS, method, when="after", times=1, status=500),
-            FaultRule(Fault.STATUS, method, when="before", times=2, status=503),
-            FaultRule(Fault.HTML, method, when="after", times=1),
-            FaultRule(Fault.TRUNCATE, method, times=1),
-            FaultRule(Fault.ERROR, method, times=1, code="INTERNAL_SERVER_ERROR"),
-            FaultRule(Fault.ERROR, method, times=1, code="INSUFFICIENT_SCOPE"),
-            FaultRule(Fault.LOSE_KEY, method, times=1),
-        ]
-    for method in (ADD, DELETE):
-        rules += [
-            FaultRule(Fault.ZOMBIE, method, times=1, seconds=1),
-            FaultRule(Fault.ZOMBIE, method, times=1, seconds=50),
-            FaultRule(Fault.ERROR, method, times=2, code="OPERATION_TIME_LIMIT"),
-            FaultRule(Fault.ERROR, method, times=None, key="o2", code="100", text="no"),
-        ]
+def _faults() -> dict[str, FaultRule]:
+    """What the network and the portal may do wrong, once or until it is mended, by a short name."""
+    rules = {}
+    for name, method in (("add", ADD), ("delete", DELETE), ("list", LIST)):
+        rules |= {
+            f"{name}: dropped before": FaultRule(Fault.DROP, method, when="before", times=1),
+            f"{name}: dropped after": FaultRule(Fault.DROP, method, when="after", times=1),
+            f"{name}: 500 after": FaultRule(Fault.STATUS, method, when="after", times=1, status=500),
+            f"{name}: 503 twice": FaultRule(Fault.STATUS, method, when="before", times=2, status=503),
+            f"{name}: a page instead": FaultRule(Fault.HTML, method, when="after", times=1),
+            f"{name}: cut off": FaultRule(Fault.TRUNCATE, method, times=1),
+            f"{name}: broken": FaultRule(Fault.ERROR, method, times=1, code="INTERNAL_SERVER_ERROR"),
+            f"{name}: no right": FaultRule(Fault.ERROR, method, times=1, code="INSUFFICIENT_SCOPE"),
+            f"{name}: key forgotten": FaultRule(Fault.LOSE_KEY, method, times=1),
+        }
+    for name, method in (("add", ADD), ("delete", DELETE)):
+        rules |= {
+            f"{name}: a second late": FaultRule(Fault.ZOMBIE, method, times=1, seconds=1),
+            f"{name}: 50 seconds late": FaultRule(Fault.ZOMBIE, method, times=1, seconds=50),
+            f"{name}: over budget": FaultRule(Fault.ERROR, method, times=2, code="OPERATION_TIME_LIMIT"),
+            f"{name}: order 2 refused": FaultRule(Fault.ERROR, method, times=None, key="o2", code="100", text="no"),
+        }
     for page in (Fault.SHORT, Fault.GAP, Fault.EMPTY, Fault.REPEAT, Fault.SHUFFLE, Fault.TOTAL):
-        rules += [FaultRule(page, times=1), FaultRule(page, times=None)]
+        rules |= {f"{page} page": FaultRule(page, times=1), f"{page} pages": FaultRule(page, times=None)}
     return rules
 
 
@@ -84,8 +86,8 @@ class EngineMachine(RuleBasedStateMachine):
         for kind, order in edits:
             self.world.edit(kind, order)
 
-    @rule(edits=st.lists(st.tuples(kinds, orders), min_size=1, max_size=4))
-    def others_edit(self, edits: list[tuple[str, int]]) -> None:
+    @rule(edits=some_edits)
+    def others_edit(self, edits: Any) -> None:
         for kind, order in edits:
             self.world.edit(kind, order)
 
@@ -93,16 +95,29 @@ class EngineMachine(RuleBasedStateMachine):
     def reconcile(self, crash_at: int, meanwhile: Any, visitor_at: int) -> None:
         self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, visitor_at=visitor_at))
 
-    @rule(edits=st.lists(st.tuples(kinds, orders), min_size=1, max_size=3), meanwhile=meanwhile, crash_at=maybe_crash)
-    def others_edit_and_reconcile(self, edits: list[tuple[str, int]], meanwhile: Any, crash_at: int) -> None:
+    @rule(edits=some_edits, meanwhile=meanwhile, crash_at=maybe_crash, race_at=maybe_race)
+    def others_edit_and_reconcile(self, edits: Any, meanwhile: Any, crash_at: int, race_at: int) -> None:
         self.others_edit(edits)
-        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile))
+        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, race_at=race_at))
 
-    @rule(fault=st.sampled_from(FAULTS), edits=st.lists(st.tuples(kinds, orders), max_size=2), meanwhile=meanwhile)
-    def reconcile_with_a_fault(self, fault: FaultRule, edits: list[tuple[str, int]], meanwhile: Any) -> None:
+    @rule(edits=some_edits, window=st.booleans())
+    def others_edit_and_somebody_is_quicker(self, edits: Any, window: bool) -> None:
         self.others_edit(edits)
-        self.world.fault(fault)
-        self.world.syncd(Pass("pass", meanwhile=meanwhile))
+        self.world.syncd(Pass("pass", race_at=1, window=window))
+
+    @rule(
+        edits=some_edits,
+        fault=st.sampled_from(sorted(FAULTS)),
+        meanwhile=meanwhile,
+        race_at=maybe_race,
+        mend=st.booleans(),
+    )
+    def reconcile_with_a_fault(self, edits: Any, fault: str, meanwhile: Any, race_at: int, mend: bool) -> None:
+        self.others_edit(edits)
+        self.world.fault(FAULTS[fault])
+        self.world.syncd(Pass("pass", meanwhile=meanwhile, race_at=race_at))
+        if mend or FAULTS[fault].times is None:
+            self.world.mend()
 
     @rule(act=st.sampled_from(["plan", "undo"]), choice=st.integers(0, 5), crash_at=maybe_crash, meanwhile=meanwhile)
     def store_a_plan(self, act: str, choice: int, crash_at: int, meanwhile: Any) -> None:
@@ -117,17 +132,11 @@ class EngineMachine(RuleBasedStateMachine):
     def decide(self, choice: int, decision: str) -> None:
         self.world.decide(choice, decision)
 
-    @rule(fault=st.sampled_from(FAULTS))
-    def something_breaks(self, fault: FaultRule) -> None:
-        self.world.fault(fault)
-
-    @rule()
-    def all_is_mended(self) -> None:
-        self.world.mend()
-
-    @rule()
-    def the_table_is_dropped(self) -> None:
+    @rule(meanwhile=meanwhile)
+    def the_table_is_dropped(self, meanwhile: Any) -> None:
         self.world.edit("table-gone", 0)
+        self.world.syncd(Pass("pass", meanwhile=meanwhile))
+        self.world.edit("table-back", 0)
 
     @rule(seconds=st.sampled_from([1, 61, 4000, 90_000]))
     def time_passes(self, seconds: int) -> None:
@@ -139,7 +148,7 @@ class EngineMachine(RuleBasedStateMachine):
         """Not while a request is on its way whose process may have died: how long it lives is told by the clock."""
         self.world.clock.jump += seconds
 
-    @rule(rebase=st.booleans())
+    @rule(rebase=st.sampled_from([False, False, False, True]))
     def the_configuration_points_elsewhere(self, rebase: bool) -> None:
         world = self.world
         world.point_elsewhere()

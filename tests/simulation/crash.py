@@ -35,6 +35,11 @@ class Steps:
         if self.dead:
             raise Crash(name)
 
+    def die(self, name: str) -> None:
+        """The process dies now."""
+        self.dead = True
+        raise Crash(name)
+
 
 PURE = {"usage", "batch_size", "wait_for", "now", "monotonic", "random"}
 """Calls that touch nothing outside: dying there is dying at the next step."""

@@ -35,10 +35,10 @@ undoes plans; what is promised is checked at its end (`tests/simulation/chaos.py
 | **lost updates that are not recorded as holds** | **{broken}** |
 | **runs that wrote after an incomplete listing or a refusal** | **{broken}** |
 | **lives that did not converge** | **{broken}** |
-| values overwritten inside a request whose answer was lost | {unseen:,} |
+| values overwritten inside a request whose answer was lost, or unbound right after a crash | {unseen:,} |
 
-The last line is the window that [guarantees](guarantees.md) names: `add` is unconditional, and when its answer is lost,
-so is the list that would have told what it replaced.
+The last line is what [guarantees](guarantees.md) do not promise: `add` is unconditional, and when its answer is lost, so
+is the list that would have told what it replaced; and "unbound" has no identity.
 """
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from syncd.core.guards import GuardLimits
@@ -11,6 +12,7 @@ from syncd.core.ports import Write
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
+from syncd.errors import LeaseLost, StalePlan
 from tests.fakes.clock import SetClock
 from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
@@ -54,7 +56,16 @@ class World:
         self.zombies = False
         self.last_plan = 0
         self.last_pass = 0
+        self.omitted: set[int] = set()
         self.portal.before_write = self._race
+        listing = self.portal.listing
+
+        async def omitting(*args: Any) -> Any:
+            omitted, self.omitted = self.omitted, set()
+            async for rows in listing(*args):
+                yield [row for row in rows if row.order_id not in omitted]
+
+        self.portal.listing = omitting  # type: ignore[method-assign]
         wait = self.clock.sleep
 
         async def sleep(seconds: float) -> None:
@@ -134,6 +145,8 @@ class Play:
         self.scenario = scenario
         self.world = World()
         self.next = 0
+        self.during: list[tuple[str, str, int, Value]] = []
+        self.last: Report | None = None
         self.before_apply: list[tuple[dict[int, Owner], dict[int, Owner]]] = []
 
     async def run(self, steps: Steps | None = None) -> None:
@@ -144,24 +157,100 @@ class Play:
 
     async def _do(self, line: Line, steps: Steps | None) -> None:
         if line.verb in {"pass", "plan", "undo", "apply"}:
-            await self._syncd(line.verb, None if "safely" in line.words else steps)
+            await self._syncd(line, None if "safely" in line.words else steps)
             return
         tell = getattr(self, f"_{line.verb}", None)
         if tell is None:
             raise ValueError(f"{self.scenario.name}:{line.number}: unknown verb {line.verb}")
         await tell(line)
 
-    async def _syncd(self, verb: str, steps: Steps | None) -> None:
+    async def _syncd(self, line: Line, steps: Steps | None) -> None:
         world = self.world
-        if verb == "pass":
-            world.last_pass = (await world.reconcile(steps)).row.id
-        elif verb == "plan":
+        steps = steps or Steps()
+        steps.meanwhile = self._meanwhile
+        if line.verb == "pass":
+            self.last = await world.reconcile(steps)
+            world.last_pass = self.last.row.id
+        elif line.verb == "plan":
             world.last_plan = (await self._as_process(engine.plan, steps)).row.id
-        elif verb == "undo":
+        elif line.verb == "undo":
             world.last_plan = (await self._as_process(engine.undo, steps, world.last_pass)).row.id
+        elif "stale" in line.words:
+            with suppress(StalePlan):
+                await self._as_process(engine.apply, None, world.last_plan)
+                raise AssertionError(f"{self.scenario.name}:{line.number}: the plan was applied")
         else:
             self.before_apply = [(dict(world.portal.bindings), dict(world.table.bindings))]
-            await self._as_process(engine.apply, steps, world.last_plan)
+            run = world.last_pass if "refused" in line.words else world.last_plan
+            await self._as_process(engine.apply, steps, run)
+
+    def _meanwhile(self, step: str) -> None:
+        """What others do right before a call."""
+        for one in self.during:
+            call, side, order, value = one
+            if step == f"{call} before":
+                self.during.remove(one)
+                (self.world.edit_crm if side == "crm" else self.world.edit_table)(order, value)
+                return
+
+    async def _during(self, line: Line) -> None:
+        self.during += [(line.words[0], line.words[1], order, value) for order, value in line.edits(2).items()]
+
+    async def _now(self, line: Line) -> None:
+        there = self.world.portal.bindings if line.words[0] == "crm" else self.world.table.bindings
+        for order, value in line.edits(1).items():
+            assert there.get(order) == owner(value), f"{self.scenario.name}:{line.number}: order {order}"
+
+    async def _die(self, line: Line) -> None:
+        steps = Steps()
+        steps.meanwhile = lambda name: steps.die(name) if name == f"{line.words[0]} after" else None
+        with suppress(Crash):
+            await self.world.reconcile(steps)
+            raise AssertionError(f"{self.scenario.name}:{line.number}: there was no such call")
+
+    async def _robbed(self, line: Line) -> None:
+        world, steps = self.world, Steps()
+        link = world.link(steps)
+
+        def rob(name: str) -> None:
+            if name == f"{line.words[0]} before":
+                world.store.rob("shop")
+
+        steps.meanwhile = rob
+        report = await engine.reconcile(link)
+        assert report.exit_code == LeaseLost.exit_code, f"{self.scenario.name}:{line.number}: the lease was not missed"
+
+    async def _double(self, line: Line) -> None:
+        self.world.table.add(int(line.words[0]), 2, 999)
+
+    async def _single(self, line: Line) -> None:
+        rows = [row for row in self.world.table.stored if row.order_id == int(line.words[0])]
+        self.world.table.stored = [row for row in self.world.table.stored if row not in rows[1:]]
+
+    async def _deselect(self, line: Line) -> None:
+        for row in self.world.table.stored:
+            if row.order_id == int(line.words[0]):
+                row.selected = line.verb == "select"
+
+    _select = _deselect
+
+    async def _poison(self, line: Line) -> None:
+        self.world.portal.poisoned[int(line.words[0])] = ("100", "no")
+
+    async def _heal(self, line: Line) -> None:
+        del self.world.portal.poisoned[int(line.words[0])]
+
+    async def _omit(self, line: Line) -> None:
+        self.world.omitted = set(map(int, line.words))
+
+    async def _incomplete(self, _line: Line) -> None:
+        self.world.portal.listings.append(Surprise.INCOMPLETE)
+
+    async def _ends(self, line: Line) -> None:
+        self.world.options["fingerprint"] = line.words[0]
+
+    async def _rebase(self, _line: Line) -> None:
+        await self._as_process(engine.rebase, None)
 
     async def _both(self, line: Line) -> None:
         for order, value in line.edits().items():
@@ -205,13 +294,14 @@ class Play:
         return report
 
     async def _link(self, line: Line) -> None:
-        options = dict(word.split("=") for word in line.words)
-        policy = self.world.policy
-        self.world.policy = Policy(
-            Direction(options.get("direction", policy.direction)),
-            OnConflict(options.get("on_conflict", policy.on_conflict)),
-            policy.scope,
+        world, options = self.world, dict(word.split("=") for word in line.words)
+        world.policy = Policy(
+            Direction(options.pop("direction", world.policy.direction)),
+            OnConflict(options.pop("on_conflict", world.policy.on_conflict)),
+            world.policy.scope,
         )
+        world.options["ask_first_sync"] = options.pop("first_sync", "auto") == "ask"
+        world.limits = replace(world.limits, **{name: float(limit) for name, limit in options.items()})
 
     async def _missing(self, line: Line) -> None:
         number = int(line.words[1])
@@ -230,8 +320,13 @@ class Play:
                 there = world.portal.bindings if what == "crm" else world.table.bindings
                 for order, value in line.edits(1).items():
                     assert there.get(order) == owner(value), f"{where}: order {order}"
-            elif what == "held":
-                assert (await world.held()).get(int(words[0])) == words[1], where
+            elif what in {"held", "free"}:
+                assert (await world.held()).get(int(words[0])) == (words[1] if what == "held" else None), where
+            elif what == "refused":
+                assert self.last is not None
+                assert words[0] in {hit.name for hit in self.last.row.guards}, where
+            elif what == "sends":
+                assert world.portal.sent.total() == int(words[0]), where
             else:
                 for order in map(int, words):
                     now = world.portal.bindings.get(order)
