@@ -34,6 +34,8 @@ DEEP = 500
 """Runs a starting daemon looks at, to say since when a link is as it is."""
 STANDBY = 2.0
 """Seconds until a link another process works on is tried again; up to as many more at random."""
+COURTESY = 0.4
+JUST_NOW = 1.0
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 3600.0
 DAY = 86400.0
@@ -159,11 +161,9 @@ class LinkRunner:
 
     async def _make_pass(self, asks: Mapping[Ask, float], pulse: Pulse, previous: RunRow | None) -> Report:
         desk = self._desk
-        if desk.gate.busy:
-            # Other daemons, with less to do, may be quicker; a trifle of time is enough for the lease.
-            await desk.clock.sleep(min(1.0, 0.1 * desk.gate.busy) * (0.5 + desk.clock.random()))
-        if previous is not None and previous.finished_at is None:
-            await self._find_abandoned()
+        if not PERSONS & asks.keys():
+            await desk.clock.sleep(self._courtesy())
+        await self._look_out(unfinished=previous is not None and previous.finished_at is None)
         async with desk.gate.enter():
             if self._cancelled.is_set:
                 raise Stopped("Stopped before the pass began.")
@@ -180,13 +180,31 @@ class LinkRunner:
             finally:
                 self.working = None
 
+    def _courtesy(self) -> float:
+        """Return the seconds to wait before a scheduled pass.
+
+        All daemons are asked at the same moment. Waiting a trifle, at random and the longer the more this one has to
+        do, shares the links out, and lets the others see whose lease it is instead of contending for it.
+        """
+        clock = self._desk.clock
+        spacing = (self.slots.spacing(clock.now()) if self.slots is not None else None) or 0.0
+        return min(0.1 * spacing, COURTESY * clock.random() + 0.1 * self._desk.gate.busy)
+
     async def _still_wanted(self, asks: Mapping[Ask, float], now: float) -> bool:
         verdict, _last = await self._judge(asks, now)
         return verdict.run
 
-    async def _find_abandoned(self) -> None:
-        """Raise LeaseHeld while whoever began the last pass is at work on it; without opening either side."""
-        link = await self._desk.store.find_link(self.name)
+    async def _look_out(self, *, unfinished: bool) -> None:
+        """Raise LeaseHeld if another process is at work on the link, before either side is opened.
+
+        A lease taken a moment ago is not even tried for: whoever tries has the lease's lock for an instant, which its
+        owner may be about to get. Without that lock nobody could tell later that the owner is dead.
+        """
+        store, now = self._desk.store, self._desk.clock.now()
+        lease = next((one for one in await store.leases() if one.link == self.name), None)
+        if lease is not None and lease.expires_at > now and abs(now - lease.acquired_at) < JUST_NOW:
+            raise LeaseHeld(f"Link {self.name} is being worked on by {lease.holder} since a moment ago.")
+        link = await store.find_link(self.name) if unfinished else None
         if link is not None:
             async with self._desk.briefly(link):
                 pass

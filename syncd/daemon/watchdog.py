@@ -19,8 +19,9 @@ from syncd.daemon.schedule import Timetable
 
 log = structlog.get_logger("syncd.daemon")
 
-FROZEN: Final = 900.0
-"""Seconds without a sign of life after which a pass is frozen: longer than any request with all its repetitions."""
+FROZEN: Final = 1800.0
+"""Seconds without a sign of life after which a pass is frozen. A portal that blocks a method keeps a listing waiting
+for ten minutes at a time."""
 SILENT: Final = 60.0
 """Seconds a call of the schedule may be late."""
 LAGGING: Final = 20.0

@@ -227,6 +227,18 @@ class TestAsking:
             assert _passes(shop)[0]["origin"] == "signal"
             assert daemon.end() == 0
 
+    def test_given_many_passes_then_neither_open_files_nor_threads_grow(self, shop: Shop):
+        with running(shop) as daemon:
+            daemon.ready()
+            counts = []
+            for made in range(1, 17):
+                until(lambda made=made: len(daemon.events("run finished")) == made)
+                process = Path(f"/proc/{daemon.process.pid}")
+                counts.append([sum(1 for _ in (process / part).iterdir()) for part in ("fd", "task")])
+                daemon.send(signal.SIGUSR1)
+            assert max(counts[8:]) <= max(counts[:8])
+            assert daemon.end() == 0
+
     def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop):
         with running(shop) as daemon:
             daemon.ready()

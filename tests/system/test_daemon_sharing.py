@@ -77,7 +77,6 @@ def _whole(run: Any) -> bool:
 def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within_seconds(shop: Shop, postgres_url: str):
     config = _configure(shop, postgres_url)
     engine = sa.create_engine(postgres_url)
-    kills: list[float] = []
     with ExitStack() as stack:
         daemons = [stack.enter_context(RunningDaemon(shop.directory, config, f"daemon{n}")) for n in range(3)]
         for daemon in daemons:
@@ -87,13 +86,13 @@ def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within
         for number in range(KILLS):
             until(lambda: any(run.finished_at is None for run in _runs(engine)))  # somebody is in the middle of a pass
             daemons[number % 3].end(signal.SIGKILL)
-            kills.append(time.time())
+            left = [run for run in _runs(engine) if run.finished_at is None]
             daemons[number % 3] = stack.enter_context(
                 RunningDaemon(shop.directory, config, f"daemon{number + 3}")
             ).ready()
-            _wait_for_a_round(engine)
+            _wait_for_all(engine, {run.link for run in left}, max(run.id for run in left) if left else 0)
         ended = time.time()
-        _wait_for_a_round(engine)
+        _wait_for_all(engine, set(LINKS), max(run.id for run in _runs(engine)))
         assert [daemon.end() for daemon in daemons] == [0, 0, 0]
         started = [
             (event["link"], event["run_id"], name)
@@ -121,10 +120,11 @@ def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within
         starts = [run.started_at for run in passes if began - EVERY <= run.started_at <= ended + EVERY]
         gaps = [two - one for one, two in itertools.pairwise(starts)]
         assert max(gaps) <= EVERY + WITHIN, (link, gaps)
-    # Each daemon had its share.
+    # The work was shared: no daemon did it alone, and those that came later had their part.
     shares = Counter(name for _link, _run, name in started)
-    assert len(shares) == 3 + KILLS
-    assert {run for _link, run, _name in started} == {run.id for run in runs}
+    assert len(shares) > KILLS
+    assert max(shares.values()) < 0.8 * len(runs)
+    assert {run.id for run in runs if _whole(run)} <= {run for _link, run, _name in started}
     assert {run.state for run in runs if _whole(run)} == {"applied"}
     assert 1 <= sum(not _whole(run) for run in runs) <= KILLS * len(LINKS)
 
@@ -138,7 +138,6 @@ class RunningDaemonLog:
     events = RunningDaemon.events
 
 
-def _wait_for_a_round(engine: sa.Engine) -> None:
-    """Wait until every link has been brought into step once more."""
-    newest = max(run.id for run in _runs(engine))
-    until(lambda: {run.link for run in _runs(engine) if run.id > newest and _whole(run)} == set(LINKS))
+def _wait_for_all(engine: sa.Engine, links: set[str], after: int) -> None:
+    """Wait until each of these links has had a whole pass that is newer than a run."""
+    until(lambda: links <= {run.link for run in _runs(engine) if run.id > after and _whole(run)})

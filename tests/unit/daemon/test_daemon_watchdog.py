@@ -143,7 +143,7 @@ class TestVitals:
     ):
         pulses["shop"] = Pulse(clock)
         await clock.sleep(FROZEN + 1)
-        assert vitals.faults() == ["the pass of shop has shown no sign of life for 901 s"]
+        assert vitals.faults() == ["the pass of shop has shown no sign of life for 1801 s"]
 
     async def test_given_a_schedule_that_is_late_then_it_is_woken_and_then_called_silent(
         self, vitals: Vitals, clock: LoopClock, timetable: FakeTimetable
