@@ -231,12 +231,15 @@ class TestAsking:
         with running(shop) as daemon:
             daemon.ready()
             counts = []
-            for made in range(1, 17):
+            for made in range(1, 31):
                 until(lambda made=made: len(daemon.events("run finished")) == made)
                 process = Path(f"/proc/{daemon.process.pid}")
                 counts.append([sum(1 for _ in (process / part).iterdir()) for part in ("fd", "task")])
                 daemon.send(signal.SIGUSR1)
-            assert max(counts[8:]) <= max(counts[:8])
+            # The first ten fill the thread pools. A look may catch a pass while it closes what it opened; what leaks
+            # raises the least that is ever seen.
+            for early, late in zip(zip(*counts[10:20], strict=True), zip(*counts[20:], strict=True), strict=True):
+                assert min(late) <= min(early)
             assert daemon.end() == 0
 
     def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop):
@@ -253,8 +256,7 @@ class TestAsking:
             daemon.ready()
             until(lambda: daemon.events("run finished"))
             shop.call("pause", "shop").check(0)
-            until(lambda: len(daemon.events("slot passed over")) >= 2)
-            assert {event["why"] for event in daemon.events("slot passed over")} == {"paused"}
+            until(lambda: [event["why"] for event in daemon.events("slot passed over")][-2:] == ["paused", "paused"])
             made = len(daemon.events("run started"))
             shop.call("resume", "shop").check(0)
             until(lambda: len(daemon.events("run started")) > made)
