@@ -18,7 +18,6 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-NODE = ROOT / ".venv-peers" / "node_modules" / "@bitrix24" / "b24jssdk"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Client:
 
     @property
     def here(self) -> bool:
-        return Path(self.command[0]).exists() and (self.name != "b24jssdk" or NODE.exists())
+        return Path(self.command[0]).exists()
 
 
 SYNCD = Client("syncd", (sys.executable, str(HERE / "clients/syncd_client.py")))
@@ -39,7 +38,6 @@ CLIENTS = (
     SYNCD,
     Client("fast_bitrix24", (str(PEERS), str(HERE / "clients/fast_bitrix24_client.py"))),
     Client("b24pysdk", (str(PEERS), str(HERE / "clients/b24pysdk_client.py")), tls=True),
-    Client("b24jssdk", ("/usr/bin/node", str(HERE / "clients/b24jssdk_client.mjs")), tls=True),
 )
 
 
@@ -54,9 +52,7 @@ def measure(client: Client, job: str, *, timeout: float = 600, **options: Any) -
         )  # fmt: skip
         assert portal.stdout is not None
         told = json.loads(portal.stdout.readline())
-        environment = {**os.environ, "REQUESTS_CA_BUNDLE": told["ca"], "NODE_EXTRA_CA_CERTS": told["ca"]}
-        if not told["ca"]:
-            del environment["REQUESTS_CA_BUNDLE"], environment["NODE_EXTRA_CA_CERTS"]
+        environment = {**os.environ, "REQUESTS_CA_BUNDLE": told["ca"]} if told["ca"] else None
         try:
             done = subprocess.run(
                 [*client.command, told["url"], job, str(out)],
@@ -120,9 +116,7 @@ def run(*, quick: bool) -> tuple[str, list[tuple[str, float, float]]]:
         return {row["client"]: row for row in rows}
 
     for rows, latency in READINGS:
-        slow = {"b24jssdk"} if rows > 2_500 else set()
-        if quick and latency != "none" and rows > 2_500:
-            slow.add("b24pysdk")
+        slow = {"b24pysdk"} if quick and latency != "none" and rows > 2_500 else set()
         measured = [measure(one, "list", rows=rows, latency=latency) for one in clients if one.name not in slow]
         what = WHAT[latency]
         by = show(f"Reading {rows:,} bindings, {what}", measured, READ)
@@ -137,14 +131,10 @@ def run(*, quick: bool) -> tuple[str, list[tuple[str, float, float]]]:
         marks += [(f"{rows:,}, {what}: missed + refused", mine["missed"] + mine["refused"], 0)]
     for change in ("delete", "insert", "churn", "move", "ties"):
         per_owner = 120 if change == "ties" else 1
-        measured = [
-            measure(one, "list", rows=5_000, change=change, orders_per_owner=per_owner)
-            for one in clients
-            if one.name != "b24jssdk"
-        ]
+        measured = [measure(one, "list", rows=5_000, change=change, orders_per_owner=per_owner) for one in clients]
         by = show(f"Reading 5,000 bindings under 33 concurrent changes: {change}", measured, READ)
         marks += [(f"under {change}: missed", by["syncd"]["missed"], 0)]
-    measured = [measure(one, "7500", rows=1_000) for one in clients if one.name != "b24jssdk"]
+    measured = [measure(one, "7500", rows=1_000) for one in clients]
     by = show("7,500 adds, no latency", measured, ADD)
     marks += [("7,500 adds: refused", by["syncd"]["refused"], 1)]
     marks += [("7,500 adds: lost or sent twice", 7_500 - by["syncd"]["added"] + by["syncd"]["twice"], 0)]
