@@ -151,13 +151,29 @@ async def tenure(link: Link) -> AsyncIterator[Tenure]:
     Raises:
         LeaseHeld: Another process holds it; nothing was done.
     """
-    row = await link.store.link(link.name, link.fingerprint)
-    lease = await link.store.acquire(row, link.holder, link.lease_ttl, link.clock.now())
-    held = Tenure(link, row, lease)
+    held = await _take(link)
     try:
-        # The generation may have changed while somebody else held the lease.
-        held.row = await link.store.link(link.name, link.fingerprint)
+        if held.row.fingerprint != link.fingerprint and await _untouched(link, held.row):
+            # Whoever mistyped an address at first has nothing to rebase. It is a new generation all the same, so that
+            # no plan made for the other ends can be applied to these.
+            await link.store.rebase(await held.prove(), link.fingerprint, link.clock.now())
+            await link.store.release(held.lease)
+            held = await _take(link)
         yield held
     finally:
         with suppress(SyncdError):
             await link.store.release(held.lease)
+
+
+async def _take(link: Link) -> Tenure:
+    row = await link.store.link(link.name, link.fingerprint)
+    held = Tenure(link, row, await link.store.acquire(row, link.holder, link.lease_ttl, link.clock.now()))
+    # The generation may have changed while somebody else held the lease.
+    held.row = await link.store.link(link.name, link.fingerprint)
+    return held
+
+
+async def _untouched(link: Link, row: LinkRow) -> bool:
+    """Return whether the link's state protects nothing yet: no run came to its end, nothing is agreed or in doubt."""
+    store = link.store
+    return not (await store.completed(row.id) or await store.agreed_count(row.id) or await store.open_intents(row.id))

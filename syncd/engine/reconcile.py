@@ -28,6 +28,7 @@ from syncd.engine.observe import Observation, observe
 from syncd.engine.recover import recover
 from syncd.engine.report import LEFTOVERS, Report
 from syncd.engine.verify import Draft, moved_since, unlike_absent, verify
+from syncd.engine.words import span
 from syncd.errors import IncompleteListing, LeaseLost, StalePlan, SyncdError, UsageError
 
 log = structlog.get_logger("syncd.engine")
@@ -182,7 +183,7 @@ def _check_applicable(link: Link, stored: RunRow) -> None:
     age = link.clock.now() - stored.started_at
     if age > link.plan_ttl:
         raise StalePlan(
-            f"The plan of run {stored.id} is {age / 3600:.1f} h old; plans are good for {link.plan_ttl / 3600:.1f} h. "
+            f"The plan of run {stored.id} is {span(age)} old; plans are good for {span(link.plan_ttl)}. "
             "Nothing was written.",
             hint=f"`syncd plan {link.name}` plans anew.",
         )

@@ -119,7 +119,7 @@ async def test_given_a_plan_older_than_its_time_then_it_is_stale() -> None:
     world, run = await planned()
     await world.clock.sleep(world.link().plan_ttl + 1)
 
-    with pytest.raises(StalePlan, match=r"24\.0 h old"):
+    with pytest.raises(StalePlan, match=r"is 1 d old; plans are good for 1 d\."):
         await apply(world, run)
 
     assert not world.portal.sent

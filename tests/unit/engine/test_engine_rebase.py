@@ -8,9 +8,10 @@ import pytest
 
 from syncd.core.records import GuardHit
 from syncd.engine import reconcile as engine
-from syncd.errors import LeaseHeld
+from syncd.errors import LeaseHeld, StalePlan
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, plan, rebase, undo, written
+from tests.unit.engine.given import apply, both, deal, in_step, plan, policy, rebase, undo, written
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +103,72 @@ async def test_given_the_link_is_worked_on_then_a_rebase_is_turned_away() -> Non
         await rebase(world)
 
     assert (await world.store.find_link("shop")) == row
+
+
+# ---------------------------------------------------------------- before anything is agreed
+
+
+async def first_plan_refused() -> tuple[World, int]:
+    """A link whose first pass only asked; after it, the configuration names other ends."""
+    world = World(policy(), options={"ask_first_sync": True})
+    world.edit_crm(5, (2, 10))
+    run = (await world.reconcile()).row.id
+    world.options |= {"fingerprint": "elsewhere", "ask_first_sync": False}
+    return world, run
+
+
+async def test_given_nothing_agreed_yet_when_the_ends_are_mended_then_no_rebase_is_asked_for() -> None:
+    world, _ = await first_plan_refused()
+
+    report = await world.reconcile()
+
+    assert (report.row.first_sync, report.exit_code) == (True, 0)
+    assert await world.agreed(5) == deal(10)
+    assert (await world.reconcile()).exit_code == 0
+
+
+async def test_given_nothing_agreed_yet_when_the_ends_are_mended_then_a_plan_for_the_others_is_stale() -> None:
+    world, run = await first_plan_refused()
+    before = written(world)
+
+    with pytest.raises(StalePlan, match="rebased"):
+        await apply(world, run)
+
+    assert written(world) == before
+
+
+async def test_given_a_first_pass_that_found_both_sides_empty_then_other_ends_are_refused() -> None:
+    world = await in_step({})
+    world.options["fingerprint"] = "elsewhere"
+
+    assert (await world.reconcile()).exit_code == 4
+
+
+async def test_given_a_first_pass_that_died_with_a_write_in_flight_then_other_ends_are_refused() -> None:
+    world = World(policy())
+    world.edit_table(5, (2, 10))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write after" else None
+    with pytest.raises(Crash):
+        await world.reconcile(steps)
+    await world.clock.sleep(200)
+    world.options["fingerprint"] = "elsewhere"
+
+    assert (await world.reconcile()).exit_code == 4
+    assert await world.agreed(5) is None
+
+
+async def test_given_a_first_pass_that_died_with_something_agreed_then_other_ends_are_refused() -> None:
+    world = World(policy())
+    world.edit_table(5, (2, 10))
+    world.edit_crm(6, (2, 11))
+    world.edit_table(6, (2, 11))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name.startswith("store.intend") else None
+    with pytest.raises(Crash):
+        await world.reconcile(steps)
+    await world.clock.sleep(200)
+    assert await world.agreed(6) == deal(11)
+    world.options["fingerprint"] = "elsewhere"
+
+    assert (await world.reconcile()).exit_code == 4
