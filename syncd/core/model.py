@@ -228,9 +228,12 @@ class Hold:
         An order is uncertain because the answer to a write was lost. If that side shows the value of the other one
         later, while the other one has moved on, the request was executed after all, and nobody has decided anything.
         """
-        crossed = facts.crm == self.facts.table or facts.table == self.facts.crm
-        late = self.kind is HoldKind.UNCERTAIN and crossed and facts.crm != facts.table
-        return facts == (self.seen or self.facts) or late
+        if facts == (self.seen or self.facts):
+            return True
+        if self.kind is not HoldKind.UNCERTAIN or facts.unreadable is not None or facts.agreed != self.facts.agreed:
+            return False
+        crossed = {facts.crm} & {self.facts.table} | {facts.table} & {self.facts.crm}
+        return facts.crm != facts.table and bool(crossed - {None})
 
 
 @dataclass(slots=True)

@@ -123,7 +123,7 @@ def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World,
 def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | Verdict]:
     """Decide one order the slow way: an open hold of these very facts first, then the table of design.md section 5."""
     stored = order.hold
-    if stored is not None and order.facts == (stored.hold.seen or stored.hold.facts):
+    if stored is not None and stored.hold.still(order.facts):
         carried = stored.decision in {"crm", "table"} and not resolvable(stored.hold, Side(stored.decision), policy)
         if carried:
             changes = list(resolve(stored.hold, order.facts, Side(stored.decision), policy))

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from syncd.core.model import Action, Change, Counts, Facts, HoldKind, Owner, Reason, Row, Scope, Side, SideCounts
+from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Owner, Reason, Row, Scope, Side, SideCounts
 from syncd.core.ports import Cancelled, Write
 from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, facts, hold
 
@@ -93,3 +93,27 @@ def test_given_a_change_when_it_is_pickled_then_every_field_comes_back() -> None
     )  # fmt: skip
 
     assert pickle.loads(pickle.dumps(change)) == change
+
+
+@pytest.mark.parametrize(
+    ("kind", "then", "now", "still"),
+    [
+        (HoldKind.UNCERTAIN, "ZYX", "ZYX", True),
+        (HoldKind.UNCERTAIN, "ZYX", "YZX", True),
+        (HoldKind.UNCERTAIN, "ZYX", "Y-X", True),
+        (HoldKind.UNCERTAIN, "ZYX", "-ZX", True),
+        (HoldKind.UNCERTAIN, "ZYX", "YYX", False),
+        (HoldKind.UNCERTAIN, "ZYX", "Y-Y", False),
+        (HoldKind.UNCERTAIN, "Z-X", "-YX", False),
+        (HoldKind.UNCERTAIN, "ZYX", "XYX", False),
+        (HoldKind.EDIT_EDIT, "ZYX", "Y-X", False),
+    ],
+)
+def test_given_an_uncertain_hold_then_a_late_request_alone_does_not_release_it(
+    kind: HoldKind, then: str, now: str, still: bool
+) -> None:
+    assert Hold(5, kind, facts(then), "").still(facts(now)) is still
+
+
+def test_given_an_uncertain_hold_and_rows_that_cannot_be_read_any_more_then_it_is_over() -> None:
+    assert not Hold(5, HoldKind.UNCERTAIN, facts("ZYX"), "").still(facts("Y-X", INVALID))
