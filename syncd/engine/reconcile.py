@@ -27,8 +27,8 @@ from syncd.engine.link import Link, Tenure, tenure
 from syncd.engine.observe import Observation, observe
 from syncd.engine.recover import recover
 from syncd.engine.report import LEFTOVERS, Report
+from syncd.engine.stored import check_applicable
 from syncd.engine.verify import Draft, moved_since, unlike_absent, verify
-from syncd.engine.words import span
 from syncd.errors import IncompleteListing, LeaseLost, StalePlan, SyncdError, UsageError
 
 log = structlog.get_logger("syncd.engine")
@@ -97,7 +97,7 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
     stored = await link.store.run(source)
     if stored is None or stored.link != link.name:
         raise UsageError(f"There is no run {source} of link {link.name}.", hint="See `syncd runs`.")
-    _check_applicable(link, stored)
+    check_applicable(link, stored)
     async with _run(link, "apply", origin, source=source) as run:
         if not await run.same_ends():
             return run.report
@@ -167,26 +167,6 @@ async def rebase(link: Link) -> Report:
         run.row.state = "applied"
         log.warning("link rebased", generation=row.generation)
     return run.report
-
-
-def _check_applicable(link: Link, stored: RunRow) -> None:
-    if stored.spent_by is not None:
-        raise StalePlan(
-            f"Run {stored.id} has been applied already, by run {stored.spent_by}; nothing was written.",
-            hint=f"`syncd show {stored.spent_by}` tells what became of it; `syncd plan {link.name}` plans anew.",
-        )
-    if stored.kind not in {"plan", "undo", "pass"} or stored.state not in {"planned", "refused"}:
-        raise StalePlan(
-            f"Run {stored.id} is no plan that waits to be applied (it is {stored.state}); nothing was written.",
-            hint=f"`syncd plan {link.name}` makes one.",
-        )
-    age = link.clock.now() - stored.started_at
-    if age > link.plan_ttl:
-        raise StalePlan(
-            f"The plan of run {stored.id} is {span(age)} old; plans are good for {span(link.plan_ttl)}. "
-            "Nothing was written.",
-            hint=f"`syncd plan {link.name}` plans anew.",
-        )
 
 
 @dataclass(slots=True)

@@ -1,0 +1,33 @@
+"""Whether a stored plan may still be applied: once, and while it is fresh."""
+
+from __future__ import annotations
+
+from syncd.core.records import RunRow
+from syncd.engine.link import Link
+from syncd.engine.words import span
+from syncd.errors import StalePlan
+
+
+def check_applicable(link: Link, stored: RunRow) -> None:
+    """Given a stored run, do nothing if it is a plan that may still be applied.
+
+    Raises:
+        StalePlan: It is spent, too old, or no plan at all.
+    """
+    if stored.spent_by is not None:
+        raise StalePlan(
+            f"Run {stored.id} has been applied already, by run {stored.spent_by}; nothing was written.",
+            hint=f"`syncd show {stored.spent_by}` tells what became of it; `syncd plan {link.name}` plans anew.",
+        )
+    if stored.kind not in {"plan", "undo", "pass"} or stored.state not in {"planned", "refused"}:
+        raise StalePlan(
+            f"Run {stored.id} is no plan that waits to be applied (it is {stored.state}); nothing was written.",
+            hint=f"`syncd plan {link.name}` makes one.",
+        )
+    age = link.clock.now() - stored.started_at
+    if age > link.plan_ttl:
+        raise StalePlan(
+            f"The plan of run {stored.id} is {span(age)} old; plans are good for {span(link.plan_ttl)}. "
+            "Nothing was written.",
+            hint=f"`syncd plan {link.name}` plans anew.",
+        )
