@@ -131,13 +131,15 @@ async def undo(link: Link, source: int, *, origin: str = "command") -> Report:
     stored = await link.store.run(source)
     if stored is None or stored.link != link.name:
         raise UsageError(f"There is no run {source} of link {link.name}.", hint="See `syncd runs`.")
-    reversal = list(reverse(await link.store.changes(source)))
-    if not reversal:
+    written = await link.store.changes(source)
+    if not any(reverse(written)) and not any(one.outcome is Outcome.INTENDED for one in written):
         raise UsageError(f"Run {source} wrote nothing that could be undone.", hint=f"See `syncd show {source}`.")
     async with open_run(link, "undo", origin, source=source) as run:
         if not await run.same_ends():
             return run.report
-        async with run.observed(watched=[change.order_id for change in reversal]) as seen:
+        async with run.observed(watched=sorted({one.change.order_id for one in written})) as seen:
+            # Read again: what the run was interrupted in may have been found in place just now.
+            reversal = reverse(await link.store.changes(source))
             moved = [(change, moved_since(change, seen.facts.get(change.order_id))) for change in reversal]
             draft = Draft([change for change, why in moved if not why], dict(seen.holds))
             draft.waiting = [(change, why) for change, why in moved if why]

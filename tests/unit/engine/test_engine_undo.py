@@ -6,6 +6,7 @@ import pytest
 
 from syncd.core.model import Outcome
 from syncd.errors import UsageError
+from tests.simulation.crash import Crash, Steps
 from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, undo, written
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +95,21 @@ async def test_given_a_run_that_wrote_nothing_when_undone_then_it_says_so() -> N
 
     with pytest.raises(UsageError, match="wrote nothing"):
         await undo(world, run)
+
+
+async def test_given_a_run_that_died_after_its_write_when_undone_then_the_write_is_put_back() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write after" else None
+    with pytest.raises(Crash):
+        await world.reconcile(steps)
+    run = (await world.store.runs("shop", 1))[0].id
+
+    await apply(world, (await undo(world, run)).row.id)
+
+    assert both(world, 5) == (deal(10), deal(20))
+    assert await world.held() == {5: "edit-edit"}
 
 
 async def test_given_an_undone_order_when_either_side_changes_it_then_it_is_synchronised_again() -> None:
