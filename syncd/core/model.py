@@ -135,6 +135,10 @@ class Facts(NamedTuple):
     agreed: MaybeOwner
     unreadable: Unreadable | None = None
 
+    def on(self, side: Side | None, value: MaybeOwner) -> Facts:
+        """Given a side and a value, return these facts with that value on that side."""
+        return self._replace(crm=value) if side is Side.CRM else self._replace(table=value)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

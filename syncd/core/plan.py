@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.model import Change, Counts, Facts, Hold, MaybeOwner, Outcome, Reason, Side
+from syncd.core.model import Change, Counts, Hold, MaybeOwner, Outcome, Reason, Side
 from syncd.core.policy import action_between, conflict_kind
 from syncd.core.records import GuardHit, StoredChange
 
@@ -68,8 +68,8 @@ def _reverse_order(order_id: int, changes: Sequence[StoredChange]) -> Iterator[C
     for stored in changes:
         change = stored.change
         if stored.outcome in _IN_PLACE:
-            left = _with(left, change.side, change.after)
-            restored = _with(restored, change.side, _found(stored))
+            left = left.on(change.side, change.after)
+            restored = restored.on(change.side, _found(stored))
     if all(stored.outcome in _IN_PLACE for stored in changes):
         left = left._replace(agreed=changes[-1].change.agreed_after)
     hold = None if restored.crm == restored.table else conflict_kind(restored)
@@ -91,7 +91,3 @@ def _found(stored: StoredChange) -> MaybeOwner:
     if stored.outcome is Outcome.ALREADY:
         return stored.change.after
     return stored.found if stored.found_known else stored.change.before
-
-
-def _with(facts: Facts, side: Side | None, value: MaybeOwner) -> Facts:
-    return facts._replace(crm=value) if side is Side.CRM else facts._replace(table=value)

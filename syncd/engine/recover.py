@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from syncd.core.model import Facts, Hold, HoldKind, MaybeOwner, Outcome, Reason, Side
+from syncd.core.model import Hold, HoldKind, MaybeOwner, Outcome, Reason, Side
 from syncd.core.records import BindingUpdate, ChangeOutcome, StoredChange, StoredHold
 from syncd.engine.link import Link, Tenure
 from syncd.engine.sides import CrmWriter, SideWriter, TableWriter, Unlike
@@ -96,8 +96,7 @@ async def _decide(
 def _undone(intent: StoredChange, now: float) -> Hold:
     """An undone order is held, or the next pass would do again what a person undid."""
     change = intent.change
-    facts = change.facts._replace(agreed=change.agreed_after)
-    facts = facts._replace(crm=change.after) if change.side is Side.CRM else facts._replace(table=change.after)
+    facts = change.facts._replace(agreed=change.agreed_after).on(change.side, change.after)
     assert change.hold_after is not None
     detail = f"Put back by run {intent.run}; decide, or change either side, or it stays as it is."
     return Hold(change.order_id, change.hold_after, facts, detail, since=now)
@@ -105,8 +104,7 @@ def _undone(intent: StoredChange, now: float) -> Hold:
 
 def _uncertain(intent: StoredChange, found: MaybeOwner | Unlike, now: float) -> Hold:
     change = intent.change
-    value = None if isinstance(found, Unlike) else found
-    facts: Facts = change.facts._replace(crm=value) if change.side is Side.CRM else change.facts._replace(table=value)
+    facts = change.facts.on(change.side, None if isinstance(found, Unlike) else found)
     detail = (
         f"Run {intent.run} was interrupted while it wrote this order, which shows neither the old nor the new owner."
     )

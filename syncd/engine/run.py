@@ -15,7 +15,8 @@ from syncd.core import guards
 from syncd.core.model import Change, Hold, Outcome
 from syncd.core.plan import Plan, digest
 from syncd.core.records import BindingUpdate, ChangeOutcome, GuardHit, RunRow, StoredHold
-from syncd.engine.apply import Applier, Entry
+from syncd.engine.apply import Applier
+from syncd.engine.ledger import Entry, Ledger
 from syncd.engine.link import Link, Tenure, tenure
 from syncd.engine.observe import Observation, observe
 from syncd.engine.recover import recover
@@ -166,13 +167,11 @@ class Run:
     async def apply(self, entries: Sequence[Entry], seen: Observation) -> None:
         """Carry out the changes, then close the holds that were decided."""
         link = self.link
-        applier = Applier(link, self.held, self.row.id, entries)
+        ledger = Ledger(link, self.held, self.row.id, entries)
         try:
-            await applier.run()
+            await Applier(link, self.held, ledger).run(entries)
         finally:
-            undone = applier.holds.keys() | {
-                entry.change.order_id for entry in entries if not applier.carried_out(entry)
-            }
+            undone = ledger.holds.keys() | {entry.change.order_id for entry in entries if not ledger.carried_out(entry)}
             decided = seen.decided & {entry.change.order_id for entry in entries}
             carried_out = decided - undone
             if carried_out:

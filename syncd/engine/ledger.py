@@ -1,0 +1,198 @@
+"""What became of each change of a run: its outcome, what is agreed since, the holds it left, and how often it failed.
+
+Of one batch all of it is recorded in one transaction, and only then said in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.core.backoff import MAX_ATTEMPTS, order_pause
+from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Side
+from syncd.core.policy import conflict_kind
+from syncd.core.ports import Effect, Write, WriteResult
+from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, StoredHold
+from syncd.engine.link import Link, Tenure
+from syncd.engine.sides import Unlike
+
+log = structlog.get_logger("syncd.engine")
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stored change on its way. `sent_at` is monotonic; `sends` counts how often it was sent in this run."""
+
+    id: int
+    change: Change
+    sends: int = 0
+    sent_at: float = 0.0
+
+    @property
+    def write(self) -> Write:
+        """The conditional write this change is."""
+        return Write(self.change.order_id, self.change.before, self.change.after)
+
+
+class Ledger:
+    """The outcomes of one run under one lease.
+
+    Args:
+        link: The link.
+        held: Its lease.
+        run: The run's number.
+        entries: All changes the run is to carry out, in order of order id.
+    """
+
+    def __init__(self, link: Link, held: Tenure, run: int, entries: Sequence[Entry]) -> None:
+        self._link = link
+        self._held = held
+        self._run = run
+        self._changes = {entry.id: entry.change for entry in entries}
+        self._by_order: dict[int, list[Change]] = {}
+        for entry in entries:
+            self._by_order.setdefault(entry.change.order_id, []).append(entry.change)
+        self._left = {order: len(changes) for order, changes in self._by_order.items()}
+        self._attempts: dict[int, Attempt] = {}
+        self.outcomes: dict[int, ChangeOutcome] = {}
+        self.holds: dict[int, StoredHold] = {}
+
+    async def open(self) -> None:
+        """Read how often each order failed before."""
+        self._attempts = await self._link.store.attempts(self._held.row.id)
+
+    def judge(self, entry: Entry, result: WriteResult, attempts: list[Attempt]) -> ChangeOutcome:
+        """Given what a side says became of a write, return the outcome; note holds and failures on the way."""
+        change, order = entry.change, entry.change.order_id
+        if result.effect in {Effect.ALREADY, Effect.DONE} and order in self._attempts:
+            attempts.append(Attempt(order, 0, 0.0, ""))
+        if result.effect is Effect.ALREADY:
+            return self.in_place(entry, Outcome.ALREADY)
+        if result.effect is Effect.DONE:
+            lost = result.found_known and result.found not in {change.before, change.after}
+            return self._overwritten(entry, result) if lost else self.in_place(entry, Outcome.APPLIED, result)
+        if result.effect is Effect.MOVED:
+            return self.moved(entry, result.found if result.found_known else None, known=result.found_known)
+        error = words(result) or "the side did not execute it"
+        if result.effect is Effect.ORDER_MISSING:
+            detail = "The portal does not know this order; it is not tried again until something about it changes."
+            self.hold(order, HoldKind.ORDER_MISSING, change.facts, detail)
+        else:
+            attempts.append(self._failed_once_more(change, error))
+        return ChangeOutcome(entry.id, Outcome.FAILED, error)
+
+    def _failed_once_more(self, change: Change, error: str) -> Attempt:
+        """Given a change the side refused, return how often it failed so far; the last time it becomes a hold."""
+        order = change.order_id
+        known = self._attempts.get(order)
+        failures = (known.failures if known else 0) + 1
+        if failures >= MAX_ATTEMPTS:
+            self.hold(order, HoldKind.UNCERTAIN, change.facts, f"Refused {failures} times in a row: {error}")
+            return Attempt(order, 0, 0.0, "")
+        return Attempt(order, failures, self._link.clock.now() + order_pause(failures), error)
+
+    def _overwritten(self, entry: Entry, result: WriteResult) -> ChangeOutcome:
+        """Somebody wrote between our reading and our write: their value is in the audit, and a person decides.
+
+        Both sides have our value now, so it is agreed: whoever changes it from here on has seen it.
+        """
+        change = entry.change
+        outcome = self.in_place(entry, Outcome.APPLIED, result)
+        assert outcome.update is not None
+        shown = change.facts.on(change.side, result.found)
+        self.hold(
+            change.order_id,
+            conflict_kind(shown) if shown.crm != shown.table else HoldKind.EDIT_EDIT,
+            shown,
+            f"Run {self._run} overwrote a value that was written while the run was under way; it is shown here.",
+            seen=change.facts.on(change.side, change.after)._replace(agreed=outcome.update.agreed),
+        )
+        return outcome
+
+    def moved(self, entry: Entry, found: MaybeOwner | Unlike, *, known: bool = True) -> ChangeOutcome:
+        """Given what stands where something else was expected, return the outcome: not written, looked at again."""
+        owner = None if isinstance(found, Unlike) else found
+        shown = known and not isinstance(found, Unlike)
+        error = f"skipped: {_owner(owner) if shown else 'something else'} stands there now; the next run looks again"
+        return ChangeOutcome(entry.id, Outcome.SKIPPED, error, owner if shown else None, found_known=shown)
+
+    def in_place(self, entry: Entry, outcome: Outcome, result: WriteResult | None = None) -> ChangeOutcome:
+        """Given a change whose value stands on its side now, return its outcome with what is agreed since.
+
+        Args:
+            entry: The change.
+            outcome: APPLIED, or ALREADY where it stood there before it was written.
+            result: The side's answer, which may know what the write replaced.
+        """
+        change = entry.change
+        # Of two changes of one order, only the last one moves the agreed state.
+        self._left[change.order_id] -= 1
+        last = self._left[change.order_id] == 0
+        crm = change.after if change.side is Side.CRM else change.facts.crm
+        update = BindingUpdate(change.order_id, crm, change.agreed_after if last else change.facts.agreed)
+        if last and change.hold_after is not None:
+            facts = change.facts._replace(agreed=change.agreed_after)
+            for sibling in self._by_order[change.order_id]:
+                facts = facts.on(sibling.side, sibling.after)
+            detail = f"Put back by run {self._run}; decide, or change either side, or it stays as it is."
+            self.hold(change.order_id, change.hold_after, facts, detail)
+        found = result.found if result is not None else None
+        known = result is not None and result.found_known
+        return ChangeOutcome(entry.id, outcome, "", found, found_known=known, update=update)
+
+    def hold(self, order: int, kind: HoldKind, facts: Facts, detail: str, seen: Facts | None = None) -> None:
+        """Hold an order from the next record on, until a person or changed facts decide.
+
+        Args:
+            order: The order's id.
+            kind: Why it is held.
+            facts: What the hold shows of both sides.
+            detail: A sentence for the operator.
+            seen: The facts it waits to change, where they are not the ones shown.
+        """
+        hold = Hold(order, kind, facts, detail, since=self._link.clock.now(), seen=seen)
+        self.holds[order] = StoredHold(hold, sticky=True, run=self._run)
+
+    async def record(self, outcomes: Sequence[ChangeOutcome], attempts: Sequence[Attempt] = ()) -> None:
+        """Commit outcomes together with their agreed state, holds and failures, and say each in the log.
+
+        Raises:
+            LeaseLost: Nothing was recorded; the intents stay open.
+        """
+        if not outcomes and not attempts:
+            return
+        orders = {self._changes[outcome.change_id].order_id for outcome in outcomes}
+        holds = [hold for order, hold in self.holds.items() if order in orders]
+        now = self._link.clock.now()
+        await self._link.store.record(self._held.lease, self._run, outcomes, now=now, holds=holds, attempts=attempts)
+        for outcome in outcomes:
+            self.outcomes[outcome.change_id] = outcome
+            change = self._changes[outcome.change_id]
+            log.info(
+                "change",
+                order=change.order_id,
+                side=change.side.value if change.side else None,
+                action=change.action.value,
+                before=_owner(change.before),
+                after=_owner(change.after),
+                reason=change.reason.value,
+                outcome=outcome.outcome.value,
+                **({"error": outcome.error} if outcome.error else {}),
+            )
+        self._link.progress("apply", len(self.outcomes), len(self._changes))
+
+    def carried_out(self, entry: Entry) -> bool:
+        """Given an entry, return whether the wanted value is in place."""
+        outcome = self.outcomes.get(entry.id)
+        return outcome is not None and outcome.outcome in {Outcome.APPLIED, Outcome.ALREADY}
+
+
+def words(result: WriteResult) -> str:
+    """Given a side's answer, return its code and text."""
+    return f"{result.code} {result.text}".strip()
+
+
+def _owner(owner: MaybeOwner) -> str:
+    return "unbound" if owner is None else f"{owner.owner_type_id}:{owner.owner_id}"
