@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from syncd.config.load import load
 from syncd.config.model import Settings
 from syncd.config.process import DaemonSettings
 from syncd.daemon.health import Health
 from syncd.obs.metrics import Metrics
-
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus/syncd.rules.yml"
