@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syncd.core.ports import Clock
-from syncd.core.records import Lease, LinkRow, RunRow, Store
+from syncd.core.records import Lease, LinkRow, RunRow
+from syncd.core.store import Store
 from syncd.daemon.health import Condition
 from syncd.daemon.passes import RunPass
 from syncd.daemon.pulse import Pulse

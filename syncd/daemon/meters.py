@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from syncd.config.model import Settings
 from syncd.core.ports import Clock
-from syncd.core.records import Store
+from syncd.core.store import Store
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.desk import Ending
 from syncd.daemon.health import Health

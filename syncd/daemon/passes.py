@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from syncd.core.ports import Cancelled, Clock
-from syncd.core.records import Lease, Store
+from syncd.core.records import Lease
+from syncd.core.store import Store
 from syncd.daemon.pulse import Pulse
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from syncd.core.ports import Clock
-from syncd.core.records import Store
+from syncd.core.store import Store
 from syncd.daemon.verdict import Ask
 from syncd.errors import SyncdError
 

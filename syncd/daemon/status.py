@@ -15,7 +15,8 @@ from syncd import __version__
 from syncd.config.model import LinkSettings, Settings
 from syncd.core.model import Hold
 from syncd.core.ports import Clock
-from syncd.core.records import LeaseRow, LinkRow, RunRow, Store
+from syncd.core.records import LeaseRow, LinkRow, RunRow
+from syncd.core.store import Store
 from syncd.daemon.health import Condition, Health, condition_of, last_pass, rests_until
 from syncd.daemon.pulse import Pulse
 from syncd.daemon.runner import RECENT

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Policy
 from syncd.core.ports import Cancelled, Clock, Portal, Progress, Table
-from syncd.core.records import Lease, LinkRow, Store
+from syncd.core.records import Lease, LinkRow
+from syncd.core.store import Store
 from syncd.errors import Stopped, SyncdError
 
 T = TypeVar("T")

@@ -32,9 +32,9 @@ from syncd.core.records import (
     Lease,
     LeaseRow,
     RunRow,
-    Store,
     StoredHold,
 )
+from syncd.core.store import Store
 from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
 from syncd.state import open_store
 from syncd.state.database import Database, read_url

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from syncd.core.model import Action, Change, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, Unreadable
-from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, Store, StoredHold
+from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredHold
+from syncd.core.store import Store
 from syncd.errors import SyncdError
 from syncd.state import SqlStore, open_store
 from syncd.state.migrate import upgrade
