@@ -54,7 +54,7 @@ def over(workplace: Workplace) -> RunPass:
         link: str, origin: str, *, pulse: Pulse, cancelled: Cancelled, still_wanted: StillWanted
     ) -> Report:
         async with workplace.link(link, progress=pulse.progress, cancelled=cancelled) as opened:
-            opened.store = cast("Store", _WatchedStore(opened.store, pulse, still_wanted, opened.lease_ttl))
+            opened.store = cast("Store", _WatchedStore(opened.store, pulse, still_wanted))
             opened.clock = _WatchedClock(opened.clock, pulse)
             try:
                 return await engine.reconcile(opened, origin=origin)
@@ -68,11 +68,10 @@ def over(workplace: Workplace) -> RunPass:
 class _WatchedStore:
     """A store whose every call is a sign of life, and which opens no run that is no longer wanted."""
 
-    def __init__(self, store: Store, pulse: Pulse, still_wanted: StillWanted, lease_ttl: float) -> None:
+    def __init__(self, store: Store, pulse: Pulse, still_wanted: StillWanted) -> None:
         self._store = store
         self._pulse = pulse
         self._still_wanted = still_wanted
-        self._lease_ttl = lease_ttl
 
     def __getattr__(self, name: str) -> Any:
         self._pulse.beat()
@@ -81,9 +80,6 @@ class _WatchedStore:
     async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
         if not await self._still_wanted(now):
             raise NotWanted
-        # Whoever is turned away has the lease's lock for a moment. Had we come just then, we would be without it, and
-        # nobody could tell, should this process be killed, that the lease need not be waited for.
-        await self._store.renew(lease, self._lease_ttl, now)
         self._pulse.enter("observe")
         return await self._store.start_run(lease, kind, origin, now, source)
 

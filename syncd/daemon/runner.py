@@ -35,7 +35,6 @@ DEEP = 500
 STANDBY = 2.0
 """Seconds until a link another process works on is tried again; up to as many more at random."""
 COURTESY = 0.4
-JUST_NOW = 1.0
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 3600.0
 DAY = 86400.0
@@ -195,16 +194,8 @@ class LinkRunner:
         return verdict.run
 
     async def _look_out(self, *, unfinished: bool) -> None:
-        """Raise LeaseHeld if another process is at work on the link, before either side is opened.
-
-        A lease taken a moment ago is not even tried for: whoever tries has the lease's lock for an instant, which its
-        owner may be about to get. Without that lock nobody could tell later that the owner is dead.
-        """
-        store, now = self._desk.store, self._desk.clock.now()
-        lease = next((one for one in await store.leases() if one.link == self.name), None)
-        if lease is not None and lease.expires_at > now and abs(now - lease.acquired_at) < JUST_NOW:
-            raise LeaseHeld(f"Link {self.name} is being worked on by {lease.holder} since a moment ago.")
-        link = await store.find_link(self.name) if unfinished else None
+        """Raise LeaseHeld if another process is at work on the link, before either side is opened."""
+        link = await self._desk.store.find_link(self.name) if unfinished else None
         if link is not None:
             async with self._desk.briefly(link):
                 pass

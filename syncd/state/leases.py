@@ -2,12 +2,16 @@
 
 Who takes the lease raises its fence by one; every later transaction of the previous holder finds that out (`prove`) and
 writes nothing. The row is taken over when it is free, when it has expired, or when its holder is proved dead by a lock.
+
+The lock is taken and given back only while the row is locked. So nobody ever has it without the row, not even whoever
+is turned away: a lease that was taken without its lock could not be told from a dead one's before it expires.
 """
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -46,6 +50,15 @@ def held(connection: Connection) -> list[LeaseRow]:
     return [LeaseRow(*row) for row in rows]
 
 
+class _Taken(NamedTuple):
+    """A lease that was taken, and whose it was: `previous` is empty where its holder had given it back."""
+
+    lease: Lease
+    previous: str
+    expired: bool
+    holder_dead: bool
+
+
 class Keeper:
     """Takes, prolongs and gives back the leases of one process. Blocking; call it in a worker thread.
 
@@ -67,22 +80,25 @@ class Keeper:
             LeaseHeld: Another holder has it, or the link was rebased since `link` was read.
         """
         with self._alone(link.name):
-            has_lock = self._locks.take(link.name)
+            self._locks.open()
             try:
-                lease = self._database.write(
-                    self._take_row,
-                    link,
-                    clean(holder, NAME_LIMIT),
-                    now=now,
-                    expires_at=now + ttl,
-                    has_lock=has_lock,
+                taken = self._database.write(
+                    self._take_row, link, clean(holder, NAME_LIMIT), now=now, expires_at=now + ttl
                 )
             except BaseException:
                 if link.name not in self._fences:
                     self._locks.drop(link.name)
                 raise
-            self._fences[link.name] = lease.fence
-            return lease
+            self._fences[link.name] = taken.lease.fence
+        if taken.previous:
+            log.warning(
+                "took over lease",
+                link=link.name,
+                previous=taken.previous,
+                expired=taken.expired,
+                holder_dead=taken.holder_dead,
+            )
+        return taken.lease
 
     def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
         """Prolong a lease to `ttl` seconds from now, and get its lock (again) if that was lost with a connection.
@@ -91,10 +107,9 @@ class Keeper:
             LeaseLost: It is no longer ours.
         """
         with self._alone(lease.link):
-            ours = self._fences.get(lease.link) == lease.fence
-            has_lock = ours and (self._locks.holds(lease.link) or self._locks.take(lease.link))
+            self._locks.open()
             try:
-                self._database.write(self._prolong_row, lease, expires_at=now + ttl, has_lock=has_lock)
+                self._database.write(self._prolong_row, lease, expires_at=now + ttl)
             except LeaseLost:
                 self._let_go(lease)
                 raise
@@ -103,9 +118,10 @@ class Keeper:
     def release(self, lease: Lease) -> None:
         """Give a lease back; one that is no longer ours is left alone."""
         with self._alone(lease.link):
-            # The lock first: whoever gets it in between takes the lease over, which is what we are about to allow.
-            self._let_go(lease)
-            self._database.write(_free_row, lease)
+            try:
+                self._database.write(self._free_row, lease)
+            finally:
+                self._let_go(lease)
 
     def close(self) -> None:
         """Give all locks back; rows not released are then free for whoever gets the lock."""
@@ -121,22 +137,18 @@ class Keeper:
             del self._fences[lease.link]
             self._locks.drop(lease.link)
 
-    def _take_row(
-        self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float, has_lock: bool
-    ) -> Lease:
+    def _take_row(self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float) -> _Taken:
         row = _lock_row(connection, link.name)
+        _check_current(connection, link)
         expired = row["expires_at"] <= now
-        own = self._fences.get(link.name) == row["fence"]
-        dead = has_lock and not own and self._locks.proves(row["lock_scope"])
-        if row["holder"] and not expired and not dead:
+        provable = self._fences.get(link.name) != row["fence"] and self._locks.proves(row["lock_scope"])
+        if row["holder"] and not expired and not (provable and self._locks.take(link.name)):
             raise LeaseHeld(
                 f"Link {link.name} is being worked on by {row['holder']} since {_moment(row['acquired_at'])}; "
                 f"its lease runs until {_moment(row['expires_at'])}. Nothing was done.",
                 hint="Try again later, or see what it does with: syncd status",
             )
-        _check_current(connection, link)
-        if row["holder"]:
-            log.warning("took over lease", link=link.name, previous=row["holder"], expired=expired, holder_dead=dead)
+        has_lock = self._locks.take(link.name)
         fence = row["fence"] + 1
         connection.execute(
             update(leases)
@@ -149,14 +161,25 @@ class Keeper:
                 lock_scope=self._locks.scope if has_lock else "",
             )
         )
-        return Lease(link.id, link.name, holder, fence, expires_at)
+        lease = Lease(link.id, link.name, holder, fence, expires_at)
+        return _Taken(lease, row["holder"], expired=expired, holder_dead=has_lock and provable)
 
-    def _prolong_row(self, connection: Connection, lease: Lease, *, expires_at: float, has_lock: bool) -> None:
+    def _prolong_row(self, connection: Connection, lease: Lease, *, expires_at: float) -> None:
         prove(connection, lease)
+        has_lock = self._fences.get(lease.link) == lease.fence and self._locks.take(lease.link)
         scope = self._locks.scope if has_lock else ""
         connection.execute(
             update(leases).where(leases.c.link == lease.link).values(expires_at=expires_at, lock_scope=scope)
         )
+
+    def _free_row(self, connection: Connection, lease: Lease) -> None:
+        connection.execute(
+            update(leases)
+            .where(leases.c.link == lease.link, leases.c.fence == lease.fence, leases.c.holder == lease.holder)
+            .values(holder="", lock_scope="")
+        )
+        # Before this is committed: whoever waits for the row then finds both free.
+        self._let_go(lease)
 
 
 def _lock_row(connection: Connection, link: str) -> RowMapping:
@@ -177,14 +200,6 @@ def _check_current(connection: Connection, link: LinkRow) -> None:
             f"Link {link.name} was rebased by another process a moment ago. Nothing was done.",
             hint="Start again: the next run reads the new generation.",
         )
-
-
-def _free_row(connection: Connection, lease: Lease) -> None:
-    connection.execute(
-        update(leases)
-        .where(leases.c.link == lease.link, leases.c.fence == lease.fence, leases.c.holder == lease.holder)
-        .values(holder="", lock_scope="")
-    )
 
 
 def _moment(seconds: float) -> str:

@@ -35,12 +35,12 @@ class Locks(Protocol):
         """Given the scope a lease row was taken under, whether getting the lock proves that row's holder dead."""
         ...
 
-    def take(self, link: str) -> bool:
-        """Try to get the lock without waiting; True if it is ours now, also when it was before."""
+    def open(self) -> None:
+        """Get ready, so that `take` need not: it is called while a row of the database is locked."""
         ...
 
-    def holds(self, link: str) -> bool:
-        """Whether the lock is still ours."""
+    def take(self, link: str) -> bool:
+        """Try to get the lock without waiting; True if it is ours now, also when it was before and still is."""
         ...
 
     def drop(self, link: str) -> None:
@@ -68,6 +68,9 @@ class FileLocks:
         """See `Locks`: a lock is seen by the same kernel, or by the same host started anew."""
         return not set(scope.split()).isdisjoint(self.scope.split())
 
+    def open(self) -> None:
+        """See `Locks`; files are opened at once."""
+
     def take(self, link: str) -> bool:
         """See `Locks`."""
         if link in self._files:
@@ -77,10 +80,6 @@ class FileLocks:
             return False
         self._files[link] = descriptor
         return True
-
-    def holds(self, link: str) -> bool:
-        """See `Locks`."""
-        return link in self._files
 
     def drop(self, link: str) -> None:
         """See `Locks`."""
@@ -129,7 +128,7 @@ def _this_machine() -> str:
 class ServerLocks:
     """Locks for a state on a server: all of a process in one session of their own, outside any pool.
 
-    A session that was lost took its locks with it; `holds` notices that, and `take` opens a new one.
+    A session that was lost took its locks with it; `take` notices that by asking the server, and opens a new one.
 
     Args:
         database: Opened for `Purpose.LOCKS`.
@@ -152,22 +151,21 @@ class ServerLocks:
         """See `Locks`."""
         return scope == self.scope
 
+    def open(self) -> None:
+        """See `Locks`."""
+        with self._mutex:
+            self._revive()
+
     def take(self, link: str) -> bool:
         """See `Locks`."""
         with self._mutex:
-            if not self._alive():
-                self._open()
+            self._revive()
             if link in self._names:
                 return True
             if not self._session_says(self._take, link):
                 return False
             self._names.add(link)
             return True
-
-    def holds(self, link: str) -> bool:
-        """See `Locks`; asks the server, so that a session lost in silence is noticed."""
-        with self._mutex:
-            return self._alive() and link in self._names
 
     def drop(self, link: str) -> None:
         """See `Locks`."""
@@ -181,7 +179,9 @@ class ServerLocks:
         with self._mutex:
             self._forget()
 
-    def _open(self) -> None:
+    def _revive(self) -> None:
+        if self._alive():
+            return
         with explained(self._database.where):
             self._session = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._session_id = self._session.scalar(self._who)

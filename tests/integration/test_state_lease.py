@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from syncd.core.records import Lease
-from syncd.errors import LeaseHeld, LeaseLost
+from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable
 from syncd.obs.clock import SystemClock
 from syncd.state import SqlStore, open_store
 from syncd.state.database import Database, read_url
+from syncd.state.leases import Keeper
+from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
 from tests.databases import execute
 from tests.fakes.clock import SetClock
@@ -167,6 +171,117 @@ async def test_a_renewal_gets_the_lock_a_frozen_process_has_let_go(store, state_
         return renewed
 
     assert await patiently(renewed_with_lock)
+
+
+class Interrupted(Database):
+    """A state database at which, once, somebody else comes in before this process's next writing transaction."""
+
+    somebody: Callable[[], object] | None = None
+
+    def write(self, work, *args, **kwargs):
+        somebody, self.somebody = self.somebody, None
+        if somebody is not None:
+            somebody()
+        return super().write(work, *args, **kwargs)
+
+
+@pytest.fixture
+def keepers(state_url: str) -> Iterator[Callable[[], tuple[Keeper, Interrupted]]]:
+    """Makes what a process keeps its leases with."""
+    made: list[tuple[Keeper, Interrupted]] = []
+
+    def make() -> tuple[Keeper, Interrupted]:
+        database = Interrupted(read_url(state_url))
+        made.append((Keeper(database, open_locks(database)), database))
+        return made[-1]
+
+    yield make
+    for keeper, database in made:
+        keeper.close()
+        database.close()
+
+
+async def test_a_lease_taken_while_a_contender_was_on_its_way_has_its_lock(store, state_url, keepers):
+    link = await store.link("shop", "ends")
+    (dying, _), (late, at) = keepers(), keepers()
+    at.somebody = lambda: dying.acquire(link, "dying", TTL, NOW)
+    with pytest.raises(LeaseHeld, match="dying"):
+        late.acquire(link, "late", TTL, NOW)
+    assert lock_scope(state_url)
+    dying.close()  # as its end would
+    taken = await patiently(lambda: asyncio.to_thread(late.acquire, link, "late", TTL, NOW + 1))
+    assert taken.holder == "late"
+
+
+async def test_a_lease_renewed_while_a_contender_was_on_its_way_keeps_its_lock(store, state_url, keepers):
+    """Its lock was lost with a session; whoever wants the lease just then is not in the way of getting it back."""
+    link = await store.link("shop", "ends")
+    (holder, _), (late, at) = keepers(), keepers()
+    lease = holder.acquire(link, "holder", TTL, NOW)
+    holder.close()
+    at.somebody = lambda: holder.renew(lease, TTL, NOW + 1)
+    with pytest.raises(LeaseHeld, match="holder"):
+        late.acquire(link, "late", TTL, NOW + 1)
+    assert lock_scope(state_url)
+
+
+async def test_a_lease_that_was_given_back_is_not_taken_over(store, keepers):
+    link = await store.link("shop", "ends")
+    (leaving, at), (next_one, _) = keepers(), keepers()
+    lease = leaving.acquire(link, "leaving", TTL, NOW)
+
+    def come_early() -> None:
+        with pytest.raises(LeaseHeld, match="leaving"):
+            next_one.acquire(link, "next", TTL, NOW)
+
+    at.somebody = come_early
+    with capture_logs() as told:
+        leaving.release(lease)
+        assert next_one.acquire(link, "next", TTL, NOW).fence == lease.fence + 1
+    assert told == []
+
+
+async def test_whoever_takes_over_from_the_dead_says_so_once_it_has_the_lease(store, keepers):
+    link = await store.link("shop", "ends")
+    (dead, _), (next_one, at) = keepers(), keepers()
+    dead.acquire(link, "dead", TTL, NOW)
+    dead.close()
+
+    def break_down() -> None:
+        raise StateUnavailable("The state database is out of reach.")
+
+    with capture_logs() as told:
+        at.somebody = break_down
+        with pytest.raises(StateUnavailable):
+            next_one.acquire(link, "next", TTL, NOW)
+        assert told == []
+        await patiently(lambda: asyncio.to_thread(next_one.acquire, link, "next", TTL, NOW + 1))
+    [event] = told
+    assert (event["event"], event["previous"]) == ("took over lease", "dead")
+    assert (event["expired"], event["holder_dead"]) == (False, True)
+
+
+async def test_however_processes_press_for_a_lease_each_that_gets_it_has_its_lock(store, state_url, keepers):
+    link = await store.link("shop", "ends")
+    watching = Database(read_url(state_url))
+
+    def press(keeper: Keeper, name: str) -> list[str]:
+        scopes = []
+        while len(scopes) < 10:
+            try:
+                lease = keeper.acquire(link, name, TTL, NOW)
+            except LeaseHeld:
+                continue
+            scopes.append(watching.read(lambda connection: connection.scalar(sa.text("SELECT lock_scope FROM lease"))))
+            keeper.release(lease)
+        return scopes
+
+    with capture_logs() as told:
+        pressing = [asyncio.to_thread(press, keepers()[0], f"process:{number}") for number in range(3)]
+        found = await asyncio.gather(*pressing)
+    watching.close()
+    assert all(scope for scopes in found for scope in scopes)
+    assert told == []
 
 
 def lock_scope(url: str) -> str:

@@ -19,8 +19,6 @@ def test_a_lock_has_one_holder(database):
     first, second = FileLocks(database), FileLocks(database)
     assert first.take("shop")
     assert not second.take("shop")
-    assert first.holds("shop")
-    assert not second.holds("shop")
     first.drop("shop")
     assert second.take("shop")
     second.close()
