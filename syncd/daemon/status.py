@@ -20,7 +20,7 @@ from syncd.core.store import Store
 from syncd.daemon.health import Condition, Health, condition_of, last_pass, rests_until
 from syncd.daemon.pulse import Pulse
 from syncd.daemon.runner import RECENT
-from syncd.engine.report import counts_json, guard_json, iso
+from syncd.engine.report import iso, run_json
 from syncd.portal.opening import budget_key
 
 OPERATING_LIMIT = 480
@@ -221,25 +221,6 @@ def link_json(link: LinkStatus) -> dict[str, Any]:
                 for method, (used, reset, read) in link.budget.items()
             },
         },
-    }
-
-
-def run_json(row: RunRow) -> dict[str, Any]:
-    """Given a run, return its JSON form without its changes and holds."""
-    return {
-        "run": row.id,
-        "link": row.link,
-        "kind": row.kind,
-        "state": row.state,
-        "origin": row.origin,
-        "source": row.source,
-        "started_at": iso(row.started_at),
-        "finished_at": iso(row.finished_at or 0),
-        "first_sync": row.first_sync,
-        "counts": counts_json(row.counts),
-        "guards": [guard_json(hit) for hit in row.guards],
-        "error": row.error or None,
-        "portal": {"requests": row.requests, "calls": row.calls, "seconds": round(row.seconds, 3)},
     }
 
 

@@ -62,6 +62,27 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
+def run_json(row: RunRow) -> dict[str, Any]:
+    """Given a run, return its JSON form: the object of design.md section 7 without changes and holds."""
+    return {
+        "run": row.id,
+        "link": row.link,
+        "kind": row.kind,
+        "state": row.state,
+        "origin": row.origin,
+        "source": row.source,
+        "spent_by": row.spent_by,
+        "started_at": iso(row.started_at),
+        "finished_at": iso(row.finished_at or 0),
+        "digest": row.digest,
+        "first_sync": row.first_sync,
+        "counts": counts_json(row.counts),
+        "guards": [guard_json(hit) for hit in row.guards],
+        "error": row.error or None,
+        "portal": {"requests": row.requests, "calls": row.calls, "seconds": round(row.seconds, 3)},
+    }
+
+
 def counts_json(counts: Counts) -> dict[str, Any]:
     """Given counts, return their JSON form."""
 

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def runs(app: App, link: str | None, limit: int, before: int | None, as_json: bool) -> int:
     """List past runs, newest first."""
     from syncd.cli.render import runs as render
+    from syncd.engine.report import run_json
 
     async def work(place: Workplace, _: Cancelled) -> int:
         if link is not None:
             place.pick([link])
         rows = await place.store.runs(link, limit, before)
         if as_json:
-            app.screen.json([render.run_json(row) for row in rows])
+            app.screen.json([run_json(row) for row in rows])
         else:
             app.screen.show(render.runs(rows, place.clock.now()))
         return 0

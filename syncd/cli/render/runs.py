@@ -1,14 +1,12 @@
-"""Lists of runs, and their JSON form."""
+"""Lists of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from syncd.cli.screen import Block, Line, Table
 from syncd.core.records import RunRow
 from syncd.engine import words
-from syncd.engine.report import counts_json, guard_json, iso
 
 TONES = {"applied": "good", "planned": "", "partial": "warn", "refused": "bad", "failed": "bad", "incomplete": "bad"}
 
@@ -51,27 +49,6 @@ def what(row: RunRow) -> str:
     elif row.error:
         parts.append(row.error)
     return ", ".join(parts) or "nothing to do"
-
-
-def run_json(row: RunRow) -> dict[str, Any]:
-    """Given a run, return its JSON form: the object of design.md section 7 without changes and holds."""
-    return {
-        "run": row.id,
-        "link": row.link,
-        "kind": row.kind,
-        "state": row.state,
-        "origin": row.origin,
-        "source": row.source,
-        "spent_by": row.spent_by,
-        "started_at": iso(row.started_at),
-        "finished_at": iso(row.finished_at or 0),
-        "digest": row.digest,
-        "first_sync": row.first_sync,
-        "counts": counts_json(row.counts),
-        "guards": [guard_json(hit) for hit in row.guards],
-        "error": row.error or None,
-        "portal": {"requests": row.requests, "calls": row.calls, "seconds": round(row.seconds, 3)},
-    }
 
 
 def _what(row: RunRow) -> str:
