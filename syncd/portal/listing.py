@@ -25,9 +25,10 @@ from syncd.core.model import Scope
 from syncd.core.ports import Progress
 from syncd.errors import IncompleteListing
 from syncd.portal.commands import OPEN, PAGE
+from syncd.portal.pages import Page
 from syncd.portal.session import Session
 from syncd.portal.shelf import Shelf, Stretch
-from syncd.portal.sweep import Census, Rows, Sweep, span_of
+from syncd.portal.sweep import Census, Sweep, span_of
 from syncd.portal.windows import Window, between, cut, density
 
 log = structlog.get_logger(__name__)
@@ -116,21 +117,21 @@ class Listing:
         await self._sweep.read(self._lay_out(first, total, last))
         return total
 
-    def _lay_out(self, first: Rows, total: int, last: Rows) -> list[Window]:
+    def _lay_out(self, first: Page, total: int, last: Page) -> list[Window]:
         """Given the first page and the last, shelve them, and return the windows between and after them."""
         low, near = self._after, []
         if first:
-            self._shelf.put(low, first[-1][0], first)
-            low = first[-1][0]
-            near.append(density([row[0] for row in first]))
-        rest = [row for row in last if row[0] > low]
+            self._shelf.put(low, first.order_ids[-1], first)
+            low = first.order_ids[-1]
+            near.append(density(first.order_ids))
+        rest = last.beyond(low)
         if not rest:
             return cut(low, self._upto, 0)
-        top = rest[-1][0]
+        top = rest.order_ids[-1]
         # Where the last page reaches down to the first one, there is nothing between.
-        bottom = rest[0][0] - 1 if len(rest) == len(last) else low
+        bottom = rest.order_ids[0] - 1 if len(rest) == len(last) else low
         self._shelf.put(bottom, top, rest)
-        near.append(density([row[0] for row in rest]))
+        near.append(density(rest.order_ids))
         return [*cut(low, bottom, total - self._shelf.rows, near), *cut(top, self._upto, 0)]
 
     async def _prove(self, total: int) -> None:

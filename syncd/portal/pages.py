@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from operator import itemgetter, lt
-from typing import Any
+from typing import Any, Final
 
 from syncd.core.model import Row
 from syncd.portal.envelope import whole
 
-_fields = itemgetter("orderId", "ownerTypeId", "ownerId")
+ROW_BYTES: Final = 24
+"""Bytes of a packed row: three numbers of 64 bits."""
+
+_FIELDS: Final = ("orderId", "ownerTypeId", "ownerId")
+_fields = itemgetter(*_FIELDS)
+_WIDTH: Final = len(_FIELDS)
+_row = partial(tuple.__new__, Row)
 
 
 class UnusablePage(Exception):
     """A list's result that cannot be read, or that is not what was asked for."""
 
 
-def decode_page(result: Any) -> Sequence[tuple[int, int, int]]:
-    """Given a list's result, return its rows as (order id, owner type id, owner id), all positive.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of a list's result, end to end: order id, owner type id, owner id, and again. All are positive.
+
+    One flat list, since an object for each row would cost as much time as all that is done with it here.
+    """
+
+    numbers: list[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers) // _WIDTH
+
+    @property
+    def order_ids(self) -> list[int]:
+        """The rows' order ids, in the portal's order."""
+        return self.numbers[::_WIDTH]
+
+    def rows(self) -> list[Row]:
+        """Return the rows one by one, in the portal's order."""
+        return _rows(self.numbers)
+
+    def beyond(self, order_id: int) -> Page:
+        """Given an order id, return the rows after it; for a page that ascends."""
+        return Page(self.numbers[_WIDTH * bisect_right(self.order_ids, order_id) :])
+
+
+def decode_page(result: Any, *, backwards: bool = False) -> Page:
+    """Given a list's result, return its rows.
+
+    Args:
+        result: As decoded from JSON.
+        backwards: Last row first.
 
     Raises:
         UnusablePage: It has another shape. What cannot be read is not "no rows".
@@ -29,15 +68,17 @@ def decode_page(result: Any) -> Sequence[tuple[int, int, int]]:
         page = list(page.values())
     if not isinstance(page, list):
         raise UnusablePage("a list without orderEntity")
+    if backwards:
+        page = page[::-1]
     try:
-        rows = list(map(_fields, page))
+        numbers = list(chain.from_iterable(map(_fields, page)))
     except (KeyError, TypeError):
         raise UnusablePage("a row without orderId, ownerTypeId and ownerId") from None
-    if not set(map(type, chain.from_iterable(rows))) <= {int}:
-        rows = [_whole(row) for row in rows]
-    if rows and min(map(min, rows)) <= 0:
+    if not set(map(type, numbers)) <= {int}:
+        numbers = [_whole(value) for value in numbers]
+    if numbers and min(numbers) <= 0:
         raise UnusablePage("a row with an id that is not positive")
-    return rows
+    return Page(numbers)
 
 
 def ascending(order_ids: Sequence[int]) -> bool:
@@ -45,28 +86,30 @@ def ascending(order_ids: Sequence[int]) -> bool:
     return all(map(lt, order_ids, order_ids[1:]))
 
 
-def pack(rows: Iterable[tuple[int, int, int]]) -> bytes:
-    """Given rows, return them as 24 bytes each.
+def pack(page: Page) -> bytes:
+    """Given a page, return its rows as `ROW_BYTES` each.
 
     Raises:
         UnusablePage: An id is beyond 63 bits.
     """
     try:
-        return array("q", chain.from_iterable(rows)).tobytes()
+        return array("q", page.numbers).tobytes()
     except OverflowError:
         raise UnusablePage("a row with an id beyond 63 bits") from None
 
 
 def unpack(packed: bytes) -> list[Row]:
     """Given packed rows, return them."""
-    numbers = array("q")
-    numbers.frombytes(packed)
+    return _rows(array("q", packed))
+
+
+def _rows(numbers: Sequence[int]) -> list[Row]:
     one: Iterator[int] = iter(numbers)
-    return list(map(Row._make, zip(one, one, one, strict=True)))
+    return list(map(_row, zip(one, one, one, strict=True)))
 
 
-def _whole(row: tuple[Any, ...]) -> tuple[int, int, int]:
-    order_id, owner_type_id, owner_id = map(whole, row)
-    if order_id is None or owner_type_id is None or owner_id is None:
+def _whole(value: Any) -> int:
+    number = whole(value)
+    if number is None:
         raise UnusablePage("a row with an id that is not a whole number")
-    return order_id, owner_type_id, owner_id
+    return number

@@ -8,7 +8,7 @@ from syncd.core.ports import Rights
 from syncd.portal.codes import OWNER_ID_EMPTY, Verdict, verdict
 from syncd.portal.commands import get_fields, list_newest, probe_write
 from syncd.portal.envelope import CommandAnswer, number
-from syncd.portal.pages import UnusablePage, decode_page
+from syncd.portal.pages import Page, UnusablePage, decode_page
 from syncd.portal.session import Session
 
 _FIELDS: Final = {"orderId", "ownerId", "ownerTypeId"}
@@ -28,7 +28,7 @@ async def probe(session: Session) -> tuple[Rights, list[int]]:
     details += _fields_problem(answers.get("fields"))
     read, orders = True, []
     try:
-        orders = [row[0] for row in _rows(answers.get("newest"))]
+        orders = _page(answers.get("newest")).order_ids
     except UnusablePage as problem:
         read = False
         details.append(f"bindings cannot be read: {problem}")
@@ -65,9 +65,9 @@ def _fields_problem(answer: CommandAnswer | None) -> list[str]:
     return [f"crm.orderentity.getFields: {said}"]
 
 
-def _rows(answer: CommandAnswer | None) -> list[tuple[int, int, int]]:
+def _page(answer: CommandAnswer | None) -> Page:
     if answer is None:
         raise UnusablePage("no answer to the command")
     if answer.fault is not None:
         raise UnusablePage(str(answer.fault))
-    return list(decode_page(answer.result))
+    return decode_page(answer.result)

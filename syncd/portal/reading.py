@@ -112,7 +112,7 @@ class Reader:
         """Find out from the witness whether IN lists work; look for another witness where it is unbound by now."""
         try:
             if _NEWEST in answers:
-                for order_id, _, _ in decode_page(answers[_NEWEST].result):
+                for order_id in decode_page(answers[_NEWEST].result).order_ids:
                     self.seen(order_id)
             if _EQUAL in answers and _IN in answers:
                 plain = owners_of(answers[_EQUAL], (self._witness,))
@@ -139,9 +139,9 @@ def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[in
         raise UnusablePage("no answer to the command")
     if answer.fault is not None:
         raise UnusablePage(str(answer.fault))
-    rows = decode_page(answer.result)
-    owners = {order_id: Owner(owner_type_id, owner_id) for order_id, owner_type_id, owner_id in rows}
-    if len(owners) != len(rows) or not owners.keys() <= set(order_ids):
+    page = decode_page(answer.result)
+    owners = {row.order_id: row.owner for row in page.rows()}
+    if len(owners) != len(page) or not owners.keys() <= set(order_ids):
         raise UnusablePage("rows that were not asked for: the portal ignored the filter")
     return owners
 
@@ -150,4 +150,4 @@ def _finds(answer: CommandAnswer, order_id: int) -> bool:
     """Given the answer to an IN list of one order, return whether it found it, and only it."""
     if answer.fault is not None:
         raise UnusablePage(str(answer.fault))
-    return [row[0] for row in decode_page(answer.result)] == [order_id]
+    return decode_page(answer.result).order_ids == [order_id]

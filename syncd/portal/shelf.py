@@ -8,12 +8,12 @@ one small tuple for each page read is in memory.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from syncd.core.model import Row
 from syncd.errors import UnavailableError
-from syncd.portal.pages import pack, unpack
+from syncd.portal.pages import ROW_BYTES, Page, pack, unpack
 
 IN_MEMORY: Final = 256 * 1024
 """Bytes of rows that need no file: some ten thousand."""
@@ -40,14 +40,14 @@ class Shelf:
         self._end = 0
         self._stretches: list[Stretch] = []
 
-    def put(self, after: int, upto: int, rows: Sequence[tuple[int, int, int]]) -> None:
+    def put(self, after: int, upto: int, page: Page) -> None:
         """Keep the rows of the range (after, upto].
 
         Raises:
             UnusablePage: An id is beyond 63 bits.
             UnavailableError: The temporary directory is full or cannot be written.
         """
-        packed = pack(rows)
+        packed = pack(page)
         try:
             self._file.seek(self._end)
             self._file.write(packed)
@@ -56,9 +56,9 @@ class Shelf:
                 f"The listing cannot be kept in the temporary directory: {error.strerror}.",
                 hint="It needs 24 bytes a binding; TMPDIR names another directory.",
             ) from None
-        self._stretches.append(Stretch(after, upto, len(rows), self._end))
+        self._stretches.append(Stretch(after, upto, len(page), self._end))
         self._end += len(packed)
-        self.rows += len(rows)
+        self.rows += len(page)
 
     def drop(self, after: int, upto: int) -> None:
         """Forget the rows of the stretches inside (after, upto]: they are being read again."""
@@ -86,7 +86,7 @@ class Shelf:
         for one in self.stretches():
             if one.rows:
                 self._file.seek(one.offset)
-                rows += unpack(self._file.read(one.rows * 24))
+                rows += unpack(self._file.read(one.rows * ROW_BYTES))
                 if len(rows) >= CHUNK:
                     yield rows
                     rows = []

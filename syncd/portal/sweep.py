@@ -9,7 +9,7 @@ from syncd.errors import IncompleteListing
 from syncd.portal.codes import Fault, Verdict, terminal, verdict
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
 from syncd.portal.envelope import CommandAnswer
-from syncd.portal.pages import UnusablePage, ascending, decode_page
+from syncd.portal.pages import Page, UnusablePage, ascending, decode_page
 from syncd.portal.session import Session
 from syncd.portal.shelf import Shelf
 from syncd.portal.side_by_side import side_by_side
@@ -39,7 +39,6 @@ class Census(NamedTuple):
 
 
 Call: TypeAlias = Window | Census
-Rows: TypeAlias = Sequence[tuple[int, int, int]]
 
 
 class Sweep:
@@ -76,7 +75,7 @@ class Sweep:
             wave, self._next = self._next, []
         raise _unread(wave[0].after, wave[-1].upto, "the portal keeps refusing for its operating time")
 
-    async def first_pages(self, after: int, upto: int) -> tuple[Rows, int, Rows]:
+    async def first_pages(self, after: int, upto: int) -> tuple[Page, int, Page]:
         """Read a range from both its ends in one request: what a listing begins with when nothing is known.
 
         Returns:
@@ -125,32 +124,32 @@ class Sweep:
             # Only the number is asked for; the page that comes with it is not looked at.
             self.counts[call.whom] = _known(_result(answer).total)
             return
-        rows, total = _page(answer, call.after, call.upto)
-        left = _known(total) - len(rows) if call.counted else None
-        if self._is_last(call, rows, total):
-            self._shelf.put(call.after, call.upto, rows)
+        page, total = _page(answer, call.after, call.upto)
+        left = _known(total) - len(page) if call.counted else None
+        if self._is_last(call, page, total):
+            self._shelf.put(call.after, call.upto, page)
             return
-        reached = rows[-1][0]
-        self._shelf.put(call.after, reached, rows)
+        reached = page.order_ids[-1]
+        self._shelf.put(call.after, reached, page)
         if left is None:
             # Mostly a few rows more than a page. Should it be many, the portal says how many.
             self._next.append(Window(reached, call.upto, counted=True))
         else:
-            near = density([row[0] for row in rows])
+            near = density(page.order_ids)
             self._next += cut(reached, call.upto, left, (near,))
 
     @staticmethod
-    def _is_last(call: Window, rows: Rows, total: int | None) -> bool:
+    def _is_last(call: Window, page: Page, total: int | None) -> bool:
         """Given a window's page, return whether there is nothing after it in the window.
 
         A full page is only the last one where nothing can come after it, whatever the total says: page and total are
         not read at the same moment (bitrix24-rest.md 5.3).
         """
-        if len(rows) > PAGE:
+        if len(page) > PAGE:
             # A portal that takes start=-1 for "all" (peers.md 1).
-            return total is None or total <= len(rows)
+            return total is None or total <= len(page)
         # Unique ids: 50 of them fill a span of 50.
-        return len(rows) < PAGE or rows[-1][0] == call.upto or call.upto - call.after <= PAGE
+        return len(page) < PAGE or page.order_ids[-1] == call.upto or call.upto - call.after <= PAGE
 
     def _judge(self, error: UnusablePage | _Refused) -> str:
         """Given why a page is not one, return it in words, or raise what ends the run."""
@@ -170,21 +169,19 @@ class _Refused(Exception):
         self.fault = fault
 
 
-def _page(answer: CommandAnswer | None, after: int, upto: int, *, descending: bool = False) -> tuple[Rows, int | None]:
+def _page(answer: CommandAnswer | None, after: int, upto: int, *, descending: bool = False) -> tuple[Page, int | None]:
     """Given a list command's answer, return its rows, ascending, and the total; every row is what was asked for."""
     answer = _result(answer)
-    rows = decode_page(answer.result)
-    if descending:
-        rows = rows[::-1]
-    if rows:
-        ids = [row[0] for row in rows]
+    page = decode_page(answer.result, backwards=descending)
+    if page:
+        ids = page.order_ids
         if not ascending(ids):
             raise UnusablePage("rows out of order")
         if ids[0] <= after or ids[-1] > upto:
             raise UnusablePage("rows that were not asked for: the portal ignored the filter")
-    if answer.total is not None and len(rows) < PAGE and answer.total > len(rows):
-        raise UnusablePage(f"{len(rows)} rows where the portal counts {answer.total}")
-    return rows, answer.total
+    if answer.total is not None and len(page) < PAGE and answer.total > len(page):
+        raise UnusablePage(f"{len(page)} rows where the portal counts {answer.total}")
+    return page, answer.total
 
 
 def _result(answer: CommandAnswer | None) -> CommandAnswer:

@@ -7,14 +7,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.model import Row
-from syncd.portal.pages import UnusablePage, ascending, decode_page, pack, unpack
+from syncd.portal.pages import Page, UnusablePage, ascending, decode_page, pack, unpack
 from syncd.portal.shelf import Shelf
+
+
+def page_of(*rows: tuple[int, int, int]) -> Page:
+    return Page([number for row in rows for number in row])
 
 
 def test_given_rows_in_any_order_of_keys_when_decoded_then_they_are_triples() -> None:
     page = {"orderEntity": [{"ownerTypeId": 2, "ownerId": "10", "orderId": 5}]}
 
-    assert list(decode_page(page)) == [(5, 2, 10)]
+    assert decode_page(page).rows() == [(5, 2, 10)]
+
+
+def test_given_a_page_in_descending_order_when_decoded_backwards_then_it_ascends() -> None:
+    page = {"orderEntity": [{"orderId": order, "ownerTypeId": 2, "ownerId": order + 10} for order in (9, 7, 4)]}
+
+    assert decode_page(page, backwards=True) == page_of((4, 2, 14), (7, 2, 17), (9, 2, 19))
+
+
+@pytest.mark.parametrize("value", [True, None, "x", 1.5, 0, -3])
+@pytest.mark.parametrize("name", ["orderId", "ownerTypeId", "ownerId"])
+def test_given_an_id_that_is_no_positive_whole_number_when_decoded_then_the_page_is_unusable(
+    name: str, value: object
+) -> None:
+    row = {"orderId": 5, "ownerTypeId": 2, "ownerId": 10}
+
+    with pytest.raises(UnusablePage):
+        decode_page({"orderEntity": [row, {**row, name: value}]})
+
+
+@pytest.mark.parametrize(("order_id", "left"), [(0, [4, 7, 9]), (4, [7, 9]), (8, [9]), (9, [])])
+def test_given_an_order_id_when_asked_what_is_beyond_then_only_later_rows_are_left(
+    order_id: int, left: list[int]
+) -> None:
+    page = page_of((4, 2, 14), (7, 2, 17), (9, 2, 19))
+
+    assert page.beyond(order_id).order_ids == left
+    assert len(page.beyond(order_id)) == len(left)
 
 
 @pytest.mark.parametrize("result", [None, [], True, {}, {"orderEntity": None}, {"orderEntity": [None]}])
@@ -25,12 +56,12 @@ def test_given_a_result_without_rows_when_decoded_then_it_is_not_an_empty_page(r
 
 @given(rows=st.lists(st.tuples(*[st.integers(1, 2**63 - 1)] * 3)))
 def test_given_rows_when_packed_then_unpacking_gives_them_back(rows: list[tuple[int, int, int]]) -> None:
-    assert unpack(pack(rows)) == [Row(*row) for row in rows]
+    assert unpack(pack(page_of(*rows))) == page_of(*rows).rows() == [Row(*row) for row in rows]
 
 
 def test_given_an_id_beyond_63_bits_when_packed_then_the_page_is_unusable() -> None:
     with pytest.raises(UnusablePage):
-        pack([(2**63, 2, 1)])
+        pack(page_of((2**63, 2, 1)))
 
 
 @given(ids=st.lists(st.integers(1, 100)))
@@ -40,8 +71,8 @@ def test_given_ids_when_compared_then_only_strict_growth_is_ascending(ids: list[
 
 def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() -> None:
     shelf = Shelf()
-    shelf.put(50, 100, [(60, 2, 1)])
-    shelf.put(0, 50, [(5, 2, 1), (7, 2, 1)])
+    shelf.put(50, 100, page_of((60, 2, 1)))
+    shelf.put(0, 50, page_of((5, 2, 1), (7, 2, 1)))
 
     assert [row.order_id for rows in shelf.chunks() for row in rows] == [5, 7, 60]
     assert shelf.gap(0, 100) is None
@@ -51,19 +82,19 @@ def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() ->
 def test_given_a_hole_when_looked_for_then_it_is_found() -> None:
     shelf = Shelf()
     assert shelf.gap(0, 100) == 0
-    shelf.put(0, 50, [])
+    shelf.put(0, 50, page_of())
     assert shelf.gap(0, 100) == 50
-    shelf.put(60, 100, [])
+    shelf.put(60, 100, page_of())
     assert shelf.gap(0, 100) == 50
     shelf.close()
 
 
 def test_given_a_stretch_read_again_when_dropped_then_only_the_new_rows_count() -> None:
     shelf = Shelf()
-    shelf.put(0, 50, [(5, 2, 1)])
-    shelf.put(50, 100, [(60, 2, 1)])
+    shelf.put(0, 50, page_of((5, 2, 1)))
+    shelf.put(50, 100, page_of((60, 2, 1)))
     shelf.drop(0, 50)
-    shelf.put(0, 50, [(5, 2, 9), (6, 2, 9)])
+    shelf.put(0, 50, page_of((5, 2, 9), (6, 2, 9)))
 
     assert shelf.rows == 3
     assert [row for rows in shelf.chunks() for row in rows] == [(5, 2, 9), (6, 2, 9), (60, 2, 1)]
@@ -73,7 +104,7 @@ def test_given_a_stretch_read_again_when_dropped_then_only_the_new_rows_count() 
 def test_given_many_rows_when_read_back_then_they_come_in_chunks() -> None:
     shelf = Shelf()
     for low in range(0, 20_000, 50):
-        shelf.put(low, low + 50, [(order, 2, 1) for order in range(low + 1, low + 51)])
+        shelf.put(low, low + 50, page_of(*((order, 2, 1) for order in range(low + 1, low + 51))))
 
     sizes = [len(rows) for rows in shelf.chunks()]
 
