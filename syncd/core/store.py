@@ -197,8 +197,12 @@ class Store(Protocol):
         """Leave a request for the daemon; return its number."""
         ...
 
-    async def take_requests(self, links: Sequence[str], now: float) -> list[Request]:
-        """Return the open requests of these links and mark them taken."""
+    async def open_requests(self, links: Sequence[str]) -> list[Request]:
+        """Return the requests of these links that no pass has served yet, oldest first."""
+        ...
+
+    async def close_requests(self, lease: Lease, requests: Sequence[int], now: float) -> None:
+        """Record that requests of the leased link have been served."""
         ...
 
     async def budget(self, portal: str) -> dict[str, tuple[float, float, float]]:

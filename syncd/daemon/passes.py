@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from syncd.core.ports import Cancelled, Clock
-from syncd.core.records import Lease
+from syncd.core.records import Lease, RunRow
 from syncd.core.store import Store
+from syncd.daemon.health import was_cut_off
 from syncd.daemon.pulse import Pulse
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
@@ -66,12 +67,17 @@ def over(workplace: Workplace) -> RunPass:
 
 
 class _WatchedStore:
-    """A store whose every call is a sign of life, and which opens no run that is no longer wanted."""
+    """A store whose every call is a sign of life, and which opens no run that is no longer wanted.
+
+    The requests that are open when a run begins are served by it, and closed under the same lease when it has come to
+    its own end; one that is cut off leaves them to the next.
+    """
 
     def __init__(self, store: Store, pulse: Pulse, still_wanted: StillWanted) -> None:
         self._store = store
         self._pulse = pulse
         self._still_wanted = still_wanted
+        self._serves: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         self._pulse.beat()
@@ -80,8 +86,15 @@ class _WatchedStore:
     async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
         if not await self._still_wanted(now):
             raise NotWanted
+        self._serves = [request.id for request in await self._store.open_requests([lease.link])]
         self._pulse.enter("observe")
         return await self._store.start_run(lease, kind, origin, now, source)
+
+    async def finish_run(self, lease: Lease, row: RunRow) -> None:
+        await self._store.finish_run(lease, row)
+        # A run that a crash left open is finished on the way; it counts as cut off, too.
+        if self._serves and not was_cut_off(row):
+            await self._store.close_requests(lease, self._serves, row.finished_at or 0.0)
 
     async def save_plan(self, *args: Any, **kwargs: Any) -> list[int]:
         ids = await self._store.save_plan(*args, **kwargs)

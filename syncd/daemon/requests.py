@@ -20,10 +20,10 @@ LONGEST = 30.0
 
 
 class Inbox:
-    """Takes requests and hands them on.
+    """Looks for requests and hands them on, each once.
 
-    A request is taken by one daemon; if another one works on the link, the one that took it stands by until it can
-    serve it.
+    Every daemon sees every request, until a pass that began with it there has come to its end (`passes`). So whichever
+    daemon dies, another one, or the same one started again, serves it.
 
     Args:
         store: The state database.
@@ -39,6 +39,7 @@ class Inbox:
         self._clock = clock
         self._links = links
         self._ask = ask
+        self._handed_on: set[int] = set()
         self.unreachable = ""
         """Why the state database could not be reached at the last look; empty if it could."""
 
@@ -61,7 +62,10 @@ class Inbox:
             await self._clock.sleep(pause * (0.9 + 0.2 * self._clock.random()))
 
     async def look(self) -> None:
-        """Take what has been asked since the last look."""
-        for request in await self._store.take_requests(list(self._links()), self._clock.now()):
-            log.info("pass asked for", link=request.link, by=request.by)
-            self._ask(request.link, Ask.TRIGGER)
+        """Hand on what has been asked since the last look."""
+        found = await self._store.open_requests(list(self._links()))
+        for request in found:
+            if request.id not in self._handed_on:
+                log.info("pass asked for", link=request.link, by=request.by)
+                self._ask(request.link, Ask.TRIGGER)
+        self._handed_on = {request.id for request in found}

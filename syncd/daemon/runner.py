@@ -120,15 +120,15 @@ class LinkRunner:
         except Stopped:
             return
         except SyncdError as error:
-            await self._ended(previous, pulse, None, error)
+            await self._ended(asks, previous, pulse, None, error)
         except Exception as error:
             log.exception("pass crashed")
-            await self._ended(previous, pulse, None, error)
+            await self._ended(asks, previous, pulse, None, error)
         else:
             if isinstance(report.error, LeaseLost):
                 self._stand_by(asks, report.error)
             elif not isinstance(report.error, Stopped):
-                await self._ended(previous, pulse, report, report.error)
+                await self._ended(asks, previous, pulse, report, report.error)
 
     # ------------------------------------------------------------------ a pass
 
@@ -140,7 +140,8 @@ class LinkRunner:
         last = last_pass(runs)
         changed = link is not None and bool(link.parked) and await self._parking.facts_changed(link, runs, last)
         resting = self.failures > 0 and self._due is not None
-        at = Situation(link, last, self.slots, now, changed=changed, resting=resting)
+        requested = Ask.TRIGGER in asks and bool(await store.open_requests([self.name]))
+        at = Situation(link, last, self.slots, now, changed=changed, resting=resting, requested=requested)
         return judge(asks, at), last
 
     def _recall(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
@@ -219,7 +220,12 @@ class LinkRunner:
         self._due = self._desk.clock.monotonic() + seconds
 
     async def _ended(
-        self, previous: RunRow | None, pulse: Pulse, report: Report | None, error: BaseException | None
+        self,
+        asks: Mapping[Ask, float],
+        previous: RunRow | None,
+        pulse: Pulse,
+        report: Report | None,
+        error: BaseException | None,
     ) -> None:
         desk, before = self._desk, self.condition
         state = report.row.state if report is not None else "failed"
@@ -230,7 +236,9 @@ class LinkRunner:
         self.condition = _condition(report, error, parking, before, desk.clock.now())
         if self.condition.health is Health.FAILING:
             self.failures += 1
-            self._defer({Ask.AGAIN: desk.clock.now()}, self._pause())
+            # A request that no run was opened for still waits.
+            triggered = {who: at for who, at in asks.items() if who is Ask.TRIGGER}
+            self._defer({Ask.AGAIN: desk.clock.now()} | triggered, self._pause())
         else:
             self.failures, self._due = 0, None
             await self._keep(parking)

@@ -54,6 +54,7 @@ class Situation(NamedTuple):
         now: Seconds since the epoch.
         changed: A parked link's facts changed: a plan was applied, a hold decided, the link rebased.
         resting: This daemon waits out the pause after a failure.
+        requested: Somebody asked through the state database, and no pass has served that yet.
     """
 
     link: LinkRow | None
@@ -62,14 +63,15 @@ class Situation(NamedTuple):
     now: float
     changed: bool = False
     resting: bool = False
+    requested: bool = False
 
 
 def judge(asks: Mapping[Ask, float], at: Situation) -> Verdict:
     """Given who asks (and when they did, in seconds since the epoch), return whether a pass is made now."""
     if at.last is not None and at.last.started_at > at.now + SKEW:
         at = at._replace(last=None)
-    asked = [asks[who] for who in PERSONS if who in asks]
-    if asked and not _served_since(at.last, max(asked)):
+    signalled = Ask.SIGNAL in asks and not _served_since(at.last, asks[Ask.SIGNAL])
+    if signalled or (Ask.TRIGGER in asks and at.requested):
         return Verdict(run=True, why="asked")
     if at.link is not None and at.link.paused:
         return Verdict(run=False, why="paused")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -204,8 +205,10 @@ async def open_run(link: Link, kind: str, origin: str, source: int | None = None
                 row.error = error.message
                 row.state = "incomplete" if isinstance(error, IncompleteListing) else "failed"
                 log.warning("run failed", error=error.message)
-            except BaseException:
-                row.state, row.error = "failed", "unexpected error"
+            except BaseException as error:
+                # Cut off by a second signal is no fault of the link's, and is made up for like after a crash.
+                cut_off = isinstance(error, asyncio.CancelledError)
+                row.state, row.error = "failed", "interrupted" if cut_off else "unexpected error"
                 with suppress(Exception):
                     await _finish(run, usage.requests, usage.calls, usage.listing_seconds)
                 raise

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
-from syncd.core.records import Request
+from syncd.core.records import Lease, Request
 from syncd.state.rows import NAME_LIMIT, clean
 from syncd.state.schema import request
 
@@ -21,12 +21,14 @@ def post(connection: Connection, link: str, kind: str, by: str, now: float) -> i
     return int(key[0])
 
 
-def take(connection: Connection, links: Sequence[str], now: float) -> list[Request]:
-    """Return the open requests of these links, oldest first, and mark them taken: nobody else gets them."""
+def still_open(connection: Connection, links: Sequence[str]) -> list[Request]:
+    """Return the open requests of these links, oldest first."""
     columns = (request.c.id, request.c.link, request.c.kind, request.c.asked_by, request.c.created_at)
     query = select(*columns).where(request.c.link.in_(links), request.c.taken_at.is_(None)).order_by(request.c.id)
-    found = [Request(*row) for row in connection.execute(query.with_for_update())]
-    if found:
-        taken = update(request).where(request.c.id.in_([one.id for one in found]))
-        connection.execute(taken.values(taken_at=now))
-    return found
+    return [Request(*row) for row in connection.execute(query)]
+
+
+def close(connection: Connection, lease: Lease, requests: Sequence[int], now: float) -> None:
+    """Close requests of the leased link; one that is closed already keeps its time."""
+    mine = request.c.id.in_(requests) & (request.c.link == lease.link)
+    connection.execute(update(request).where(mine, request.c.taken_at.is_(None)).values(taken_at=now))

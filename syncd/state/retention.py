@@ -1,4 +1,4 @@
-"""What may be forgotten: passes that found nothing to do, and requests that were taken.
+"""What may be forgotten: passes that found nothing to do, and requests that were served.
 
 The audit of changes and holds is never shortened.
 """

@@ -256,7 +256,7 @@ token = Table("token", metadata, TokenColumns, **OPTIONS)
 
 
 class RequestColumns(TypedColumns):
-    """What another process asked of the daemon; open while `taken_at` is null."""
+    """What another process asked of the daemon; open while `taken_at`, when it had been served, is null."""
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     link: Named[str] = Column(Name)

@@ -262,9 +262,13 @@ class SqlStore:
         """See `Store`."""
         return await self._write(inbox.post, link, kind, by, now)
 
-    async def take_requests(self, links: Sequence[str], now: float) -> list[Request]:
+    async def open_requests(self, links: Sequence[str]) -> list[Request]:
         """See `Store`."""
-        return await self._write(inbox.take, links, now)
+        return await self._read(inbox.still_open, links)
+
+    async def close_requests(self, lease: Lease, requests: Sequence[int], now: float) -> None:
+        """See `Store`."""
+        await self._leased(lease, inbox.close, requests, now)
 
     async def budget(self, portal: str) -> dict[str, tuple[float, float, float]]:
         """See `Store`."""

@@ -875,17 +875,29 @@ async def test_a_decision_is_written_on_open_holds_only(store):
 # ------------------------------------------------- requests, tokens, budgets
 
 
-async def test_requests_are_taken_once_oldest_first(store, another):
+async def test_requests_stay_open_until_they_are_closed(store, another):
+    lease = await leased(store)
     first = await store.post_request("shop", "trigger", "cli on host", NOW)
     second = await store.post_request("shop", "trigger", "cli on host", NOW + 1)
-    await store.post_request("outlet", "trigger", "cli on host", NOW)
-    taken = await another().take_requests(["shop", "unknown"], NOW + 2)
-    assert [(one.id, one.link, one.kind, one.by, one.created_at) for one in taken] == [
+    other = await store.post_request("outlet", "trigger", "cli on host", NOW)
+    found = await another().open_requests(["shop", "unknown"])
+    assert [(one.id, one.link, one.kind, one.by, one.created_at) for one in found] == [
         (first, "shop", "trigger", "cli on host", NOW),
         (second, "shop", "trigger", "cli on host", NOW + 1),
     ]
-    assert await store.take_requests(["shop"], NOW + 3) == []
-    assert await store.take_requests([], NOW + 3) == []
+    assert await store.open_requests(["shop"]) == found
+    await store.close_requests(lease, [first, other], NOW + 3)
+    assert [one.id for one in await store.open_requests(["shop", "outlet"])] == [second, other]
+    assert await store.open_requests([]) == []
+
+
+async def test_requests_are_closed_under_the_lease_only(store):
+    lease = await leased(store)
+    asked = await store.post_request("shop", "trigger", "cli on host", NOW)
+    await store.release(lease)
+    with pytest.raises(LeaseLost):
+        await store.close_requests(lease, [asked], NOW + 1)
+    assert [one.id for one in await store.open_requests(["shop"])] == [asked]
 
 
 async def test_a_budget_is_kept_by_portal_and_method(store):

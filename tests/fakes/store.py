@@ -372,10 +372,13 @@ class MemoryStore:
         self._requests[number] = (Request(number, link, kind, by, now), False)
         return number
 
-    async def take_requests(self, links: Sequence[str], now: float) -> list[Request]:
-        found = [request for request, taken in self._requests.values() if request.link in links and not taken]
-        self._requests |= {request.id: (request, True) for request in found}
-        return found
+    async def open_requests(self, links: Sequence[str]) -> list[Request]:
+        return [request for request, served in self._requests.values() if request.link in links and not served]
+
+    async def close_requests(self, lease: Lease, requests: Sequence[int], now: float) -> None:
+        self._prove(lease)
+        served = [self._requests[number][0] for number in requests if number in self._requests]
+        self._requests |= {one.id: (one, True) for one in served if one.link == lease.link}
 
     async def budget(self, portal: str) -> dict[str, tuple[float, float, float]]:
         return dict(self._budgets.get(portal, {}))

@@ -282,7 +282,7 @@ def test_given_a_link_then_pause_and_resume_are_kept_in_the_state_database(synce
 def test_given_a_link_then_trigger_leaves_a_request_for_the_daemon(synced: Shop) -> None:
     async def taken() -> list[str]:
         async with open_state(synced) as store:
-            return [request.kind for request in await store.take_requests(["shop"], 0)]
+            return [request.kind for request in await store.open_requests(["shop"])]
 
     ran = synced.call("trigger").check(0)
 

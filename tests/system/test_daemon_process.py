@@ -186,6 +186,7 @@ class TestStopping:
             began = time.monotonic()
             assert daemon.end() == 143
             assert time.monotonic() - began < 15
+        assert [run["error"] for run in _passes(busy_shop)] == ["interrupted"]
         busy_shop.portal.faults = Faults([])
         healed = busy_shop.run("reconcile", "--json")
         assert healed.code in {0, 3}, healed.err
@@ -204,6 +205,23 @@ class TestStopping:
             until(lambda: second.events("took over lease"))
             assert time.monotonic() - began < 15
             assert second.end() == 0
+
+    def test_given_a_kill_in_a_pass_somebody_asked_for_then_the_next_start_makes_it(self, shop: Shop):
+        del shop.settings["schedule"]
+        shop.portal.faults = Faults([FaultRule(Fault.DELAY, method="batch", seconds=20)])
+        with running(shop, "first") as first:
+            first.ready()
+            shop.call("trigger").check(0)
+            until(lambda: first.events("run started"))
+            first.end(signal.SIGKILL)
+        shop.portal.faults = Faults([])
+        with running(shop, "second") as second:
+            second.status("1 in step; last run 2 of shop")
+            assert second.end() == 0
+        assert [(run["origin"], run["error"]) for run in _passes(shop)] == [
+            ("trigger", None),
+            ("trigger", "interrupted"),
+        ]
 
 
 class TestAsking:

@@ -20,8 +20,10 @@ from syncd.core.model import Facts, Hold, HoldKind
 from syncd.core.ports import Cancelled
 from syncd.core.records import GuardHit, RunRow, StoredHold
 from syncd.daemon.desk import Desk, Ending, Gate
-from syncd.daemon.passes import NotWanted, StillWanted
+from syncd.daemon.passes import StillWanted
+from syncd.daemon.passes import _WatchedStore as WatchedStore
 from syncd.daemon.pulse import Pulse
+from syncd.daemon.requests import Inbox
 from syncd.daemon.runner import LinkRunner
 from syncd.daemon.slots import Slots
 from syncd.daemon.verdict import Ask
@@ -144,7 +146,7 @@ class ScriptedPasses:
     async def __call__(
         self, link: str, origin: str, *, pulse: Pulse, cancelled: Cancelled, still_wanted: StillWanted
     ) -> Report:
-        store, clock = self._store, self._clock
+        store, clock = WatchedStore(self._store, pulse, still_wanted), self._clock
         self.tried += 1
         outcome = self.outcomes[link].popleft() if self.outcomes[link] else self.always.get(link, OK)
         if outcome.before_run is not None:
@@ -153,8 +155,6 @@ class ScriptedPasses:
         lease = await store.acquire(row, self._holder, 60, clock.now())
         try:
             began = clock.now()
-            if not await still_wanted(began):
-                raise NotWanted
             number = await store.start_run(lease, "pass", origin, began)
             self.made.append((link, began, origin))
             run = RunRow(number, link, row.id, "pass", outcome.state, origin, started_at=began)
@@ -239,6 +239,16 @@ class Daemon:
         if start:
             runner.ask(Ask.START)
         return runner
+
+    def listen(self) -> None:
+        """Notice by itself what is asked through the store."""
+        inbox = Inbox(self.store, self.clock, lambda: self.runners, lambda link, who: self.runners[link].ask(who))
+        self._tasks.append(asyncio.create_task(inbox.run()))
+
+    async def trigger(self, name: str = "shop") -> None:
+        """Have a person ask for a pass, and this daemon notice it."""
+        await self.store.post_request(name, "trigger", "anna@host", self.clock.now())
+        self.runners[name].ask(Ask.TRIGGER)
 
     async def kill(self) -> None:
         for task in self._tasks:

@@ -19,11 +19,11 @@ class FlakyStore(MemoryStore):
     down = False
     looks = 0
 
-    async def take_requests(self, links, now) -> list[Request]:
+    async def open_requests(self, links) -> list[Request]:
         self.looks += 1
         if self.down:
             raise StateUnavailable("The state database is out of reach.")
-        return await super().take_requests(links, now)
+        return await super().open_requests(links)
 
 
 @pytest.fixture
@@ -58,12 +58,30 @@ async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(inbo
     assert asked == []
 
 
-async def test_given_two_daemons_then_one_takes_the_request(inbox, store, clock, asked):
+async def test_given_a_request_that_stays_open_then_it_is_handed_on_once(inbox, store, clock, asked):
+    await store.post_request("shop", "trigger", "anna@host", clock.now())
+    await clock.sleep(60)
+    assert asked == [("shop", Ask.TRIGGER)]
+
+
+async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_of_it_too(inbox, store, clock, asked):
     second = Inbox(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await second.look()
     await clock.sleep(5)
-    assert len(asked) == 1
+    assert len(asked) == 2
+
+
+async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_again(store, clock, asked):
+    links = ["shop"]
+    inbox = Inbox(store, clock, lambda: links, lambda link, who: asked.append((link, who)))
+    await store.post_request("shop", "trigger", "anna@host", clock.now())
+    await inbox.look()
+    links.clear()
+    await inbox.look()
+    links.append("shop")
+    await inbox.look()
+    assert len(asked) == 2
 
 
 async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goes_on_when_it_is_back(

@@ -93,35 +93,35 @@ class TestSchedule:
 
 class TestAsking:
     async def test_given_a_trigger_then_a_pass_is_made_at_once(self, daemon: Daemon):
-        runner = daemon.add()
+        daemon.add()
         await daemon.clock.sleep(100)
-        runner.ask(Ask.TRIGGER)
+        await daemon.trigger()
         await daemon.clock.sleep(1)
         assert daemon.passes.made[-1] == ("shop", NOON + 100, "trigger")
 
     async def test_given_three_triggers_at_once_then_one_pass_serves_them(self, daemon: Daemon):
-        runner = daemon.add()
+        daemon.add()
         await daemon.clock.sleep(100)
         for _ in range(3):
-            runner.ask(Ask.TRIGGER)
+            await daemon.trigger()
         await daemon.clock.sleep(10)
         assert rounded(daemon.passes.times()) == [0, 100]
 
     async def test_given_a_trigger_during_a_pass_then_another_pass_follows(self, daemon: Daemon):
         daemon.passes.outcomes["shop"].append(Outcome(seconds=60))
-        runner = daemon.add()
+        daemon.add()
         await daemon.clock.sleep(30)
-        runner.ask(Ask.TRIGGER)
+        await daemon.trigger()
         await daemon.clock.sleep(60)
         assert rounded(daemon.passes.times()) == [0, 60]
 
     async def test_given_a_paused_link_then_slots_pass_and_a_trigger_is_still_served(self, daemon: Daemon):
-        runner = daemon.add()
+        daemon.add()
         await daemon.clock.sleep(5)
         await daemon.store.set_paused("shop", paused=True)
         await daemon.clock.sleep(SLOTS[1])
         assert daemon.watcher.skips == [("shop", "paused")] * 2
-        runner.ask(Ask.TRIGGER)
+        await daemon.trigger()
         await daemon.clock.sleep(1)
         assert len(daemon.passes.made) == 2
 
@@ -133,6 +133,101 @@ class TestAsking:
         await daemon.store.set_paused("shop", paused=False)
         await daemon.clock.sleep(SLOTS[2] - SLOTS[1])
         assert rounded(daemon.passes.times()) == [0, round(SLOTS[2])]
+
+
+class TestTriggers:
+    """A request outlives whoever noticed it, until a pass that began with it there has come to its end."""
+
+    async def ask(self, store: MemoryStore, clock: LoopClock) -> None:
+        await store.post_request("shop", "trigger", "anna@host", clock.now())
+
+    async def test_given_a_daemon_killed_in_the_pass_it_made_for_a_trigger_then_another_makes_it(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        dying, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
+        dying.passes.always["shop"] = Outcome(seconds=100)
+        dying.add(schedule=None)
+        dying.listen()
+        await self.ask(store, clock)
+        await clock.sleep(20)
+        assert len(dying.passes.made) == 1
+        await _kill_hard(dying, "host:1")
+        other.add(schedule=None)
+        other.listen()
+        await clock.sleep(60)
+        assert [origin for _, _, origin in other.passes.made] == ["trigger"]
+        await other.kill()
+
+    async def test_given_a_daemon_that_ended_before_its_pass_began_then_the_next_one_makes_it(
+        self, store: MemoryStore, clock: LoopClock
+    ):
+        ending, later = Daemon(store, clock, "host:1", places=0), Daemon(store, clock, "host:2")
+        ending.add(schedule=None)
+        ending.listen()
+        await self.ask(store, clock)
+        await clock.sleep(20)
+        await ending.kill()
+        assert ending.passes.made == []
+        later.add(schedule=None)
+        later.listen()
+        await clock.sleep(5)
+        assert len(later.passes.made) == 1
+        await later.kill()
+
+    async def test_given_a_pass_stopped_by_a_signal_then_the_next_daemon_makes_it(self, daemon: Daemon):
+        daemon.passes.always["shop"] = Outcome(seconds=100)
+        runner = daemon.add(schedule=None)
+        await daemon.trigger()
+        await daemon.clock.sleep(5)
+        runner.stop("SIGTERM")
+        await daemon.clock.sleep(5)
+        later = Daemon(daemon.store, daemon.clock)
+        later.add(schedule=None)
+        later.listen()
+        await daemon.clock.sleep(5)
+        assert len(later.passes.made) == 1
+        await later.kill()
+
+    @pytest.mark.parametrize("seconds", [0, 1, 30])
+    async def test_given_two_daemons_then_a_trigger_makes_one_pass(
+        self, store: MemoryStore, clock: LoopClock, seconds: float
+    ):
+        daemons = [Daemon(store, clock, f"host:{number}") for number in range(2)]
+        for daemon in daemons:
+            daemon.passes.always["shop"] = Outcome(seconds=seconds)
+            daemon.add(schedule=None)
+            daemon.listen()
+        await clock.sleep(10)
+        await self.ask(store, clock)
+        await clock.sleep(3600)
+        assert sum(len(daemon.passes.made) for daemon in daemons) == 1
+        for daemon in daemons:
+            await daemon.kill()
+
+    async def test_given_a_failure_that_opens_no_run_then_the_trigger_is_served_after_the_pause(self, daemon: Daemon):
+        daemon.passes.outcomes["shop"].append(Outcome(before_run=StateUnavailable("The state database is locked.")))
+        daemon.add(schedule=None)
+        await daemon.trigger()
+        await daemon.clock.sleep(60)
+        assert [origin for _, _, origin in daemon.passes.made] == ["trigger"]
+
+    async def test_given_a_failed_pass_then_its_trigger_is_served_all_the_same(self, daemon: Daemon):
+        daemon.passes.always["shop"] = DOWN
+        daemon.add(schedule=None)
+        daemon.listen()
+        await daemon.trigger()
+        await daemon.clock.sleep(7200)
+        assert len(daemon.passes.made) == 1
+        assert await daemon.store.open_requests(["shop"]) == []
+
+    async def test_given_a_scheduled_pass_that_begins_after_a_trigger_then_it_serves_it(self, daemon: Daemon):
+        daemon.add()
+        await daemon.clock.sleep(SLOTS[0] - 1)
+        await self.ask(daemon.store, daemon.clock)
+        await daemon.clock.sleep(5)
+        daemon.listen()
+        await daemon.clock.sleep(60)
+        assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
 
 
 class TestFailures:
@@ -181,10 +276,10 @@ class TestFailures:
 
     async def test_given_a_trigger_within_a_pause_then_a_pass_is_made_at_once(self, daemon: Daemon):
         daemon.passes.outcomes["shop"] += [DOWN] * 5
-        runner = daemon.add()
+        daemon.add()
         await daemon.clock.sleep(600)
         made = len(daemon.passes.made)
-        runner.ask(Ask.TRIGGER)
+        await daemon.trigger()
         await daemon.clock.sleep(1)
         assert len(daemon.passes.made) == made + 1
 
@@ -219,7 +314,7 @@ class TestParking:
         daemon.passes.outcomes["shop"].append(FORBIDDEN)
         runner = daemon.add()
         await daemon.clock.sleep(60)
-        runner.ask(Ask.TRIGGER)
+        await daemon.trigger()
         await daemon.clock.sleep(5)
         link = await daemon.store.find_link("shop")
         assert (link and link.parked, runner.condition.health) == ("", Health.IN_STEP)
@@ -316,8 +411,8 @@ class TestSeveralDaemons:
         working.passes.outcomes["shop"].append(Outcome(seconds=50))
         working.add()
         await clock.sleep(1)
-        runner = other.add(start=False)
-        runner.ask(Ask.TRIGGER)
+        other.add(start=False)
+        await other.trigger()
         await clock.sleep(60)
         assert [origin for _, _, origin in other.passes.made] == ["trigger"]
         await asyncio.gather(working.kill(), other.kill())
@@ -339,7 +434,7 @@ class TestSeveralDaemons:
         other.add()
         await clock.sleep(5)
         one.add(start=False)
-        one.runners["shop"].ask(Ask.TRIGGER)
+        await one.trigger()
         await clock.sleep(SLOTS[1])
         assert other.watcher.overtakings or one.watcher.overtakings
         await asyncio.gather(one.kill(), other.kill())

@@ -90,10 +90,10 @@ async def test_a_pass_with_a_change_or_a_hold_is_kept(store, lease):
     assert await left(store) == [wrote, held, *newest]
 
 
-async def test_requests_taken_long_ago_are_forgotten(store, lease):
+async def test_requests_served_long_ago_are_forgotten(store, lease):
     for days in (100, 10):
-        await store.post_request("shop", "trigger", "cli", NOW - days * DAY)
-        await store.take_requests(["shop"], NOW - days * DAY)
+        asked = await store.post_request("shop", "trigger", "cli", NOW - days * DAY)
+        await store.close_requests(lease, [asked], NOW - days * DAY)
     await store.post_request("shop", "trigger", "cli", NOW - 100 * DAY)
     await store.prune(lease, NOW, 30)
     stored = store._database.read(lambda connection: connection.execute(sa.select(request.c.taken_at)).scalars().all())
