@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from syncd.cli import failure
 from syncd.cli.app import App
 from syncd.cli.lazy import LazyGroup, ReaderGone
 from syncd.cli.options import global_options
+from syncd.cli.prompting import Left
 from syncd.errors import SyncdError
 
 SECTIONS = {
@@ -99,9 +101,10 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None, app: App) -> int:
     try:
         code: Any = cli.main(args, prog_name="syncd", standalone_mode=False, obj=app)
-    except click.Abort:
-        click.echo("Aborted.", err=True)
-        return failure.INTERRUPTED
+    except click.Abort as aborted:
+        with suppress(OSError):  # there may be no terminal any more
+            click.echo("Aborted.", err=True)
+        return aborted.exit_code if isinstance(aborted, Left) else failure.INTERRUPTED
     except click.ClickException as error:
         error.show()
         return failure.USAGE

@@ -24,7 +24,7 @@ EXIT_CODES = (
     ("75", "another process holds the lease of the link"),
     ("77", "authentication or a right is missing"),
     ("78", "configuration"),
-    ("130, 143", "ended by SIGINT or SIGTERM, after finishing the batch in flight"),
+    ("129, 130, 143", "ended by SIGHUP, SIGINT or SIGTERM, after finishing the batch in flight"),
 )
 PREAMBLE = (
     "The options of the program may stand before the command or behind it. Results go to stdout, logs and progress to "

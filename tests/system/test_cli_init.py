@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,10 +51,29 @@ class Conversation:
 
     def answer(self, question: str, answer: str = "") -> None:
         """Wait for a question, and answer it; nothing takes what it proposes."""
-        while not (question in self._unanswered and self._unanswered.rstrip().endswith(":")):
-            assert self._read(), f"{question!r} was never asked:\n{self.text}"
+        self.hear(question)
         self._unanswered = ""
         os.write(self._terminal, f"{answer}\n".encode() if answer != END_OF_INPUT else answer.encode())
+
+    def hear(self, question: str) -> None:
+        """Wait for a question."""
+        while not (question in self._unanswered and self._unanswered.endswith(": ")):
+            assert self._read(), f"{question!r} was never asked:\n{self.text}"
+
+    def end_by(self, number: signal.Signals) -> int:
+        """Send the command a signal, read the rest, and return the exit code.
+
+        It is sent again if need be: Python does not hear one that comes in the instant before it begins to read.
+        """
+        self._process.send_signal(number)
+        while not select.select([self._terminal], [], [], 3)[0]:
+            self._process.send_signal(number)
+        return self.end()
+
+    def hang_up(self) -> int:
+        """Close the terminal, and return the exit code."""
+        os.close(self._terminal)
+        return self._process.wait(timeout=PATIENCE)
 
     def end(self) -> int:
         """Read the rest, and return the exit code."""
@@ -115,4 +135,37 @@ def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130
     talk.answer("Name of the link", END_OF_INPUT)
 
     assert talk.end() == 130
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
+def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_which(
+    shop: Shop, question: str, number: signal.Signals, code: int
+) -> None:
+    directory = shop.directory / "new"
+    directory.mkdir()
+    talk = Conversation(directory, "init")
+    if question != "Name of the link":
+        talk.answer("Name of the link")
+    talk.hear(question)
+
+    assert talk.end_by(number) == code
+    assert "Aborted." in talk.text
+    assert "bug" not in talk.text
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
+def test_given_a_terminal_that_is_closed_at_a_question_then_the_command_ends_and_calls_it_no_bug(
+    shop: Shop, question: str
+) -> None:
+    directory = shop.directory / "new"
+    directory.mkdir()
+    talk = Conversation(directory, "init")
+    if question != "Name of the link":
+        talk.answer("Name of the link")
+    talk.hear(question)
+
+    assert talk.hang_up() in {129, 130}
     assert list(directory.iterdir()) == []

@@ -54,6 +54,37 @@ def test_given_a_signal_while_writing_then_the_batch_in_flight_is_finished_and_r
     assert len(shop.crm()) == len(shop.portal.stats.writes) == ORDERS
 
 
+def test_given_a_terminal_that_is_closed_while_writing_then_the_batch_in_flight_is_finished_and_the_rest_is_left(
+    shop: Shop,
+) -> None:
+    shop.configure()
+    primary, secondary = pty.openpty()
+
+    def hang_up(method: str, _params: object, _request: int) -> None:
+        if method.lower() == "crm.orderentity.add" and terminals:
+            os.close(terminals.pop())
+
+    terminals = [primary]
+    shop.portal.before_call(hang_up)
+    take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{take}; from syncd.cli.main import main; sys.exit(main(['reconcile']))"],
+        cwd=shop.directory,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+    )
+    os.close(secondary)
+
+    assert process.wait(timeout=60) == 129
+    written = len(shop.portal.stats.writes)
+    assert 0 < written < ORDERS
+    assert shop.call("show", "1", "--json").check(0).json["state"] == "partial"
+    shop.run("reconcile").check(0)
+    assert len(shop.crm()) == len(shop.portal.stats.writes) == ORDERS
+
+
 def test_given_a_reader_that_goes_away_then_the_command_ends_quietly(shop: Shop) -> None:
     shop.run("reconcile").check(0)
     process = shop.start("show", "1", "--all")

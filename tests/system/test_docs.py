@@ -164,7 +164,7 @@ def test_given_the_exit_codes_page_then_it_has_every_code_an_error_can_end_with(
     page = (ROOT / "docs/reference/exit-codes.md").read_text()
     told = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
 
-    assert told == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, failure.INTERRUPTED}
+    assert told == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, failure.INTERRUPTED, 129}
 
 
 def errors_below(error: type[SyncdError]) -> Iterator[type[SyncdError]]:

@@ -9,6 +9,7 @@ import click
 
 from syncd.cli import options
 from syncd.cli.app import App
+from syncd.cli.prompting import prompt
 
 if TYPE_CHECKING:
     from syncd.config.model import PortalSettings
@@ -90,7 +91,7 @@ def _authorisation(place: Workplace, name: str) -> Authorisation:
 
 def _pasted(state: str) -> tuple[str, str]:
     """Ask for the address the browser ended at; its code is no secret for longer than it is good for."""
-    text: str = click.prompt("The address the browser was sent to", err=True)
+    text: str = prompt("The address the browser was sent to", err=True)
     return answer_in(text, state)
 
 

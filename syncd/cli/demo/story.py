@@ -14,6 +14,7 @@ from syncd.engine import reconcile as engine
 from syncd.engine import words
 from syncd.engine.link import Link
 from syncd.engine.report import Report
+from syncd.errors import Stopped
 
 CRM = {order: 10 + order for order in range(1, 11)}
 TABLE = {order: 10 + order for order in range(1, 9)} | {11: 21, 12: 22}
@@ -147,6 +148,8 @@ class Story:
             raise report.error
 
     def _heading(self, title: str, command: str = "") -> None:
+        if self._cancelled.is_set:
+            raise Stopped(f"Stopped by {self._cancelled.reason}; the demonstration leaves nothing behind.")
         self._step += 1
         blocks = [Line(f"{self._step}. {title}", "title")]
         if self._step > 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.cli.prompting import confirm, prompt
 from syncd.cli.screen import GAP, Line, Screen, Table
 from syncd.cli.setup.answers import Answers
 
@@ -33,7 +34,7 @@ def ask(answers: Answers, screen: Screen, given: frozenset[str]) -> None:
         given: The names of the answers that were given as options.
     """
     if "link" not in given:
-        answers.link = click.prompt("Name of the link", default=answers.link)
+        answers.link = prompt("Name of the link", default=answers.link)
     if not answers.webhook:
         screen.show(Line(step) for step in STEPS)
         answers.webhook = _asked("URL of the webhook", _webhook, hide=True)
@@ -43,9 +44,9 @@ def ask(answers: Answers, screen: Screen, given: frozenset[str]) -> None:
     _ask_table(answers, screen, given)
     if "direction" not in given:
         choice = click.Choice(["two-way", "crm-to-table", "table-to-crm"])
-        answers.direction = click.prompt("Which sides may syncd write", type=choice, default=answers.direction)
+        answers.direction = prompt("Which sides may syncd write", type=choice, default=answers.direction)
     if "schedule" not in given:
-        answers.schedule = click.prompt("How often does the daemon make a pass", default=answers.schedule)
+        answers.schedule = prompt("How often does the daemon make a pass", default=answers.schedule)
 
 
 def propose(answers: Answers) -> Proposal | None:
@@ -90,10 +91,10 @@ def _ask_table(answers: Answers, screen: Screen, given: frozenset[str]) -> None:
         columns["owner_type_id"] = type_or_column(_column(what, proposal, columns.get("owner_type_id", 2), number=True))
     if "deleted" not in given and proposal.deleted is not None:
         question = f"Does a value in {proposal.deleted} mean that the row is deleted (soft delete)"
-        answers.deleted = proposal.deleted if click.confirm(question, default=False) else ""
+        answers.deleted = proposal.deleted if confirm(question, default=False) else ""
     if "touched" not in given and proposal.touched is not None:
         question = f"Shall syncd set {proposal.touched} when it writes a row"
-        answers.touched = proposal.touched if click.confirm(question, default=True) else ""
+        answers.touched = proposal.touched if confirm(question, default=True) else ""
 
 
 def type_or_column(text: str) -> str | int:
@@ -119,7 +120,7 @@ def _asked(question: str, check: Callable[[str], None], *, hide: bool = False, d
             raise click.BadParameter(str(error)) from None
         return text.strip()
 
-    answer: str = click.prompt(question, value_proc=checked, hide_input=hide, default=default)
+    answer: str = prompt(question, value_proc=checked, hide_input=hide, default=default)
     return answer
 
 

@@ -12,7 +12,7 @@ from syncd.cli import stopping
 from syncd.core.ports import Cancelled
 from syncd.errors import Stopped
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 async def until(cancelled: Cancelled) -> None:
@@ -79,6 +79,19 @@ def test_given_no_signal_then_the_work_ends_as_it_ends() -> None:
         return 2
 
     assert stopping.run(work) == 2
+
+
+def test_given_a_hang_up_that_is_ignored_as_under_nohup_then_the_work_goes_on() -> None:
+    async def work(cancelled: Cancelled) -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.01)
+        return 3 if cancelled.is_set else 0
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stopping.run(work) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_given_a_stop_nobody_signalled_then_it_is_an_error_like_others() -> None:
