@@ -44,7 +44,7 @@ def unexpected(error: BaseException, *, debug: bool) -> Iterator[Block]:
         yield Line("".join(traceback.format_exception(error)).rstrip())
         yield GAP
     where = "" if debug else " `--log-level debug` shows where; please report it."
-    yield Line(f"Error: unexpected {type(error).__name__}: {error}. This is a bug.{where}", "bad")
+    yield Line(f"Error: unexpected {type(error).__name__}: {str(error).rstrip('. ')}. This is a bug.{where}", "bad")
 
 
 def tell(blocks: Iterable[Block]) -> None:

@@ -82,17 +82,23 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
     limit, actual = (f"{number:.12g}" for number in (hit.limit, hit.actual))
     side = "the CRM" if hit.side is Side.CRM else "the table"
     if hit.name == "empty_side":
-        return f"{side} reads as empty, while {counts.agreed} bindings are agreed"
+        agreed = _count(f"{counts.agreed}", "binding is", "bindings are")
+        return f"{side} reads as empty, while {agreed} agreed"
     if hit.name == "first_sync":
-        return f"this is the first sync of the link, and it would write {actual} changes"
+        return f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
+    removes = _count(actual, "remove", "removes")
     if hit.name == "max_removes_small":
         return (
-            f"{actual} removes in {side}; with fewer than {SMALL} agreed bindings ({counts.agreed}) "
+            f"{removes} in {side}; with fewer than {SMALL} agreed bindings ({counts.agreed}) "
             f"at most {SMALL_REMOVES} are free"
         )
     if hit.name == "max_removes_per_day":
-        return f"{actual} removes in {side} within 24 hours, this plan included; the limit is {limit}"
+        return f"{removes} in {side} within 24 hours, this plan included; the limit is {limit}"
     if hit.name == "max_removes":
-        return f"{actual} removes in {side}; the limit is {limit} a run"
+        return f"{removes} in {side}; the limit is {limit} a run"
     what = hit.name.removeprefix("max_").removesuffix("_percent")
     return f"{actual} % of the {counts.agreed} agreed bindings are {what} in {side}; the limit is {limit} %"
+
+
+def _count(number: str, one: str, many: str) -> str:
+    return f"{number} {one if number == '1' else many}"

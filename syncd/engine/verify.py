@@ -12,6 +12,7 @@ from syncd.core.model import Change, Facts, Hold, HoldKind, Owner, Side
 from syncd.core.ports import TableValue
 from syncd.engine.link import Link, Tenure
 from syncd.engine.observe import Observation
+from syncd.engine.words import count
 from syncd.errors import IncompleteListing
 
 FLAPPING_AFTER = 3
@@ -155,7 +156,7 @@ async def _failures(link: Link, held: Tenure, draft: Draft, decided: set[int]) -
         # A clock that was set back must not make the pause longer than it was meant to be.
         if attempt is not None and 0 < attempt.next_at - now <= LONGEST_PAUSE and change.order_id not in decided:
             seconds = round(attempt.next_at - now)
-            draft.wait(change, f"waits {seconds} s after {attempt.failures} failed attempts: {attempt.error}")
+            draft.wait(change, f"waits {seconds} s after {count(attempt.failures, 'failed attempt')}: {attempt.error}")
 
 
 async def _flapping(link: Link, held: Tenure, draft: Draft, decided: set[int]) -> None:

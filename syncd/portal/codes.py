@@ -27,7 +27,8 @@ class Fault(NamedTuple):
     status: int = 0
 
     def __str__(self) -> str:
-        words = ": ".join(part for part in (self.code, self.text) if part)
+        # Without the portal's own full stop: what quotes this is a sentence with one of its own.
+        words = ": ".join(part for part in (self.code, self.text.rstrip(". ")) if part)
         return words or f"HTTP {self.status}"
 
 

@@ -88,7 +88,8 @@ def _damage(connection: Connection) -> list[str]:
     problems = [] if told == ["ok"] else [f"The file is damaged: {line}" for line in told]
     broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()
     if broken:
-        problems.append(f"{len(broken)} rows refer to a link that does not exist.")
+        rows = "1 row refers" if len(broken) == 1 else f"{len(broken)} rows refer"
+        problems.append(f"{rows} to a link that does not exist.")
     if (mode := connection.scalar(text("PRAGMA journal_mode"))) != "wal":
         problems.append(f"Its journal mode is {mode} and cannot be set to WAL; is it on a network file system?")
     return problems

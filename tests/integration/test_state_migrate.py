@@ -275,7 +275,7 @@ def test_check_finds_rows_of_a_link_that_does_not_exist(tmp_path):
         "INSERT INTO run (link_id, kind, state, origin, started_at, digest, first_sync, counts, guards, error, requests,"
         " calls, seconds) VALUES (7, 'pass', 'applied', 'command', 0, '', 0, '{}', '[]', '', 0, 0, 0)",
     )
-    assert [problem for problem in health.check(url).problems if "1 rows refer to a link" in problem]
+    assert [problem for problem in health.check(url).problems if "1 row refers to a link" in problem]
 
 
 def test_check_finds_a_damaged_file(tmp_path):

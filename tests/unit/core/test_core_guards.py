@@ -215,3 +215,20 @@ def test_each_refusal_is_a_sentence_with_its_numbers() -> None:
             "this is the first sync of the link, and it would write 1234567 changes",
         ]
     )
+
+
+def test_given_one_of_a_thing_then_the_sentence_says_it_in_the_singular() -> None:
+    one = counts(Side.CRM, agreed=1, remove=1)
+    hits = [
+        GuardHit("empty_side", Side.CRM, 1, 0),
+        GuardHit("max_removes", Side.CRM, 0, 1),
+        GuardHit("max_removes_per_day", Side.CRM, 0, 1),
+        GuardHit("first_sync", None, 0, 1),
+    ]
+
+    assert [sentence(hit, one) for hit in hits] == [
+        "the CRM reads as empty, while 1 binding is agreed",
+        "1 remove in the CRM; the limit is 0 a run",
+        "1 remove in the CRM within 24 hours, this plan included; the limit is 0",
+        "this is the first sync of the link, and it would write 1 change",
+    ]

@@ -243,7 +243,7 @@ async def test_given_an_order_that_waits_then_it_is_reported_as_skipped_with_the
     report = await world.reconcile()
 
     assert one_change(report).outcome is Outcome.SKIPPED
-    assert one_change(report).error == "waits 60 s after 1 failed attempts: 100 no"
+    assert one_change(report).error == "waits 60 s after 1 failed attempt: 100 no"
     assert report.exit_code == 3
 
 
