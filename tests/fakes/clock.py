@@ -12,14 +12,15 @@ _ROUNDS = 30
 
 
 class SetClock:
-    """See `syncd.core.ports.Clock`. Sleeping moves it; nobody really waits."""
+    """See `syncd.core.ports.Clock`. Sleeping moves it; nobody really waits. `jump` sets `now` apart from `monotonic`."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.time = now
+        self.jump = 0.0
         self.chance = 0.5
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.jump
 
     def monotonic(self) -> float:
         return self.time

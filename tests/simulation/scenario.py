@@ -2,10 +2,11 @@
 
 # comment
 both 5=10 7=11      stands on both sides, and is agreed by a first pass
-link direction=crm-to-table on_conflict=crm first_sync=ask max_removes=1
+link direction=crm-to-table on_conflict=crm first_sync=ask orders=1-9 max_removes=1
 crm 5=12 7=-        outside edits in the portal (`-`: unbound; `3@31`: object 3 of type 31)
 table 9=20          outside edits in the table
 double 5            a second row for the order; `single 5`: only its first row again
+garble 5            the order's row names no owner that can be read; `nameless`: a row without an order id
 deselect 5          `where` no longer selects the order's row; `select 5`: it does again
 missing order 9     the portal does not know the order
 missing owner 20    the deal does not exist
@@ -13,19 +14,24 @@ poison 5            the portal refuses every write of the order; `heal 5`: no lo
 during portal.read crm 5=30   an outside edit right before syncd's next call of that name
 race crm 5=30       happens right before the next write to that side is executed
 lose before|after   the next answer to a write of the portal is lost, before or after its effect
+busy 3              the portal refuses the next three write requests for a limit
 zombie              the next write request loses its connection, and is executed only some seconds later
 omit 5              the portal's next listing leaves the order out, and looks complete
 incomplete          the portal's next listing cannot be proved complete
 later 90            the clock goes on by so many seconds
+clock -4000         the clock is set, while time goes on as ever
+within 200          no more than so many seconds have passed since the beginning
 ends elsewhere      the configuration names other ends; `rebase` starts anew with them
 decide 5 crm        a person decides a hold: crm, table or retry
 pass                one reconcile (`pass safely`: never the one that is interrupted)
 die portal.write    one reconcile whose process dies right after its first call of that name
+die portal.write apply         likewise one application of the last stored plan
 robbed store.intend one reconcile that loses its lease right before its first call of that name
 plan / apply / undo a plan is stored / the last stored plan is applied / the last pass is undone (stored as a plan)
-apply stale         the last stored plan can no longer be applied
+apply stale         the last stored plan can no longer be applied, which is said before anything is asked of the portal
+apply stale pass    likewise the last pass
 apply refused       the last pass, which was refused, is applied
-now crm 5=12        what must stand at this point; likewise `now table`
+now crm 5=12        what must hold at this point; likewise whatever `expect` can say
 expect crm 5=12     what must stand at the end; likewise `expect table`
 expect held 5 edit-edit        `expect free 5`: not held
 expect step 5       both sides have the same value, and it is agreed

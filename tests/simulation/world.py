@@ -144,6 +144,7 @@ class Play:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.world = World()
+        self.began = self.world.clock.time
         self.next = 0
         self.during: list[tuple[str, str, int, Value]] = []
         self.last: Report | None = None
@@ -176,9 +177,11 @@ class Play:
         elif line.verb == "undo":
             world.last_plan = (await self._as_process(engine.undo, steps, world.last_pass)).row.id
         elif "stale" in line.words:
+            asked = world.portal.usage().calls
             with suppress(StalePlan):
-                await self._as_process(engine.apply, None, world.last_plan)
+                await self._as_process(engine.apply, None, world.last_pass if "pass" in line.words else world.last_plan)
                 raise AssertionError(f"{self.scenario.name}:{line.number}: the plan was applied")
+            assert world.portal.usage().calls == asked, f"{self.scenario.name}:{line.number}: it was found stale late"
         else:
             self.before_apply = [(dict(world.portal.bindings), dict(world.table.bindings))]
             run = world.last_pass if "refused" in line.words else world.last_plan
@@ -197,15 +200,16 @@ class Play:
         self.during += [(line.words[0], line.words[1], order, value) for order, value in line.edits(2).items()]
 
     async def _now(self, line: Line) -> None:
-        there = self.world.portal.bindings if line.words[0] == "crm" else self.world.table.bindings
-        for order, value in line.edits(1).items():
-            assert there.get(order) == owner(value), f"{self.scenario.name}:{line.number}: order {order}"
+        await self._stands(line)
 
     async def _die(self, line: Line) -> None:
         steps = Steps()
         steps.meanwhile = lambda name: steps.die(name) if name == f"{line.words[0]} after" else None
         with suppress(Crash):
-            await self.world.reconcile(steps)
+            if "apply" in line.words:
+                await self._as_process(engine.apply, steps, self.world.last_plan)
+            else:
+                await self.world.reconcile(steps)
             raise AssertionError(f"{self.scenario.name}:{line.number}: there was no such call")
 
     async def _robbed(self, line: Line) -> None:
@@ -226,6 +230,12 @@ class Play:
     async def _single(self, line: Line) -> None:
         rows = [row for row in self.world.table.stored if row.order_id == int(line.words[0])]
         self.world.table.stored = [row for row in self.world.table.stored if row not in rows[1:]]
+
+    async def _garble(self, line: Line) -> None:
+        self.world.table.put(int(line.words[0]), 2, None)
+
+    async def _nameless(self, _line: Line) -> None:
+        self.world.table.add(None, 2, 999)
 
     async def _deselect(self, line: Line) -> None:
         for row in self.world.table.stored:
@@ -273,11 +283,21 @@ class Play:
         surprise = {"before": Surprise.LOST_BEFORE, "after": Surprise.LOST_AFTER}[line.words[0]]
         self.world.portal.script.append(surprise)
 
+    async def _busy(self, line: Line) -> None:
+        self.world.portal.script.extend([Surprise.NOT_SENT] * int(line.words[0]))
+
     async def _zombie(self, _line: Line) -> None:
         self.world.portal.script.append(Surprise.LATE)
 
     async def _later(self, line: Line) -> None:
         await self.world.clock.sleep(float(line.words[0]))
+
+    async def _within(self, line: Line) -> None:
+        passed = self.world.clock.time - self.began
+        assert passed <= float(line.words[0]), f"{self.scenario.name}:{line.number}: {passed} seconds have passed"
+
+    async def _clock(self, line: Line) -> None:
+        self.world.clock.jump += float(line.words[0])
 
     async def _decide(self, line: Line) -> None:
         row = await self.world.store.find_link("shop")
@@ -295,10 +315,14 @@ class Play:
 
     async def _link(self, line: Line) -> None:
         world, options = self.world, dict(word.split("=") for word in line.words)
+        scope = world.policy.scope
+        if "orders" in options:
+            first, last = map(int, options.pop("orders").split("-"))
+            scope = world.table.scope = Scope(scope.owner_types, first, last)
         world.policy = Policy(
             Direction(options.pop("direction", world.policy.direction)),
             OnConflict(options.pop("on_conflict", world.policy.on_conflict)),
-            world.policy.scope,
+            scope,
         )
         world.options["ask_first_sync"] = options.pop("first_sync", "auto") == "ask"
         world.limits = replace(world.limits, **{name: float(limit) for name, limit in options.items()})
@@ -312,24 +336,24 @@ class Play:
 
     async def check(self) -> None:
         """Hold the end of the world against the scenario's expectations."""
-        world = self.world
         for line in self.scenario.expectations:
-            where = f"{self.scenario.name}:{line.number}"
-            what, *words = line.words
-            if what in {"crm", "table"}:
-                there = world.portal.bindings if what == "crm" else world.table.bindings
-                for order, value in line.edits(1).items():
-                    assert there.get(order) == owner(value), f"{where}: order {order}"
-            elif what in {"held", "free"}:
-                assert (await world.held()).get(int(words[0])) == (words[1] if what == "held" else None), where
-            elif what == "refused":
-                assert self.last is not None
-                assert words[0] in {hit.name for hit in self.last.row.guards}, where
-            elif what == "sends":
-                assert world.portal.sent.total() == int(words[0]), where
-            else:
-                for order in map(int, words):
-                    now = world.portal.bindings.get(order)
-                    assert now == world.table.bindings.get(order) == await world.agreed(order), (
-                        f"{where}: order {order}"
-                    )
+            await self._stands(line)
+
+    async def _stands(self, line: Line) -> None:
+        world, where = self.world, f"{self.scenario.name}:{line.number}"
+        what, *words = line.words
+        if what in {"crm", "table"}:
+            there = world.portal.bindings if what == "crm" else world.table.bindings
+            for order, value in line.edits(1).items():
+                assert there.get(order) == owner(value), f"{where}: order {order}"
+        elif what in {"held", "free"}:
+            assert (await world.held()).get(int(words[0])) == (words[1] if what == "held" else None), where
+        elif what == "refused":
+            guards = {hit.name for hit in self.last.row.guards} if self.last is not None else set()
+            assert words[0] in guards, f"{where}: refused by {guards or 'no guard'}"
+        elif what == "sends":
+            assert world.portal.sent.total() == int(words[0]), where
+        else:
+            for order in map(int, words):
+                now = world.portal.bindings.get(order)
+                assert now == world.table.bindings.get(order) == await world.agreed(order), f"{where}: order {order}"

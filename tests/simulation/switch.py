@@ -1,0 +1,143 @@
+"""One rule of the product switched off for the length of a test, and the tests that must notice.
+
+The product has no such switch: `Line` puts other words into the place of the words that are the rule, `Name` another
+value into the place of a name, `Guard` takes one guard's refusals out of the answer. Each fails loudly where what it
+names is no longer there, so a rule that is reworded or moved takes its row of the table along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pkgutil
+import textwrap
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Protocol
+
+import pytest
+
+from syncd.core import guards
+from syncd.core.model import Side
+from tests.simulation.scenario import FOLDER, Scenario, parse
+from tests.simulation.world import Play
+
+Test = Callable[[], None]
+"""Returns when what it tells of ends as it should, and raises an AssertionError or an error of syncd when it does not."""
+
+
+class Off(Protocol):
+    """How a rule is switched off."""
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None: ...
+
+
+@dataclass(frozen=True)
+class Line:
+    """Within a function, `package.module:name` or `package.module:Class.name`, replaces words that stand there once."""
+
+    where: str
+    words: str
+    instead: str
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None:
+        function = find(self.where)
+        source = textwrap.dedent(inspect.getsource(function))
+        if source.count(self.words) != 1:
+            raise LookupError(f"{self.where} says {self.words!r} {source.count(self.words)} times, not once")
+        made: dict[str, Any] = {}
+        code = compile(source.replace(self.words, self.instead), f"<{self.where} switched off>", "exec")
+        exec(code, function.__globals__, made)
+        patch.setattr(function, "__code__", inspect.unwrap(made[function.__name__]).__code__)
+
+
+@dataclass(frozen=True)
+class Name:
+    """Gives a name of a module, `package.module:name`, or of a class, `package.module:Class.name`, another value."""
+
+    where: str
+    value: object
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(self.where.replace(":", "."), self.value)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Keeps one guard from refusing, on one side."""
+
+    name: str
+    side: Side
+    where: str = "syncd.core.guards:evaluate"
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None:
+        evaluate = guards.evaluate
+
+        def without(*args: Any, **kwargs: Any) -> Any:
+            return [hit for hit in evaluate(*args, **kwargs) if (hit.name, hit.side) != (self.name, self.side)]
+
+        patch.setattr(guards, "evaluate", without)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Switches off what is asked twice: either place would stop what the other one let through."""
+
+    first: Off
+    second: Off
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None:
+        self.first.flip(patch)
+        self.second.flip(patch)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One row of the table.
+
+    Args:
+        rule: What holds, as a sentence.
+        off: How it is switched off.
+        caught_by: The tests that pass with it and must fail without it.
+    """
+
+    rule: str
+    off: Off
+    caught_by: tuple[Test, ...]
+
+
+def rule(sentence: str, off: Off, *caught_by: str | Test) -> Switch:
+    """Make a row; a scenario is named as its file is, without the suffix."""
+    return Switch(sentence, off, tuple(Played(one) if isinstance(one, str) else one for one in caught_by))
+
+
+def find(where: str) -> FunctionType:
+    """Given a place, return the function there, without its decorators."""
+    function = inspect.unwrap(pkgutil.resolve_name(where))
+    assert isinstance(function, FunctionType), f"{where} is no function"
+    return function
+
+
+@dataclass(frozen=True)
+class Played:
+    """A scenario file, played once."""
+
+    name: str
+
+    @property
+    def scenario(self) -> Scenario:
+        return parse((FOLDER / f"{self.name}.scenario").read_text(), self.name)
+
+    def __call__(self) -> None:
+        asyncio.run(self._play())
+
+    async def _play(self) -> None:
+        play = Play(self.scenario)
+        await play.run()
+        await play.check()
+
+
+def specification(test: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Test:
+    """A test that stands elsewhere."""
+    return lambda: asyncio.run(test(*args))

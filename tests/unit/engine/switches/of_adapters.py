@@ -1,0 +1,113 @@
+"""Rules of the engine that its ports keep: the portal's proofs, the table's conditions, the state database's fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from syncd.errors import SyncdError
+from syncd.sandbox.faults import Fault
+from syncd.table.spool import Spool, SpooledSnapshot
+from syncd.table.sql import SqlTable
+from tests.simulation.switch import Line, Name, Together, rule
+from tests.unit.engine.switches import lives
+from tests.unit.engine.switches.of_decisions import nothing
+
+LISTING, SWEEP, WRITING = "syncd.portal.listing", "syncd.portal.sweep", "syncd.portal.writing"
+
+NO_ROWS = 'return CommandAnswer({"orderEntity": []})'
+
+read_it = SqlTable._snapshot
+
+
+def empty_if_it_cannot_be_read(table: SqlTable, tell: Callable[[int], None]) -> SpooledSnapshot:
+    try:
+        return read_it(table, tell)
+    except SyncdError:
+        return SpooledSnapshot(Spool(), {}, [])
+
+
+SWITCHES = [
+    rule(
+        "A listing whose rows disagree with the portal's count is not complete.",
+        Name(f"{LISTING}:Listing._prove", nothing),
+        partial(lives.spoiled_pages_write_nothing, Fault.GAP),
+        partial(lives.spoiled_pages_write_nothing, Fault.SHORT),
+        partial(lives.spoiled_pages_write_nothing, Fault.EMPTY),
+        partial(lives.spoiled_pages_write_nothing, Fault.TOTAL, skip=0),
+    ),
+    rule(
+        "A page whose rows do not grow is not one.",
+        Name(f"{SWEEP}:ascending", lambda _ids: True),
+        partial(lives.spoiled_pages_write_nothing, Fault.SHUFFLE),
+    ),
+    rule(
+        "A page with rows that were not asked for is not one.",
+        Line(f"{SWEEP}:_page", "if ids[0] <= after or ids[-1] > upto:", "if False:"),
+        partial(lives.spoiled_pages_write_nothing, Fault.REPEAT),
+    ),
+    rule(
+        "Every command of a batch is accounted for (and what it left out would be missed by the count).",
+        Together(
+            Line(f"{SWEEP}:_result", 'raise UnusablePage("no answer to the command")', NO_ROWS),
+            Name(f"{LISTING}:Listing._prove", nothing),
+        ),
+        partial(lives.spoiled_pages_write_nothing, Fault.LOSE_KEY),
+    ),
+    rule(
+        "After a full page it is read on.",
+        Line(f"{SWEEP}:Sweep._is_last", "< PAGE or", "< PAGE or True or"),
+        lives.a_window_that_fills_up_is_read_to_its_end,
+    ),
+    rule(
+        "A batch of writes begins with a list of its orders.",
+        Line(f"{WRITING}:Writer._result", "return result if before is None else", "return result if True else"),
+        lives.a_race_within_a_request_is_held,
+    ),
+    rule(
+        "A request whose connection broke may still be executed.",
+        Line(
+            f"{WRITING}:Writer.write",
+            "return _all(batch, Effect.UNKNOWN, str(lost))",
+            "return _all(batch, Effect.NOT_SENT, '')",
+        ),
+        lives.a_lost_request_does_not_overtake_what_came_later,
+    ),
+    rule(
+        "A row is written only if it still says what was read.",
+        Line("syncd.table.chunks:Chunks._answer", "if found != write.before:", "if False:"),
+        lives.a_row_that_moved_is_not_overwritten,
+    ),
+    rule(
+        "Two rows of an order are none of both.",
+        Line(
+            "syncd.table.snapshot:Intake._one_by_one",
+            "if len(same) == 1 and owner is not None:",
+            "if owner is not None:",
+        ),
+        lives.two_rows_of_an_order_are_held,
+    ),
+    rule(
+        "A table that is not there does not read as empty (nor would anything be removed without asking it).",
+        Together(
+            Name("syncd.table.sql:SqlTable._snapshot", empty_if_it_cannot_be_read),
+            Name("syncd.engine.verify:_removals_from_crm", nothing),
+        ),
+        lives.a_dropped_table_is_not_an_empty_one,
+    ),
+    rule(
+        "Every transaction proves the fence of its lease.",
+        Name("syncd.state.leases:prove", lambda _connection, _lease: None),
+        lives.whoever_lost_the_lease_writes_nothing_more,
+    ),
+    rule(
+        "A lease is given to one process only.",
+        Line("syncd.state.leases:Keeper._take_row", 'if row["holder"] and not expired', "if False and not expired"),
+        lives.a_second_process_is_turned_away,
+    ),
+    rule(
+        "A plan is spent once, whoever asks at the same moment.",
+        Line("syncd.state.runs:spend", ", runs.c.spent_by.is_(None)", ""),
+        lives.a_plan_is_spent_once,
+    ),
+]

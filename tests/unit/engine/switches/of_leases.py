@@ -1,0 +1,61 @@
+"""The lease a run works under, the stop it listens for, and the ends it protects."""
+
+from __future__ import annotations
+
+from tests.simulation.switch import Line, rule, specification
+from tests.unit.engine import test_engine_endings as on_endings
+from tests.unit.engine import test_engine_rebase as on_rebase
+
+APPLY, LINK = "syncd.engine.apply", "syncd.engine.link"
+
+SWITCHES = [
+    # ---------------------------------------------------------------------------- lease
+    rule(
+        "Nothing more is sent once the stop is asked for.",
+        Line(f"{LINK}:Tenure.prove", "if self._link.cancelled.is_set:", "if False:"),
+        specification(
+            on_endings.test_given_the_stop_in_mid_run_then_the_batch_in_flight_is_recorded_and_nothing_more_is_sent
+        ),
+    ),
+    rule(
+        "The lease is proved before each batch.",
+        Line(f"{APPLY}:Applier._side", "lease = await self._held.prove()", "lease = self._held.lease"),
+        specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
+    ),
+    rule(
+        "A lease is prolonged on the way.",
+        Line(f"{LINK}:Tenure.prove", ">= self._link.lease_ttl / 3", ">= 10**9"),
+        specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
+    ),
+    rule(
+        "A lease is kept alive while the portal is listed.",
+        Line(f"{LINK}:Tenure._patiently", "await self.prove()", "pass"),
+        specification(on_endings.test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
+    ),
+    rule(
+        "The lease is given back at the end.",
+        Line(f"{LINK}:tenure", "with suppress(SyncdError):\n            await link.store.release(held.lease)", "pass"),
+        "conflict-is-held",
+    ),
+    # ----------------------------------------------------------------------------- ends
+    rule(
+        "Ends that protect nothing yet are followed.",
+        Line(f"{LINK}:tenure", "await _untouched(link, held.row)", "False"),
+        "a-mended-address-needs-no-rebase-before-anything-is-agreed",
+    ),
+    rule(
+        "A run that came to its end makes ends worth protecting.",
+        Line(f"{LINK}:_untouched", "await store.completed(row.id)", "False"),
+        specification(on_rebase.test_given_a_first_pass_that_found_both_sides_empty_then_other_ends_are_refused),
+    ),
+    rule(
+        "So does anything agreed.",
+        Line(f"{LINK}:_untouched", "await store.agreed_count(row.id)", "False"),
+        specification(on_rebase.test_given_a_first_pass_that_died_with_something_agreed_then_other_ends_are_refused),
+    ),
+    rule(
+        "So does a write in flight.",
+        Line(f"{LINK}:_untouched", "await store.open_intents(row.id)", "False"),
+        "other-ends-after-a-write-in-flight-are-refused",
+    ),
+]

@@ -1,0 +1,224 @@
+"""Journal, sending, recording, and recovery."""
+
+from __future__ import annotations
+
+from tests.simulation.switch import Line, Name, rule, specification
+from tests.unit.engine import test_engine_endings as on_endings
+from tests.unit.engine import test_engine_second_looks as on_second_looks
+from tests.unit.engine.switches.of_decisions import nothing
+
+APPLY, LEDGER, RECOVER, SIDES = (
+    "syncd.engine.apply",
+    "syncd.engine.ledger",
+    "syncd.engine.recover",
+    "syncd.engine.sides",
+)
+
+SWITCHES = [
+    # -------------------------------------------------------------------------- sending
+    rule(
+        "What is sent stands in the journal before.",
+        Line(
+            f"{APPLY}:Applier._side",
+            "await self._link.store.intend(lease, [e.id for e in batch], now, now + self._link.request_life)",
+            "pass",
+        ),
+        "dies-after-sending",
+    ),
+    rule(
+        "The journal says how long a request may be alive.",
+        Line(f"{APPLY}:Applier._side", "now + self._link.request_life", "now"),
+        "dies-with-a-late-request",
+    ),
+    rule(
+        "An order that was bound elsewhere since the listing is not overwritten.",
+        Name(f"{SIDES}:CrmWriter.reads_before", False),
+        "bound-elsewhere-after-the-listing",
+    ),
+    rule(
+        "An order that has the wanted owner already is agreed without a write.",
+        Line(f"{APPLY}:Applier._still_as_planned", "elif found == entry.change.after:", "elif False:"),
+        specification(
+            on_second_looks.test_given_an_order_that_got_the_wanted_owner_after_the_listing_then_nothing_is_sent_and_it_is_agreed
+        ),
+    ),
+    rule(
+        "What was read ahead is read anew after a wait.",
+        Line(f"{APPLY}:Applier._side", "self._ahead = {}  #", "#"),
+        specification(on_second_looks.test_given_a_wait_before_a_batch_then_its_orders_are_read_anew),
+    ),
+    rule(
+        "The table is written first: a portal that fails does not keep it out of step.",
+        Line(
+            f"{APPLY}:Applier.run",
+            "(TableWriter(self._link.table), CrmWriter(self._link.portal))",
+            "(CrmWriter(self._link.portal), TableWriter(self._link.table))",
+        ),
+        specification(
+            on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
+            on_endings.Surprise.UNAVAILABLE,
+            69,
+        ),
+    ),
+    rule(
+        "What the portal certainly did not execute is sent again, and no order is blamed for it.",
+        Line(f"{APPLY}:Applier._send", "elif result.effect is Effect.NOT_SENT:", "elif False:"),
+        "a-busy-portal-is-asked-three-times-a-run",
+    ),
+    rule(
+        "It is sent three times a run at most.",
+        Name(f"{APPLY}:MAX_SENDS", 10),
+        "a-busy-portal-is-asked-three-times-a-run",
+        "an-answer-lost-twice-is-left-to-the-next-run",
+    ),
+    rule(
+        "What could not be sent has no open intent.",
+        Line(f"{APPLY}:Applier._send", 'Outcome.SKIPPED, f"not sent: {error.message}"', "Outcome.INTENDED"),
+        specification(
+            on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
+            on_endings.Surprise.UNAVAILABLE,
+            69,
+        ),
+    ),
+    # --------------------------------------------------------------------- lost answers
+    rule(
+        "After a lost answer the orders are read before anything is sent again.",
+        Line(f"{APPLY}:Applier._send", "await self._read_back(writer, unknown)", "again += unknown"),
+        "late-request-is-waited-for",
+    ),
+    rule(
+        "A lost answer is no refusal.",
+        Line(f"{APPLY}:Applier._send", "if result.effect is Effect.UNKNOWN:", "if False:"),
+        "answer-lost-after-the-effect",
+    ),
+    rule(
+        "What is found in place after a lost answer is done.",
+        Line(f"{APPLY}:Applier._read_back", "if found == entry.change.after:", "if False:"),
+        "answer-lost-after-the-effect",
+    ),
+    rule(
+        "What shows neither the old nor the new owner after a lost answer is held.",
+        Line(f"{APPLY}:Applier._read_back", "elif found == entry.change.before:", "elif True:"),
+        "zombie-after-somebody-else",
+    ),
+    rule(
+        "A request whose answer was lost is given time to show progress.",
+        Line(f"{APPLY}:Applier._settle", "if writer.reads_before:", "if False:"),
+        "late-request-is-waited-for",
+    ),
+    rule(
+        "What was sent twice without a trace is left to the next run.",
+        Line(f"{APPLY}:Applier._settle", "if entry.sends < MAX_SENDS - 1", ""),
+        "an-answer-lost-twice-is-left-to-the-next-run",
+    ),
+    # ------------------------------------------------------------------------ recording
+    rule(
+        "What a race overwrote is held.",
+        Line(f"{LEDGER}:Ledger.judge", "if lost else", "if False else"),
+        "race-is-not-overwritten",
+    ),
+    rule(
+        "What a race overwrote stays held.",
+        Line(
+            f"{LEDGER}:Ledger._overwritten",
+            "seen=change.facts.on(change.side, change.after)._replace(agreed=outcome.update.agreed)",
+            "seen=None",
+        ),
+        "race-stays-held",
+    ),
+    rule(
+        "Holds are recorded together with the outcomes they come from.",
+        Line(f"{LEDGER}:Ledger.record", ", holds=holds", ""),
+        "race-is-not-overwritten",
+    ),
+    rule(
+        "A value that stands there already is success.",
+        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.ALREADY:", "if False:"),
+        "somebody-writes-the-same-meanwhile",
+    ),
+    rule(
+        "An order that moved is skipped, not blamed.",
+        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.MOVED:", "if False:"),
+        "a-row-that-moved-is-not-overwritten",
+    ),
+    rule(
+        "An order the portal does not know is held.",
+        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.ORDER_MISSING:", "if False:"),
+        "order-missing",
+    ),
+    rule(
+        "An order that was refused five times is held.",
+        Name(f"{LEDGER}:MAX_ATTEMPTS", 10),
+        "refused-order-is-held-after-five",
+    ),
+    rule(
+        "The hold of an order that was refused too often is made.",
+        Line(f"{LEDGER}:Ledger._failed_once_more", "if failures >= MAX_ATTEMPTS:", "if False:"),
+        "refused-order-is-held-after-five",
+    ),
+    rule(
+        "A refused order is given a pause.",
+        Name(f"{LEDGER}:order_pause", lambda _attempt: 0.0),
+        "refused-order-waits-and-stops-nobody",
+    ),
+    rule(
+        "Success forgets the failures before it.",
+        Line(f"{LEDGER}:Ledger.judge", " and order in self._attempts:", " and False:"),
+        "a-success-forgets-the-failures",
+    ),
+    rule(
+        "Of two writes of an order only the last one moves the agreed state.",
+        Line(f"{LEDGER}:Ledger.in_place", "last = self._left[change.order_id] == 0", "last = True"),
+        "a-decision-half-carried-out-is-not-agreed",
+    ),
+    rule(
+        "What was undone is held.",
+        Line(f"{LEDGER}:Ledger.in_place", "if last and change.hold_after is not None:", "if False:"),
+        "undo-puts-back-and-holds",
+    ),
+    # ------------------------------------------------------------------------- recovery
+    rule(
+        "A run begins with healing what was interrupted.",
+        Name("syncd.engine.run:recover", nothing),
+        "dies-after-sending",
+    ),
+    rule(
+        "An intent whose target is in place is done.",
+        Line(f"{RECOVER}:_decide", "if found == change.after:", "if False:"),
+        "dies-after-sending",
+    ),
+    rule(
+        "An intent whose order shows something else is held as uncertain.",
+        Line(f"{RECOVER}:_decide", "elif found != change.before:", "elif False:"),
+        "something-else-after-a-lost-answer",
+    ),
+    rule(
+        "An interrupted request is waited for until it cannot be alive.",
+        Line(f"{RECOVER}:_decide", "elif final or intent.alive_until <= now:", "elif True:"),
+        "dies-with-a-late-request",
+    ),
+    rule(
+        "A clock that was set back makes no run wait longer than a request lives.",
+        Line(
+            f"{RECOVER}:recover",
+            "seconds = min(alive_until - link.clock.now(), link.request_life)",
+            "seconds = alive_until - link.clock.now()",
+        ),
+        "a-clock-set-back-makes-no-run-wait-longer",
+    ),
+    rule(
+        "Of a decision cut off between two writes nothing is agreed.",
+        Line(f"{RECOVER}:_decide", "both = change.reason in", "both = False and"),
+        "a-decision-cut-off-is-finished",
+    ),
+    rule(
+        "An undo that was interrupted holds its orders all the same.",
+        Line(f"{RECOVER}:_decide", "if change.hold_after is not None:", "if False:"),
+        "an-undo-cut-off-holds-its-orders",
+    ),
+    rule(
+        "Rows that cannot be read are not the removal that was interrupted.",
+        Line(f"{SIDES}:TableWriter.read", "UNLIKE if value.unreadable is not None else value.owner", "value.owner"),
+        "rows-that-cannot-be-read-are-no-removal-that-arrived",
+    ),
+]
