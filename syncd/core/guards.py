@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from syncd.core.model import Counts, Side
 from syncd.core.records import GuardHit
+from syncd.core.refusals import SETTLING
 
 SMALL = 20
 SMALL_REMOVES = 2
@@ -84,8 +85,11 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
     if hit.name == "empty_side":
         agreed = _count(f"{counts.agreed}", "binding is", "bindings are")
         return f"{side} reads as empty, while {agreed} agreed"
-    if hit.name == "first_sync":
-        return f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
+    if hit.side is None:
+        first = f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
+        left = _count(actual, "move or remove is", "moves and removes are")
+        still = f"{left} left of the plan that was refused; if the next look finds as many, it goes on"
+        return still if hit.name == SETTLING else first
     removes = _count(actual, "remove", "removes")
     if hit.name == "max_removes_small":
         return (

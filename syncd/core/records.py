@@ -131,7 +131,8 @@ class RunRow:
     """One run.
 
     kind: pass, plan, apply, undo. state: running, planned, applied, partial, refused, failed, incomplete.
-    origin: schedule, command, trigger, signal. source: for `apply` the stored plan's run, for `undo` the undone run.
+    origin: schedule, command, trigger, signal. source: for `apply` the stored plan's run, for `undo` the undone run,
+    for a pass that found an earlier plan still refused, and stored none, that plan's run.
     operating: the operating seconds the portal's busiest method stood at when the run ended (`Usage.operating`).
     """
 
@@ -154,6 +155,11 @@ class RunRow:
     seconds: float = 0.0
     spent_by: int | None = None
     operating: float = 0.0
+
+    @property
+    def plan(self) -> int:
+        """The run that holds the plan this one speaks of: itself, but for a pass that found another still refused."""
+        return self.source if self.kind == "pass" and self.source is not None else self.id
 
 
 class Request(NamedTuple):

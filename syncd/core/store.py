@@ -100,11 +100,14 @@ class Store(Protocol):
         ...
 
     async def finish_run(self, lease: Lease, row: RunRow) -> None:
-        """Write the run's final state and numbers (all fields but id, link, kind, origin, source and started_at)."""
+        """Write the run's final state and numbers (all fields but id, link, kind, origin and started_at)."""
         ...
 
     async def spend(self, lease: Lease, run: int, by: int) -> bool:
-        """Mark stored plan `run` as applied by run `by`; False (and nothing written) when it was already spent."""
+        """Mark stored plan `run`, and the passes that found it still refused, as applied by run `by`.
+
+        False (and nothing written) when it was already spent.
+        """
         ...
 
     async def run(self, run: int) -> RunRow | None:

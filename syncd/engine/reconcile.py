@@ -24,6 +24,7 @@ from syncd.engine.report import Report
 from syncd.engine.run import open_run
 from syncd.engine.stored import check_applicable
 from syncd.engine.verify import Draft, moved_since, verify
+from syncd.engine.waiting import UNATTENDED, waiting_plan
 from syncd.errors import StalePlan, UsageError
 
 log = structlog.get_logger("syncd.engine")
@@ -49,6 +50,13 @@ async def reconcile(link: Link, *, origin: str = "command") -> Report:
             draft = await verify(link, run.held, seen)
             plan = await run.plan(seen, draft)
             plan.guards += guards.first_sync(plan.counts, ask=link.ask_first_sync and plan.first_sync)
+            waiting = await waiting_plan(link, run.held.row.id) if origin == UNATTENDED else None
+            if waiting is not None and not plan.guards:
+                plan.guards += await waiting.settling(plan, link)
+            if waiting is not None and waiting.stands_for(plan, link):
+                run.refuse(plan, standing=waiting.plan.id)
+                run.show_holds(seen, draft)
+                return run.report
             entries = await run.store(plan, draft)
             if plan.guards:
                 run.refuse(plan)

@@ -105,10 +105,14 @@ class Run:
             await self.link.store.record(lease, run, outcomes, now=now)
         return entries
 
-    def refuse(self, plan_: Plan) -> None:
-        """Say which guards refuse the plan."""
+    def refuse(self, plan_: Plan, standing: int | None = None) -> None:
+        """Say which guards refuse the plan; `standing` is an earlier run whose stored plan is as good as this one."""
         self.row.state = "refused"
         self.row.error = "; ".join(guards.sentence(hit, plan_.counts) for hit in plan_.guards)
+        if standing is not None:
+            self.row.source = standing
+            log.info("plan still refused", plan=standing, guards=[hit.name for hit in plan_.guards])
+            return
         log.warning("plan refused", guards=[hit.name for hit in plan_.guards], reason=self.row.error)
 
     async def record_observation(self, seen: Observation, draft: Draft) -> None:

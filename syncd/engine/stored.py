@@ -14,6 +14,11 @@ def check_applicable(link: Link, stored: RunRow) -> None:
     Raises:
         StalePlan: It is spent, too old, or no plan at all.
     """
+    if stored.plan != stored.id:
+        raise StalePlan(
+            f"Run {stored.id} only looked whether the plan of run {stored.plan} is still refused; nothing was written.",
+            hint=f"`syncd apply {stored.plan}` applies that plan.",
+        )
     if stored.spent_by is not None:
         raise StalePlan(
             f"Run {stored.id} has been applied already, by run {stored.spent_by}; nothing was written.",

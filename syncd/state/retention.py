@@ -5,7 +5,7 @@ The audit of changes and holds is never shortened.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, delete, exists, or_, select
 
 from syncd.core.records import Lease
 from syncd.state.bulk import PARAMETERS
@@ -35,7 +35,7 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
             run.c.link_id == lease.link_id,
             run.c.id < oldest_kept,
             run.c.kind == "pass",
-            run.c.state == "applied",
+            or_(run.c.state == "applied", run.c.source.is_not(None)),
             run.c.finished_at < old,
             ~exists().where(change.c.run_id == run.c.id),
             ~exists().where(hold.c.run_id == run.c.id),

@@ -49,6 +49,7 @@ def finish(connection: Connection, lease: Lease, row: RunRow) -> None:
         .where(runs.c.id == row.id, runs.c.link_id == lease.link_id)
         .values(
             state=row.state,
+            source=row.source,
             finished_at=row.finished_at,
             digest=row.digest,
             first_sync=row.first_sync,
@@ -65,13 +66,20 @@ def finish(connection: Connection, lease: Lease, row: RunRow) -> None:
 
 
 def spend(connection: Connection, lease: Lease, run: int, by: int) -> bool:
-    """Mark a stored plan as applied; False when it was already."""
+    """Mark a stored plan, and the passes that found it still refused, as applied; False when it was already."""
     spent = connection.execute(
         update(runs)
         .where(runs.c.id == run, runs.c.link_id == lease.link_id, runs.c.spent_by.is_(None))
         .values(spent_by=by)
     )
-    return spent.rowcount == 1
+    if spent.rowcount != 1:
+        return False
+    connection.execute(
+        update(runs)
+        .where(runs.c.link_id == lease.link_id, runs.c.source == run, runs.c.kind == "pass")
+        .values(spent_by=by)
+    )
+    return True
 
 
 def find(connection: Connection, run: int) -> RunRow | None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, or_, select
 
 from syncd.core.model import Counts, HoldKind, Outcome, Side
 from syncd.core.records import Attempt, StoredChange, StoredHold
@@ -65,7 +65,10 @@ class Statistics:
         return await self._read(_series, link, since, limit)
 
     async def in_state(self, link: str, state: str, *, among: int, limit: int) -> list[int]:
-        """Return the newest `limit` runs in a state, of the newest `among` runs of a link, newest first."""
+        """Return the newest `limit` runs in a state, of the newest `among` runs of a link, newest first.
+
+        Passes that only found an earlier plan still refused are left out.
+        """
         return await self._read(_in_state, link, state, among, limit)
 
     async def begun(self, runs: Collection[int]) -> dict[int, float]:
@@ -121,11 +124,16 @@ def _series(connection: Connection, link: str, since: float, limit: int) -> list
 
 def _in_state(connection: Connection, link: str, state: str, among: int, limit: int) -> list[int]:
     generations = links.generations(connection, link)
-    newest = select(run.c.id, run.c.state).where(run.c.link_id.in_(generations)).order_by(run.c.id.desc()).limit(among)
-    some = newest.subquery()
-    return list(
-        connection.scalars(select(some.c.id).where(some.c.state == state).order_by(some.c.id.desc()).limit(limit))
+    newest = (
+        select(run.c.id, run.c.state, run.c.kind, run.c.source)
+        .where(run.c.link_id.in_(generations))
+        .order_by(run.c.id.desc())
+        .limit(among)
     )
+    some = newest.subquery()
+    holds_it = or_(some.c.kind != "pass", some.c.source.is_(None))
+    query = select(some.c.id).where(some.c.state == state, holds_it).order_by(some.c.id.desc())
+    return list(connection.scalars(query.limit(limit)))
 
 
 def _begun(connection: Connection, runs: Collection[int]) -> dict[int, float]:

@@ -55,6 +55,16 @@ async def test_given_a_past_then_its_numbers(world: World, statistics: Statistic
     assert await statistics.begun(()) == {}
 
 
+async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_told(
+    world: World, statistics: Statistics
+):
+    refused = await world.run(state="refused", before=3600)
+    await world.run(state="refused", source=refused, before=1800)
+    assert await statistics.in_state("shop", "refused", among=10, limit=5) == [refused]
+    applied = await world.run(kind="apply", source=refused, before=600)
+    assert await statistics.in_state("shop", "applied", among=10, limit=5) == [applied]
+
+
 async def test_given_a_rebased_link_then_its_older_generations_belong_to_it(world: World, statistics: Statistics):
     first = await world.run(changes=[(change(7, 1, 2), APPLIED, "")], before=7200)
     lease = await world.lease()

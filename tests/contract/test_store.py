@@ -502,6 +502,19 @@ async def test_a_plan_is_spent_once(store):
     assert (await store.run(plan)).spent_by == first
 
 
+async def test_the_passes_that_found_a_plan_still_refused_are_spent_with_it(store):
+    lease = await leased(store)
+    plan, look, later, other = [await store.start_run(lease, "pass", "schedule", NOW) for _ in range(4)]
+    for number in (look, later):
+        row = await store.run(number)
+        await store.finish_run(lease, replace(row, state="refused", source=plan))
+    applied = await store.start_run(lease, "apply", "command", NOW, source=plan)
+    assert await store.spend(lease, plan, applied)
+    assert [(await store.run(number)).plan for number in (plan, look, later, other)] == [plan, plan, plan, other]
+    spent = [(await store.run(number)).spent_by for number in (plan, look, later, other, applied)]
+    assert spent == [applied, applied, applied, None, None]
+
+
 async def test_a_plan_of_an_earlier_generation_cannot_be_spent(store):
     lease = await leased(store)
     plan = await store.start_run(lease, "plan", "command", NOW)

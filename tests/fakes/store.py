@@ -182,7 +182,6 @@ class MemoryStore:
             link_id=old.link_id,
             kind=old.kind,
             origin=old.origin,
-            source=old.source,
             started_at=old.started_at,
             spent_by=old.spent_by or row.spent_by,
         )
@@ -191,7 +190,9 @@ class MemoryStore:
         self._prove(lease)
         if self._runs[run].spent_by is not None or self._runs[run].link_id != lease.link_id:
             return False
-        self._runs[run].spent_by = by
+        for row in self._runs.values():
+            if run in {row.id, row.plan}:
+                row.spent_by = by
         return True
 
     async def run(self, run: int) -> RunRow | None:

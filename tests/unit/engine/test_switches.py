@@ -28,12 +28,13 @@ from tests.unit.engine.switches import (
     of_decisions,
     of_guards,
     of_leases,
+    of_refusals,
     of_second_looks,
     of_stored_plans,
     of_writing,
 )
 
-TABLES = (of_guards, of_decisions, of_second_looks, of_writing, of_leases, of_stored_plans, of_adapters)
+TABLES = (of_guards, of_decisions, of_second_looks, of_writing, of_leases, of_stored_plans, of_refusals, of_adapters)
 SWITCHES: list[Switch] = [switch for table in TABLES for switch in table.SWITCHES]
 
 DECIDING = (

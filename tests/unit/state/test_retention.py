@@ -40,9 +40,17 @@ async def lease(store: SqlStore) -> Lease:
     return await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
 
 
-async def run(store: SqlStore, lease: Lease, *, kind: str = "pass", state: str = "applied", days: float = 100) -> int:
+async def run(
+    store: SqlStore,
+    lease: Lease,
+    *,
+    kind: str = "pass",
+    state: str = "applied",
+    days: float = 100,
+    source: int | None = None,
+) -> int:
     number = await store.start_run(lease, kind, "schedule", NOW - days * DAY)
-    row = RunRow(number, "shop", lease.link_id, kind, state, finished_at=NOW - days * DAY)
+    row = RunRow(number, "shop", lease.link_id, kind, state, source=source, finished_at=NOW - days * DAY)
     await store.finish_run(lease, row)
     return number
 
@@ -75,6 +83,15 @@ async def test_what_is_young_refused_planned_or_running_is_kept(store, lease):
     newest = [await run(store, lease) for _ in range(2)]
     assert await store.prune(lease, NOW, 30) == 0
     assert await left(store) == [*kept, *newest]
+
+
+async def test_looks_at_a_refused_plan_are_forgotten_and_the_plan_is_kept(store, lease):
+    refused = await run(store, lease, state="refused")
+    for _ in range(3):
+        await run(store, lease, state="refused", source=refused)
+    newest = [await run(store, lease) for _ in range(2)]
+    assert await store.prune(lease, NOW, 30) == 3
+    assert await left(store) == [refused, *newest]
 
 
 async def test_a_pass_with_a_change_or_a_hold_is_kept(store, lease):
