@@ -36,7 +36,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # Other people's clients against the sandbox, in an environment of their own.
-test-peers: $(VENV)/.dev .venv-peers/.installed
+test-peers: $(VENV)/.dev .venv-peers/.installed .venv-peers/.node
 	$(BIN)/python -m pytest tests/peers
 
 .venv-peers/.installed: requirements/peers.txt pyproject.toml | $(BIN)/python
@@ -45,7 +45,18 @@ test-peers: $(VENV)/.dev .venv-peers/.installed
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-bench: $(VENV)/.dev .venv-peers/.installed
+# The one client for node, from npm's configured registry. Where it cannot be had, the bench and the tests say so and go on.
+.venv-peers/.node: requirements/node/package-lock.json | .venv-peers/.installed
+	@cp requirements/node/package.json requirements/node/package-lock.json .venv-peers/
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
+	  echo "node or npm is missing: going on without @bitrix24/b24jssdk"; \
+	elif (cd .venv-peers && npm ci --silent --ignore-scripts --no-audit --no-fund); then \
+	  touch $@; \
+	else \
+	  echo "npm could not install @bitrix24/b24jssdk: going on without it"; \
+	fi
+
+bench: $(VENV)/.dev .venv-peers/.installed .venv-peers/.node
 	$(BIN)/python -m tests.benchmarks --page docs/benchmarks.md
 
 soak: $(VENV)/.dev
@@ -56,6 +67,7 @@ pins: | $(BIN)/python
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group build --group test --group lint --group mutation -c requirements/run.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group build --group peers pyproject.toml -o requirements/peers.txt
+	cd requirements/node && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --wheel
