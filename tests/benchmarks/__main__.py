@@ -24,10 +24,6 @@ own on the same machine, so compare the columns, not the seconds with your own.
 "missed" are orders that were bound before, during and after the reading and that the client did not return. syncd may
 use the portal's whole limit here (`rate_share = 1`), as the others do.
 
-The sandbox serves an OFFSET as fast as a window unless that is priced. Without any price, fast_bitrix24 and b24pysdk read
-100,000 rows faster than syncd, which proves what it read; with OFFSET and COUNT at the price of a database that walks over
-three million rows a second, as real portals pay it, they are left behind.
-
 """
 
 

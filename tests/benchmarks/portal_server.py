@@ -59,7 +59,8 @@ class Meanwhile:
             self.lasting.discard(order)
         if self._kind in {"insert", "churn"}:
             self._portal.add_order(fresh)
-            self._portal.bind(fresh, 2, 1)
+            # A new order of an old deal comes in at the beginning, one of a new deal at the end.
+            self._portal.bind(fresh, 2, 1 if self._kind == "insert" else 10**7)
         if self._kind == "move":
             self._portal.bind(order, 2, 10**7)
 

@@ -1,4 +1,4 @@
-"""b24pysdk, unmodified, over TLS (REQUESTS_CA_BUNDLE): `list` or `add N`."""
+"""b24pysdk, unmodified, over TLS (REQUESTS_CA_BUNDLE): `list` or `N` adds."""
 
 import json
 import resource
@@ -15,7 +15,7 @@ token = parts.path.removeprefix("/rest/").strip("/")
 client = Client(BitrixWebhook(domain=parts.netloc, webhook_token=token))
 entity = client.crm.orderentity
 began = time.perf_counter()
-problem = ""
+remark = ""
 orders = []
 try:
     if JOB == "list":
@@ -25,10 +25,11 @@ try:
             entity.add(fields={"orderId": order, "ownerId": 1, "ownerTypeId": 2})
             for order in range(1_000_000, 1_000_000 + int(JOB))
         ]
-        client.call_batches(calls)
+        # By default it gives up after 10 s, which is less than a batch of 50 adds takes.
+        client.call_batches(calls, timeout=60).call()
 except Exception as error:  # noqa: BLE001 - whatever this client raises is the observation
-    problem = type(error).__name__
+    remark = type(error).__name__
 wall = time.perf_counter() - began
 OUT.write_text(json.dumps(orders))
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "problem": problem}))
+print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "remark": remark}))

@@ -1,4 +1,4 @@
-"""syncd's portal client: `list` reads all bindings, `add N` binds N new orders as the engine does."""
+"""syncd's portal client: `list` reads all bindings, `N` binds N new orders as the engine does."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import anyio._backends._asyncio  # noqa: F401  # httpx would import it at its first connection
 import structlog
 
 from syncd.config.model import PortalSettings
