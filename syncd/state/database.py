@@ -6,6 +6,7 @@ a power cut forgets that an order may have been written. PostgreSQL and MariaDB/
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -177,6 +178,7 @@ def _sqlite_engine(path: Path, purpose: Purpose) -> Engine:
             connection.execute("PRAGMA cache_size = -16384")
         except sqlite3.Error:
             connection.close()
+            _check_disk(path)
             raise
         return connection
 
@@ -211,6 +213,15 @@ def _check_file(path: Path, purpose: Purpose) -> None:
             f"The state database {path} cannot be made or looked at: {error.strerror}.",
             hint="Give the user of syncd read and write access to the folder.",
         ) from None
+
+
+def _check_disk(path: Path) -> None:
+    """See that the disk an SQLite file lies on may be written; SQLite itself only says that it cannot open a file."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise StateUnavailable(
+            f"The state database {path} lies on a disk that is mounted read-only. Nothing was written.",
+            hint="See why in the system's log (a failing disk, often), and mount it for writing again.",
+        )
 
 
 def _server_engine(url: URL, purpose: Purpose) -> Engine:

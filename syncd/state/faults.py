@@ -45,8 +45,11 @@ _LOCKED = Fault(
 _SLOW = Fault(
     StateUnavailable, "took too long over a statement", "Look for locks and load on the server, then try again."
 )
+# The files beside it keep the permissions it had when they were made.
 _READ_ONLY_FILE = Fault(
-    StateUnavailable, "is read-only", "Give the user of syncd write access to the file and its folder."
+    StateUnavailable,
+    "is read-only",
+    "Give the user of syncd write access to the file, to those beside it (-wal, -shm), and to their folder.",
 )
 _READ_ONLY_SERVER = Fault(StateUnavailable, "is read-only", "Point [state] url at the primary server.")
 _FULL = Fault(
@@ -56,8 +59,9 @@ _OVERLOADED = Fault(
     StateUnavailable, "is out of memory, disk space or connections", "Look at the server's log and its limits."
 )
 
-# By SQLite's primary result code (sqlite.org/rescode.html).
+# By SQLite's result code (sqlite.org/rescode.html), the extended one where that says more than the primary one.
 _SQLITE = {
+    4874: _FULL,  # no room for the -shm file, which every connection needs
     3: Fault(StateUnavailable, "may not be opened by this user", _READ_ONLY_FILE.hint),
     5: _LOCKED,
     6: _LOCKED,
@@ -137,7 +141,7 @@ def _fault(error: exc.DBAPIError) -> Fault | None:
     words = str(error.orig)
     found: Fault | None = None
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
-        found = _SQLITE.get(code & 0xFF)
+        found = _SQLITE.get(code) or _SQLITE.get(code & 0xFF)
         if found is None and "no such table" in words:
             found = _NOT_MADE
         if found is None and ("no column named" in words or "no such column" in words):

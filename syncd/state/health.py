@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, literal_column, select, text
 
 from syncd.state.database import Database, read_url
-from syncd.state.migrate import Schema, revision_of
+from syncd.state.migrate import Schema, check_known, revision_of, scripts_folder
 from syncd.state.schema import REVISION, change, metadata
 
 _BACKEND = text("SELECT pg_backend_pid()")
@@ -25,7 +25,7 @@ class Health:
         schema: Which schema the database has.
         problems: Each a sentence; empty when all is well.
         open_intents: Changes that were about to be sent and have no outcome; the next pass of their link looks after
-            them. None where there is no schema.
+            them. None where there is no current schema, or where the file is damaged.
     """
 
     schema: Schema
@@ -37,7 +37,7 @@ def check(url: str) -> Health:
     """Look the state database over: schema, integrity, permissions, open intents. Writes nothing. Blocking.
 
     Raises:
-        ConfigError: The URL is not one, or its driver is not installed.
+        ConfigError: The URL is not one, its driver is not installed, or a newer syncd made the schema.
         StateUnavailable: It cannot be opened or read at all.
         AuthError: It refuses the credentials.
     """
@@ -45,26 +45,21 @@ def check(url: str) -> Health:
     try:
         problems = [] if database.path is None else _file_problems(database.path)
         revision = database.read(revision_of)
-        if revision != REVISION:
-            problems.append(_schema_problem(revision))
-        else:
+        if revision == REVISION:
             problems += database.read(_drift)
-        problems += database.read(_damage)
+        elif revision is None:
+            problems.append("It has no schema of syncd yet; make it with: syncd db upgrade")
+        else:
+            check_known(revision, scripts_folder(), database.where)
+            problems.append(f"It has the older schema {revision}; bring it to {REVISION} with: syncd db upgrade")
+        damage = database.read(_damage)
+        problems += damage or database.read(_disorder)
         if database.dialect == "postgresql":
             problems += _pooler_problem(database)
-        open_intents = database.read(_open_intents) if revision == REVISION else None
+        open_intents = database.read(_open_intents) if revision == REVISION and not damage else None
         return Health(Schema(revision, REVISION), tuple(problems), open_intents)
     finally:
         database.close()
-
-
-def _schema_problem(revision: str | None) -> str:
-    if revision is None:
-        return "It has no schema of syncd yet; make it with: syncd db upgrade"
-    return (
-        f"Its schema is {revision}, and this syncd works with {REVISION}. If that is newer, run: syncd db upgrade; "
-        "if it is older, install the syncd that made it."
-    )
 
 
 def _file_problems(path: Path) -> list[str]:
@@ -74,8 +69,10 @@ def _file_problems(path: Path) -> list[str]:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         problems.append(f"Other users may open {path} (mode {mode:04o}), which can hold OAuth tokens: chmod 600 {path}")
-    if not os.access(path, os.W_OK):
-        problems.append(f"This user may not write {path}.")
+    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm")]
+    problems += [
+        f"This user may not write {file}." for file in (path, *beside) if file.exists() and not os.access(file, os.W_OK)
+    ]
     if not os.access(path.parent, os.W_OK):
         problems.append(f"This user may not write the folder {path.parent}, where SQLite keeps its journal.")
     return problems
@@ -85,7 +82,15 @@ def _damage(connection: Connection) -> list[str]:
     if connection.dialect.name != "sqlite":
         return []
     told = list(connection.scalars(text("PRAGMA quick_check(20)")))
-    problems = [] if told == ["ok"] else [f"The file is damaged: {line}" for line in told]
+    if told == ["ok"]:
+        return []
+    return [*(f"The file is damaged: {line}" for line in told), "Stop syncd, and restore the file from a backup."]
+
+
+def _disorder(connection: Connection) -> list[str]:
+    if connection.dialect.name != "sqlite":
+        return []
+    problems = []
     broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()
     if broken:
         rows = "1 row refers" if len(broken) == 1 else f"{len(broken)} rows refer"

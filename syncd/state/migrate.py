@@ -95,7 +95,7 @@ def require_current(url: str) -> None:
         return
     where = read_url(url)
     if schema.revision is not None:
-        _check_known(schema.revision, scripts_folder(), where.database or "")
+        check_known(schema.revision, scripts_folder(), where.database or "")
     state = "has no schema yet" if schema.revision is None else f"has the older schema {schema.revision}"
     raise StateUnavailable(f"The state database {where.database} {state}.", hint="Run: syncd db upgrade")
 
@@ -133,7 +133,7 @@ def _upgrade_alone(database: Database, connection: Connection, head: str, script
     if before is None:
         _check_ours(connection, database.where)
     else:
-        _check_known(before, scripts, database.where)
+        check_known(before, scripts, database.where)
     backup = None if before is None or database.path is None else _back_up(database.path, before)
     _run_alembic(connection, scripts)
     log.info("upgraded state", before=before, after=head, backup=None if backup is None else str(backup))
@@ -151,7 +151,17 @@ def _run_alembic(connection: Connection, scripts: Path) -> None:
     command.upgrade(config, "head")
 
 
-def _check_known(revision: str, scripts: Path, where: str) -> None:
+def check_known(revision: str, scripts: Path, where: str) -> None:
+    """Do nothing if a revision is one of this syncd's.
+
+    Args:
+        revision: What a database says it has.
+        scripts: The folder of the migrations.
+        where: The database, free of secrets.
+
+    Raises:
+        ConfigError: It is not, so a newer syncd made it.
+    """
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see _head
 
     known = {script.revision for script in ScriptDirectory(str(scripts)).walk_revisions()}

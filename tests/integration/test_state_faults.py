@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
 from syncd.state import SqlStore, database, health, open_store
 from syncd.state.migrate import upgrade
 from tests.fakes.clock import SetClock
+from tests.permissions import obey_permissions
 
 pytestmark = pytest.mark.anyio
 
@@ -155,19 +154,11 @@ asyncio.run(main())
 """
 
 
-def lower_root() -> None:
-    """Let permissions count for root, too: a process started now may not override them."""
-    bounding_set_drop, dac_override, dac_read_search = 24, 1, 2
-    if os.getuid() == 0:
-        for capability in (dac_override, dac_read_search):
-            ctypes.CDLL(None).prctl(bounding_set_drop, capability, 0, 0, 0)
-
-
 def write_with_permissions(path: Path) -> str:
     """What a process that has to obey permissions is told when it writes."""
     done = subprocess.run(
         [sys.executable, "-c", WRITE, f"sqlite:///{path}"],
-        preexec_fn=lower_root,
+        preexec_fn=obey_permissions,
         capture_output=True,
         text=True,
         check=False,

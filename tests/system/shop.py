@@ -55,10 +55,13 @@ class Shop:
     settings: dict[str, str] = field(default_factory=dict)
     columns: str = '{ order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }'
     webhook: str = ""
+    state_url: str = ""
     table_url: str = ""
     table_name: str = "bindings"
     extra: str = ""
     more_links: str = ""
+    program: tuple[str, ...] = ("-m", "syncd.cli.main")
+    """What the interpreter is given to start the program beside the test."""
 
     @property
     def file(self) -> Path:
@@ -66,7 +69,8 @@ class Shop:
 
     def configure(self) -> Path:
         """Write the configuration as it stands."""
-        lines = [f'[state]\nurl = "sqlite:///{self.directory / "syncd.db"}"', "[links.shop]"]
+        state = self.state_url or f"sqlite:///{self.directory / 'syncd.db'}"
+        lines = [f'[state]\nurl = "{state}"', "[links.shop]"]
         lines += [f"{key} = {value}" for key, value in self.settings.items()]
         lines += ["[links.shop.portal]", f'webhook = "{self.webhook or self.server.webhook_url}"']
         lines += ["[links.shop.table]", f'url = "{self.table_url or f"sqlite:///{self.file}"}"']
@@ -98,7 +102,7 @@ class Shop:
     def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:
         """Start a command beside the test."""
         self.configure()
-        return start(*args, directory=self.directory, **environ)
+        return start(*args, directory=self.directory, program=self.program, **environ)
 
     def run(self, *args: str, **environ: str) -> Ran:
         """Run a command to its end."""
@@ -121,10 +125,12 @@ class Shop:
         return Ran(process.returncode, out, err)
 
 
-def start(*args: str, directory: Path, **environ: str) -> subprocess.Popen[str]:
+def start(
+    *args: str, directory: Path, program: tuple[str, ...] = Shop.program, **environ: str
+) -> subprocess.Popen[str]:
     """Start the program in a directory."""
     return subprocess.Popen(
-        [sys.executable, "-m", "syncd.cli.main", *args],
+        [sys.executable, *program, *args],
         cwd=directory,
         env=_environment() | environ,
         stdin=subprocess.DEVNULL,

@@ -58,7 +58,7 @@ def current(app: App, as_json: bool) -> int:
 def check(app: App, as_json: bool) -> int:
     """Look the state database over: schema, damage, permissions, open intents. Writes nothing.
 
-    Ends with 0 where all is well, and 69 where something is wrong.
+    Ends with 0 where all is well, with 69 where something is wrong, and with 78 where a newer syncd made the schema.
     """
     url = _url(app)
     from syncd.cli.screen import Line

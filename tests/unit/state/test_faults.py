@@ -40,6 +40,7 @@ def mysql_error(number: int) -> exc.DBAPIError:
         (sqlite_error(sqlite3.SQLITE_LOCKED), StateUnavailable, "kept locked"),
         (sqlite_error(sqlite3.SQLITE_READONLY), StateUnavailable, "is read-only"),
         (sqlite_error(sqlite3.SQLITE_IOERR), StateUnavailable, "input/output"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE), StateUnavailable, "disk is full"),
         (sqlite_error(sqlite3.SQLITE_CORRUPT), StateUnavailable, "is damaged"),
         (sqlite_error(sqlite3.SQLITE_FULL), StateUnavailable, "disk is full"),
         (sqlite_error(sqlite3.SQLITE_CANTOPEN), StateUnavailable, "cannot be opened"),

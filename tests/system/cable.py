@@ -1,0 +1,92 @@
+"""A cable to a database server that can be cut in the middle of anything, and mended."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+
+PORTS = {"postgresql": 5432, "mysql": 3306}
+
+
+class Cable:
+    """Carries bytes between a port of its own and a server.
+
+    Args:
+        url: The database, as a client beside the server would name it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port: int = self._listener.getsockname()[1]
+        self._carry()
+
+    @property
+    def url(self) -> str:
+        """The database by way of this cable."""
+        bare = self._url.set(host="127.0.0.1", port=self._port, query={})
+        return bare.render_as_string(hide_password=False)
+
+    def cut(self) -> None:
+        """Break all connections; from now on nobody answers."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._sockets.clear()
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._carry()
+
+    def _carry(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # cut
+                return
+            server = self._server()
+            self._sockets += [client, server]
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+    def _server(self) -> socket.socket:
+        port = self._url.port or PORTS[self._url.get_backend_name()]
+        folder = self._url.host or self._url.query.get("host")
+        if isinstance(folder, str) and folder.startswith("/"):
+            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            server.connect(str(Path(folder, f".s.PGSQL.{port}")))
+            return server
+        return socket.create_connection((self._url.host or "127.0.0.1", port))
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    source.close()
+
+
+@contextlib.contextmanager
+def cable(url: str) -> Iterator[Cable]:
+    """Lay a cable for the time of the block."""
+    laid = Cable(url)
+    try:
+        yield laid
+    finally:
+        with contextlib.suppress(OSError):
+            laid.cut()
