@@ -107,6 +107,8 @@ def upgrade() -> None:
         *owners("crm", "table", "agreed"),
         sa.Column("unreadable_kind", sa.String(16)),
         sa.Column("unreadable_detail", LONG_TEXT),
+        sa.Column("seen", sa.Boolean, nullable=False),
+        *owners("seen_crm", "seen_table", "seen_agreed"),
         sa.Column("detail", LONG_TEXT, nullable=False),
         sa.Column("since", sa.Double, nullable=False),
         sa.Column("sticky", sa.Boolean, nullable=False),

@@ -16,7 +16,8 @@ from syncd.state.schema import run as runs
 
 _OPEN = hold.c.released_at.is_(None)
 _CHANGING = ("crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id", "unreadable_kind",
-             "unreadable_detail", "detail", "sticky", "decision", "run_id")  # fmt: skip
+             "unreadable_detail", "seen", "seen_crm_type", "seen_crm_id", "seen_table_type", "seen_table_id",
+             "seen_agreed_type", "seen_agreed_id", "detail", "sticky", "decision", "run_id")  # fmt: skip
 _REWRITE = (
     update(hold).where(hold.c.id == bindparam("hold_id")).values({name: bindparam(f"new_{name}") for name in _CHANGING})
 )
@@ -96,7 +97,7 @@ def _rewritten(
 ) -> dict[str, Any] | None:
     """Return the new values of a hold that stands, or None where nothing of it changed."""
     old, decision = standing.stored, stored.decision
-    same_facts = stored.hold.facts == old.hold.facts
+    same_facts = stored.hold.facts == old.hold.facts and stored.hold.seen == old.hold.seen
     if same_facts and standing.decided_at is not None and began is not None and standing.decided_at > began:
         decision = decision or old.decision
     if same_facts and (stored.hold.detail, stored.sticky, decision) == (old.hold.detail, old.sticky, old.decision):

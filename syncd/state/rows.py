@@ -44,7 +44,8 @@ CHANGE_COLUMNS = (
 
 HOLD_COLUMNS = (
     "link_id", "order_id", "kind", "crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id",
-    "unreadable_kind", "unreadable_detail", "detail", "since", "sticky", "decision", "decided_at", "run_id",
+    "unreadable_kind", "unreadable_detail", "seen", "seen_crm_type", "seen_crm_id", "seen_table_type", "seen_table_id",
+    "seen_agreed_type", "seen_agreed_id", "detail", "since", "sticky", "decision", "decided_at", "run_id",
     "released_at",
 )  # fmt: skip
 """The columns of `hold` in the order of `hold_values`; the id is the database's."""
@@ -155,6 +156,7 @@ def hold_values(link_id: int, run: int, stored: StoredHold, since: float) -> Val
         hold.order_id,
         hold.kind.value,
         *_facts_values(hold.facts),
+        *_seen_values(hold.seen),
         clean(hold.detail),
         since,
         stored.sticky,
@@ -162,6 +164,23 @@ def hold_values(link_id: int, run: int, stored: StoredHold, since: float) -> Val
         None,
         run,
         None,
+    )
+
+
+def _seen_values(seen: Facts | None) -> Values:
+    # What is seen is what a write left there, and a write leaves nothing unreadable.
+    if seen is None:
+        return (False, *_UNBOUND, *_UNBOUND, *_UNBOUND)
+    return (True, *pair(seen.crm), *pair(seen.table), *pair(seen.agreed))
+
+
+def _seen_of(row: RowMapping) -> Facts | None:
+    if not row["seen"]:
+        return None
+    return Facts(
+        crm=owner(row["seen_crm_type"], row["seen_crm_id"]),
+        table=owner(row["seen_table_type"], row["seen_table_id"]),
+        agreed=owner(row["seen_agreed_type"], row["seen_agreed_id"]),
     )
 
 
@@ -174,6 +193,7 @@ def hold_of(row: RowMapping) -> StoredHold:
             facts=facts_of(row),
             detail=row["detail"],
             since=row["since"],
+            seen=_seen_of(row),
         ),
         sticky=row["sticky"],
         decision=row["decision"],

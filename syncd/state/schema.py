@@ -172,7 +172,10 @@ change = Table(
 
 
 class HoldColumns(TypedColumns):
-    """One hold; open while `released_at` is null. Holds are never deleted."""
+    """One hold; open while `released_at` is null. Holds are never deleted.
+
+    The `seen_…` columns mean something where `seen` is true: `Hold.seen`.
+    """
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     link_id: Named[int] = Column(Serial, ForeignKey("link.id"))
@@ -186,6 +189,13 @@ class HoldColumns(TypedColumns):
     agreed_id: Named[int | None] = Column(BigInteger)
     unreadable_kind: Named[str | None] = Column(String(16))
     unreadable_detail: Named[str | None] = Column(LongText)
+    seen: Named[bool] = Column(Boolean)
+    seen_crm_type: Named[int | None] = Column(BigInteger)
+    seen_crm_id: Named[int | None] = Column(BigInteger)
+    seen_table_type: Named[int | None] = Column(BigInteger)
+    seen_table_id: Named[int | None] = Column(BigInteger)
+    seen_agreed_type: Named[int | None] = Column(BigInteger)
+    seen_agreed_id: Named[int | None] = Column(BigInteger)
     detail: Named[str] = Column(LongText)
     since: Named[float] = Column(Double)
     sticky: Named[bool] = Column(Boolean)

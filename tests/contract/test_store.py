@@ -800,6 +800,15 @@ async def test_holds_are_opened_and_listed_by_order(store):
     assert second == replace(opened[0], hold=replace(opened[0].hold, since=NOW), run=run)
 
 
+async def test_a_hold_remembers_what_it_saw_beside_what_it_shows(store):
+    lease = await leased(store)
+    for run, seen in enumerate((Facts(DEAL, None, OTHER), Facts(None, None, None), None), 1):
+        shown = Hold(5, HoldKind.EDIT_EDIT, Facts(THIRD, OTHER, DEAL), "overwritten", since=NOW, seen=seen)
+        await store.set_holds(lease, run, opened=[StoredHold(shown, sticky=True)], released=[], now=NOW)
+        assert [stored.hold for stored in await store.holds(lease.link_id)] == [shown]
+    assert [stored.hold for stored, _ in await store.past_holds("shop", 5)] == [shown]
+
+
 async def test_a_hold_made_earlier_says_since_when(store):
     lease = await leased(store)
     earlier = held(1)

@@ -50,6 +50,11 @@ class MemoryStore:
         """The process of this holder is gone, and its locks with it: its leases may be taken over at once."""
         self._locks = {link: lock for link, lock in self._locks.items() if lock[0] != holder}
 
+    def at_work(self, link: str) -> str:
+        """Return who has this link's lease, where nobody else can take it now; otherwise nothing."""
+        row = self._leases.get(link)
+        return row.holder if row is not None and row.expires_at > self._clock.now() else ""
+
     def rob(self, link: str) -> None:
         """Somebody else has taken this link's lease over, has done something, and is gone again."""
         row = self._leases[link]
@@ -356,7 +361,8 @@ class MemoryStore:
                 new = replace(wanted, hold=replace(hold, since=hold.since or now), run=run)
                 self._holds.append((link_id, new, None))
                 continue
-            unseen = old.hold.facts == hold.facts and self._decided_at.get(place, 0.0) > self._began(run)
+            same = (old.hold.facts, old.hold.seen) == (hold.facts, hold.seen)
+            unseen = same and self._decided_at.get(place, 0.0) > self._began(run)
             kept = replace(
                 wanted,
                 hold=replace(hold, since=old.hold.since),

@@ -181,3 +181,17 @@ def test_given_any_life_of_a_link_then_no_promise_is_broken() -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(EngineMachine, settings=profile)
+
+
+def test_given_a_value_that_a_race_overwrote_then_the_order_stays_held_pass_after_pass() -> None:
+    world = EngineWorld()
+    try:
+        world.edit("crm-bind", 1)
+        world.syncd(Pass("pass"))
+        world.edit("table-bind", 1)
+        world.syncd(Pass("pass", race_at=1))
+        for _ in range(3):
+            assert world.holds() == {1: "edit-edit"}
+            world.syncd(Pass("pass"))
+    finally:
+        world.close()

@@ -50,8 +50,8 @@ def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> 
             (NOON, CHANGES),
         )
         connection.execute(
-            f"{numbers.format(HOLDS)} INSERT INTO hold (link_id, order_id, kind, detail, since, sticky, decision,"
-            " run_id, released_at) SELECT 1, i, 'edit-edit', 'Both sides changed it.', ?, 0, '', 3,"
+            f"{numbers.format(HOLDS)} INSERT INTO hold (link_id, order_id, kind, seen, detail, since, sticky, decision,"
+            " run_id, released_at) SELECT 1, i, 'edit-edit', 0, 'Both sides changed it.', ?, 0, '', 3,"
             " CASE WHEN i % 2 THEN ? END FROM n",
             (NOON, NOON),
         )

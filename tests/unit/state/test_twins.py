@@ -54,6 +54,7 @@ HOLDS = st.builds(
         FACTS,
         st.sampled_from(["differ", "differ again"]),
         st.sampled_from([0.0, NOW - 5]),
+        st.none() | st.builds(Facts, OWNERS, OWNERS, OWNERS, st.none()),
     ),
     st.booleans(),
 )
