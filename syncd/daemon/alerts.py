@@ -20,6 +20,7 @@ from syncd import __version__
 from syncd.core.backoff import pause
 from syncd.core.model import Hold
 from syncd.core.ports import Clock
+from syncd.core.refusals import Numbers, is_news, numbers
 from syncd.daemon.couriers import Courier, Undelivered
 from syncd.daemon.desk import Ending
 from syncd.daemon.health import WELL, Condition, Health
@@ -72,6 +73,7 @@ class Alerts:
         self._couriers = couriers
         self._holds_after = holds_after
         self._watches: dict[str, _Watch] = {}
+        self._refusals: dict[str, Numbers] = {}
         self._waiting: deque[dict[str, Any]] = deque()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
@@ -85,7 +87,10 @@ class Alerts:
     def ended(self, ending: Ending) -> None:
         """Take in how a pass ended."""
         before, after = ending.before, ending.after
-        if after.health is not before.health and not (before.health is Health.WAITING and after.health in WELL):
+        worse = self._is_worse(ending)
+        if worse or (
+            after.health is not before.health and not (before.health is Health.WAITING and after.health in WELL)
+        ):
             self._tell(_notice_of(ending))
         if ending.report is None:
             return
@@ -97,8 +102,22 @@ class Alerts:
         self.tell_old_holds()
 
     def forget(self, link: str) -> None:
-        """The link is no longer looked after."""
+        """Another daemon looks after the link now, or nobody."""
         self._watches.pop(link, None)
+        self._refusals.pop(link, None)
+
+    def _is_worse(self, ending: Ending) -> bool:
+        """Return whether a refused plan that waits would do notably more by now than was told of it."""
+        if ending.after.health is not Health.REFUSED or ending.report is None:
+            self._refusals.pop(ending.link, None)
+            return False
+        hits = ending.report.row.guards
+        told: Numbers | None = None
+        if ending.before.health is Health.REFUSED and ending.previous is not None:
+            told = self._refusals.get(ending.link, numbers(ending.previous.guards))
+        worse = told is not None and is_news(told, hits)
+        self._refusals[ending.link] = numbers(hits) if told is None or worse else told
+        return worse
 
     def tell_old_holds(self) -> None:
         """Tell of the holds that have come of age since this was asked last."""
@@ -170,6 +189,8 @@ def _notice_of(ending: Ending) -> dict[str, Any]:
         "detail": redact(after.detail),
     }
     text = f"syncd: link {ending.link} is {_WORDS[after.health]} (it was {_WORDS[before.health]})."
+    if after.health is before.health:
+        text = f"syncd: link {ending.link} is still {_WORDS[after.health]}, and the plan has grown."
     if after.detail:
         text += f" {after.detail}"
     if after.health is Health.REFUSED and ending.report is not None:

@@ -9,6 +9,7 @@ import structlog
 
 from syncd.config.model import LinkSettings, Settings
 from syncd.daemon.desk import Desk
+from syncd.daemon.health import Health
 from syncd.daemon.pulse import Pulse
 from syncd.daemon.runner import LinkRunner
 from syncd.daemon.schedule import Timetable
@@ -77,6 +78,10 @@ class Fleet:
         for name, runner in self.runners.items():
             if runner.working is not None:
                 yield name, runner.working
+
+    def any_turned_away(self) -> bool:
+        """Return whether a link is parked because its credentials, or a right, are refused."""
+        return any(runner.condition.health is Health.PARKED for runner in self.runners.values())
 
     def lives(self) -> dict[str, Live]:
         """Return what the runners know of their links."""

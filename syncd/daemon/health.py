@@ -34,7 +34,10 @@ WELL = frozenset({Health.WAITING, Health.IN_STEP})
 
 
 class Condition(NamedTuple):
-    """A link's lasting health, since when (seconds since the epoch), the run that showed it, and a sentence."""
+    """A link's lasting health, since when (seconds since the epoch), the run that showed it, and a sentence.
+
+    Of a refusal it is the run that holds the plan, whichever pass found last that it still is refused.
+    """
 
     health: Health
     since: float = 0.0
@@ -49,15 +52,6 @@ class Parking(StrEnum):
     AUTH = "auth"
     BLOCKED = "blocked"
 
-    @property
-    def rest(self) -> float:
-        """Seconds after which a parked link is tried once more although nobody asked and no fact is known to differ.
-
-        A refused plan is planned anew once a day, a portal that refuses the credentials or a right is asked once an
-        hour, and one whose vendor blocked the webhook every six hours.
-        """
-        return {Parking.REFUSED: 86400.0, Parking.AUTH: 3600.0, Parking.BLOCKED: 21600.0}[self]
-
 
 def parking_of(error: SyncdError | None, state: str) -> Parking | None:
     """Given what ended a run and the run's state, return why the link is to be parked, or None."""
@@ -69,14 +63,9 @@ def parking_of(error: SyncdError | None, state: str) -> Parking | None:
 
 
 def parked_as(reason: str) -> Parking:
-    """Given a stored parking reason, return its kind; an unknown one rests the longest."""
+    """Given a stored parking reason, return its kind; an unknown one is looked at as a refusal is."""
     word = reason.partition(":")[0]
     return Parking(word) if word in set(Parking) else Parking.REFUSED
-
-
-def rests_until(reason: str, last: RunRow | None) -> float:
-    """Given a parking reason and the last pass, return when the link is tried once more."""
-    return (0.0 if last is None else last.started_at) + parked_as(reason).rest
 
 
 def health_of(row: RunRow, parked: str = "") -> Health | None:
@@ -115,7 +104,7 @@ def condition_of(link: LinkRow | None, runs: Iterable[RunRow]) -> Condition:
         if health is None:
             continue
         if found is None:
-            found = Condition(health, row.finished_at or 0.0, row.id, row.error)
+            found = Condition(health, row.finished_at or 0.0, row.plan, row.error)
         elif health is found.health:
             found = found._replace(since=row.finished_at or 0.0)
         else:

@@ -2,8 +2,8 @@
 
 A link is parked when a guard refused its plan, when the portal or a database refuses the credentials or a right, and
 when the vendor blocked the webhook. The reason is kept in the state database, so that every daemon rests, over
-restarts too. What ends it: a trigger, SIGUSR1, an applied plan, a decided hold, a rebase, a changed configuration, the
-start of a daemon, or the time `Parking.rest` says.
+restarts too. What ends it: a trigger, SIGUSR1, an applied plan, a decided hold, a rebase, a changed configuration or
+credential, the start of a daemon; or a look, which is made now and then (`looks`), finds nothing wrong any more.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class ParkingPlace:
             return
         if parking is Parking.REFUSED:
             self._decided = await self._decisions(link)
-        if parking is None if not link.parked else parked_as(link.parked) is parking:
-            return
         reason = f"{parking}: {detail}" if parking is not None else ""
+        if reason == link.parked:
+            return
         async with self._desk.briefly(link) as lease:
             await self._desk.store.set_parked(lease, reason)
-        if reason:
-            log.warning("link parked", reason=reason)
-        else:
+        if not reason:
             log.info("link unparked", was=link.parked)
+        elif not link.parked or parked_as(link.parked) is not parking:
+            log.warning("link parked", reason=reason)
 
     async def _decisions(self, link: LinkRow) -> frozenset[int]:
         return frozenset(one.hold.order_id for one in await self._desk.store.holds(link.id) if one.decision)

@@ -18,6 +18,7 @@ from syncd.core.ports import Cancelled
 from syncd.core.records import LinkRow, RunRow
 from syncd.daemon.desk import Desk, Ending
 from syncd.daemon.health import Condition, Health, Parking, condition_of, failures_in_a_row, last_pass, parking_of
+from syncd.daemon.looks import next_look
 from syncd.daemon.parking import ParkingPlace
 from syncd.daemon.passes import NotWanted
 from syncd.daemon.pulse import Pulse
@@ -65,6 +66,8 @@ class LinkRunner:
         self._asks: dict[Ask, float] = {}
         self._deferred: dict[Ask, float] = {}
         self._due: float | None = None
+        self._look: float | None = None
+        self._tried = 0.0
         self._woken = asyncio.Event()
         self._cancelled = Cancelled()
         self._seen = -1
@@ -81,7 +84,7 @@ class LinkRunner:
         self._woken.set()
 
     def retry_in(self) -> float | None:
-        """Return the seconds until a failed pass is made again; None when none waits for that."""
+        """Return the seconds until a pass that failed, or was turned away, is made again; None when none waits."""
         if not self.failures or self._due is None:
             return None
         return max(0.0, self._due - self._desk.clock.monotonic())
@@ -139,10 +142,22 @@ class LinkRunner:
         self._recall(link, runs)
         last = last_pass(runs)
         changed = link is not None and bool(link.parked) and await self._parking.facts_changed(link, runs, last)
-        resting = self.failures > 0 and self._due is not None
-        requested = Ask.TRIGGER in asks and bool(await store.open_requests([self.name]))
-        at = Situation(link, last, self.slots, now, changed=changed, resting=resting, requested=requested)
+        self._look = None if link is None or not link.parked else self._next_look(link.parked, last)
+        at = Situation(
+            link,
+            last,
+            self.slots,
+            now,
+            changed=changed,
+            look=self._look or 0.0,
+            failing=self.condition.health is Health.FAILING,
+            resting=self.failures > 0 and self._due is not None,
+            requested=Ask.TRIGGER in asks and bool(await store.open_requests([self.name])),
+        )
         return judge(asks, at), last
+
+    def _next_look(self, reason: str, last: RunRow | None) -> float:
+        return next_look(reason, last, self.failures, self.slots, tried=self._tried)
 
     def _recall(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
         """Take in what the passes of this and other daemons came to."""
@@ -208,12 +223,20 @@ class LinkRunner:
         if Ask.SCHEDULE in asks:
             log.debug("slot passed over", why=why)
             self._desk.observer.skipped(self.name, why)
+        if why == "parked" and self._due is None:
+            self._await_look()
 
     def _stand_by(self, asks: Mapping[Ask, float], error: SyncdError) -> None:
         if not self.standby:
             log.info("standing by", reason=error.message)
         self.standby = True
         self._defer(asks, STANDBY * (1 + self._desk.clock.random()))
+
+    def _await_look(self) -> None:
+        """Wake for the next look at a link that is turned away; one whose plan is refused is looked at at its slots."""
+        if self._look is not None and self.condition.health is Health.PARKED:
+            now = self._desk.clock.now()
+            self._defer({Ask.AGAIN: now}, max(0.0, self._look - now))
 
     def _defer(self, asks: Mapping[Ask, float], seconds: float) -> None:
         self._deferred = dict(asks)
@@ -233,6 +256,8 @@ class LinkRunner:
         if report is not None:
             self._seen = max(self._seen, report.row.id)
             self.last = report.row
+        else:
+            self._tried = desk.clock.now()
         self.condition = _condition(report, error, parking, before, desk.clock.now())
         if self.condition.health is Health.FAILING:
             self.failures += 1
@@ -240,8 +265,12 @@ class LinkRunner:
             triggered = {who: at for who, at in asks.items() if who is Ask.TRIGGER}
             self._defer({Ask.AGAIN: desk.clock.now()} | triggered, self._pause())
         else:
-            self.failures, self._due = 0, None
+            turned_away = self.condition.health is Health.PARKED
+            self.failures, self._due = self.failures + 1 if turned_away else 0, None
             await self._keep(parking)
+            if turned_away:
+                self._look = self._next_look(f"{parking}: ", self.last)
+                self._await_look()
         await desk.observer.ended(Ending(self.name, report, error, before, self.condition, pulse, previous))
 
     def _pause(self) -> float:
@@ -308,7 +337,7 @@ def _condition(
     else:
         detail = report.row.error if report is not None else ""
     since = before.since if health is before.health else now
-    return Condition(health, since, report.row.id if report is not None else before.run, detail)
+    return Condition(health, since, report.row.plan if report is not None else before.run, detail)
 
 
 async def _nothing(wait: Awaitable[object]) -> None:

@@ -18,6 +18,7 @@ from syncd.core.ports import Clock
 from syncd.daemon import passes
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.couriers import Command, Courier, Webhook
+from syncd.daemon.credentials import SecretFiles, watch
 from syncd.daemon.desk import Desk, Gate
 from syncd.daemon.fleet import Fleet
 from syncd.daemon.line import status_line
@@ -75,6 +76,8 @@ class Service:
 
     def __init__(self, loaded: Loaded, environ: Mapping[str, str], clock: Clock | None = None) -> None:
         self._loaded = loaded
+        self._environ = environ
+        self._secrets = SecretFiles(loaded, environ)
         self._clock = clock or SystemClock()
         self._notifier = Notifier(environ, os.getpid())
         self._metrics = Metrics()
@@ -162,6 +165,8 @@ class Service:
             log.info("daemon ready", links=len(fleet.runners), web=settings.web.listen)
             self._tasks.start("status", self._keep_status(fleet))
             self._tasks.start("reload", self._keep_reloading(alerts, meters, workplace))
+            credentials = watch(lambda: self._secrets, fleet.any_turned_away, self._reload_wanted.set, self._clock)
+            self._tasks.start("credentials", credentials)
             await self._stop.wanted.wait()
             await self._shut_down(fleet, timetable, alerts, web)
         finally:
@@ -203,7 +208,7 @@ class Service:
                 self._process = self._process.but(restart=tuple(restart))
                 logs.configure(again.settings.log.level.value, again.settings.log.format.value)
                 self._adopt(again.settings, alerts, meters, workplace)
-                self._loaded = again
+                self._loaded, self._secrets = again, SecretFiles(again, self._environ)
                 log.info("configuration reloaded")
             self._show_status()
             self._notifier.ready()

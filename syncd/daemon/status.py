@@ -7,19 +7,22 @@ its next call of the schedule, its pause after failures) is added from its runne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from syncd import __version__
 from syncd.config.model import LinkSettings, Settings
+from syncd.config.schedule import Schedule
 from syncd.core.model import Hold
 from syncd.core.ports import Clock
 from syncd.core.records import LeaseRow, LinkRow, RunRow
 from syncd.core.store import Store
-from syncd.daemon.health import Condition, Health, condition_of, last_pass, rests_until
+from syncd.daemon.health import Condition, Health, condition_of, failures_in_a_row, last_pass
+from syncd.daemon.looks import next_look
 from syncd.daemon.pulse import Pulse
 from syncd.daemon.runner import RECENT
+from syncd.daemon.slots import Slots
 from syncd.engine.report import iso, run_json
 from syncd.portal.opening import budget_key
 
@@ -53,6 +56,7 @@ class LinkStatus:
         health: What it is at a glance: paused, working and standby come before the lasting health.
         holds: Its open holds.
         agreed: How many bindings are agreed.
+        look_at: When it is looked at next while it is parked, in seconds since the epoch; None while it is not.
         lease: Who works on it now.
         budget: The operating budget of its portal, by method.
         live: What this daemon adds, if it is one.
@@ -67,6 +71,7 @@ class LinkStatus:
     health: Health
     holds: list[Hold]
     agreed: int
+    look_at: float | None
     lease: LeaseRow | None
     budget: Mapping[str, tuple[float, float, float]]
     live: Live | None = None
@@ -79,9 +84,7 @@ class LinkStatus:
         if self.live is not None and self.live.retry_at is not None:
             return self.live.retry_at
         scheduled = self.live.next_run if self.live is not None else None
-        if self.row is not None and self.row.parked and self.settings.schedule is not None:
-            return max(rests_until(self.row.parked, self.last_pass), scheduled or 0.0)
-        return scheduled
+        return scheduled if self.look_at is None else max(self.look_at, scheduled or 0.0)
 
 
 async def look(
@@ -99,15 +102,11 @@ async def look(
         StateUnavailable: The state database is out of reach.
     """
     leases = {row.link: row for row in await store.leases() if row.expires_at > now}
-    return [
-        await _look_at(name, link, store, leases.get(name), (lives or {}).get(name))
-        for name, link in settings.links.items()
-    ]
+    return [await _look_at(name, settings, store, leases.get(name), (lives or {}).get(name)) for name in settings.links]
 
 
-async def _look_at(
-    name: str, settings: LinkSettings, store: Store, lease: LeaseRow | None, live: Live | None
-) -> LinkStatus:
+async def _look_at(name: str, whole: Settings, store: Store, lease: LeaseRow | None, live: Live | None) -> LinkStatus:
+    settings = whole.links[name]
     row = await store.find_link(name)
     runs = await store.runs(name, RECENT)
     condition = live.condition if live is not None else condition_of(row, runs)
@@ -123,10 +122,28 @@ async def _look_at(
         health=_glance(condition, row, lease, live),
         holds=[one.hold for one in await store.holds(row.id)] if row is not None else [],
         agreed=await store.agreed_count(row.id) if row is not None else 0,
+        look_at=parked_until(name, settings.schedule, whole.daemon.timezone, row, runs),
         lease=lease,
         budget=await store.budget(budget_key(settings.portal)),
         live=live,
     )
+
+
+def parked_until(
+    name: str, schedule: Schedule | None, timezone: str, row: LinkRow | None, runs: Sequence[RunRow]
+) -> float | None:
+    """Given a link and its newest runs, return when it is looked at next if it is parked and has a schedule.
+
+    Args:
+        name: The link.
+        schedule: When its passes are made.
+        timezone: Where its schedule is read.
+        row: Its row.
+        runs: Its newest runs, newest first.
+    """
+    if row is None or not row.parked or schedule is None:
+        return None
+    return next_look(row.parked, last_pass(runs), failures_in_a_row(runs), Slots(name, schedule, timezone))
 
 
 def _glance(condition: Condition, row: LinkRow | None, lease: LeaseRow | None, live: Live | None) -> Health:

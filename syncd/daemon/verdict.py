@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from syncd.core.records import LinkRow, RunRow
-from syncd.daemon.health import rests_until, was_cut_off
+from syncd.daemon.health import was_cut_off
 from syncd.daemon.slots import Slots
 
 
@@ -19,7 +19,7 @@ class Ask(StrEnum):
     """Who wants a pass.
 
     SCHEDULE: a slot has come. START: this daemon looks for what fell due while none was up. AGAIN: the pause after a
-    failure is over. RELOAD: the link's configuration changed. TRIGGER, SIGNAL: a person.
+    failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. TRIGGER, SIGNAL: a person.
     """
 
     SCHEDULE = "schedule"
@@ -53,6 +53,8 @@ class Situation(NamedTuple):
         slots: Its schedule; None without one.
         now: Seconds since the epoch.
         changed: A parked link's facts changed: a plan was applied, a hold decided, the link rebased.
+        look: When a parked link is looked at next, in seconds since the epoch.
+        failing: The newest pass failed for a reason that passes.
         resting: This daemon waits out the pause after a failure.
         requested: Somebody asked through the state database, and no pass has served that yet.
     """
@@ -62,6 +64,8 @@ class Situation(NamedTuple):
     slots: Slots | None
     now: float
     changed: bool = False
+    look: float = 0.0
+    failing: bool = False
     resting: bool = False
     requested: bool = False
 
@@ -69,7 +73,7 @@ class Situation(NamedTuple):
 def judge(asks: Mapping[Ask, float], at: Situation) -> Verdict:
     """Given who asks (and when they did, in seconds since the epoch), return whether a pass is made now."""
     if at.last is not None and at.last.started_at > at.now + SKEW:
-        at = at._replace(last=None)
+        at = at._replace(last=None, look=0.0)
     signalled = Ask.SIGNAL in asks and not _served_since(at.last, asks[Ask.SIGNAL])
     if signalled or (Ask.TRIGGER in asks and at.requested):
         return Verdict(run=True, why="asked")
@@ -80,16 +84,18 @@ def judge(asks: Mapping[Ask, float], at: Situation) -> Verdict:
     if Ask.RELOAD in asks:
         return Verdict(run=True, why="reconfigured")
     if at.link is not None and at.link.parked:
-        return _judge_parked(asks, at, at.link.parked)
+        return _judge_parked(asks, at, at.slots)
     return _judge_scheduled(asks, at, at.slots)
 
 
-def _judge_parked(asks: Mapping[Ask, float], at: Situation, reason: str) -> Verdict:
+def _judge_parked(asks: Mapping[Ask, float], at: Situation, slots: Slots) -> Verdict:
     # Whoever starts a daemon may have mended what the link was parked for; the start is the only sign of it.
     if Ask.START in asks or at.changed:
         return Verdict(run=True, why="facts changed")
-    if at.now >= rests_until(reason, at.last):
-        return Verdict(run=True, why="rested")
+    if at.failing:  # the look itself came to nothing, and is made up for as any pass is
+        return _judge_scheduled(asks, at, slots)
+    if at.now >= at.look:
+        return Verdict(run=True, why="look")
     return Verdict(run=False, why="parked")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from syncd.core.model import Action, Facts, HoldKind, MaybeOwner, Outcome, Reason, Side
+from syncd.core.records import RunRow
 
 OWNER_NAMES = {2: "deal", 31: "smart invoice"}
 """The owner types every portal has (bitrix24-rest.md 3); dynamic types, from 128 on, are named by each portal."""
@@ -52,6 +53,19 @@ ADVICE = {
 """What mends a kind of hold that is no conflict; it is released by itself once the facts have changed."""
 
 RUN_KINDS = {"plan": "Plan", "pass": "Pass", "apply": "Application", "undo": "Undo", "rebase": "Rebase"}
+
+
+def run_kind(row: RunRow, before: str = "") -> str:
+    """Given a run, return what it is: `Pass`, `Application of 12`, or `Look at 12`, which found 12 refused still.
+
+    Args:
+        row: The run.
+        before: What stands before the other run's number.
+    """
+    kind = RUN_KINDS.get(row.kind, row.kind)
+    if row.source is None:
+        return kind
+    return f"{'Look at' if row.plan != row.id else f'{kind} of'} {before}{row.source}"
 
 
 def owner(value: MaybeOwner) -> str:

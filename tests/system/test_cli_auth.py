@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sqlite3
 import threading
 import urllib.error
 import urllib.parse
@@ -83,6 +84,29 @@ def test_given_a_person_who_pastes_the_address_then_the_tokens_are_kept_and_work
     assert "Authorised" in ran.out
     assert CLIENT_SECRET not in ran.out + ran.err
     call("--config", str(configure(shop)), "check", directory=shop.directory).check(0)
+
+
+def test_given_a_link_that_is_parked_for_want_of_tokens_then_the_daemon_is_asked_for_a_pass(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(shop)
+    call("--config", str(config), "reconcile", directory=shop.directory).check(77)
+    with closing(sqlite3.connect(shop.directory / "syncd.db")) as state, state:
+        state.execute("UPDATE link SET parked = 'auth: no tokens'")
+
+    authorise(shop, monkeypatch).check(0)
+
+    with closing(sqlite3.connect(shop.directory / "syncd.db")) as state:
+        assert state.execute("SELECT link, kind, taken_at FROM request").fetchall() == [("shop", "trigger", None)]
+
+
+def test_given_a_link_that_is_not_parked_then_nobody_is_asked_for_a_pass(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorise(shop, monkeypatch).check(0)
+
+    with closing(sqlite3.connect(shop.directory / "syncd.db")) as state:
+        assert state.execute("SELECT count(*) FROM request").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,23 @@ class TestReload:
             assert dict(shop.sql("SELECT order_id, deal_id FROM more")) == {1: 11, 2: 12, 3: 13}
             assert daemon.end() == 0
 
+    def test_given_a_refused_webhook_when_another_is_put_into_its_file_then_the_link_goes_on_at_once(self, shop: Shop):
+        credentials = shop.directory / "credentials"
+        credentials.mkdir()
+        webhook = credentials / "links__shop__portal__webhook"
+        right = shop.server.webhook_url
+        webhook.write_text(right.replace(SECRET, "deletedsecret"))
+        with running(shop, CREDENTIALS_DIRECTORY=str(credentials)) as daemon:
+            daemon.ready()
+            daemon.status("1 parked")
+            webhook.write_text("")  # as an editor leaves it for a moment
+            until(lambda: daemon.events("reload failed, old configuration kept"))
+            webhook.write_text(right)
+            daemon.status("1 in step")
+            assert [event["files"] for event in daemon.events("credentials changed")] == [[str(webhook)]] * 2
+            assert [run["state"] for run in _passes(shop)] == ["applied", "failed"]
+            assert daemon.end() == 0
+
     def test_given_keys_that_need_a_restart_then_it_names_them_and_the_rest_takes_effect(self, shop: Shop):
         with running(shop) as daemon:
             daemon.ready()

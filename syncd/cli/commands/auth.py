@@ -33,6 +33,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     the application's own address; paste that address here, or let --listen take it. The code in it is good for 30
     seconds. From then on tokens are renewed without anybody.
     """
+    from syncd.cli.commands.daemon import who
     from syncd.cli.screen import Line
     from syncd.wiring import pick
 
@@ -52,6 +53,9 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
             await authorisation.complete(code, server)
         finally:
             await authorisation.aclose()
+        row = await place.store.find_link(name)
+        if row is not None and row.parked:  # for want of these tokens, most likely
+            await place.store.post_request(name, "trigger", who(), place.clock.now())
         app.screen.show([Line(f"Authorised; the tokens of link {name} are in the state database.", "good")])
         app.screen.show([Line("To see that it works:"), Line(f"syncd check {name}", "command", indent=2)])
         return 0

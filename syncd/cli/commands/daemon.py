@@ -33,7 +33,7 @@ def trigger(app: App, link: str | None) -> int:
 
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick([link] if link else [], one=True)
-        await place.store.post_request(name, "trigger", _who(), place.clock.now())
+        await place.store.post_request(name, "trigger", who(), place.clock.now())
         app.screen.show([Line(f"Asked for a pass of {name}. A running daemon makes it within seconds.")])
         return 0
 
@@ -67,7 +67,8 @@ def _set_paused(app: App, link: str | None, *, paused: bool) -> int:
     return app.perform(work)
 
 
-def _who() -> str:
+def who() -> str:
+    """Return who asks the daemon for something: user and host."""
     import getpass
     import socket
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from syncd.cli import options
@@ -10,7 +11,11 @@ from syncd.cli.app import App
 if TYPE_CHECKING:
     from syncd.cli.render.status import LinkStatus
     from syncd.core.ports import Cancelled
+    from syncd.core.records import LinkRow, RunRow
     from syncd.wiring import Workplace
+
+RECENT = 20
+"""Runs of a parked link that are looked at for when it is looked at next."""
 
 
 @options.command("status", short_help="Show all links: health, last and next run, holds, budget.")
@@ -44,7 +49,8 @@ async def _links(place: Workplace) -> list[LinkStatus]:
     found = []
     for name in place.pick([]):
         row = await place.store.find_link(name)
-        last = await place.store.runs(name, 1)
+        parked = row is not None and bool(row.parked)
+        last = await place.store.runs(name, RECENT if parked else 1)
         found.append(
             LinkStatus(
                 name,
@@ -54,6 +60,14 @@ async def _links(place: Workplace) -> list[LinkStatus]:
                 last[0] if last else None,
                 leases.get(name),
                 place.settings.links[name].schedule,
+                _next_look(place, name, row, last) if parked else None,
             )
         )
     return found
+
+
+def _next_look(place: Workplace, name: str, row: LinkRow | None, runs: Sequence[RunRow]) -> float | None:
+    """Return when the daemon looks at a parked link next."""
+    from syncd.daemon.status import parked_until  # which brings the scheduler along
+
+    return parked_until(name, place.settings.links[name].schedule, place.settings.daemon.timezone, row, runs)

@@ -37,9 +37,8 @@ def report(told: Report, *, first: int | None = FIRST, holds_table: bool = True)
 
 
 def _headline(row: RunRow) -> str:
-    source = f" of run {row.source}" if row.source is not None else ""
     first = ", first sync" if row.first_sync else ""
-    return f"{words.RUN_KINDS.get(row.kind, row.kind)}{source}: link {row.link}, run {row.id}{first}"
+    return f"{words.run_kind(row, 'run ')}: link {row.link}, run {row.id}{first}"
 
 
 def _summary(told: Report) -> str:
@@ -87,7 +86,10 @@ def _invitation(told: Report) -> str:
     row = told.row
     if row.state == "refused":
         moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
-        return "If the link is meant to point there now:" if moved_ends else "Look at it, and if it is what you want:"
+        if moved_ends:
+            return "If the link is meant to point there now:"
+        plan = "it" if row.plan == row.id else f"the plan that waits (syncd show {row.plan})"
+        return f"Look at {plan}, and if it is what you want:"
     if row.kind in {"plan", "undo"}:
         return "Nothing was written. To carry it out:"
     if row.kind == "rebase":
@@ -128,7 +130,7 @@ def next_command(told: Report) -> str:
         return ""
     if row.state == "refused":
         moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
-        return f"syncd rebase {row.link}" if moved_ends else f"syncd apply {row.id}"
+        return f"syncd rebase {row.link}" if moved_ends else f"syncd apply {row.plan}"
     if row.kind in {"plan", "undo"} and any(change.outcome is Outcome.PLANNED for change in told.changes):
         return f"syncd apply {row.id}"
     if row.kind == "rebase":

@@ -21,8 +21,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
             [
                 str(row.id),
                 row.link,
-                words.RUN_KINDS.get(row.kind, row.kind).lower()
-                + (f" of {row.source}" if row.source is not None else ""),
+                words.run_kind(row).lower(),
                 row.state + (f", by {row.spent_by}" if row.spent_by is not None else ""),
                 words.moment(row.started_at)[5:],
                 words.span((row.finished_at or now) - row.started_at),
@@ -49,8 +48,3 @@ def what(row: RunRow) -> str:
     elif row.error:
         parts.append(row.error)
     return ", ".join(parts) or "nothing to do"
-
-
-def _what(row: RunRow) -> str:
-    source = f" of {row.source}" if row.source is not None else ""
-    return words.RUN_KINDS.get(row.kind, row.kind).lower() + source

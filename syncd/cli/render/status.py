@@ -26,6 +26,7 @@ class LinkStatus(NamedTuple):
         last: Its last run that finished or is under way.
         lease: Who works on it now, if anybody.
         schedule: When passes are made.
+        look_at: When it is looked at next while it is parked, in seconds since the epoch.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LinkStatus(NamedTuple):
     last: RunRow | None
     lease: LeaseRow | None
     schedule: Schedule | None
+    look_at: float | None = None
 
 
 def health(link: LinkStatus, now: float) -> str:
@@ -81,11 +83,18 @@ def due(link: LinkStatus, now: float) -> str:
     if link.schedule is None:
         return "on command"
     if link.row is not None and (link.row.paused or link.row.parked):
-        return "not before resumed" if link.row.paused else "parked"
+        return "not before resumed" if link.row.paused else _next_look(link, now)
     if isinstance(link.schedule, Interval) and link.last is not None:
         at = link.last.started_at + link.schedule.seconds
         return f"in {words.span(at - now)}" if at > now else "now"
     return str(link.schedule) if isinstance(link.schedule, Cron) else f"every {link.schedule}"
+
+
+def _next_look(link: LinkStatus, now: float) -> str:
+    """Given a parked link, return when the daemon looks at it next."""
+    if link.look_at is None:
+        return "parked"
+    return f"look {words.ago(link.look_at, now)}" if link.look_at > now else "look due"
 
 
 def status(
@@ -140,11 +149,12 @@ def _care(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
     for link in links:
         word = health(link, now)
         if word == "parked" and link.row is not None:
-            rows.append([link.name, link.row.parked])
+            rows.append([link.name, _parked(link, now)])
+            rows.append(["", _next_step(link)])
         elif word == "paused":
             rows.append([link.name, f"syncd resume {link.name}"])
         elif word in {"refused", "failing", "leftovers", "interrupted"} and link.last is not None:
-            rows.append([link.name, f"syncd show {link.last.id}"])
+            rows.append([link.name, f"syncd show {link.last.plan}"])
         elif word == "held":
             rows.append([link.name, f"syncd holds {link.name}"])
         elif word == "never run":
@@ -155,6 +165,19 @@ def _care(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
         yield GAP
         yield Line("Worth a look:", "title")
         yield Table(rows, indent=2)
+
+
+def _parked(link: LinkStatus, now: float) -> str:
+    """Given a parked link, return why, and when it is looked at next."""
+    assert link.row is not None
+    reason = (link.row.parked.partition(": ")[2] or link.row.parked).rstrip(".")
+    return f"parked: {reason}" + (f"; next {_next_look(link, now)}" if link.look_at is not None else "")
+
+
+def _next_step(link: LinkStatus) -> str:
+    """Given a parked link, return the command to begin with."""
+    refused = link.last is not None and link.last.state == "refused"
+    return f"syncd show {link.last.plan}" if refused and link.last is not None else f"syncd check {link.name}"
 
 
 def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
@@ -187,6 +210,8 @@ def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
 
 
 def _next_at(link: LinkStatus) -> str | None:
+    if link.row is not None and link.row.parked and not link.row.paused:
+        return None if link.look_at is None else iso(link.look_at)
     if isinstance(link.schedule, Interval) and link.last is not None and link.row is not None and not link.row.paused:
         return iso(link.last.started_at + link.schedule.seconds)
     return None

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from syncd.daemon.health import WELL, Health
 from syncd.daemon.pages.glimpse import Look
-from syncd.daemon.pages.phrases import DIRECTIONS, HEALTHS, Badge, apply_command, refusals, sentence
+from syncd.daemon.pages.phrases import DIRECTIONS, HEALTHS, Badge, ago, apply_command, refusals, sentence
 from syncd.daemon.pages.site import Site
 from syncd.daemon.pages.strip import Tick, strip
 from syncd.daemon.status import OPERATING_LIMIT, LinkStatus
@@ -140,6 +140,7 @@ def _wants(link: LinkStatus, now: float) -> Iterator[tuple[str, str, str]]:
     elif health is Health.PARKED:
         reason = link.row.parked.partition(": ")[2] if link.row is not None else ""
         yield sentence(reason or condition.detail), f"syncd check {link.name}", "says what is wrong"
+        yield from _next_look(link, now)
     elif health is Health.FAILING:
         yield sentence(condition.detail), f"syncd show {condition.run}", "shows the run"
         if link.live is not None and link.live.failures:
@@ -157,13 +158,20 @@ def _refused(link: LinkStatus, now: float) -> Iterator[tuple[str, str, str]]:
     assert row is not None
     command = apply_command(row, now, link.settings.plan_ttl_seconds)
     told = refusals(row) or [sentence(row.error)]
-    yield f"Run {row.id} wrote nothing: {told[0]}", f"syncd show {row.id}", "shows the plan"
+    yield f"Run {row.plan} wrote nothing: {told[0]}", f"syncd show {row.plan}", "shows the plan"
     for one in told[1:]:
         yield one, "", ""
     if command:
         yield "If it is what you want, apply it.", command, "carries it out"
     else:
         yield "That plan is too old to be applied.", f"syncd plan {link.name}", "makes a new one"
+    yield from _next_look(link, now)
+
+
+def _next_look(link: LinkStatus, now: float) -> Iterator[tuple[str, str, str]]:
+    if link.look_at is not None and not (link.row is not None and link.row.paused):
+        when = f"is {ago(link.look_at, now)}" if link.look_at > now else "is due"
+        yield f"Passes rest; the next look at it {when}.", "", ""
 
 
 def _held(link: LinkStatus) -> str:

@@ -91,7 +91,7 @@ def apply_command(row: RunRow, now: float, plan_ttl: float) -> str:
         return f"syncd rebase {row.link}"
     writes = row.counts.crm.total + row.counts.table.total
     waits = row.kind in {"plan", "undo", "pass"} and row.state in {"planned", "refused"} and row.spent_by is None
-    return f"syncd apply {row.id}" if waits and writes and now - row.started_at <= plan_ttl else ""
+    return f"syncd apply {row.plan}" if waits and writes and now - row.started_at <= plan_ttl else ""
 
 
 def about(seconds: float) -> str:

@@ -60,12 +60,11 @@ class RunLine:
 
 def line(row: RunRow, look: Look, settings: Settings) -> RunLine:
     """Given a run, return it as it is shown."""
-    source = f" of {row.source}" if row.source is not None else ""
     link = settings.links.get(row.link)
     return RunLine(
         row=row,
         badge=badge_of_run(row, at_work=look.at_work(row.link)),
-        kind=words.RUN_KINDS.get(row.kind, row.kind) + source,
+        kind=words.run_kind(row),
         seconds=max(0.0, (row.finished_at or look.at) - row.started_at),
         refusals=refusals(row) if row.state == "refused" else [],
         command="" if link is None else apply_command(row, look.at, link.plan_ttl_seconds),

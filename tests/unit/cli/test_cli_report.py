@@ -72,6 +72,19 @@ def test_given_a_refusal_then_the_guards_are_sentences_and_apply_is_the_way_on()
     assert text(told).endswith("syncd apply 12")
 
 
+def test_given_a_look_at_a_refused_plan_then_the_run_that_holds_it_is_shown_and_applied() -> None:
+    hit = GuardHit("max_removes", Side.TABLE, 100, 4000)
+    told = Report(run("pass", "refused", guards=[hit], error="…", source=7))
+
+    lines = text(told).splitlines()
+
+    assert lines[0] == "Look at run 7: link shop, run 12"
+    assert lines[-2:] == [
+        "Look at the plan that waits (syncd show 7), and if it is what you want:",
+        "  syncd apply 7",
+    ]
+
+
 def test_given_a_refusal_because_the_ends_changed_then_rebase_is_the_way_on() -> None:
     hit = GuardHit("fingerprint", None, 0, 1)
     told = Report(run("pass", "refused", guards=[hit], error="The configuration points elsewhere."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.cli.render.history import history
-from syncd.cli.render.status import LinkStatus, due, health, status
+from syncd.cli.render.status import LinkStatus, due, health, status, status_json
 from syncd.cli.screen import plain
 from syncd.config.schedule import Schedule, parse_schedule
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
@@ -13,6 +13,7 @@ from syncd.core.records import BindingRow, LeaseRow, LinkRow, RunRow, StoredChan
 from syncd.engine.story import Story, why
 
 NOW = 1_800_000_000.0
+EVERY = parse_schedule("5m")
 
 
 def link(
@@ -26,11 +27,13 @@ def link(
     adds: int = 0,
     lease: LeaseRow | None = None,
     schedule: Schedule | None = None,
+    look_at: float | None = None,
+    source: int | None = None,
 ) -> LinkStatus:
     row = LinkRow(1, name, 1, "f", paused, parked, 0.0)
     counts = Counts(crm=SideCounts(add=adds))
-    run = RunRow(7, name, 1, kind, state, started_at=NOW - 60, finished_at=NOW - 59, counts=counts)
-    return LinkStatus(name, row, 1234, holds, run, lease, schedule)
+    run = RunRow(7, name, 1, kind, state, source=source, started_at=NOW - 60, finished_at=NOW - 59, counts=counts)
+    return LinkStatus(name, row, 1234, holds, run, lease, schedule, look_at)
 
 
 HELD = LeaseRow("shop", "host:1", 3, NOW - 5, NOW + 25)
@@ -68,6 +71,8 @@ def test_given_a_link_then_one_word_says_how_it_is(given: LinkStatus, word: str)
         (link(schedule=parse_schedule("0 3 * * *")), "0 3 * * *"),
         (link(schedule=parse_schedule("5m"), paused=True), "not before resumed"),
         (link(schedule=parse_schedule("5m"), parked="…"), "parked"),
+        (link(schedule=parse_schedule("5m"), parked="…", look_at=NOW + 750), "look in 12 min 30 s"),
+        (link(schedule=parse_schedule("5m"), parked="…", look_at=NOW - 1), "look due"),
     ],
 )
 def test_given_a_schedule_then_the_next_pass_is_told_as_far_as_it_is_known(given: LinkStatus, when: str) -> None:
@@ -88,8 +93,29 @@ def test_given_links_that_need_somebody_then_each_is_named_with_the_command_to_b
 
     text = "\n".join(plain(status(links, {}, NOW)))
 
-    for line in ("a  syncd show 7", "b  syncd holds b", "c  syncd resume c", "d  no right"):
+    for line in ("a  syncd show 7", "b  syncd holds b", "c  syncd resume c", "d  parked: no right", "syncd check d"):
         assert line in text
+
+
+def test_given_parked_links_then_why_when_they_are_looked_at_next_and_what_to_begin_with() -> None:
+    links = [
+        link("a", state="refused", parked="refused: too much", look_at=NOW + 600, source=5, schedule=EVERY),
+        link("b", state="failed", parked="auth: The portal refuses the webhook.", look_at=NOW + 60, schedule=EVERY),
+    ]
+
+    lines = list(plain(status(links, {}, NOW)))
+
+    assert lines[-4:] == [
+        "  a  parked: too much; next look in 10 min",
+        "     syncd show 5",
+        "  b  parked: The portal refuses the webhook; next look in 1 min",
+        "     syncd check b",
+    ]
+    assert "look in 10 min" in lines[1]
+    assert [status_json(one, NOW)["next_run_at"] for one in links] == [
+        "2027-01-15T08:10:00+00:00",
+        "2027-01-15T08:01:00+00:00",
+    ]
 
 
 def test_given_an_operating_budget_in_use_then_it_is_shown_and_one_that_is_over_is_not() -> None:

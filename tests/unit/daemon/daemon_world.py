@@ -122,6 +122,9 @@ class Outcome:
     holds: int = 0
     seconds: float = 1.0
     guards: tuple[str, ...] = ()
+    said: str = "too much"
+    holds_plan: int | None = None
+    """The run whose refused plan a later one finds again."""
 
 
 OK = Outcome()
@@ -174,7 +177,8 @@ class ScriptedPasses:
             run.error = report.error.message if report.error is not None else ""
             run.guards = [GuardHit(name, None, 1, 2) for name in outcome.guards]
             if outcome.guards:
-                run.error = "too much"
+                run.error = outcome.said
+                run.source = outcome.holds_plan if outcome.holds_plan != number else None
             run.finished_at = clock.now()
             report.holds = [hold(order, clock.now()) for order in range(1, outcome.holds + 1)]
             run.counts.holds = outcome.holds

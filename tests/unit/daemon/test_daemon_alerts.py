@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from daemon_world import NOON, Daemon, LoopClock, Outcome, hold
 
-from syncd.core.records import RunRow
+from syncd.core.model import Side
+from syncd.core.records import GuardHit, RunRow
 from syncd.daemon.alerts import WAITING, Alerts
 from syncd.daemon.couriers import Undelivered
 from syncd.daemon.desk import Ending
@@ -77,6 +79,11 @@ def _ending(before: Health, after: Health, *, detail: str = "", holds=(), guards
     )
 
 
+def _refused(removes: int) -> RunRow:
+    """A pass that a guard refused."""
+    return RunRow(11, "shop", 1, "pass", "refused", guards=[GuardHit("max_removes", Side.CRM, 10, removes)])
+
+
 class TestHealth:
     @pytest.mark.parametrize(
         ("before", "after", "event"),
@@ -111,15 +118,48 @@ class TestHealth:
         assert desk.postman.delivered == []
 
     async def test_given_a_refusal_then_its_numbers_and_the_commands_are_told(self, desk: Desk, clock: LoopClock):
-        from syncd.core.model import Side
-        from syncd.core.records import GuardHit
-
         hit = GuardHit("max_removes", Side.TABLE, 100, 4000)
         desk.alerts.ended(_ending(Health.IN_STEP, Health.REFUSED, guards=[hit], clock=clock))
         await clock.sleep(1)
         notice = desk.postman.delivered[0]
         assert notice["guards"] == [{"name": "max_removes", "side": "table", "limit": 100, "actual": 4000}]
         assert notice["commands"] == ["syncd show 12", "syncd apply 12"]
+
+    async def test_given_a_refused_plan_that_doubles_then_that_is_told_once_and_smaller_changes_are_not(
+        self, desk: Desk, clock: LoopClock
+    ):
+        before = _refused(40)
+        desk.alerts.ended(_ending(Health.IN_STEP, Health.REFUSED, guards=before.guards, clock=clock))
+        for removes in (40, 79, 80, 80, 120, 60, 120, 159):
+            again = _ending(Health.REFUSED, Health.REFUSED, guards=_refused(removes).guards, clock=clock)
+            desk.alerts.ended(replace(again, previous=before))
+            before = _refused(removes)
+        await clock.sleep(1)
+        told = [notice["guards"][0]["actual"] for notice in desk.postman.delivered]
+        assert (told, desk.postman.events()) == ([40, 80], ["refused", "refused"])
+        assert (
+            "is still refused by a guard; nothing was written, and the plan has grown."
+            in (desk.postman.delivered[1]["text"])
+        )
+
+    async def test_given_a_daemon_that_takes_a_refused_link_over_then_it_tells_only_what_has_grown_since(
+        self, desk: Desk, clock: LoopClock
+    ):
+        for removes in (40, 50, 79):
+            again = _ending(Health.REFUSED, Health.REFUSED, guards=_refused(removes).guards, clock=clock)
+            desk.alerts.ended(replace(again, previous=_refused(40)))
+            desk.alerts.forget("shop")
+        await clock.sleep(1)
+        assert desk.postman.delivered == []
+
+    async def test_given_a_refused_plan_that_shrinks_below_the_limits_then_nobody_is_told(
+        self, desk: Desk, clock: LoopClock
+    ):
+        left = [GuardHit("settling", None, 0, 3)]
+        again = _ending(Health.REFUSED, Health.REFUSED, guards=left, clock=clock)
+        desk.alerts.ended(replace(again, previous=_refused(40)))
+        await clock.sleep(1)
+        assert desk.postman.delivered == []
 
     async def test_given_a_secret_in_a_detail_then_it_is_masked(self, desk: Desk, clock: LoopClock):
         detail = "https://example.bitrix24.com/rest/1/topsecretcode/ refuses"

@@ -1,8 +1,9 @@
 """Twenty-four hours of a daemon in virtual time: the real scheduler, runners and engine over portals and tables in memory.
 
-Ten links, outside edits on both sides, faults of portals and tables, a refused plan that a person applies, a pause, a
-parked link whose right comes back, and a restart. Afterwards every slot of every link must be accounted for: served,
-passed over for a reason that was told, or made up for after the restart.
+Ten links, outside edits on both sides, faults of portals and tables, a refused plan that a person applies and one whose
+cause is mended without a word to the daemon, a pause, rights that are lost and come back, a block by the vendor, and a
+restart. Afterwards every slot of every link must be accounted for: served, passed over for a reason that was told, or
+made up for after the restart.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ async def _weather(works: Works, chance: random.Random, clock: LoopClock) -> Non
     """Outside writers and faults, every few minutes, for ever."""
     while True:
         await clock.sleep(chance.uniform(60, 600))
-        name = chance.choice([name for name in SCHEDULES if name not in {"slow", "office", "store0"}])
+        name = chance.choice([name for name in SCHEDULES if name not in {"slow", "office", "store0", "store2"}])
         portal, table, order = works.portals[name], works.tables[name], chance.choice(ORDERS)
         match chance.randrange(9):
             case 0 | 1:
@@ -216,6 +217,11 @@ async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_account
         assert all(notice["health"] != notice["before"] for notice in told)
         assert all(one["health"] == two["before"] for one, two in itertools.pairwise(told)), name
     assert [notice["health"] for notice in day.notices if notice["link"] == "store0"] == ["refused", "in-step"]
+    assert works.portals["store2"].written == []  # nothing of what was being put back was ever removed
+    for name, health in (("store2", "refused"), ("shop0", "parked"), ("shop1", "parked")):
+        notices = [notice for notice in second.notices if notice["link"] == name]
+        assert health in {notice["health"] for notice in notices}, name
+        assert notices[-1]["health"] in {"in-step", "held"}, name
 
 
 async def _people(works: Works, clock: LoopClock) -> None:
@@ -226,7 +232,7 @@ async def _people(works: Works, clock: LoopClock) -> None:
     await _at(4.5, clock)
     refused = next(run for run in await store.runs("store0", 20) if run.state == "refused")
     async with works.link("store0") as link:
-        assert (await engine.apply(link, refused.id)).exit_code in {0, 3}
+        assert (await engine.apply(link, refused.plan)).exit_code in {0, 3}
     await _at(5, clock)
     await store.set_paused("slow", paused=True)
     await _at(6, clock)  # a webhook loses its right, and gets it back
@@ -236,6 +242,20 @@ async def _people(works: Works, clock: LoopClock) -> None:
     await store.post_request("store1", "trigger", "a person", clock.now())
     await _at(10, clock)
     await store.set_paused("slow", paused=False)
+    await _at(14, clock)  # from here on nobody tells the daemon anything
+    works.portals["shop0"].read_right = False
+    works.portals["shop1"].listings.extend([Surprise.BLOCKED] * 50)
+    lost = works.tables["store2"].stored[5:]
+    works.tables["store2"].stored = works.tables["store2"].stored[:5]
+    await _at(15.1, clock)
+    works.tables["store2"].stored += lost[:-5]  # somebody puts rows back, slowly
+    await _at(15.25, clock)
+    works.tables["store2"].stored += lost[-5:-3]
+    await _at(15.4, clock)
+    works.tables["store2"].stored += lost[-3:]
+    await _at(16.5, clock)
+    works.portals["shop0"].read_right = True
+    works.portals["shop1"].listings.clear()
 
 
 async def _at(hour: float, clock: LoopClock) -> None:

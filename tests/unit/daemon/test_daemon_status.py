@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from daemon_world import NOON, Daemon, LoopClock, Outcome
+from daemon_world import NOON, Daemon, LoopClock, Outcome, slot_times
 
 from syncd.config.model import Settings
 from syncd.daemon.health import Condition, Health
@@ -55,13 +55,34 @@ async def test_given_a_paused_link_then_it_says_so_and_expects_no_run(daemon: Da
     assert (status.health, status.condition.health, status.next_run) == (Health.PAUSED, Health.IN_STEP, None)
 
 
-async def test_given_a_parked_link_then_its_next_run_is_after_its_rest(daemon: Daemon, clock: LoopClock):
+async def test_given_a_parked_link_then_it_says_when_it_is_looked_at_next(daemon: Daemon, clock: LoopClock):
     daemon.passes.always["shop"] = Outcome("failed", error=AuthError("No right."), seconds=0)
     daemon.add()
     await clock.sleep(10)
     status = await _look(daemon.store, clock, Live(daemon.runners["shop"].condition, next_run=NOON + 300))
-    assert (status.health, status.next_run) == (Health.PARKED, pytest.approx(NOON + 3600, abs=1))
+    assert (status.health, status.next_run) == (Health.PARKED, pytest.approx(NOON + 300, abs=1))
+    assert status.look_at == status.next_run
     assert link_json(status)["parked"] == "auth: No right."
+
+
+async def test_given_a_refused_plan_then_its_next_look_is_at_the_slot_a_quarter_of_an_hour_on(
+    daemon: Daemon, clock: LoopClock
+):
+    daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",))
+    daemon.add()
+    await clock.sleep(10)
+    status = await _look(daemon.store, clock)
+    assert status.look_at == status.next_run == NOON + next(at for at in slot_times("shop", "5m", 1800) if at > 840)
+
+
+async def test_given_looks_at_a_refused_plan_then_the_condition_names_the_run_that_holds_it(
+    daemon: Daemon, clock: LoopClock
+):
+    daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",), holds_plan=1)
+    runner = daemon.add()
+    await clock.sleep(3600)
+    assert len(daemon.passes.made) > 3
+    assert runner.condition.run == (await _look(daemon.store, clock)).condition.run == 1
 
 
 async def test_given_a_lease_held_elsewhere_then_this_daemon_stands_by(daemon: Daemon, clock: LoopClock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applie
     assert f"Run {run} wrote nothing: 4000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
     assert page.title == "1 to look at · syncd"
+
+
+async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when_the_next_look_is(
+    world: World, browser: Browser
+):
+    run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=1000)
+    await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=run, before=60)
+    lease = await world.lease()
+    await world.store.set_parked(lease, "refused: 4000 removes in the CRM")
+    await world.store.release(lease)
+    page = await browser.get("/")
+    assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
+    assert re.search(r"Passes rest; the next look at it is in 1\d min\.", page.text_of("needs-shop"))
 
 
 async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(world: World, browser: Browser):

@@ -88,6 +88,20 @@ async def test_given_a_refused_run_then_each_guard_is_a_sentence_and_the_command
     assert page.commands == ["syncd plan shop"]
 
 
+async def test_given_a_look_at_a_refused_plan_then_it_leads_to_the_run_that_holds_it(world: World, browser: Browser):
+    counts = Counts(agreed=484, crm=SideCounts(remove=144))
+    guards = [GuardHit("max_removes", Side.CRM, 100, 144)]
+    plan = await world.run(state="refused", counts=counts, guards=guards, before=900)
+    look = await world.run(state="refused", counts=counts, guards=guards, source=plan)
+    page = await browser.get(f"/runs/{look}")
+    assert f"It is what run {plan} found, but for little; that run holds the plan that waits." in page.text_of("why")
+    assert page.commands == [f"syncd apply {plan}"]
+    assert f"Look at {plan}" in (await browser.get("/runs")).text
+    lease = await world.lease()
+    await world.store.spend(lease, plan, 99)
+    assert (await browser.get(f"/runs/{look}")).commands == []
+
+
 async def test_given_a_plan_then_the_command_carries_it_out_until_it_was_applied(world: World, browser: Browser):
     plan = await world.run(kind="plan", state="planned", changes=[(change(5, 1, 2), Outcome.PLANNED, "")])
     page = await browser.get(f"/runs/{plan}")
