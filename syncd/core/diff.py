@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.core.model import (
     Action,
@@ -16,6 +16,7 @@ from syncd.core.model import (
     Counts,
     Facts,
     Hold,
+    HoldKind,
     MaybeOwner,
     Owner,
     Policy,
@@ -167,10 +168,30 @@ class Differ:
                     return [*changes], None
             elif stored.sticky and stored.decision != "retry":
                 return [], stored.hold
+        elif stored is not None and in_doubt(stored.hold, facts, self._policy):
+            return [], replace(stored.hold, facts=facts, seen=stored.hold.seen or stored.hold.facts)
         decision = decide(order_id, facts, self._policy)
         if isinstance(decision, Hold):
             return [], decision
         return [decision], None
+
+
+def in_doubt(hold: Hold, facts: Facts, policy: Policy) -> bool:
+    """Given an order's hold and the facts of today, return whether it still depends on what became of a write.
+
+    An order is uncertain because the answer to a write was lost and something else stood there afterwards. Either the
+    write was never executed, or it was, both sides had the value of the other one, and somebody has replaced it since.
+    Whatever others do to such an order later, it stays held until both sides are equal, or both stories lead to the
+    same write: taking the wrong one would bring back what somebody replaced, or lose what somebody wrote.
+    """
+    then = hold.seen or hold.facts
+    if hold.kind is not HoldKind.UNCERTAIN or facts.agreed != then.agreed or then.agreed in {then.crm, then.table}:
+        return False
+    if facts.crm == facts.table and facts.unreadable is None:
+        return False
+    stories = {decide(hold.order_id, facts._replace(agreed=value), policy) for value in then[:3]}
+    writes = {(one.side, one.after) if isinstance(one, Change) else one for one in stories}
+    return len(writes) > 1 or isinstance(writes.pop(), Hold)
 
 
 def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Change]:

@@ -215,8 +215,9 @@ class Hold:
         facts: What each side said when the hold was made. A hold whose facts change is released.
         detail: A sentence for the operator.
         since: Seconds since the epoch when the hold was first made; 0 while it is only planned.
-        seen: The facts to compare with later, where they are not the ones shown: a value that a race overwrote is shown
-            in `facts` although it is no longer there.
+        seen: What there was besides the facts shown. A value that a race overwrote is shown in `facts` although it is
+            no longer there: the hold lasts while the facts are those seen. An uncertain order is shown as it is today:
+            here is what was found when it became uncertain (`diff.in_doubt`).
     """
 
     order_id: int
@@ -227,17 +228,9 @@ class Hold:
     seen: Facts | None = None
 
     def still(self, facts: Facts) -> bool:
-        """Given the facts of today, return whether they are the ones this hold was made for.
-
-        An order is uncertain because the answer to a write was lost. If that side shows the value of the other one
-        later, while the other one has moved on, the request was executed after all, and nobody has decided anything.
-        """
-        if facts == (self.seen or self.facts):
-            return True
-        if self.kind is not HoldKind.UNCERTAIN or facts.unreadable is not None or facts.agreed != self.facts.agreed:
-            return False
-        crossed = {facts.crm} & {self.facts.table} | {facts.table} & {self.facts.crm}
-        return facts.crm != facts.table and bool(crossed - {None})
+        """Given the facts of today, return whether they are the ones this hold was made for."""
+        uncertain = self.kind is HoldKind.UNCERTAIN
+        return facts == (self.facts if uncertain or self.seen is None else self.seen)
 
 
 @dataclass(slots=True)

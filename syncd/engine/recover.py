@@ -20,6 +20,9 @@ log = structlog.get_logger("syncd.engine")
 
 CHUNK = 500
 
+FOUND_IN_PLACE = "found in place after an interruption"
+"""What the audit says of a write whose outcome a crash had kept from it."""
+
 
 async def recover(link: Link, held: Tenure, run: int) -> None:
     """Decide every open intent of the link, and close runs that a crash left open.
@@ -74,9 +77,7 @@ async def _decide(
             update = BindingUpdate(change.order_id, crm, change.facts.agreed if both else change.agreed_after)
             if change.hold_after is not None:
                 holds.append(StoredHold(_undone(intent, now), sticky=True, run=run))
-            outcomes.append(
-                ChangeOutcome(intent.id, Outcome.APPLIED, "found in place after an interruption", update=update)
-            )
+            outcomes.append(ChangeOutcome(intent.id, Outcome.APPLIED, FOUND_IN_PLACE, update=update))
         elif found != change.before:
             outcomes.append(
                 ChangeOutcome(intent.id, Outcome.UNCERTAIN, "interrupted, and something else stands there now")
@@ -106,6 +107,7 @@ def _uncertain(intent: StoredChange, found: MaybeOwner | Unlike, now: float) -> 
     change = intent.change
     facts = change.facts.on(change.side, None if isinstance(found, Unlike) else found)
     detail = (
-        f"Run {intent.run} was interrupted while it wrote this order, which shows neither the old nor the new owner."
+        f"Run {intent.run} was interrupted while it wrote this order, which then showed neither the old nor the new "
+        "owner: whether the write arrived cannot be told."
     )
     return Hold(change.order_id, HoldKind.UNCERTAIN, facts, detail, since=now)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from syncd.core.diff import resolvable, resolve
+from syncd.core.diff import in_doubt, resolvable, resolve
 from syncd.core.guards import GuardLimits, evaluate
 from syncd.core.model import (
     Action,
@@ -131,6 +131,8 @@ def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | 
                 return [*changes]
         elif stored.sticky and stored.decision != "retry":
             return [stored.hold]
+    elif stored is not None and in_doubt(stored.hold, order.facts, policy):
+        return [replace(stored.hold, facts=order.facts, seen=stored.hold.seen or stored.hold.facts)]
     return [decide(number, order.facts, policy)]
 
 

@@ -95,25 +95,8 @@ def test_given_a_change_when_it_is_pickled_then_every_field_comes_back() -> None
     assert pickle.loads(pickle.dumps(change)) == change
 
 
-@pytest.mark.parametrize(
-    ("kind", "then", "now", "still"),
-    [
-        (HoldKind.UNCERTAIN, "ZYX", "ZYX", True),
-        (HoldKind.UNCERTAIN, "ZYX", "YZX", True),
-        (HoldKind.UNCERTAIN, "ZYX", "Y-X", True),
-        (HoldKind.UNCERTAIN, "ZYX", "-ZX", True),
-        (HoldKind.UNCERTAIN, "ZYX", "YYX", False),
-        (HoldKind.UNCERTAIN, "ZYX", "Y-Y", False),
-        (HoldKind.UNCERTAIN, "Z-X", "-YX", False),
-        (HoldKind.UNCERTAIN, "ZYX", "XYX", False),
-        (HoldKind.EDIT_EDIT, "ZYX", "Y-X", False),
-    ],
-)
-def test_given_an_uncertain_hold_then_a_late_request_alone_does_not_release_it(
-    kind: HoldKind, then: str, now: str, still: bool
-) -> None:
-    assert Hold(5, kind, facts(then), "").still(facts(now)) is still
+def test_given_an_uncertain_hold_then_it_is_made_for_what_it_shows_and_not_for_what_it_saw_first() -> None:
+    held = Hold(5, HoldKind.UNCERTAIN, facts("ZYX"), "", seen=facts("YYX"))
 
-
-def test_given_an_uncertain_hold_and_rows_that_cannot_be_read_any_more_then_it_is_over() -> None:
-    assert not Hold(5, HoldKind.UNCERTAIN, facts("ZYX"), "").still(facts("Y-X", INVALID))
+    assert held.still(facts("ZYX"))
+    assert not held.still(facts("YYX"))

@@ -141,13 +141,20 @@ SWITCHES = [
     ),
     rule(
         "A hold is over once its facts change.",
-        Line(f"{MODEL}:Hold.still", "if facts == (self.seen or self.facts):", "if True:"),
+        Line(f"{MODEL}:Hold.still", "return facts == (", "return True or ("),
         "an-undone-order-is-synced-again-once-it-moves",
     ),
     rule(
-        "A late request does not end the hold of an uncertain order.",
-        Line(f"{MODEL}:Hold.still", "if self.kind is not HoldKind.UNCERTAIN or", "if True or"),
+        "An uncertain order is held while it matters what became of the write.",
+        Line(f"{DIFF}:Differ._decisions", "in_doubt(stored.hold, facts, self._policy)", "False"),
         "zombie-after-somebody-else",
+        "uncertain-order-is-no-news-when-unbound",
+        "uncertain-order-is-not-won-by-policy",
+    ),
+    rule(
+        "An uncertain order whose sides are equal is agreed.",
+        Line(f"{DIFF}:in_doubt", "if facts.crm == facts.table and facts.unreadable is None:", "if False:"),
+        "uncertain-order-is-free-once-both-sides-agree",
     ),
     rule(
         "A derived hold is over once the diff no longer makes it.",
