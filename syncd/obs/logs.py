@@ -22,6 +22,9 @@ from syncd.obs.redact import MASK, redact
 QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
 """Libraries of which only warnings are heard, whatever level is asked for: httpx logs whole URLs at INFO, the webhook's
 code included, and others do the same at DEBUG (peers.md)."""
+ECHOING = ("psycopg",)
+"""Libraries of which only errors are heard. What psycopg warns of when a connection breaks ("error ignored terminating
+…") echoes an error that syncd is given as well, and tells in its own words."""
 
 _SECRET_KEYS = frozenset(
     {"access_token", "refresh_token", "application_token", "client_secret", "password", "secret", "webhook"}
@@ -45,7 +48,8 @@ def configure(
     """Send all log lines of this process to one stream. May be called again, at a reload: the last call counts.
 
     Args:
-        level: debug, info, warning or error: what syncd itself logs. Libraries never log below warning.
+        level: debug, info, warning or error: what syncd itself logs. Libraries never log below warning, some not
+            below error.
         fmt: auto, console or json; auto is console on a terminal, JSON lines with priorities for journald, and JSON
             lines with the time elsewhere.
         stream: Where to; stderr when left out.
@@ -84,6 +88,8 @@ def configure(
     logging.getLogger("syncd").setLevel(own)
     for name in QUIET:
         logging.getLogger(name).setLevel(others)
+    for name in ECHOING:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

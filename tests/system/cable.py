@@ -23,6 +23,7 @@ class Cable:
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
         self._sockets: list[socket.socket] = []
+        self._words: bytes | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port: int = self._listener.getsockname()[1]
         self._carry()
@@ -32,6 +33,10 @@ class Cable:
         """The database by way of this cable."""
         bare = self._url.set(host="127.0.0.1", port=self._port, query={})
         return bare.render_as_string(hide_password=False)
+
+    def cut_at(self, words: bytes) -> None:
+        """Cut when a client says these words, which the server then does not hear."""
+        self._words = words
 
     def cut(self) -> None:
         """Break all connections; from now on nobody answers."""
@@ -58,8 +63,20 @@ class Cable:
                 return
             server = self._server()
             self._sockets += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if self._words is not None and self._words in data:
+                    self._words = None
+                    self.cut()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        source.close()
 
     def _server(self) -> socket.socket:
         port = self._url.port or PORTS[self._url.get_backend_name()]
@@ -69,16 +86,6 @@ class Cable:
             server.connect(str(Path(folder, f".s.PGSQL.{port}")))
             return server
         return socket.create_connection((self._url.host or "127.0.0.1", port))
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for end in (source, sink):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-    source.close()
 
 
 @contextlib.contextmanager

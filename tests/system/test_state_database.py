@@ -534,3 +534,18 @@ def test_given_a_server_that_goes_away_while_changes_are_sent_then_the_pass_ends
         assert f"{sent} writes have no outcome yet" in new_shop.call("db", "check").check(0).out
         heals(new_shop)
         assert _found_after_interruption(new_shop) == sent
+
+
+def test_given_a_server_that_goes_away_in_the_middle_of_a_transaction_then_nothing_of_it_is_kept(
+    shop: Shop, server_url: str
+):
+    with cable(server_url) as way:
+        shop.state_url = way.url
+        shop.call("db", "upgrade").check(0)
+        way.cut_at(b"INSERT INTO run")
+        refuses(shop.run("reconcile"), 69, "the connection was lost", "See that the server runs")
+        is_untouched(shop)
+
+        way.mend()
+        assert shop.call("runs", "--json").check(0).json == []
+        heals(shop)

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from syncd.obs.logs import QUIET, Look, configure
+from syncd.obs.logs import ECHOING, QUIET, Look, configure
 
 SECRET = "s3kr3tC0de"
 WEBHOOK = f"https://example.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
@@ -36,7 +36,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def leave_logging_as_it_was():
-    names = ("", "syncd", *QUIET)
+    names = ("", "syncd", *QUIET, *ECHOING)
     root = logging.getLogger()
     levels, handlers = {name: logging.getLogger(name).level for name in names}, root.handlers[:]
     yield
@@ -226,6 +226,13 @@ class TestLevels:
         configure("error", stream=stream, environ={})
         logging.getLogger("httpx").warning("x")
         assert lines() == []
+
+    @pytest.mark.parametrize("name", ECHOING)
+    def test_what_only_echoes_an_error_of_ours_is_heard_when_it_is_an_error_itself(self, stream, lines, name):
+        configure("debug", stream=stream, environ={})
+        logging.getLogger(name).warning("error ignored terminating <psycopg.Pipeline [BAD]>: the connection is lost")
+        logging.getLogger(name).error("x")
+        assert [line["level"] for line in lines()] == ["error"]
 
     def test_httpx_stays_quiet_even_where_its_own_children_would_speak(self, stream):
         configure("debug", stream=stream, environ={})
