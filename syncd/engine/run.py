@@ -164,8 +164,7 @@ class Run:
                 absent = change.facts.table is None
                 if change.order_id in bound or (absent and value is not None and unlike_absent(draft, change, value)):
                     continue
-                unreadable = value is not None and value.unreadable is not None
-                if not unreadable and (value.owner if value is not None else None) == change.facts.table:
+                if (value.owner if value is not None else None) == change.facts.table:
                     kept.append((change, update))
         return kept
 

@@ -37,6 +37,8 @@ expect held 5 edit-edit        `expect free 5`: not held
 expect step 5       both sides have the same value, and it is agreed
 expect refused max_removes     the last pass was refused by this guard, among others
 expect sends 3      so many writes were sent to the portal
+
+At the end no write is in doubt and no run is open, whatever is expected besides.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import pytest
 
 from syncd.core import guards
 from syncd.core.model import Side
+from syncd.engine import observe
 from tests.simulation.scenario import FOLDER, Scenario, parse
 from tests.simulation.world import Play
 
@@ -121,9 +122,10 @@ def find(where: str) -> FunctionType:
 
 @dataclass(frozen=True)
 class Played:
-    """A scenario file, played once."""
+    """A scenario file, played once; `singly`: both sides are read one order at a time."""
 
     name: str
+    singly: bool = False
 
     @property
     def scenario(self) -> Scenario:
@@ -134,8 +136,12 @@ class Played:
 
     async def _play(self) -> None:
         play = Play(self.scenario)
-        await play.run()
-        await play.check()
+        with pytest.MonkeyPatch.context() as patch:
+            if self.singly:
+                patch.setattr(observe, "SEGMENT", 1)
+                play.world.portal.chunk = 1
+            await play.run()
+            await play.check()
 
 
 def specification(test: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Test:

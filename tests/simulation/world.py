@@ -129,6 +129,13 @@ class World:
         row = await self.store.find_link("shop")
         return {} if row is None else {one.hold.order_id: one.hold.kind.value for one in await self.store.holds(row.id)}
 
+    async def check_healed(self) -> None:
+        """No write is in doubt any more, and no run is open."""
+        row = await self.store.find_link("shop")
+        assert row is not None
+        assert await self.store.open_intents(row.id) == []
+        assert "running" not in {run.state for run in await self.store.runs("shop", 1000)}
+
     def _race(self, _batch: list[Write]) -> None:
         races, self.races = self.races, []
         for order, value in races:
@@ -338,6 +345,7 @@ class Play:
         """Hold the end of the world against the scenario's expectations."""
         for line in self.scenario.expectations:
             await self._stands(line)
+        await self.world.check_healed()
 
     async def _stands(self, line: Line) -> None:
         world, where = self.world, f"{self.scenario.name}:{line.number}"

@@ -326,6 +326,27 @@ async def test_given_an_answer_lost_twice_without_a_trace_then_the_intent_stays_
     assert both(world, 5) == (deal(20), deal(20))
 
 
+async def test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.edit_table(6, (2, 21))
+    world.portal.size = 1
+    world.portal.script.extend([Surprise.LOST_BEFORE] * 2)
+    began, wait = world.clock.time, world.clock.sleep
+
+    async def sleep(seconds: float) -> None:
+        await wait(seconds)
+        for order, owner, after in ((5, 20, 3), (6, 21, 30)):
+            if world.clock.time - began >= after:
+                world.portal.bind(order, deal(owner))
+
+    world.clock.sleep = sleep  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert set(world.portal.sent.values()) == {1}
+
+
 async def test_given_a_lost_answer_and_something_else_there_then_the_order_is_uncertain_and_held() -> None:
     world = await in_step({5: 10, 6: 11})
     world.edit_table(5, (2, 20))

@@ -97,6 +97,18 @@ async def test_given_a_run_that_wrote_nothing_when_undone_then_it_says_so() -> N
         await undo(world, run)
 
 
+async def test_given_a_run_of_another_link_or_none_at_all_when_undone_then_it_is_a_usage_error() -> None:
+    world = await in_step({5: 10})
+    world.edit_table(5, (2, 20))
+    run = (await world.reconcile()).row.id
+    world.options["name"] = "other"
+
+    with pytest.raises(UsageError):
+        await undo(world, run)
+    with pytest.raises(UsageError):
+        await undo(world, 999)
+
+
 async def test_given_a_run_that_died_after_its_write_when_undone_then_the_write_is_put_back() -> None:
     world = await in_step({5: 10, 6: 11})
     world.edit_table(5, (2, 20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.model import Owner
+from syncd.engine import observe
 from syncd.errors import StalePlan
 from tests.simulation.crash import Crash, Steps
 from tests.simulation.scenario import Scenario, load_all
@@ -18,6 +19,17 @@ SCENARIOS = load_all()
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
 async def test_given_a_scenario_when_it_is_played_then_it_ends_as_it_says(scenario: Scenario) -> None:
     play = Play(scenario)
+    await play.run()
+    await play.check()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+async def test_given_sides_that_are_read_one_order_at_a_time_when_it_is_played_then_it_ends_as_it_says(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "SEGMENT", 1)
+    play = Play(scenario)
+    play.world.portal.chunk = 1
     await play.run()
     await play.check()
 
@@ -50,6 +62,7 @@ async def test_given_a_crash_at_any_step_when_syncd_goes_on_then_the_end_is_the_
         before = len(play.world.portal.written), len(play.world.table.written)
         await play.world.reconcile()
         assert (len(play.world.portal.written), len(play.world.table.written)) == before, f"{where}: wrote once more"
+        await play.world.check_healed()
 
 
 async def _go_on(play: Play) -> list[tuple[dict[int, Owner], dict[int, Owner]]]:

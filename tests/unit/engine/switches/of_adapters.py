@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sqlalchemy import Connection, update
+
+from syncd.core.records import Lease, LinkRow
 from syncd.errors import SyncdError
 from syncd.sandbox.faults import Fault
+from syncd.state import links
+from syncd.state.schema import link
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.sql import SqlTable
 from tests.simulation.switch import Line, Name, Together, rule
@@ -25,6 +30,13 @@ def empty_if_it_cannot_be_read(table: SqlTable, tell: Callable[[int], None]) -> 
         return read_it(table, tell)
     except SyncdError:
         return SpooledSnapshot(Spool(), {}, [])
+
+
+def the_old_state_for_the_new_ends(connection: Connection, lease: Lease, fingerprint: str, _now: float) -> LinkRow:
+    connection.execute(update(link).where(link.c.id == lease.link_id).values(fingerprint=fingerprint))
+    found = links.find(connection, lease.link)
+    assert found is not None
+    return found
 
 
 SWITCHES = [
@@ -109,5 +121,10 @@ SWITCHES = [
         "A plan is spent once, whoever asks at the same moment.",
         Line("syncd.state.runs:spend", ", runs.c.spent_by.is_(None)", ""),
         lives.a_plan_is_spent_once,
+    ),
+    rule(
+        "A rebased link begins with nothing agreed, and so removes nothing.",
+        Name("syncd.state.links:rebase", the_old_state_for_the_new_ends),
+        lives.a_rebased_link_removes_nothing,
     ),
 ]

@@ -41,6 +41,11 @@ SWITCHES = [
         "a-first-sync-that-was-cut-off-goes-on-as-one",
     ),
     rule(
+        "A link on which nothing is agreed is at its first sync.",
+        Line(f"{RUN}:Run.plan", "seen.counts.agreed == 0 or", "False or"),
+        "a-link-that-agreed-on-nothing-asks-still",
+    ),
+    rule(
         "Below twenty agreed bindings, adds and moves are free.",
         Name(f"{GUARDS}:SMALL", 1),
         "a-small-link-may-grow-and-move-as-it-likes",

@@ -7,7 +7,7 @@ from typing import Any
 
 from syncd.engine.link import Tenure
 from syncd.errors import IncompleteListing
-from tests.simulation.switch import Line, Name, rule, specification
+from tests.simulation.switch import Line, Name, Played, Together, rule, specification
 from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_second_looks as on_second_looks
 from tests.unit.engine.switches.of_decisions import nothing
@@ -138,6 +138,25 @@ SWITCHES = [
         "A flapping order that a person decided is written.",
         Line(f"{VERIFY}:_flapping", " - decided", ""),
         specification(on_holds.test_given_a_flapping_order_when_nobody_undoes_it_any_more_then_a_person_decides_once),
+    ),
+    # ---------------------------------------------------------------- what is remembered
+    rule(
+        "Each order is looked at once, however the sides are cut (and no end is agreed that was not asked for).",
+        Together(
+            Line(f"{OBSERVE}:_Segments.feed", "if upto is not None:", "if False:"),
+            Line(f"{RUN}:Run.record_observation", "await self._confirmed(pairs, draft)", "pairs"),
+        ),
+        Played("edits-on-both-sides", singly=True),
+    ),
+    rule(
+        "A hold shows what stands there now.",
+        Line(f"{RUN}:Run.record_observation", "or before.hold.facts != hold.facts", "or False"),
+        "a-hold-shows-what-stands-there-now",
+    ),
+    rule(
+        "A decision that nothing is left to do for ends its hold.",
+        Line(f"{OBSERVE}:_Segments.feed", " and order_id in decided:", ":"),
+        "a-decision-that-needs-no-write-ends-the-hold",
     ),
     # ------------------------------------------------------------------- what is agreed
     rule(

@@ -112,6 +112,11 @@ SWITCHES = [
         "undo-removes-what-was-copied",
     ),
     rule(
+        "A run of another link cannot be undone.",
+        Line(f"{ENGINE}:undo", "if stored is None or stored.link != link.name:", "if stored is None:"),
+        specification(on_undo.test_given_a_run_of_another_link_or_none_at_all_when_undone_then_it_is_a_usage_error),
+    ),
+    rule(
         "A run that wrote nothing cannot be undone.",
         Line(f"{ENGINE}:undo", "if not any(reverse(written)) and", "if False and"),
         specification(on_undo.test_given_a_run_that_wrote_nothing_when_undone_then_it_says_so),

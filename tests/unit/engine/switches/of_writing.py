@@ -107,6 +107,13 @@ SWITCHES = [
         "late-request-is-waited-for",
     ),
     rule(
+        "While lost requests show progress, their whole life is waited for.",
+        Line(f"{APPLY}:Applier._settle", "if waiting and len(waiting) < before:", "if False:"),
+        specification(
+            on_endings.test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too
+        ),
+    ),
+    rule(
         "What was sent twice without a trace is left to the next run.",
         Line(f"{APPLY}:Applier._settle", "if entry.sends < MAX_SENDS - 1", ""),
         "an-answer-lost-twice-is-left-to-the-next-run",
@@ -191,6 +198,16 @@ SWITCHES = [
         "An intent whose order shows something else is held as uncertain.",
         Line(f"{RECOVER}:_decide", "elif found != change.before:", "elif False:"),
         "something-else-after-a-lost-answer",
+    ),
+    rule(
+        "An intent that had no effect is closed.",
+        Line(f"{RECOVER}:_decide", "elif final or intent.alive_until <= now:", "elif False:"),
+        "an-intent-that-was-not-sent-is-closed",
+    ),
+    rule(
+        "A run whose process died is closed by the next one.",
+        Line(f"{RECOVER}:recover", 'if row.state == "running" and row.id != run:', "if False:"),
+        "dies-after-sending",
     ),
     rule(
         "An interrupted request is waited for until it cannot be alive.",
