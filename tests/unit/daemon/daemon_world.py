@@ -10,6 +10,7 @@ import selectors
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,17 +84,24 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 
 class LoopClock:
-    """See `syncd.core.ports.Clock`: reads the running loop's time. `jump` sets the time of day apart from it."""
+    """See `syncd.core.ports.Clock`: reads the running loop's time, also from a thread that works for the loop.
+
+    `jump` sets the time of day apart from it.
+    """
 
     def __init__(self, seed: int = 1) -> None:
         self.jump = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._chance = random.Random(seed)
 
     def now(self) -> float:
         return NOON + self.jump + self.monotonic()
 
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        with suppress(RuntimeError):  # a thread has none of its own
+            self._loop = asyncio.get_running_loop()
+        assert self._loop is not None
+        return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

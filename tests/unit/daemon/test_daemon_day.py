@@ -9,37 +9,24 @@ made up for after the restart.
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import random
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import time_machine
+from daemon_day import Day, handles, standing
 from daemon_world import NOON, LoopClock
 
 from syncd.config.model import Settings
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, OnConflict, Owner, Policy, Scope
-from syncd.daemon import passes
-from syncd.daemon.alerts import Alerts
-from syncd.daemon.desk import Desk, Ending, Gate
-from syncd.daemon.fleet import Fleet
-from syncd.daemon.meters import Meters
-from syncd.daemon.requests import Inbox
-from syncd.daemon.schedule import Timetable
 from syncd.daemon.slots import Slots
-from syncd.daemon.tasks import Tasks
-from syncd.daemon.verdict import Ask
-from syncd.daemon.watchdog import Vitals
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.errors import UnavailableError
-from syncd.obs.metrics import Metrics
 from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
 from tests.fakes.table import FakeTable
@@ -91,60 +78,6 @@ class Works:
         )
 
 
-class Day(Meters):
-    """One daemon, put together as the service does it, that keeps what it was told and when."""
-
-    def __init__(self, works: Works, clock: LoopClock) -> None:
-        self.metrics = Metrics(process=False)
-        self.notices: list[dict[str, Any]] = []
-        alerts = Alerts(clock, lambda _way, _outcome: None, [self])  # type: ignore[list-item]
-        super().__init__(self.metrics, alerts, works.store, clock)
-        self.now = clock.now
-        self.skips: list[tuple[str, float, str]] = []
-        self.endings: list[tuple[str, float]] = []
-        self.crashes: list[BaseException] = []
-        self.troubles: list[tuple[str, str]] = []
-        desk = Desk(works.store, clock, "host:1", passes.over(works), Gate(16), self, prune=_no_prune)  # type: ignore[arg-type]
-        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Ask.SCHEDULE), self._trouble)
-        self.fleet = Fleet(desk, self.timetable, self.crashes.append)
-        self.vitals = Vitals(clock, self.timetable, self.fleet.pulses, self.metrics.lag.set)
-        self.tasks = Tasks(self.crashes.append)
-        self.inbox = Inbox(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
-        self.told = alerts
-
-    way = "day"
-
-    async def deliver(self, notice: dict[str, Any]) -> None:
-        self.notices.append(notice)
-
-    def start(self, settings: Settings) -> None:
-        self.timetable.start()
-        self.fleet.configure(settings)
-        self.tasks.start("vitals", self.vitals.run())
-        self.tasks.start("inbox", self.inbox.run())
-        self.tasks.start("alerts", self.told.run())
-
-    async def stop(self) -> None:
-        await self.timetable.stop()
-        assert await self.fleet.stop("SIGTERM", 45)
-        await self.tasks.end_all()
-
-    def skipped(self, link: str, why: str) -> None:
-        self.skips.append((link, self.now(), why))
-        super().skipped(link, why)
-
-    async def ended(self, ending: Ending) -> None:
-        self.endings.append((ending.link, self.now()))
-        await super().ended(ending)
-
-    def _trouble(self, link: str, kind: str) -> None:
-        self.troubles.append((link, kind))
-
-
-async def _no_prune(*_args: object) -> int:
-    return 0
-
-
 async def _weather(works: Works, chance: random.Random, clock: LoopClock) -> None:
     """Outside writers and faults, every few minutes, for ever."""
     while True:
@@ -168,17 +101,6 @@ async def _weather(works: Works, chance: random.Random, clock: LoopClock) -> Non
                 table.lose(applied=chance.random() < 0.5)
 
 
-def _standing() -> Counter[str]:
-    """How many of the daemon's own objects there are."""
-    gc.collect()
-    kinds = (type(one) for one in gc.get_objects())
-    return Counter(kind.__name__ for kind in kinds if str(kind.__module__).startswith(("syncd.daemon", "asyncio")))
-
-
-def _handles() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_accounted_for_and_nothing_grows(
     store: MemoryStore, clock: LoopClock, travelling: time_machine.Traveller
 ):
@@ -193,7 +115,7 @@ async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_account
     second = Day(works, clock)
     second.start(_settings())
     await _at(13, clock)
-    standing, handles = _standing(), _handles()
+    before, open_then = standing(), handles()
     await _at(23, clock)
     weather.cancel()
     works.calm()
@@ -202,8 +124,8 @@ async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_account
     assert people.done()
     assert await people is None
     # What is left of each link's last pass may differ; hundreds of passes were made.
-    grown = {name: number for name, number in (_standing() - standing).items() if number > 2 * len(SCHEDULES)}
-    assert (grown, _handles()) == ({}, handles)
+    grown = {name: number for name, number in (standing() - before).items() if number > 2 * len(SCHEDULES)}
+    assert (grown, handles()) == ({}, open_then)
     assert (day.crashes, second.crashes, day.troubles, second.troubles) == ([], [], [], [])
     assert second.vitals.faults() == []
     await second.stop()

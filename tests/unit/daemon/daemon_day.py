@@ -1,0 +1,98 @@
+"""A day of a daemon in virtual time: the parts as the service puts them together, and what is measured of them."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from pathlib import Path
+from typing import Any, Protocol
+
+from daemon_world import LoopClock
+
+from syncd.config.model import Settings
+from syncd.core.store import Store
+from syncd.daemon import passes
+from syncd.daemon.alerts import Alerts
+from syncd.daemon.desk import Desk, Ending, Gate
+from syncd.daemon.fleet import Fleet
+from syncd.daemon.meters import Meters
+from syncd.daemon.requests import Inbox
+from syncd.daemon.schedule import Timetable
+from syncd.daemon.tasks import Tasks
+from syncd.daemon.verdict import Ask
+from syncd.daemon.watchdog import Vitals
+from syncd.obs.metrics import Metrics
+
+
+class Works(Protocol):
+    """What opens links (`syncd.wiring.Workplace`, as far as passes need it)."""
+
+    @property
+    def store(self) -> Store: ...
+
+    def link(self, name: str, **more: Any) -> Any: ...
+
+
+class Day(Meters):
+    """One daemon, put together as the service does it, that keeps what it was told and when."""
+
+    def __init__(self, works: Works, clock: LoopClock, holder: str = "host:1") -> None:
+        self.metrics = Metrics(process=False)
+        self.notices: list[dict[str, Any]] = []
+        alerts = Alerts(clock, lambda _way, _outcome: None, [self])  # type: ignore[list-item]
+        super().__init__(self.metrics, alerts, works.store, clock)
+        self.now = clock.now
+        self.skips: list[tuple[str, float, str]] = []
+        self.endings: list[tuple[str, float]] = []
+        self.crashes: list[BaseException] = []
+        self.troubles: list[tuple[str, str]] = []
+        desk = Desk(works.store, clock, holder, passes.over(works), Gate(16), self, prune=_no_prune)  # type: ignore[arg-type]
+        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Ask.SCHEDULE), self._trouble)
+        self.fleet = Fleet(desk, self.timetable, self.crashes.append)
+        self.vitals = Vitals(clock, self.timetable, self.fleet.pulses, self.metrics.lag.set)
+        self.tasks = Tasks(self.crashes.append)
+        self.inbox = Inbox(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
+        self.told = alerts
+
+    way = "day"
+
+    async def deliver(self, notice: dict[str, Any]) -> None:
+        self.notices.append(notice)
+
+    def start(self, settings: Settings) -> None:
+        self.timetable.start()
+        self.fleet.configure(settings)
+        self.tasks.start("vitals", self.vitals.run())
+        self.tasks.start("inbox", self.inbox.run())
+        self.tasks.start("alerts", self.told.run())
+
+    async def stop(self) -> None:
+        await self.timetable.stop()
+        assert await self.fleet.stop("SIGTERM", 45)
+        await self.tasks.end_all()
+
+    def skipped(self, link: str, why: str) -> None:
+        self.skips.append((link, self.now(), why))
+        super().skipped(link, why)
+
+    async def ended(self, ending: Ending) -> None:
+        self.endings.append((ending.link, self.now()))
+        await super().ended(ending)
+
+    def _trouble(self, link: str, kind: str) -> None:
+        self.troubles.append((link, kind))
+
+
+async def _no_prune(*_args: object) -> int:
+    return 0
+
+
+def standing() -> Counter[str]:
+    """How many of the daemon's own objects there are."""
+    gc.collect()
+    kinds = (type(one) for one in gc.get_objects())
+    return Counter(kind.__name__ for kind in kinds if str(kind.__module__).startswith(("syncd.daemon", "asyncio")))
+
+
+def handles() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
