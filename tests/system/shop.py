@@ -53,6 +53,7 @@ class Shop:
     portal: SandboxPortal
     server: SandboxServer
     settings: dict[str, str] = field(default_factory=dict)
+    portal_settings: dict[str, str] = field(default_factory=dict)
     columns: str = '{ order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }'
     webhook: str = ""
     state_url: str = ""
@@ -73,6 +74,7 @@ class Shop:
         lines = [f'[state]\nurl = "{state}"', "[links.shop]"]
         lines += [f"{key} = {value}" for key, value in self.settings.items()]
         lines += ["[links.shop.portal]", f'webhook = "{self.webhook or self.server.webhook_url}"']
+        lines += [f"{key} = {value}" for key, value in self.portal_settings.items()]
         lines += ["[links.shop.table]", f'url = "{self.table_url or f"sqlite:///{self.file}"}"']
         lines += [f'name = "{self.table_name}"', f"columns = {self.columns}", self.extra, self.more_links]
         path = self.directory / "syncd.toml"
