@@ -73,6 +73,11 @@ class Fleet:
         for runner in self.runners.values():
             runner.ask(who)
 
+    def state_back(self) -> None:
+        """Make the passes again that failed because the state database was out of reach."""
+        for runner in self.runners.values():
+            runner.state_back()
+
     def pulses(self) -> Iterator[tuple[str, Pulse]]:
         """Yield the passes at work."""
         for name, runner in self.runners.items():

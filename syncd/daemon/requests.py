@@ -30,15 +30,22 @@ class Inbox:
         clock: Time and chance.
         links: The links of this daemon.
         ask: Told a link and who asks.
+        back: Told that the state database can be reached again.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, links: Callable[[], Collection[str]], ask: Callable[[str, Ask], None]
+        self,
+        store: Store,
+        clock: Clock,
+        links: Callable[[], Collection[str]],
+        ask: Callable[[str, Ask], None],
+        back: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._links = links
         self._ask = ask
+        self._back = back
         self._handed_on: set[int] = set()
         self.unreachable = ""
         """Why the state database could not be reached at the last look; empty if it could."""
@@ -57,6 +64,7 @@ class Inbox:
             else:
                 if self.unreachable:
                     log.info("state database back")
+                    self._back()
                 self.unreachable = ""
                 pause = EVERY
             await self._clock.sleep(pause * (0.9 + 0.2 * self._clock.random()))

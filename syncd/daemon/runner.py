@@ -25,7 +25,7 @@ from syncd.daemon.pulse import Pulse
 from syncd.daemon.slots import Slots
 from syncd.daemon.verdict import PERSONS, Ask, Situation, Verdict, judge
 from syncd.engine.report import Report
-from syncd.errors import LeaseHeld, LeaseLost, Stopped, SyncdError
+from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable, Stopped, SyncdError
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -68,6 +68,7 @@ class LinkRunner:
         self._due: float | None = None
         self._look: float | None = None
         self._tried = 0.0
+        self._state_failed = False
         self._woken = asyncio.Event()
         self._cancelled = Cancelled()
         self._seen = -1
@@ -82,6 +83,12 @@ class LinkRunner:
         """Begin no pass any more, and end the one at work after its batch in flight."""
         self._cancelled.set(reason)
         self._woken.set()
+
+    def state_back(self) -> None:
+        """Have a pause end now that was made because the state database failed."""
+        if self._state_failed and self._due is not None:
+            self._due = self._desk.clock.monotonic()
+            self._woken.set()
 
     def retry_in(self) -> float | None:
         """Return the seconds until a pass that failed, or was turned away, is made again; None when none waits."""
@@ -110,6 +117,10 @@ class LinkRunner:
     async def _attend(self, asks: Mapping[Ask, float]) -> None:
         previous: RunRow | None = None
         pulse = Pulse(self._desk.clock)
+        if self._state_failed and self._due is not None and asks.keys() == {Ask.SCHEDULE}:
+            # Asking it again at every slot would be a failure each, and make the pause longer.
+            self._pass_over(asks, "pausing after a failure")
+            return
         try:
             verdict, previous = await self._judge(asks, self._desk.clock.now())
             if not verdict.run:
@@ -259,6 +270,7 @@ class LinkRunner:
         else:
             self._tried = desk.clock.now()
         self.condition = _condition(report, error, parking, before, desk.clock.now())
+        self._state_failed = isinstance(error, StateUnavailable)
         if self.condition.health is Health.FAILING:
             self.failures += 1
             # A request that no run was opened for still waits.

@@ -138,7 +138,7 @@ class Service:
         )
         timetable = Timetable(clock, self._slot_came, self._count_trouble)
         fleet = self._fleet = Fleet(desk, timetable, self._crashed)
-        inbox = Inbox(store, clock, lambda: fleet.runners, fleet.ask)
+        inbox = Inbox(store, clock, lambda: fleet.runners, fleet.ask, fleet.state_back)
         vitals = Vitals(clock, timetable, fleet.pulses, self._metrics.lag.set)
         views = Views(
             workplace=workplace,

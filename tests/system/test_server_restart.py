@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tests.databases import execute
 from tests.system.cable import cable
-from tests.system.daemon_process import running
+from tests.system.daemon_process import running, until
 from tests.system.shop import Shop, open_shop
 
 MANY = 120
@@ -101,10 +101,12 @@ def test_given_a_restart_in_the_middle_of_a_pass_then_the_pass_goes_on(shop: Sho
 def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_it_is_back(
     shop: Shop, server: Server, method: str
 ):
+    shop.settings["schedule"] = '"1d"'
     at_first(shop, method, server.stop)
     with running(shop) as daemon:
         daemon.ready()
         daemon.status("1 failing")
+        until(lambda: daemon.events("state database out of reach"))
         assert [event["logger"] for event in daemon.events("run failed")] == ["syncd.engine"]
         server.start()
         daemon.status("1 in step")

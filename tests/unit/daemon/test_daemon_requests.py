@@ -104,6 +104,20 @@ async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goe
     ]
 
 
+async def test_given_the_state_database_is_back_then_that_is_told_once(store, clock):
+    told: list[float] = []
+    inbox = Inbox(store, clock, lambda: ["shop"], lambda _link, _who: None, lambda: told.append(clock.monotonic()))
+    task = asyncio.create_task(inbox.run())
+    await clock.sleep(10)
+    store.down = True
+    await clock.sleep(600)
+    store.down = False
+    await clock.sleep(600)
+    task.cancel()
+    await asyncio.wait({task})
+    assert [610 < at < 645 for at in told] == [True]
+
+
 class TestTasks:
     async def test_given_a_task_that_crashes_then_it_is_told(self, told):
         crashes: list[BaseException] = []

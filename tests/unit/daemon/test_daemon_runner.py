@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from daemon_world import NOON, Daemon, LoopClock, Outcome, rounded, slot_times
 
+from syncd.core.records import LinkRow
 from syncd.daemon.health import Health
 from syncd.daemon.verdict import Ask
 from syncd.errors import AuthError, PortalBlocked, StateUnavailable, UnavailableError
@@ -266,6 +267,35 @@ class TestFailures:
         daemon.add("shop", "1d")
         await daemon.clock.sleep(60)
         assert daemon.watcher.healths() == ["failing", "in-step"]
+
+    async def test_given_the_state_database_is_away_then_slots_do_not_lengthen_the_pause(self, clock: LoopClock):
+        store = AwayStore(clock)
+        daemon = Daemon(store, clock)
+        daemon.add("shop", "1m")
+        await clock.sleep(10)
+        store.away = True
+        await clock.sleep(1800)
+        assert set(daemon.watcher.skips) == {("shop", "pausing after a failure")}
+        assert len(daemon.watcher.endings) < 10
+        await daemon.kill()
+
+    async def test_given_the_state_database_comes_back_then_the_pass_is_made_again_at_once(self, clock: LoopClock):
+        store = AwayStore(clock)
+        daemon = Daemon(store, clock)
+        for name in ("shop", "other"):
+            daemon.add(name, "5m")
+        await clock.sleep(10)
+        store.away = True
+        daemon.runners["shop"].ask(Ask.SIGNAL)
+        await clock.sleep(5)
+        store.away = False
+        for runner in daemon.runners.values():
+            runner.state_back()
+        await clock.sleep(5)
+        assert daemon.watcher.healths() == ["in-step", "in-step", "failing", "in-step"]
+        assert rounded(daemon.passes.times("shop")) == [0, 15]
+        assert rounded(daemon.passes.times("other")) == [0]
+        await daemon.kill()
 
     async def test_given_a_bug_in_a_pass_then_the_link_is_failing_and_the_others_go_on(self, daemon: Daemon):
         daemon.passes.always["shop"] = Outcome(raises=ZeroDivisionError("oops"))
@@ -563,6 +593,17 @@ async def _parked(daemon: Daemon) -> str:
     link = await daemon.store.find_link("shop")
     assert link is not None
     return link.parked
+
+
+class AwayStore(MemoryStore):
+    """A state database that can be out of reach."""
+
+    away = False
+
+    async def find_link(self, name: str) -> LinkRow | None:
+        if self.away:
+            raise StateUnavailable("The state database is out of reach.")
+        return await super().find_link(name)
 
 
 async def _apply_by_hand(daemon: Daemon) -> None:
