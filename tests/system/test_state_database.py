@@ -17,12 +17,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from syncd.state.migrate import scripts_folder
 from syncd.state.schema import REVISION
 from tests.system.cable import cable
 from tests.system.daemon_process import running
-from tests.system.shop import DEAL, Ran, Shop, open_shop
+from tests.system.shop import DEAL, SECRET, Ran, Shop, open_shop
 
 REPOSITORY = Path(__file__).parents[2]
 MANY = 400
@@ -481,6 +482,29 @@ def test_given_a_server_whose_upgrade_is_killed_in_the_middle_then_it_can_be_run
     assert shop.crm() == shop.table()
 
 
+def test_given_a_first_schema_killed_in_the_middle_then_there_is_none_and_the_next_run_makes_it(
+    new_shop: Shop, later: Later
+):
+    assert later.run(new_shop, "reconcile", event=KILL).code == -signal.SIGKILL
+    assert "has schema (none)" in new_shop.call("db", "current").check(0).out
+    assert "no schema" in complaint(new_shop)
+    heals(new_shop)
+
+
+TOO_MUCH = """op.execute(
+        "CREATE TABLE large AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+        " SELECT randomblob(1000) AS junk FROM n"
+    )"""
+
+
+def test_given_no_room_for_what_an_upgrade_makes_then_the_schema_stays_as_it_is(disk: Path, shop: Shop, later: Later):
+    refuses(later.run(shop, "reconcile", event=TOO_MUCH), 69, "its disk is full", "Free some space")
+    is_untouched(shop)
+    assert f"has schema {REVISION}" in shop.call("db", "current").check(0).out
+    assert [file.name for file in disk.glob("*backup*")] == [f"syncd.db.backup-{REVISION}"]
+    heals(shop)
+
+
 def test_given_no_room_for_the_backup_then_the_schema_stays_as_it_is(disk: Path, shop: Shop, state: Path, later: Later):
     with closing(sqlite3.connect(state)) as keeps_it_open:  # as a daemon would: what every connection needs is there
         keeps_it_open.execute("SELECT * FROM lease").fetchall()
@@ -503,6 +527,23 @@ def test_given_no_room_for_the_backup_then_the_schema_stays_as_it_is(disk: Path,
 def server_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_given_a_server_that_does_not_answer_then_that_is_said_without_the_password(shop: Shop, kind: str):
+    shop.state_url = f"{kind}://syncd:{SECRET}@127.0.0.1:9/state"
+    refuses(shop.run("reconcile"), 69, "cannot be reached", "127.0.0.1:9/state")
+    for command in (["status"], ["db", "check"], ["db", "upgrade"], ["trigger"]):
+        refuses(shop.call(*command), 69, "cannot be reached")
+    is_untouched(shop)
+
+
+@pytest.mark.mysql
+def test_given_a_server_that_refuses_the_password_then_it_ends_with_77_and_does_not_say_it(shop: Shop, mysql_url: str):
+    refused = sa.make_url(mysql_url).set(username="nobody_here", password=SECRET)
+    shop.state_url = refused.render_as_string(hide_password=False)
+    refuses(shop.run("reconcile"), 77, "refuses these credentials", "Check the user, password and grants")
+    is_untouched(shop)
 
 
 def test_given_a_server_that_is_away_then_nothing_is_begun(shop: Shop, server_url: str):
