@@ -97,12 +97,9 @@ def test_given_a_restart_in_the_middle_of_a_pass_then_the_pass_goes_on(shop: Sho
     assert is_in_step(shop)
 
 
-@pytest.mark.parametrize("method", [WHILE_LISTING, WHILE_WRITING])
-def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_it_is_back(
-    shop: Shop, server: Server, method: str
-):
+def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_it_is_back(shop: Shop, server: Server):
     shop.settings["schedule"] = '"1d"'
-    at_first(shop, method, server.stop)
+    at_first(shop, WHILE_WRITING, server.stop)
     with running(shop) as daemon:
         daemon.ready()
         daemon.status("1 failing")
