@@ -169,7 +169,7 @@ class Differ:
             elif stored.sticky and stored.decision != "retry":
                 return [], stored.hold
         elif stored is not None and in_doubt(stored.hold, facts, self._policy):
-            return [], replace(stored.hold, facts=facts, seen=stored.hold.seen or stored.hold.facts)
+            return [], replace(stored.hold, facts=facts)
         decision = decide(order_id, facts, self._policy)
         if isinstance(decision, Hold):
             return [], decision
@@ -184,12 +184,11 @@ def in_doubt(hold: Hold, facts: Facts, policy: Policy) -> bool:
     Whatever others do to such an order later, it stays held until both sides are equal, or both stories lead to the
     same write: taking the wrong one would bring back what somebody replaced, or lose what somebody wrote.
     """
-    then = hold.seen or hold.facts
-    if hold.kind is not HoldKind.UNCERTAIN or facts.agreed != then.agreed or then.agreed in {then.crm, then.table}:
+    if hold.kind is not HoldKind.UNCERTAIN or hold.seen is None or facts.agreed != hold.seen.agreed:
         return False
     if facts.crm == facts.table and facts.unreadable is None:
         return False
-    stories = {decide(hold.order_id, facts._replace(agreed=value), policy) for value in then[:3]}
+    stories = {decide(hold.order_id, facts._replace(agreed=value), policy) for value in hold.seen[:3]}
     writes = {(one.side, one.after) if isinstance(one, Change) else one for one in stories}
     return len(writes) > 1 or isinstance(writes.pop(), Hold)
 

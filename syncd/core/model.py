@@ -216,8 +216,8 @@ class Hold:
         detail: A sentence for the operator.
         since: Seconds since the epoch when the hold was first made; 0 while it is only planned.
         seen: What there was besides the facts shown. A value that a race overwrote is shown in `facts` although it is
-            no longer there: the hold lasts while the facts are those seen. An uncertain order is shown as it is today:
-            here is what was found when it became uncertain (`diff.in_doubt`).
+            no longer there: the hold lasts while the facts are those seen. Where the answer to a write was lost, the
+            order is shown as it is today, and here is what was found then (`diff.in_doubt`).
     """
 
     order_id: int

@@ -158,7 +158,7 @@ class Applier:
             else:
                 detail = "The answer to a write was lost, and the order now shows neither the old nor the new owner."
                 shown = entry.change.facts.on(entry.change.side, None if isinstance(found, Unlike) else found)
-                self._ledger.hold(entry.change.order_id, HoldKind.UNCERTAIN, shown, detail)
+                self._ledger.hold(entry.change.order_id, HoldKind.UNCERTAIN, shown, detail, seen=shown)
                 outcomes.append(ChangeOutcome(entry.id, Outcome.UNCERTAIN, "the answer was lost"))
         await self._ledger.record(outcomes)
 

@@ -110,4 +110,4 @@ def _uncertain(intent: StoredChange, found: MaybeOwner | Unlike, now: float) -> 
         f"Run {intent.run} was interrupted while it wrote this order, which then showed neither the old nor the new "
         "owner: whether the write arrived cannot be told."
     )
-    return Hold(change.order_id, HoldKind.UNCERTAIN, facts, detail, since=now)
+    return Hold(change.order_id, HoldKind.UNCERTAIN, facts, detail, since=now, seen=facts)

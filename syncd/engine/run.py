@@ -120,8 +120,11 @@ class Run:
         link, run = self.link, self.row.id
         for chunk in seen.observed.chunks():
             await link.store.observed(await self.held.prove(), run, chunk)
+        moved: set[int] = set()
         for pairs in seen.agreements.chunks():
-            await link.store.agree(await self.held.prove(), run, await self._confirmed(pairs, draft))
+            kept = await self._confirmed(pairs, draft)
+            await link.store.agree(await self.held.prove(), run, kept)
+            moved.update({change.order_id for change, _ in pairs}.difference(change.order_id for change, _ in kept))
         now = link.clock.now()
         opened = []
         for order, hold in draft.holds.items():
@@ -132,14 +135,15 @@ class Run:
                 or before.hold.facts != hold.facts
                 or before.decision
             ):
-                kept = before.hold.since if before is not None and before.hold.kind is hold.kind else now
-                opened.append(StoredHold(replace(hold, since=kept), sticky=order in draft.sticky, run=run))
+                since = before.hold.since if before is not None and before.hold.kind is hold.kind else now
+                opened.append(StoredHold(replace(hold, since=since), sticky=order in draft.sticky, run=run))
             elif before.hold.detail != hold.detail:
                 opened.append(replace(before, hold=replace(hold, since=before.hold.since)))
         for one in opened:
             hold = one.hold
             log.warning("order held", order=hold.order_id, kind=hold.kind.value, detail=hold.detail)
-        released = [order for order in seen.released if order not in draft.holds]
+        # What was not agreed after all ends no hold: an uncertain order would be taken for one that never was.
+        released = [order for order in seen.released if order not in draft.holds and order not in moved]
         for order in released:
             log.info("hold released", order=order, reason="facts changed")
         if opened or released:

@@ -132,7 +132,7 @@ def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | 
         elif stored.sticky and stored.decision != "retry":
             return [stored.hold]
     elif stored is not None and in_doubt(stored.hold, order.facts, policy):
-        return [replace(stored.hold, facts=order.facts, seen=stored.hold.seen or stored.hold.facts)]
+        return [replace(stored.hold, facts=order.facts)]
     return [decide(number, order.facts, policy)]
 
 

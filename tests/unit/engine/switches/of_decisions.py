@@ -152,6 +152,11 @@ SWITCHES = [
         "uncertain-order-is-not-won-by-policy",
     ),
     rule(
+        "What was not agreed after all ends no hold.",
+        Line("syncd.engine.run:Run.record_observation", " and order not in moved", ""),
+        "uncertain-order-that-moves-while-it-is-agreed-stays-held",
+    ),
+    rule(
         "An uncertain order whose sides are equal is agreed.",
         Line(f"{DIFF}:in_doubt", "if facts.crm == facts.table and facts.unreadable is None:", "if False:"),
         "uncertain-order-is-free-once-both-sides-agree",
