@@ -21,6 +21,7 @@ from syncd.core.ports import Cancelled, Clock, Progress
 from syncd.engine.link import Link, no_progress
 from syncd.errors import UsageError
 from syncd.obs.clock import SystemClock
+from syncd.obs.measure import UNMEASURED, Measure
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.state import SqlStore, migrate, open_store
@@ -41,6 +42,7 @@ class Workplace:
         store: The state database, its schema upgraded.
         holder: Who works here, for the leases: host and process.
         hosts: The portal hosts that all links of the process share, with their request limits.
+        measure: Told of every request and every transaction.
     """
 
     settings: Settings
@@ -48,6 +50,7 @@ class Workplace:
     store: SqlStore
     holder: str
     hosts: Hosts
+    measure: Measure = UNMEASURED
 
     def pick(self, names: Sequence[str], *, one: bool = False) -> list[str]:
         """Given the link names of a command line, return those that are meant.
@@ -68,7 +71,14 @@ class Workplace:
         """Open both sides of a link for the time of the block. Connects to nothing yet."""
         settings = self.settings.links[name]
         writes_table = settings.direction is not Direction.TABLE_TO_CRM
-        table = open_table(settings.table, scope=settings.scope(), clock=self.clock, link=name, writable=writes_table)
+        table = open_table(
+            settings.table,
+            scope=settings.scope(),
+            clock=self.clock,
+            link=name,
+            writable=writes_table,
+            measure=self.measure,
+        )
         try:
             portal = open_portal(
                 settings.portal,
@@ -76,6 +86,7 @@ class Workplace:
                 hosts=self.hosts,
                 store=self.store,
                 verify_owners=settings.verify_owners,
+                measure=self.measure,
             )
             try:
                 yield Link(
@@ -120,7 +131,7 @@ def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list
 
 @asynccontextmanager
 async def open_workplace(
-    settings: Settings, *, clock: Clock | None = None, upgrade: bool = True
+    settings: Settings, *, clock: Clock | None = None, upgrade: bool = True, measure: Measure = UNMEASURED
 ) -> AsyncIterator[Workplace]:
     """Open the state database for the time of the block.
 
@@ -128,6 +139,7 @@ async def open_workplace(
         settings: The configuration.
         clock: Time; the system's by default.
         upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
+        measure: Told of every request and every transaction.
 
     Raises:
         ConfigError, StateUnavailable: The state database cannot be used.
@@ -139,9 +151,9 @@ async def open_workplace(
         await asyncio.to_thread(migrate.upgrade, url)
     else:
         await asyncio.to_thread(migrate.require_current, url)
-    store = open_store(url, clock=clock)
+    store = open_store(url, clock=clock, measure=measure)
     try:
-        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock))
+        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock), measure)
     finally:
         await store.aclose()
 

@@ -17,7 +17,7 @@ from syncd.daemon.slots import Slots
 from syncd.daemon.status import Live
 from syncd.errors import SyncdError
 from syncd.obs.metrics import Metrics
-from syncd.portal.opening import budget_key
+from syncd.portal.opening import budget_key, token_end, token_key
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -92,10 +92,13 @@ class Meters:
             if lease.link in lives:
                 self._metrics.lease_epoch.labels(lease.link).set(lease.fence)
         for link in lives.keys() & settings.links.keys():
-            for method, (used, _reset, _read) in (
-                await self._store.budget(budget_key(settings.links[link].portal))
-            ).items():
+            portal = settings.links[link].portal
+            for method, (used, _reset, _read) in (await self._store.budget(budget_key(portal))).items():
                 self._metrics.operating.labels(link, method).set(used)
+            kept = await self._store.token(token_key(portal)) if portal.oauth is not None else None
+            end = token_end(portal, kept)
+            if end is not None:
+                self._metrics.token_end.labels(link).set(end)
 
     def forget(self, link: str) -> None:
         """The link is no longer looked after."""

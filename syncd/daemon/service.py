@@ -108,7 +108,9 @@ class Service:
         while not self._stop.wanted.is_set():
             async with self._tasks.during("start", self._extend_start()):
                 try:
-                    return await stack.enter_async_context(open_workplace(self._loaded.settings, clock=self._clock))
+                    return await stack.enter_async_context(
+                        open_workplace(self._loaded.settings, clock=self._clock, measure=self._metrics)
+                    )
                 except StateUnavailable as error:
                     if self._clock.monotonic() - began >= patience:
                         raise

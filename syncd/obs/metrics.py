@@ -30,6 +30,8 @@ from syncd.core.ports import Usage
 from syncd.core.records import RunRow, StoredChange
 from syncd.errors import IncompleteListing, SyncdError
 
+_MOMENTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_ANSWERS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 _CONFLICTS = frozenset({"edit-edit", "edit-remove", "remove-edit", "create-create"})
 
@@ -41,6 +43,33 @@ class Reported(Protocol):
     changes: list[StoredChange]
     holds: list[Hold]
     error: SyncdError | None
+
+
+class _OfLinks:
+    """Metrics that have a label `link`.
+
+    Args:
+        registry: Where they are kept.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.made: list[MetricWrapperBase] = []
+        self._registry = registry
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        made = Gauge(f"syncd_{name}", text, labels, registry=self._registry)
+        self.made.append(made)
+        return made
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        made = Counter(f"syncd_{name}", text, labels, registry=self._registry)
+        self.made.append(made)
+        return made
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        made = Histogram(f"syncd_{name}", text, labels, buckets=buckets, registry=self._registry)
+        self.made.append(made)
+        return made
 
 
 class Metrics:
@@ -55,18 +84,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         if process:
             ProcessCollector(registry=registry)
-        self._of_links: list[MetricWrapperBase] = []
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            made = Gauge(f"syncd_{name}", text, labels, registry=registry)
-            self._of_links.append(made)
-            return made
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            made = Counter(f"syncd_{name}", text, labels, registry=registry)
-            self._of_links.append(made)
-            return made
-
+        of_links = self._of_links = _OfLinks(registry)
+        gauge, counter, histogram = of_links.gauge, of_links.counter, of_links.histogram
         build = Info("syncd_build", "This syncd.", registry=registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
@@ -75,14 +94,13 @@ class Metrics:
         self.succeeded = gauge(
             "run_success_timestamp_seconds", "When a pass last ended with everything in step or held.", "link"
         )
-        self.duration = Histogram(
-            "syncd_run_duration_seconds",
+        self.duration = histogram(
+            "run_duration_seconds",
             "How long the phases of passes took: observe (until the plan is stored) and apply.",
-            ["link", "phase"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            "link",
+            "phase",
         )
-        self._of_links.append(self.duration)
         self.runs = counter("runs", "Passes by how they ended.", "link", "outcome")
         self.bindings = gauge("bindings", "Bindings in scope at the last pass.", "link", "side")
         self.in_step = gauge("in_step_bindings", "Orders that both sides shared at the last pass.", "link")
@@ -95,13 +113,31 @@ class Metrics:
         )
         self.quarantined = gauge("quarantined_keys", "Orders whose writes failed and are tried again later.", "link")
         self.intents = gauge("intents_open", "Changes sent whose outcome is not known yet.", "link")
-        self.refusals = counter("guard_refusals", "Plans refused.", "link", "guard")
+        self.refusals = counter("guard_refusals", "Plans refused and stored.", "link", "guard")
         self.incomplete = counter("listing_incomplete", "Listings of the portal not proved complete.", "link")
         self.cas_misses = counter(
             "cas_misses", "Writes left out because another value stood there by then.", "link", "side"
         )
         self.requests = counter("portal_requests", "Requests sent to the portal.", "link", "outcome")
         self.calls = counter("portal_calls", "Method calls sent to the portal, in batches.", "link")
+        self.answers = histogram(
+            "portal_request_duration_seconds", "How long the portal took to answer requests.", _ANSWERS, "link"
+        )
+        self.token_end = gauge(
+            "portal_token_expiry_timestamp_seconds",
+            "When the link's OAuth tokens can be renewed no more: 180 days after they were renewed last.",
+            "link",
+        )
+        self.transactions = counter(
+            "db_transactions", "Transactions of the state database and of mapping tables.", "store", "link", "outcome"
+        )
+        self.transaction_time = histogram(
+            "db_transaction_duration_seconds",
+            "How long they took: readings and writings, waiting for locks included.",
+            _MOMENTS,
+            "store",
+            "link",
+        )
         self.listing = counter("portal_listing_seconds", "Time spent listing the portal.", "link")
         self.throttled = counter("portal_throttled_seconds", "Time spent waiting for the portal's limits.", "link")
 
@@ -140,7 +176,7 @@ class Metrics:
         self.runs.labels(link, row.state).inc()
         for phase, seconds in (phases or {}).items():
             self.duration.labels(link, phase).observe(seconds)
-        for hit in row.guards:
+        for hit in row.guards if row.plan == row.id else ():
             self.refusals.labels(link, hit.name).inc()
         if isinstance(report.error, IncompleteListing):
             self.incomplete.labels(link).inc()
@@ -152,14 +188,23 @@ class Metrics:
         self._observe_changes(link, report.changes)
         self._observe_usage(link, usage or Usage(requests=row.requests, calls=row.calls, listing_seconds=row.seconds))
 
+    def request(self, link: str, seconds: float) -> None:
+        """See `syncd.obs.measure.Measure`."""
+        self.answers.labels(link).observe(seconds)
+
+    def transaction(self, store: str, link: str, seconds: float, *, failed: bool) -> None:
+        """See `syncd.obs.measure.Measure`."""
+        self.transactions.labels(store, link, "failed" if failed else "done").inc()
+        self.transaction_time.labels(store, link).observe(seconds)
+
     def labels(self, name: str) -> Sequence[str]:
         """Given a metric's name without suffix, return its labels."""
-        made = (*self._of_links, self.notifications)
+        made = (*self._of_links.made, self.notifications)
         return next((metric._labelnames for metric in made if metric._name == name), ())  # noqa: SLF001 - shown nowhere else
 
     def forget(self, link: str) -> None:
         """Drop what is shown of a link that is no longer configured."""
-        for metric in self._of_links:
+        for metric in self._of_links.made:
             metric.remove_by_labels({"link": link})
 
     def _observe_counts(self, row: RunRow) -> None:

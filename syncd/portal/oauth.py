@@ -25,6 +25,8 @@ from syncd.portal.transport import NotExecuted, PerhapsExecuted, Reply, Wire
 DEFAULT_SERVER: Final = "https://oauth.bitrix.info"
 LIFETIME: Final = 3600.0
 """Seconds an access token lives when the answer does not say."""
+REFRESH_LIFETIME: Final = 180 * 86400.0
+"""Seconds in which a pair can be renewed (bitrix24-rest.md 8); no answer says."""
 _TRIES: Final = 3
 _SECONDS: Final = 30.0
 

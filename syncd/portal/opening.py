@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from typing import Protocol
+from typing import Any, Protocol
 
 from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.ports import Clock
 from syncd.errors import ConfigError
+from syncd.obs.measure import UNMEASURED, Measure
 from syncd.portal.address import Webhook, parse_origin, parse_webhook
 from syncd.portal.auth import Credentials, OAuthCredentials, TokenStore, WebhookCredentials, webhook_key
 from syncd.portal.client import BitrixPortal, BudgetStore
 from syncd.portal.hosts import Host, Hosts
 from syncd.portal.limiter import limits_of
-from syncd.portal.oauth import OAuthApp, Token
+from syncd.portal.oauth import LIFETIME, REFRESH_LIFETIME, OAuthApp, Token
 from syncd.portal.pace import AIM, Pace
 from syncd.portal.ratefile import LockedFile
 from syncd.portal.session import Session
@@ -33,6 +34,7 @@ def open_portal(
     hosts: Hosts,
     store: PortalStore | None = None,
     verify_owners: bool = True,
+    measure: Measure = UNMEASURED,
 ) -> BitrixPortal:
     """Given a link's portal settings, return its portal. Connects to nothing yet.
 
@@ -42,6 +44,7 @@ def open_portal(
         hosts: What all links of the process share; brings the clock.
         store: Keeps budgets and token pairs; None is good enough for a webhook and a moment.
         verify_owners: Whether owners are asked for before orders are bound to them.
+        measure: Told of every request.
 
     Raises:
         ConfigError: The settings name no portal, or not in a form that can be used.
@@ -66,6 +69,7 @@ def open_portal(
         link=link,
         seconds=settings.max_request_seconds + PATIENCE,
         pace=Pace(min(AIM, settings.max_request_seconds / 3)),
+        measure=measure,
     )
 
     async def closing() -> None:
@@ -79,6 +83,17 @@ def open_portal(
 def token_key(settings: PortalSettings) -> str:
     """Given OAuth settings, return what the token pair is kept under in the state database."""
     return f"{settings.address}/{_oauth(settings).client_id}"
+
+
+def token_end(settings: PortalSettings, kept: dict[str, Any] | None) -> float | None:
+    """Given portal settings and the token pair kept for them, return when the pair can be renewed no more.
+
+    Returns:
+        Seconds since the epoch; None for a webhook, and before `syncd auth`.
+    """
+    if settings.oauth is None or kept is None:
+        return None
+    return float(kept["expires_at"]) - LIFETIME + REFRESH_LIFETIME
 
 
 def budget_key(settings: PortalSettings) -> str:

@@ -16,6 +16,7 @@ from pydantic import SecretBytes, SecretStr
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock, Usage
 from syncd.errors import UnavailableError
+from syncd.obs.measure import UNMEASURED, Measure
 from syncd.portal.auth import Credentials, Pass
 from syncd.portal.budget import STOP
 from syncd.portal.codes import Fault, Verdict, terminal, verdict
@@ -66,10 +67,19 @@ class Session:
         link: The link's name, for hints and logs.
         seconds: How long to wait for an answer; above the portal's own limit for a request.
         pace: How long the portal takes for a call.
+        measure: Told of every request.
     """
 
     def __init__(
-        self, host: Host, credentials: Credentials, clock: Clock, *, link: str, seconds: float, pace: Pace
+        self,
+        host: Host,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        link: str,
+        seconds: float,
+        pace: Pace,
+        measure: Measure = UNMEASURED,
     ) -> None:
         self.host = host
         self.clock = clock
@@ -80,6 +90,7 @@ class Session:
         self._under_way: Counter[str] = Counter()
         self._credentials = credentials
         self._seconds = seconds
+        self._measure = measure
 
     async def read(self, commands: Mapping[str, str]) -> BatchAnswer:
         """Send a batch of reads, again and again if need be, each time once the budget allows it.
@@ -165,9 +176,11 @@ class Session:
             self.usage.requests += 1
             self.usage.calls += len(commands)
             # No local holds the token or the URL in the clear: tracebacks may be shown with their locals.
-            reply = await self.host.wire.post(
-                url, SecretBytes(batch_body(commands, shown.token)), "application/json", seconds=self._seconds
-            )
+            body, began = SecretBytes(batch_body(commands, shown.token)), self.clock.monotonic()
+            try:
+                reply = await self.host.wire.post(url, body, "application/json", seconds=self._seconds)
+            finally:
+                self._measure.request(self.link, self.clock.monotonic() - began)
             if not 300 <= reply.status < 400:
                 return await self._judge(reply, commands, shown)
             # The old address only redirects; a POST must be repeated by hand, or it would become a GET.

@@ -30,6 +30,7 @@ from syncd.core.records import (
     StoredChange,
     StoredHold,
 )
+from syncd.obs.measure import UNMEASURED, Measure, measured
 from syncd.state import attempts, bindings, holds, inbox, journal, keepsakes, leases, links, retention, runs
 from syncd.state.bulk import CHUNK, chunks, store_bindings
 from syncd.state.database import THREADS, Database, read_url
@@ -41,17 +42,18 @@ T = TypeVar("T")
 _READERS = 2
 
 
-def open_store(url: str, *, clock: Clock) -> SqlStore:
+def open_store(url: str, *, clock: Clock, measure: Measure = UNMEASURED) -> SqlStore:
     """Given the URL of a state database, return its store. Nothing connects before the first call.
 
     Args:
         url: `sqlite:///…`, `postgresql://…`, `mysql://…` or `mariadb://…`; the schema is made by `migrate.upgrade`.
         clock: For what no caller gives a time for.
+        measure: Told of every transaction.
 
     Raises:
         ConfigError: The URL is not one, or its driver is not installed.
     """
-    return SqlStore(Database(read_url(url)), clock)
+    return SqlStore(Database(read_url(url)), clock, measure)
 
 
 class SqlStore:
@@ -63,11 +65,13 @@ class SqlStore:
     Args:
         database: The state database.
         clock: For what no caller gives a time for.
+        measure: Told of every transaction.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, measure: Measure = UNMEASURED) -> None:
         self._database = database
         self._clock = clock
+        self._measure = measure
         self._keeper = leases.Keeper(database, open_locks(database))
         # SQLite has one writer at a time: writers wait for each other here, in order, not in its busy handler.
         writers = 1 if database.path else THREADS
@@ -310,7 +314,8 @@ class SqlStore:
     async def _in(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         # The context goes along, so that what a thread logs carries the run and the link.
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(context.run, call))
+        timed = partial(context.run, measured, self._measure, self._clock, ("state", ""), call)
+        return await asyncio.get_running_loop().run_in_executor(threads, timed)
 
     def _close(self) -> None:
         self._writers.shutdown()

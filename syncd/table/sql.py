@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from threading import Event
 from typing import TypeVar
 
@@ -13,8 +14,9 @@ import sqlalchemy as sa
 
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.core.ports import Clock, Progress, TableValue, Write, WriteResult
+from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
 from syncd.errors import ConfigError, UnavailableError
+from syncd.obs.measure import UNMEASURED, Measure, measured
 from syncd.table.check import find_problems
 from syncd.table.columns import Columns
 from syncd.table.dialect import Dialect
@@ -33,7 +35,15 @@ STAGE = "table"
 """The stage that `Progress` is called with while the table is read."""
 
 
-def open_table(settings: TableSettings, *, scope: Scope, clock: Clock, link: str, writable: bool = True) -> SqlTable:
+def open_table(
+    settings: TableSettings,
+    *,
+    scope: Scope,
+    clock: Clock,
+    link: str,
+    writable: bool = True,
+    measure: Measure = UNMEASURED,
+) -> SqlTable:
     """Return the mapping table of a link. Nothing connects yet.
 
     Args:
@@ -42,6 +52,7 @@ def open_table(settings: TableSettings, *, scope: Scope, clock: Clock, link: str
         clock: Tells the time for `touched` and `deleted`.
         link: The link's name, for the keys in problems.
         writable: Whether the link's direction lets syncd write to the table; without, no rights are asked for.
+        measure: Told of every reading and writing.
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
@@ -50,20 +61,30 @@ def open_table(settings: TableSettings, *, scope: Scope, clock: Clock, link: str
     if settings.url is None:
         raise ConfigError(f"{key}.url: is missing.", hint="Give the link's table a url or url_file.")
     dialect = dialect_for(settings.url.get_secret_value(), f"{key}.url")
-    return SqlTable(settings, dialect, scope=scope, clock=clock, key=key, writable=writable)
+    return SqlTable(settings, dialect, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
 
 
 class SqlTable:
     """A mapping table in an SQL database; see `open_table` for the arguments."""
 
     def __init__(
-        self, settings: TableSettings, dialect: Dialect, *, scope: Scope, clock: Clock, key: str, writable: bool
+        self,
+        settings: TableSettings,
+        dialect: Dialect,
+        *,
+        scope: Scope,
+        clock: Clock,
+        link: str,
+        writable: bool,
+        measure: Measure = UNMEASURED,
     ) -> None:
         self._settings = settings
         self._dialect = dialect
         self._scope = scope
         self._clock = clock
-        self._key = key
+        self._link = link
+        self._key = f"links.{link}.table"
+        self._measure = measure
         self._writable = writable
         self._database = settings.database
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
@@ -116,7 +137,7 @@ class SqlTable:
         Raises:
             UnavailableError, AuthError, ConfigError: Nothing was written.
         """
-        return await self._in_thread(lambda: self._write(batch))
+        return await self._in_thread(lambda: self._write(batch), broken=_tells_of_failure)
 
     async def aclose(self) -> None:
         """Close connections, after what is under way has ended."""
@@ -175,6 +196,7 @@ class SqlTable:
         work: Callable[[], T],
         give_up: Callable[[], None] | None = None,
         dispose: Callable[[T], None] | None = None,
+        broken: Callable[[T], bool] = lambda _result: False,
     ) -> T:
         """Run work in a thread. A thread cannot be cancelled: a cancelled caller waits for it to end, then goes.
 
@@ -182,8 +204,10 @@ class SqlTable:
             work: What to do.
             give_up: Asks the work to end early.
             dispose: Gets a result that nobody waits for any more.
+            broken: Whether a result tells of a database that failed.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        timed = partial(measured, self._measure, self._clock, ("table", self._link), work, broken)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, timed)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -193,3 +217,8 @@ class SqlTable:
             if not future.cancelled() and future.exception() is None and dispose is not None:
                 dispose(future.result())
             raise
+
+
+def _tells_of_failure(results: Sequence[WriteResult]) -> bool:
+    """Given what became of a batch, return whether the database could not carry it out, or nobody knows."""
+    return any(result.effect in {Effect.UNKNOWN, Effect.NOT_SENT} for result in results)

@@ -8,6 +8,7 @@ from daemon_world import NOON, Daemon, LoopClock, Outcome, hold
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from syncd.config.model import Settings
 from syncd.core.model import (
     Action,
     Change,
@@ -100,6 +101,32 @@ def test_given_a_refused_plan_then_each_guard_is_counted_and_it_is_no_success(me
     assert "syncd_run_success_timestamp_seconds{link=shop}" not in shown
 
 
+def test_given_a_look_that_finds_a_plan_still_refused_then_it_is_no_refusal_of_its_own(metrics: Metrics):
+    metrics.observe(_report(state="refused", guards=[GuardHit("max_removes", Side.TABLE, 100, 4000)], source=7))
+    shown = _samples(metrics)
+    assert "syncd_guard_refusals_total{guard=max_removes,link=shop}" not in shown
+    assert shown["syncd_runs_total{link=shop,outcome=refused}"] == 1
+
+
+def test_given_requests_and_transactions_then_their_times_and_outcomes_are_shown(metrics: Metrics):
+    metrics.request("shop", 0.7)
+    metrics.transaction("table", "shop", 0.02, failed=False)
+    metrics.transaction("state", "", 3.0, failed=True)
+    shown = _samples(metrics)
+    assert (
+        shown
+        | {
+            "syncd_portal_request_duration_seconds_bucket{le=0.5,link=shop}": 0,
+            "syncd_portal_request_duration_seconds_bucket{le=1.0,link=shop}": 1,
+            "syncd_db_transactions_total{link=shop,outcome=done,store=table}": 1,
+            "syncd_db_transactions_total{link=,outcome=failed,store=state}": 1,
+            "syncd_db_transaction_duration_seconds_sum{link=,store=state}": 3.0,
+            "syncd_db_transaction_duration_seconds_bucket{le=0.025,link=shop,store=table}": 1,
+        }
+        == shown
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "state", "incomplete"),
     [(IncompleteListing("short"), "incomplete", 1), (UnavailableError("down"), "failed", None)],
@@ -118,6 +145,8 @@ def test_given_a_failed_pass_then_the_last_success_and_counts_stay(metrics: Metr
 
 def test_given_a_link_forgotten_then_nothing_of_it_is_shown(metrics: Metrics):
     metrics.observe(_report(), phases={"observe": 1})
+    metrics.request("shop", 1)
+    metrics.transaction("table", "shop", 1, failed=False)
     metrics.forget("shop")
     assert not [name for name in _samples(metrics) if "shop" in name]
 
@@ -192,6 +221,29 @@ class TestMeters:
         assert shown["syncd_lease_epoch{link=shop}"] == 1
         assert shown["syncd_scheduler_next_run_timestamp_seconds{link=shop}"] == NOON + 300
         assert shown["syncd_schedule_interval_seconds{link=shop}"] == 300
+
+    async def test_given_an_application_then_it_is_shown_until_when_its_tokens_can_be_renewed(
+        self, meters: Meters, metrics: Metrics, daemon: Daemon
+    ):
+        from test_daemon_status import LINK
+
+        oauth = {"portal": "https://example.bitrix24.com", "client_id": "local.1", "client_secret": "topsecretsecret"}
+        settings = Settings.model_validate(
+            {
+                "links": {
+                    "shop": LINK,
+                    "app": LINK | {"portal": {"oauth": oauth}, "table": LINK["table"] | {"name": "others"}},
+                }
+            }
+        )
+        lives = {name: Live(Condition(Health.IN_STEP)) for name in ("shop", "app")}
+        await meters.refresh(lives, settings)
+        assert not [name for name in _samples(metrics) if "token_expiry" in name]
+        token = {"refresh_token": "r", "expires_at": NOON + 3600}
+        await daemon.store.swap_token("example.bitrix24.com/local.1", None, token)
+        await meters.refresh(lives, settings)
+        shown = {name: value for name, value in _samples(metrics).items() if "token_expiry" in name}
+        assert shown == {"syncd_portal_token_expiry_timestamp_seconds{link=app}": NOON + 180 * 86400}
 
     async def test_given_a_link_removed_then_its_metrics_go(self, meters: Meters, metrics: Metrics):
         meters.show_health("shop", Health.IN_STEP)
