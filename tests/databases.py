@@ -57,7 +57,7 @@ class Server(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
+def postgres_process() -> Iterator[Server]:
     """One PostgreSQL server for the whole session; fsync off, since no test pulls the plug of the machine."""
     with contextlib.ExitStack() as stack:
         try:
@@ -73,18 +73,18 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(postgres: Server) -> str:
+def postgres_server(postgres_process: Server) -> str:
     """The URL of the PostgreSQL server."""
-    return postgres.url
+    return postgres_process.url
 
 
 @pytest.fixture
-def postgres_wheel(postgres: Server) -> Iterator[Any]:
+def postgres_wheel(postgres_process: Server) -> Iterator[Any]:
     """The PostgreSQL server itself, which can `stop` and `start`; it runs again after the test, whatever became of it."""
-    if postgres.wheel is None:
+    if postgres_process.wheel is None:
         pytest.skip("only the PostgreSQL of the wheel is stopped and started by tests")
-    yield postgres.wheel
-    postgres.wheel.start()
+    yield postgres_process.wheel
+    postgres_process.wheel.start()
 
 
 def _start_wheel_server(stack: contextlib.ExitStack) -> Server:
