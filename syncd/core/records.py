@@ -63,6 +63,10 @@ class GuardHit(NamedTuple):
     actual: float
 
 
+FINGERPRINT = "fingerprint"
+"""The guard that refuses a link whose configuration points elsewhere than its agreed state was made for."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredChange:
     """A change with its place in the audit.
@@ -130,7 +134,7 @@ class Attempt(NamedTuple):
 class RunRow:
     """One run.
 
-    kind: pass, plan, apply, undo. state: running, planned, applied, partial, refused, failed, incomplete.
+    kind: pass, plan, apply, undo, rebase. state: running, planned, applied, partial, refused, failed, incomplete.
     origin: schedule, command, trigger, signal. source: for `apply` the stored plan's run, for `undo` the undone run,
     for a pass that found an earlier plan still refused, and stored none, that plan's run.
     operating: the operating seconds the portal's busiest method stood at when the run ended (`Usage.operating`).
@@ -160,6 +164,11 @@ class RunRow:
     def plan(self) -> int:
         """The run that holds the plan this one speaks of: itself, but for a pass that found another still refused."""
         return self.source if self.kind == "pass" and self.source is not None else self.id
+
+    @property
+    def points_elsewhere(self) -> bool:
+        """Whether it was refused because the link points elsewhere than its agreed state was made for."""
+        return any(hit.name == FINGERPRINT for hit in self.guards)
 
 
 class Request(NamedTuple):

@@ -42,7 +42,7 @@ def next_look(reason: str, last: RunRow | None, failures: int, slots: Slots | No
     if parking in _PAUSES:
         first, most = _PAUSES[parking]
         return since + pause(max(1, failures), first=first, most=most)
-    if last is not None and any(hit.name == "fingerprint" for hit in last.guards):
+    if last is not None and last.points_elsewhere:
         return since + DAY
     spacing = slots.spacing(since) if slots is not None else None
     if slots is None or spacing is None:

@@ -22,7 +22,7 @@ from syncd.core.plan import reverse
 from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.engine.run import open_run
-from syncd.engine.stored import check_applicable
+from syncd.engine.stored import check_applicable, plan_anew, stored_run
 from syncd.engine.verify import Draft, moved_since, verify
 from syncd.engine.waiting import UNATTENDED, waiting_plan
 from syncd.errors import StalePlan, UsageError
@@ -94,16 +94,14 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
         StalePlan: It is too old, spent, no plan at all, or was made before a rebase.
         LeaseHeld: Another process works on this link.
     """
-    stored = await link.store.run(source)
-    if stored is None or stored.link != link.name:
-        raise UsageError(f"There is no run {source} of link {link.name}.", hint="See `syncd runs`.")
+    stored = await stored_run(link, source)
     check_applicable(link, stored)
     async with open_run(link, "apply", origin, source=source) as run:
         if not await run.same_ends():
             return run.report
         if stored.link_id != run.held.row.id:
             raise StalePlan(
-                f"Run {source} was planned before the link was rebased; nothing was written.", hint="Plan anew."
+                f"Run {source} was planned before the link was rebased; nothing was written.", hint=plan_anew(link)
             )
         wanted = [one for one in await link.store.changes(source) if one.outcome is Outcome.PLANNED]
         async with run.observed(watched=[one.change.order_id for one in wanted]) as seen:
@@ -123,7 +121,7 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
             plan_ = await run.plan(seen, draft)
             plan_.guards = []
             if not await link.store.spend(await run.held.prove(), source, run.row.id):
-                raise StalePlan(f"Run {source} has been applied already; nothing was written.", hint="Plan anew.")
+                raise StalePlan(f"Run {source} has been applied already; nothing was written.", hint=plan_anew(link))
             entries = await run.store(plan_, draft)
             await run.record_observation(seen, draft)
             await run.apply(entries, seen)
@@ -136,12 +134,12 @@ async def undo(link: Link, source: int, *, origin: str = "command") -> Report:
     Raises:
         UsageError: There is no such run, or it wrote nothing.
     """
-    stored = await link.store.run(source)
-    if stored is None or stored.link != link.name:
-        raise UsageError(f"There is no run {source} of link {link.name}.", hint="See `syncd runs`.")
+    await stored_run(link, source)
     written = await link.store.changes(source)
     if not any(reverse(written)) and not any(one.outcome is Outcome.INTENDED for one in written):
-        raise UsageError(f"Run {source} wrote nothing that could be undone.", hint=f"See `syncd show {source}`.")
+        raise UsageError(
+            f"Run {source} wrote nothing that could be undone; no plan was stored.", hint=f"See `syncd show {source}`."
+        )
     async with open_run(link, "undo", origin, source=source) as run:
         if not await run.same_ends():
             return run.report

@@ -15,7 +15,7 @@ import structlog
 from syncd.core import guards
 from syncd.core.model import Change, Hold, Outcome
 from syncd.core.plan import Plan, digest
-from syncd.core.records import BindingUpdate, ChangeOutcome, GuardHit, RunRow, StoredHold
+from syncd.core.records import FINGERPRINT, BindingUpdate, ChangeOutcome, GuardHit, RunRow, StoredHold
 from syncd.engine.apply import Applier
 from syncd.engine.ledger import Entry, Ledger
 from syncd.engine.link import Link, Tenure, tenure
@@ -55,7 +55,7 @@ class Run:
         if self.held.row.fingerprint == self.link.fingerprint:
             return True
         self.row.state = "refused"
-        self.row.guards = [GuardHit("fingerprint", None, 0, 1)]
+        self.row.guards = [GuardHit(FINGERPRINT, None, 0, 1)]
         changed = ", ".join(self.link.changed_ends(self.held.row.fingerprint)) or "its ends"
         self.row.error = (
             "The configuration of this link points elsewhere than its agreed state was made for "

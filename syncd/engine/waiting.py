@@ -68,8 +68,7 @@ async def waiting_plan(link: Link, link_id: int) -> Waiting | None:
     for row in await link.store.runs(link.name, RECENT):
         if row.link_id != link_id or row.kind == "apply" or row.state in {"applied", "partial"}:
             return None
-        moved = any(hit.name == "fingerprint" for hit in row.guards)
-        if row.kind == "pass" and row.state == "refused" and not moved:
+        if row.kind == "pass" and row.state == "refused" and not row.points_elsewhere:
             plan = row if row.plan == row.id else await link.store.run(row.plan)
             return Waiting(plan, row) if plan is not None and plan.spent_by is None else None
     return None

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from syncd.core import guards
 from syncd.core.model import Action, Facts, HoldKind, MaybeOwner, Outcome, Reason, Side
-from syncd.core.records import RunRow
+from syncd.core.records import FINGERPRINT, RunRow
 
 OWNER_NAMES = {2: "deal", 31: "smart invoice"}
 """The owner types every portal has (bitrix24-rest.md 3); dynamic types, from 128 on, are named by each portal."""
@@ -66,6 +67,11 @@ def run_kind(row: RunRow, before: str = "") -> str:
     if row.source is None:
         return kind
     return f"{'Look at' if row.plan != row.id else f'{kind} of'} {before}{row.source}"
+
+
+def refusals(row: RunRow) -> list[str]:
+    """Given a refused run, return why, a phrase with its numbers for each guard."""
+    return [row.error if hit.name == FINGERPRINT else guards.sentence(hit, row.counts) for hit in row.guards]
 
 
 def owner(value: MaybeOwner) -> str:

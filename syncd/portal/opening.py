@@ -24,7 +24,7 @@ PATIENCE = 15.0
 
 
 class PortalStore(BudgetStore, TokenStore, Protocol):
-    """What a portal keeps in the state database; `syncd.core.records.Store` is one."""
+    """What a portal keeps in the state database; `syncd.core.store.Store` is one."""
 
 
 def open_portal(

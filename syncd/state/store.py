@@ -1,4 +1,4 @@
-"""The store of `syncd.core.records` over a SQL database.
+"""`syncd.core.store.Store` over a SQL database.
 
 What each method does in SQL stands in the module of its subject; here is how it gets there: from the event loop into a
 worker thread, there into one short transaction, and, where it takes a lease, behind the proof that it still is ours.
@@ -57,7 +57,7 @@ def open_store(url: str, *, clock: Clock, measure: Measure = UNMEASURED) -> SqlS
 
 
 class SqlStore:
-    """See `syncd.core.records.Store`, which says what each method means.
+    """See `syncd.core.store.Store`, which says what each method means.
 
     All methods raise `StateUnavailable` when the database is locked, full, read-only, damaged or out of reach, and
     `AuthError` when it refuses the credentials. A call that is cancelled may still take effect.

@@ -28,7 +28,7 @@ from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
 
 
 class MemoryStore:
-    """See `syncd.core.records.Store`. One object is the database of all engines that are given it."""
+    """See `syncd.core.store.Store`. One object is the database of all engines that are given it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -201,7 +201,6 @@ async def _each(
     as_json: bool,
 ) -> int:
     """Act on one link after the other; print a list of objects, or their texts. One link's failure stops no other."""
-    from syncd.cli.render.report import without_report
     from syncd.cli.screen import GAP
     from syncd.engine.report import to_json
     from syncd.errors import Stopped, SyncdError
@@ -217,7 +216,7 @@ async def _each(
         except SyncdError as error:
             if len(names) == 1 and not as_json:
                 raise
-            failure.tell(without_report(name, error))
+            failure.tell(failure.told(error, about=name))
             codes.append(error.exit_code)
             continue
         codes.append(report.exit_code)

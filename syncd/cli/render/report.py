@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from syncd.cli import failure
 from syncd.cli.render.changes import FIRST, changes, holds
 from syncd.cli.screen import GAP, Block, Line
-from syncd.core import guards
 from syncd.core.model import Outcome
-from syncd.core.records import GuardHit, RunRow
+from syncd.core.records import RunRow
 from syncd.engine import words
 from syncd.engine.report import LEFTOVERS, Report
-from syncd.errors import SyncdError
 
 
 def report(told: Report, *, first: int | None = FIRST, holds_table: bool = True) -> Iterator[Block]:
@@ -61,13 +58,8 @@ def _refusal(row: RunRow) -> Iterator[Block]:
     if row.state != "refused":
         return
     yield Line("Refused, nothing was written:", "bad")
-    for hit in row.guards:
-        yield Line(f"- {refusal_sentence(hit, row)}", indent=2)
-
-
-def refusal_sentence(hit: GuardHit, row: RunRow) -> str:
-    """Given a guard that refused a run, return the sentence that says why."""
-    return row.error if hit.name == "fingerprint" else guards.sentence(hit, row.counts)
+    for why in words.refusals(row):
+        yield Line(f"- {why}", indent=2)
 
 
 def _verdict(told: Report) -> Iterator[Block]:
@@ -85,8 +77,7 @@ def _invitation(told: Report) -> str:
     """Given a report with a next command, return the sentence before it."""
     row = told.row
     if row.state == "refused":
-        moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
-        if moved_ends:
+        if row.points_elsewhere:
             return "If the link is meant to point there now:"
         plan = "it" if row.plan == row.id else f"the plan that waits (syncd show {row.plan})"
         return f"Look at {plan}, and if it is what you want:"
@@ -129,8 +120,7 @@ def next_command(told: Report) -> str:
     if told.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
         return ""
     if row.state == "refused":
-        moved_ends = any(hit.name == "fingerprint" for hit in row.guards)
-        return f"syncd rebase {row.link}" if moved_ends else f"syncd apply {row.plan}"
+        return f"syncd rebase {row.link}" if row.points_elsewhere else f"syncd apply {row.plan}"
     if row.kind in {"plan", "undo"} and any(change.outcome is Outcome.PLANNED for change in told.changes):
         return f"syncd apply {row.id}"
     if row.kind == "rebase":
@@ -141,8 +131,3 @@ def next_command(told: Report) -> str:
 def written(told: Report) -> bool:
     """Given a report, return whether the run wrote anything, or may have."""
     return any(change.outcome not in {Outcome.PLANNED, Outcome.SKIPPED} for change in told.changes)
-
-
-def without_report(link: str, error: SyncdError) -> Iterator[Block]:
-    """Given an error that came before a run was opened, yield what is said of that link."""
-    yield from failure.told(error, about=link)

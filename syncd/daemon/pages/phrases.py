@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from syncd.core import guards
 from syncd.core.model import Direction, Outcome
 from syncd.core.records import RunRow
 from syncd.daemon.health import Health
+from syncd.engine import words
 
 
 class Badge(NamedTuple):
@@ -75,8 +75,7 @@ def badge_of_run(row: RunRow, *, at_work: bool) -> Badge:
 
 def refusals(row: RunRow) -> list[str]:
     """Given a refused run, return why, each guard a sentence with its numbers."""
-    told = [row.error if hit.name == "fingerprint" else guards.sentence(hit, row.counts) for hit in row.guards]
-    return [sentence(one) for one in told]
+    return [sentence(one) for one in words.refusals(row)]
 
 
 def apply_command(row: RunRow, now: float, plan_ttl: float) -> str:
@@ -87,7 +86,7 @@ def apply_command(row: RunRow, now: float, plan_ttl: float) -> str:
         now: Seconds since the epoch.
         plan_ttl: How long a stored plan may be applied, in seconds.
     """
-    if row.state == "refused" and any(hit.name == "fingerprint" for hit in row.guards):
+    if row.state == "refused" and row.points_elsewhere:
         return f"syncd rebase {row.link}"
     writes = row.counts.crm.total + row.counts.table.total
     waits = row.kind in {"plan", "undo", "pass"} and row.state in {"planned", "refused"} and row.spent_by is None

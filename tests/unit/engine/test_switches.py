@@ -52,6 +52,7 @@ PARTS = {
     "syncd.engine.recover": {"_undone", "_uncertain"},
     "syncd.engine.verify": {"Draft.wait", "Draft.hold", "_text"},
     "syncd.engine.ledger": {"Ledger.hold"},
+    "syncd.engine.stored": {"plan_anew"},
 }
 """Functions that put a rule into words or values; the rule is the function that asks them. `_side` is one of guards,
 and each guard has rows of its own."""

@@ -44,7 +44,7 @@ SWITCHES = [
     ),
     rule(
         "A plan of another link is not applied.",
-        Line(f"{ENGINE}:apply", "if stored is None or stored.link != link.name:", "if stored is None:"),
+        Line(f"{STORED}:stored_run", "if row is None or row.link != link.name:", "if row is None:"),
         specification(on_apply.test_given_a_run_of_another_link_or_none_at_all_then_it_is_a_usage_error),
     ),
     rule(
@@ -113,7 +113,7 @@ SWITCHES = [
     ),
     rule(
         "A run of another link cannot be undone.",
-        Line(f"{ENGINE}:undo", "if stored is None or stored.link != link.name:", "if stored is None:"),
+        Line(f"{STORED}:stored_run", "if row is None or row.link != link.name:", "if row is None:"),
         specification(on_undo.test_given_a_run_of_another_link_or_none_at_all_when_undone_then_it_is_a_usage_error),
     ),
     rule(
