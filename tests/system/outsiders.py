@@ -80,6 +80,7 @@ class Outsiders:
         self._unborn = itertools.count(orders + 1)
         self._known = list(range(1, orders + 1))
         self._removed: Counter[tuple[Side, int]] = Counter()
+        self._edited: dict[int, Side] = {}
         self._due: dict[Side, deque[int]] = {Side.CRM: deque(maxlen=9), Side.TABLE: deque(maxlen=1000)}
         with closing(sqlite3.connect(shop.file)) as connection:
             connection.executescript(LOG)
@@ -95,19 +96,19 @@ class Outsiders:
     # ---------------------------------------------------------------- their edits
 
     def make_changes(self, number: int, held: Collection[int]) -> None:
-        """Add, move and remove orders, on either side as many, until `number` differ beside the held ones."""
+        """Add, move and remove orders until, on either side, `number` have been edited and differ, held ones left out."""
         with self._table() as connection:
             crm, table = self._shop.crm(), dict(connection.execute("SELECT order_id, deal_id FROM bindings"))
             differing = {order for order in crm.keys() | table.keys() if crm.get(order) != table.get(order)}
             in_step = [order for order in crm if order not in differing.union(held)]
             self._dice.shuffle(in_step)
-            missing = max(0, number - len(differing.difference(held)))
-            for side, kind in itertools.islice(itertools.cycle(itertools.product(Side, KINDS)), missing):
-                order = self._new_order() if kind == "add" else in_step.pop()
-                self._edit(side, order, crm.get(order), connection, remove=kind == "remove")
-                if side is Side.CRM:
-                    self._due[Side.TABLE].append(order)
-        self.happened["before a start"] += missing
+            for side in Side:
+                missing = number - sum(self._edited.get(order) is side for order in differing.difference(held))
+                for kind in itertools.islice(itertools.cycle(KINDS), max(0, missing)):
+                    order = self._new_order() if kind == "add" else in_step.pop()
+                    self._edit(side, order, crm.get(order), connection, remove=kind == "remove")
+                    self._due[side.other].append(order)
+                    self.happened["before a start"] += 1
 
     @contextmanager
     def at_work(self, pause: float = 0.008) -> Iterator[None]:
@@ -146,6 +147,7 @@ class Outsiders:
         removed = remove and there is not None and self._removed[side, order] < REMOVALS
         value = None if removed else next(self._fresh)
         self._removed[side, order] += removed
+        self._edited[order] = side
         if side is Side.TABLE and removed:
             connection.execute("DELETE FROM bindings WHERE order_id = ?", (order,))
         elif side is Side.TABLE:
