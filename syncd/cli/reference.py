@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import click
 
+from syncd.cli.failure import SERIOUS
 from syncd.cli.main import SECTIONS, cli
 
 SHELLS = ("bash", "zsh", "fish")
@@ -33,7 +34,7 @@ PREAMBLE = (
 )
 EXIT_NOTE = (
     "Any other code is to be read as a failure. Over several links the most serious one counts: "
-    "1, 78, 77, 69, 75, 4, 5, 3, 2, 0."
+    f"{', '.join(map(str, SERIOUS))}."
 )
 
 
@@ -189,6 +190,3 @@ def completion(shell: str) -> str:
 def page(name: str) -> str:
     """Given `markdown`, `man`, or a shell, return that page."""
     return {"markdown": markdown, "man": man}[name]() if name not in SHELLS else completion(name)
-
-
-PAGES = ("markdown", "man", *SHELLS)

@@ -103,6 +103,10 @@ class WriteAnswer(NamedTuple):
     read: dict[int, Owner] | None
 
 
+OPERATING_LIMIT = 480
+"""Seconds of operating time the portal allows a method in ten minutes (bitrix24-rest.md 9.2)."""
+
+
 @dataclass(slots=True)
 class Usage:
     """What a portal client used so far.

@@ -15,7 +15,7 @@ from syncd import __version__
 from syncd.config.model import LinkSettings, Settings
 from syncd.config.schedule import Schedule
 from syncd.core.model import Hold
-from syncd.core.ports import Clock
+from syncd.core.ports import OPERATING_LIMIT, Clock
 from syncd.core.records import LeaseRow, LinkRow, RunRow
 from syncd.core.store import Store
 from syncd.daemon.health import Condition, Health, condition_of, failures_in_a_row, last_pass
@@ -25,9 +25,6 @@ from syncd.daemon.runner import RECENT
 from syncd.daemon.slots import Slots
 from syncd.engine.report import iso, run_json
 from syncd.portal.opening import budget_key
-
-OPERATING_LIMIT = 480
-"""Seconds of operating time the portal allows a method in ten minutes (bitrix24-rest.md 9.2)."""
 
 
 @dataclass(frozen=True, slots=True)

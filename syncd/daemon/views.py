@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from syncd.daemon.fleet import Fleet
@@ -51,8 +48,10 @@ class Views:
 
     def application(self) -> ASGIApp:
         """Return the application that shows everything."""
+        from syncd.daemon.pages import routes  # noqa: PLC0415 - templates are loaded only where a page is served
+
         return application(
-            alive=self._alive, ready=self._ready, status=self._status, metrics=self._metrics, pages=_pages(self)
+            alive=self._alive, ready=self._ready, status=self._status, metrics=self._metrics, pages=routes(self)
         )
 
     async def links(self) -> list[LinkStatus]:
@@ -77,13 +76,3 @@ class Views:
 
     async def _metrics(self) -> CollectorRegistry:
         return await self._meters.refresh(self._fleet.lives(), self.workplace.settings)
-
-
-def _pages(views: Views) -> Sequence[BaseRoute]:
-    """Return the routes of the status page, where this installation has one."""
-    name = "syncd.daemon.pages"
-    if importlib.util.find_spec(name) is None:
-        return ()
-    # Only here, since templates are not to be loaded where no page is served.
-    routes: Sequence[BaseRoute] = importlib.import_module(name).routes(views)
-    return routes

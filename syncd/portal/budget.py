@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from syncd.core.ports import Clock
+from syncd.core.ports import OPERATING_LIMIT, Clock
 from syncd.portal.envelope import number
 
-LIMIT: Final = 480.0
-SLOW: Final = 0.8 * LIMIT
+SLOW: Final = 0.8 * OPERATING_LIMIT
 """From here on each call waits a little, the longer the nearer the limit is."""
-STOP: Final = 0.95 * LIMIT
+STOP: Final = 0.95 * OPERATING_LIMIT
 """From here on calls wait for the reset: the one that crosses the limit blocks the method for everybody."""
 WINDOW: Final = 600.0
 """Seconds after which nothing of a use is left."""
@@ -69,7 +68,7 @@ class Budget:
         now = self._clock.now()
         last = self._uses.get(method)
         reset_at = last.reset_at if last is not None and last.reset_at > now else now + UNKNOWN_RESET
-        self._uses[method] = _Use(max(LIMIT, last.used if last is not None else 0.0), reset_at, now)
+        self._uses[method] = _Use(max(OPERATING_LIMIT, last.used if last is not None else 0.0), reset_at, now)
         self.changed = True
 
     def delay(self, method: str) -> float:

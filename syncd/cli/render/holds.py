@@ -40,13 +40,8 @@ def _hold(stored: StoredHold, now: float) -> Iterator[Block]:
     if hold.kind in words.ADVICE:
         rows.append(["mend", words.ADVICE[hold.kind]])
     if stored.decision:
-        rows.append(["decided", f"{decision(stored.decision)}; the next pass carries it out"])
+        rows.append(["decided", f"{words.decision(stored.decision)}; the next pass carries it out"])
     yield Table(rows, indent=4)
-
-
-def decision(word: str) -> str:
-    """Given a decision as stored, return it as a phrase."""
-    return {"crm": "keep what the CRM says", "table": "keep what the table says"}.get(word, "try again")
 
 
 def _next(link: str, held: Sequence[StoredHold]) -> Iterator[Block]:

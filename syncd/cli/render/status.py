@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 
 from syncd.cli.screen import GAP, Block, Line, Table
 from syncd.config.schedule import Cron, Interval, Schedule
+from syncd.core.ports import OPERATING_LIMIT
 from syncd.core.records import LeaseRow, LinkRow, RunRow
 from syncd.engine import words
 from syncd.engine.report import counts_json, iso
-
-OPERATING_SECONDS = 480.0
-"""The portal's operating budget for a method in ten minutes (bitrix24-rest.md 9.2)."""
 
 
 class LinkStatus(NamedTuple):
@@ -120,10 +118,10 @@ def status(
         right=frozenset({2, 3}),
     )
     spent = [
-        [portal, method, f"{used:.0f} s of {OPERATING_SECONDS:.0f} s", f"resets {words.ago(reset, now)}"]
+        [portal, method, f"{used:.0f} s of {OPERATING_LIMIT} s", f"resets {words.ago(reset, now)}"]
         for portal, methods in budgets.items()
         for method, (used, reset, _read) in methods.items()
-        if reset > now and used >= OPERATING_SECONDS / 10
+        if reset > now and used >= OPERATING_LIMIT / 10
     ]
     if spent:
         yield GAP

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from syncd.core.ports import OPERATING_LIMIT
 from syncd.daemon.health import WELL, Health
 from syncd.daemon.pages.glimpse import Look
 from syncd.daemon.pages.phrases import DIRECTIONS, HEALTHS, Badge, ago, apply_command, refusals, sentence
 from syncd.daemon.pages.site import Site
 from syncd.daemon.pages.strip import Tick, strip
-from syncd.daemon.status import OPERATING_LIMIT, LinkStatus
+from syncd.daemon.status import LinkStatus
 from syncd.engine import words
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from syncd.daemon.status import OPERATING_LIMIT
+from syncd.core.ports import OPERATING_LIMIT
 from syncd.state.statistics import Point
 
 POINTS: Final = 120

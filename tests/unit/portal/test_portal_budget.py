@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.portal.budget import LIMIT, SLOW, STOP, UNKNOWN_RESET, Budget
+from syncd.core.ports import OPERATING_LIMIT
+from syncd.portal.budget import SLOW, STOP, UNKNOWN_RESET, Budget
 from syncd.portal.envelope import CommandAnswer
 from syncd.portal.pace import Pace
 from tests.fakes.clock import FakeClock
@@ -103,7 +104,7 @@ def test_given_a_refusal_when_the_reset_is_remembered_then_it_is_waited_for() ->
     budget.blocked("m")
 
     assert budget.delay("m") == pytest.approx(151)
-    assert budget.used("m") == LIMIT
+    assert budget.used("m") == OPERATING_LIMIT
 
 
 def test_given_a_refusal_when_no_reset_was_ever_said_then_a_while_is_waited() -> None:
