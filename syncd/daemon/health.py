@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from syncd.core.records import LinkRow, RunRow
+from syncd.engine.report import Report
 from syncd.errors import AuthError, PortalBlocked, SyncdError
 
 _CUT_OFF = ("Stopped by ", "interrupted")
@@ -53,7 +54,7 @@ class Parking(StrEnum):
     BLOCKED = "blocked"
 
 
-def parking_of(error: SyncdError | None, state: str) -> Parking | None:
+def parking_of(error: BaseException | None, state: str) -> Parking | None:
     """Given what ended a run and the run's state, return why the link is to be parked, or None."""
     if isinstance(error, PortalBlocked):
         return Parking.BLOCKED
@@ -110,6 +111,32 @@ def condition_of(link: LinkRow | None, runs: Iterable[RunRow]) -> Condition:
         else:
             break
     return found or Condition(Health.WAITING, link.created_at if link is not None else 0.0)
+
+
+def condition_after(report: Report | None, error: BaseException | None, before: Condition, now: float) -> Condition:
+    """Given how a pass ended, return the link's lasting health.
+
+    Args:
+        report: What the run came to; None where no run was opened.
+        error: What ended it early, if anything did.
+        before: The lasting health until then.
+        now: Seconds since the epoch.
+    """
+    parking = parking_of(error, report.row.state if report is not None else "failed")
+    if parking is not None:
+        health = Health.REFUSED if parking is Parking.REFUSED else Health.PARKED
+    elif report is None or report.exit_code not in {0, 3}:
+        health = Health.FAILING
+    else:
+        health = Health.HELD if report.exit_code else Health.IN_STEP
+    if isinstance(error, SyncdError):
+        detail = error.message
+    elif error is not None:
+        detail = f"An unexpected error, {type(error).__name__}; the log has it."
+    else:
+        detail = report.row.error if report is not None else ""
+    since = before.since if health is before.health else now
+    return Condition(health, since, report.row.plan if report is not None else before.run, detail)
 
 
 def failures_in_a_row(runs: Iterable[RunRow]) -> int:

@@ -7,8 +7,7 @@ others stand by for as long as its pass is not over, and take it over within sec
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -16,8 +15,18 @@ import structlog
 from syncd.core.backoff import pause
 from syncd.core.ports import Cancelled
 from syncd.core.records import LinkRow, RunRow
+from syncd.daemon.agenda import Agenda
 from syncd.daemon.desk import Desk, Ending
-from syncd.daemon.health import Condition, Health, Parking, condition_of, failures_in_a_row, last_pass, parking_of
+from syncd.daemon.health import (
+    Condition,
+    Health,
+    Parking,
+    condition_after,
+    condition_of,
+    failures_in_a_row,
+    last_pass,
+    parking_of,
+)
 from syncd.daemon.looks import next_look
 from syncd.daemon.parking import ParkingPlace
 from syncd.daemon.passes import NotWanted
@@ -63,61 +72,46 @@ class LinkRunner:
         self.working: Pulse | None = None
         self._desk = desk
         self._parking = ParkingPlace(name, desk)
-        self._asks: dict[Ask, float] = {}
-        self._deferred: dict[Ask, float] = {}
-        self._due: float | None = None
+        self._agenda = Agenda(desk.clock)
         self._look: float | None = None
         self._tried = 0.0
         self._state_failed = False
-        self._woken = asyncio.Event()
         self._cancelled = Cancelled()
         self._seen = -1
         self._tidied = desk.clock.monotonic()
 
     def ask(self, who: Ask) -> None:
         """Want a pass."""
-        self._asks[who] = self._desk.clock.now()
-        self._woken.set()
+        self._agenda.ask(who)
 
     def stop(self, reason: str) -> None:
         """Begin no pass any more, and end the one at work after its batch in flight."""
         self._cancelled.set(reason)
-        self._woken.set()
+        self._agenda.wake()
 
     def state_back(self) -> None:
         """Have a pause end now that was made because the state database failed."""
-        if self._state_failed and self._due is not None:
-            self._due = self._desk.clock.monotonic()
-            self._woken.set()
+        if self._state_failed:
+            self._agenda.hasten()
 
     def retry_in(self) -> float | None:
         """Return the seconds until a pass that failed, or was turned away, is made again; None when none waits."""
-        if not self.failures or self._due is None:
-            return None
-        return max(0.0, self._due - self._desk.clock.monotonic())
+        left = self._agenda.left()
+        return None if not self.failures or left is None else max(0.0, left)
 
     async def run(self) -> None:
         """Serve whoever asks, until stopped."""
         with structlog.contextvars.bound_contextvars(link=self.name):
             while not self._cancelled.is_set:
-                wait = None if self._due is None else self._due - self._desk.clock.monotonic()
-                if self._asks or (wait is not None and wait <= 0):
-                    await self._attend(self._take_asks())
+                if self._agenda.is_ready:
+                    await self._attend(self._agenda.take(early=self.standby))
                 else:
-                    await self._sleep(wait)
-
-    def _take_asks(self) -> Mapping[Ask, float]:
-        asks, self._asks = self._asks, {}
-        if self._due is not None and (self.standby or self._due <= self._desk.clock.monotonic()):
-            asks = self._deferred | asks
-            self._due = None
-        self._woken.clear()
-        return asks
+                    await self._agenda.sleep()
 
     async def _attend(self, asks: Mapping[Ask, float]) -> None:
         previous: RunRow | None = None
         pulse = Pulse(self._desk.clock)
-        if self._state_failed and self._due is not None and asks.keys() == {Ask.SCHEDULE}:
+        if self._state_failed and self._agenda.is_waiting and asks.keys() == {Ask.SCHEDULE}:
             # Asking it again at every slot would be a failure each, and make the pause longer.
             self._pass_over(asks, "pausing after a failure")
             return
@@ -162,7 +156,7 @@ class LinkRunner:
             changed=changed,
             look=self._look or 0.0,
             failing=self.condition.health is Health.FAILING,
-            resting=self.failures > 0 and self._due is not None,
+            resting=self.failures > 0 and self._agenda.is_waiting,
             requested=Ask.TRIGGER in asks and bool(await store.open_requests([self.name])),
         )
         return judge(asks, at), last
@@ -234,24 +228,20 @@ class LinkRunner:
         if Ask.SCHEDULE in asks:
             log.debug("slot passed over", why=why)
             self._desk.observer.skipped(self.name, why)
-        if why == "parked" and self._due is None:
+        if why == "parked" and not self._agenda.is_waiting:
             self._await_look()
 
     def _stand_by(self, asks: Mapping[Ask, float], error: SyncdError) -> None:
         if not self.standby:
             log.info("standing by", reason=error.message)
         self.standby = True
-        self._defer(asks, STANDBY * (1 + self._desk.clock.random()))
+        self._agenda.put_off(asks, STANDBY * (1 + self._desk.clock.random()))
 
     def _await_look(self) -> None:
         """Wake for the next look at a link that is turned away; one whose plan is refused is looked at at its slots."""
         if self._look is not None and self.condition.health is Health.PARKED:
             now = self._desk.clock.now()
-            self._defer({Ask.AGAIN: now}, max(0.0, self._look - now))
-
-    def _defer(self, asks: Mapping[Ask, float], seconds: float) -> None:
-        self._deferred = dict(asks)
-        self._due = self._desk.clock.monotonic() + seconds
+            self._agenda.put_off({Ask.AGAIN: now}, max(0.0, self._look - now))
 
     async def _ended(
         self,
@@ -262,23 +252,23 @@ class LinkRunner:
         error: BaseException | None,
     ) -> None:
         desk, before = self._desk, self.condition
-        state = report.row.state if report is not None else "failed"
-        parking = parking_of(error if isinstance(error, SyncdError) else None, state)
+        parking = parking_of(error, report.row.state if report is not None else "failed")
         if report is not None:
             self._seen = max(self._seen, report.row.id)
             self.last = report.row
         else:
             self._tried = desk.clock.now()
-        self.condition = _condition(report, error, parking, before, desk.clock.now())
+        self.condition = condition_after(report, error, before, desk.clock.now())
         self._state_failed = isinstance(error, StateUnavailable)
         if self.condition.health is Health.FAILING:
             self.failures += 1
             # A request that no run was opened for still waits.
             triggered = {who: at for who, at in asks.items() if who is Ask.TRIGGER}
-            self._defer({Ask.AGAIN: desk.clock.now()} | triggered, self._pause())
+            self._agenda.put_off({Ask.AGAIN: desk.clock.now()} | triggered, self._pause())
         else:
             turned_away = self.condition.health is Health.PARKED
-            self.failures, self._due = self.failures + 1 if turned_away else 0, None
+            self.failures = self.failures + 1 if turned_away else 0
+            self._agenda.drop()
             await self._keep(parking)
             if turned_away:
                 self._look = self._next_look(f"{parking}: ", self.last)
@@ -315,42 +305,6 @@ class LinkRunner:
             async with self._desk.briefly(link) as lease:
                 await self._desk.prune(lease, clock.now(), KEEP_DAYS)
 
-    async def _sleep(self, seconds: float | None) -> None:
-        """Wait until somebody asks, or for so many seconds."""
-        waits: set[asyncio.Future[None]] = {asyncio.ensure_future(_nothing(self._woken.wait()))}
-        if seconds is not None:
-            waits.add(asyncio.ensure_future(self._desk.clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-            self._woken.clear()
-
 
 def _origin(asks: Mapping[Ask, float]) -> str:
     return next((who.value for who in PERSONS if who in asks), Ask.SCHEDULE.value)
-
-
-def _condition(
-    report: Report | None, error: BaseException | None, parking: Parking | None, before: Condition, now: float
-) -> Condition:
-    if parking is not None:
-        health = Health.REFUSED if parking is Parking.REFUSED else Health.PARKED
-    elif report is None or report.exit_code not in {0, 3}:
-        health = Health.FAILING
-    else:
-        health = Health.HELD if report.exit_code else Health.IN_STEP
-    if isinstance(error, SyncdError):
-        detail = error.message
-    elif error is not None:
-        detail = f"An unexpected error, {type(error).__name__}; the log has it."
-    else:
-        detail = report.row.error if report is not None else ""
-    since = before.since if health is before.health else now
-    return Condition(health, since, report.row.plan if report is not None else before.run, detail)
-
-
-async def _nothing(wait: Awaitable[object]) -> None:
-    await wait
