@@ -88,7 +88,6 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(12), nullable=False),
         sa.Column("error", LONG_TEXT, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
-        sa.Column("alive_until", sa.Double, nullable=False),
         *owners("found"),
         sa.Column("found_known", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_change"),

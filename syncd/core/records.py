@@ -78,7 +78,6 @@ class StoredChange:
         outcome: What became of it.
         error: Code and text of a failure, or empty.
         at: When the outcome was recorded (or, while intended, when the intent was).
-        alive_until: For an intent: until when a request that carried it may still be executed by its receiver.
         found: What was really there when it was written, where `found_known`.
     """
 
@@ -88,7 +87,6 @@ class StoredChange:
     outcome: Outcome
     error: str = ""
     at: float = 0.0
-    alive_until: float = 0.0
     found: MaybeOwner = None
     found_known: bool = False
 

@@ -136,7 +136,7 @@ class Store(Protocol):
 
     # ---------------------------------------------------------------- journal
 
-    async def intend(self, lease: Lease, changes: Sequence[int], now: float, alive_until: float) -> None:
+    async def intend(self, lease: Lease, changes: Sequence[int], now: float) -> None:
         """Commit that these changes are about to be sent."""
         ...
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from syncd.core.model import Action, HoldKind, MaybeOwner, Outcome
+from syncd.core.model import Action, MaybeOwner, Outcome
 from syncd.core.ports import Effect, WriteAnswer
 from syncd.core.records import Attempt, ChangeOutcome
+from syncd.engine import holding
 from syncd.engine.ledger import Entry, Ledger, words
 from syncd.engine.link import Link, Tenure
 from syncd.engine.sides import CrmWriter, SideWriter, TableWriter, Unlike
-from syncd.errors import SyncdError
+from syncd.errors import LeaseLost, SyncdError
 
 log = structlog.get_logger("syncd.engine")
 
@@ -38,6 +39,8 @@ class Applier:
         self._held = held
         self._ledger = ledger
         self._limbo: list[Entry] = []
+        self._strange: dict[int, MaybeOwner | Unlike] = {}
+        """By change: what stood there after a lost answer, where it was neither the old nor the new value."""
         self._ahead: dict[int, MaybeOwner | Unlike] = {}
 
     async def run(self, entries: Sequence[Entry]) -> None:
@@ -79,8 +82,7 @@ class Applier:
                 batch = await self._still_as_planned(writer, batch)
             if not batch:
                 continue
-            now = self._link.clock.now()
-            await self._link.store.intend(lease, [e.id for e in batch], now, now + self._link.request_life)
+            await self._link.store.intend(lease, [e.id for e in batch], self._link.clock.now())
             again = await self._send(writer, batch, self._next_ids(writer, queues[action], action))
             queues[action] += again
 
@@ -112,16 +114,20 @@ class Applier:
 
     async def _send(self, writer: SideWriter, batch: Sequence[Entry], then_read: Sequence[int]) -> list[Entry]:
         """Send one journaled batch, record what became of it, and return the entries that are to be sent again."""
-        for entry in batch:
-            entry.sends += 1
-            entry.sent_at = self._link.clock.monotonic()
+        work = writer.write([entry.write for entry in batch], then_read)
         try:
-            answer = await writer.write([entry.write for entry in batch], then_read)
+            # A write of the table is one short transaction, which cannot be given up half way.
+            answer = await (self._held.through_write(work) if writer.reads_before else work)
+        except LeaseLost:
+            raise
         except SyncdError as error:
             await self._ledger.record(
                 [ChangeOutcome(e.id, Outcome.SKIPPED, f"not sent: {error.message}") for e in batch]
             )
             raise
+        for entry in batch:
+            entry.sends += 1
+            entry.sent_by = self._link.clock.monotonic()
         self._ahead = _ahead(answer, then_read)
         again: list[Entry] = []
         unknown: list[Entry] = []
@@ -142,31 +148,40 @@ class Applier:
         await self._ledger.record(outcomes, attempts)
         if unknown:
             log.warning("answer lost", side=writer.side.value, orders=len(unknown))
-            await self._read_back(writer, unknown)
+            await self._read_back(writer, unknown, final=not writer.reads_before)
         return again
 
-    async def _read_back(self, writer: SideWriter, entries: Sequence[Entry]) -> None:
-        """After a lost answer: what is in place is done, what moved is held, what is as before waits in limbo."""
+    async def _read_back(self, writer: SideWriter, entries: Sequence[Entry], *, final: bool) -> None:
+        """After a lost answer: what is in place is done; the rest waits in limbo for as long as its request may live.
+
+        Args:
+            writer: The side.
+            entries: The changes that were sent.
+            final: Their requests cannot be alive any more: what shows neither the old nor the new value is held.
+        """
         there = await writer.read([entry.change.order_id for entry in entries])
         outcomes = []
         for entry in entries:
-            found = there[entry.change.order_id]
-            if found == entry.change.after:
-                outcomes.append(self._ledger.in_place(entry, Outcome.APPLIED))
-            elif found == entry.change.before:
+            change, found = entry.change, there[entry.change.order_id]
+            if found == change.after:
+                outcomes.append(self._ledger.arrived(entry, self._strange.get(entry.id, change.before)))
+            elif found == change.before:
                 self._limbo.append(entry)
-            else:
-                detail = "The answer to a write was lost, and the order now shows neither the old nor the new owner."
-                shown = entry.change.facts.on(entry.change.side, None if isinstance(found, Unlike) else found)
-                self._ledger.hold(entry.change.order_id, HoldKind.UNCERTAIN, shown, detail, seen=shown)
+            elif final:
+                why, now = "The answer to a write of this order was lost", self._link.clock.now()
+                self._ledger.hold(holding.uncertain(change, found, why=why, now=now))
                 outcomes.append(ChangeOutcome(entry.id, Outcome.UNCERTAIN, "the answer was lost"))
+            else:
+                self._strange[entry.id] = found
+                self._limbo.append(entry)
         await self._ledger.record(outcomes)
 
     async def _settle(self, writer: SideWriter) -> list[Entry]:
         """Decide the entries in limbo, and return those that may be sent once more.
 
-        A request whose connection broke may still be running. One that is shows progress; while it does, its whole
-        life is waited for. The table's writes are compare-and-set, so there is nothing to wait for.
+        A request whose connection broke may still be running. One that is shows progress; while it does, or where
+        somebody else has written meanwhile, its whole life is waited for. The table's writes are compare-and-set, so
+        there is nothing to wait for.
         """
         waiting, self._limbo = self._limbo, []
         if not waiting:
@@ -174,17 +189,17 @@ class Applier:
         if writer.reads_before:
             before = len(waiting)
             await self._wait_since(waiting, min(self._link.settle, self._link.request_life))
-            await self._read_back(writer, waiting)
+            await self._read_back(writer, waiting, final=False)
             waiting, self._limbo = self._limbo, []
-            if waiting and len(waiting) < before:
+            if waiting and (len(waiting) < before or any(entry.id in self._strange for entry in waiting)):
                 await self._wait_since(waiting, self._link.request_life)
-                await self._read_back(writer, waiting)
+                await self._read_back(writer, waiting, final=True)
                 waiting, self._limbo = self._limbo, []
         # What was sent twice without a trace keeps its open intent: the next run recovers it.
         return [entry for entry in waiting if entry.sends < MAX_SENDS - 1]
 
     async def _wait_since(self, entries: Iterable[Entry], seconds: float) -> None:
-        until = max(entry.sent_at for entry in entries) + seconds
+        until = max(entry.sent_by for entry in entries) + seconds
         await self._held.wait(until - self._link.clock.monotonic())
 
 

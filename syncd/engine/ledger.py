@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.core.backoff import MAX_ATTEMPTS, order_pause
-from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Side
-from syncd.core.policy import conflict_kind
+from syncd.core.model import Change, Hold, HoldKind, MaybeOwner, Outcome, Side
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, StoredHold
+from syncd.engine import holding
 from syncd.engine.link import Link, Tenure
 from syncd.engine.sides import Unlike
 
@@ -23,12 +23,15 @@ log = structlog.get_logger("syncd.engine")
 
 @dataclass(slots=True)
 class Entry:
-    """One stored change on its way. `sent_at` is monotonic; `sends` counts how often it was sent in this run."""
+    """One stored change on its way.
+
+    `sends` counts how often it was sent in this run; by `sent_by` (monotonic) its last request had left.
+    """
 
     id: int
     change: Change
     sends: int = 0
-    sent_at: float = 0.0
+    sent_by: float = 0.0
 
     @property
     def write(self) -> Write:
@@ -78,7 +81,7 @@ class Ledger:
         error = words(result) or "the side did not execute it"
         if result.effect is Effect.ORDER_MISSING:
             detail = "The portal does not know this order; it is not tried again until something about it changes."
-            self.hold(order, HoldKind.ORDER_MISSING, change.facts, detail)
+            self.hold(Hold(order, HoldKind.ORDER_MISSING, change.facts, detail, since=self._link.clock.now()))
         else:
             attempts.append(self._failed_once_more(change, error))
         return ChangeOutcome(entry.id, Outcome.FAILED, error)
@@ -89,7 +92,8 @@ class Ledger:
         known = self._attempts.get(order)
         failures = (known.failures if known else 0) + 1
         if failures >= MAX_ATTEMPTS:
-            self.hold(order, HoldKind.UNCERTAIN, change.facts, f"Refused {failures} times in a row: {error}")
+            detail = f"Refused {failures} times in a row: {error}"
+            self.hold(Hold(order, HoldKind.UNCERTAIN, change.facts, detail, since=self._link.clock.now()))
             return Attempt(order, 0, 0.0, "")
         return Attempt(order, failures, self._link.clock.now() + order_pause(failures), error)
 
@@ -98,18 +102,23 @@ class Ledger:
 
         Both sides have our value now, so it is agreed: whoever changes it from here on has seen it.
         """
-        change = entry.change
         outcome = self.in_place(entry, Outcome.APPLIED, result)
         assert outcome.update is not None
-        shown = change.facts.on(change.side, result.found)
-        self.hold(
-            change.order_id,
-            conflict_kind(shown) if shown.crm != shown.table else HoldKind.EDIT_EDIT,
-            shown,
-            f"Run {self._run} overwrote a value that was written while the run was under way; it is shown here.",
-            seen=change.facts.on(change.side, change.after)._replace(agreed=outcome.update.agreed),
-        )
+        now, agreed = self._link.clock.now(), outcome.update.agreed
+        self.hold(holding.overwritten(entry.change, result.found, run=self._run, now=now, agreed=agreed))
         return outcome
+
+    def arrived(self, entry: Entry, before: MaybeOwner | Unlike) -> ChangeOutcome:
+        """Given a change whose answer was lost and whose value is in place, return its outcome.
+
+        Args:
+            entry: The change.
+            before: What stood there last before it: if that is not what was expected, it was overwritten.
+        """
+        if before == entry.change.before or isinstance(before, Unlike):
+            return self.in_place(entry, Outcome.APPLIED)
+        seen = WriteResult(entry.change.order_id, Effect.DONE, before, found_known=True)
+        return self._overwritten(entry, seen)
 
     def moved(self, entry: Entry, found: MaybeOwner | Unlike, *, known: bool = True) -> ChangeOutcome:
         """Given what stands where something else was expected, return the outcome: not written, looked at again."""
@@ -133,27 +142,18 @@ class Ledger:
         crm = change.after if change.side is Side.CRM else change.facts.crm
         update = BindingUpdate(change.order_id, crm, change.agreed_after if last else change.facts.agreed)
         if last and change.hold_after is not None:
-            facts = change.facts._replace(agreed=change.agreed_after)
+            left = change.facts
             for sibling in self._by_order[change.order_id]:
-                facts = facts.on(sibling.side, sibling.after)
-            detail = f"Put back by run {self._run}; decide, or change either side, or it stays as it is."
-            self.hold(change.order_id, change.hold_after, facts, detail)
+                left = left.on(sibling.side, sibling.after)
+            now = self._link.clock.now()
+            self.hold(holding.undone(change, change.hold_after, left, run=self._run, now=now))
         found = result.found if result is not None else None
         known = result is not None and result.found_known
         return ChangeOutcome(entry.id, outcome, "", found, found_known=known, update=update)
 
-    def hold(self, order: int, kind: HoldKind, facts: Facts, detail: str, seen: Facts | None = None) -> None:
-        """Hold an order from the next record on, until a person or changed facts decide.
-
-        Args:
-            order: The order's id.
-            kind: Why it is held.
-            facts: What the hold shows of both sides.
-            detail: A sentence for the operator.
-            seen: The facts it waits to change, where they are not the ones shown.
-        """
-        hold = Hold(order, kind, facts, detail, since=self._link.clock.now(), seen=seen)
-        self.holds[order] = StoredHold(hold, sticky=True, run=self._run)
+    def hold(self, hold: Hold) -> None:
+        """Hold an order from the next record on, until a person or changed facts decide."""
+        self.holds[hold.order_id] = StoredHold(hold, sticky=True, run=self._run)
 
     async def record(self, outcomes: Sequence[ChangeOutcome], attempts: Sequence[Attempt] = ()) -> None:
         """Commit outcomes together with their agreed state, holds and failures, and say each in the log.

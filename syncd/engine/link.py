@@ -87,9 +87,12 @@ class Tenure:
         """
         if self._link.cancelled.is_set:
             raise Stopped(f"Stopped by {self._link.cancelled.reason}; what was in flight is recorded.")
+        await self._renew_in_time()
+        return self._lease
+
+    async def _renew_in_time(self) -> None:
         if self._link.clock.monotonic() - self._renewed >= self._link.lease_ttl / 3:
             await self.renew()
-        return self._lease
 
     async def renew(self) -> None:
         """Prolong the lease now."""
@@ -110,15 +113,26 @@ class Tenure:
 
         A portal of a million bindings is listed for longer than a lease lasts, without a word in between.
         """
-        while came := await self._patiently(_next(parts)):
+        while came := await self._patiently(_next(parts), self.prove):
             yield came[0]
 
-    async def _patiently(self, work: Coroutine[Any, Any, T]) -> T:
+    async def through_write(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what a write comes to, keeping the lease alive for as long as it takes; the stop waits for it.
+
+        A portal that refuses for its limits is asked again for minutes; without its lease, a write that comes through
+        at last would be nobody's.
+
+        Raises:
+            LeaseLost: Another process has it now. The write was given up; whether it was executed is not known.
+        """
+        return await self._patiently(work, self._renew_in_time)
+
+    async def _patiently(self, work: Coroutine[Any, Any, T], keep: Callable[[], Awaitable[object]]) -> T:
         task = asyncio.ensure_future(work)
         try:
             await asyncio.sleep(0)
             while not task.done():
-                await self.prove()
+                await keep()
                 await _first(task, self._link.clock.sleep(1.0))
             return task.result()
         finally:

@@ -54,12 +54,12 @@ def agree(
     store_bindings(connection, lease.link_id, (update for _, update in agreements))
 
 
-def intend(connection: Connection, lease: Lease, ids: Sequence[int], now: float, alive_until: float) -> None:
+def intend(connection: Connection, lease: Lease, ids: Sequence[int], now: float) -> None:
     """Write that these changes are about to be sent."""
     intended = 0
     for some in chunks(ids, PARAMETERS):
         statement = update(changes).where(changes.c.id.in_(some), _unindexed(changes.c.link_id) == lease.link_id)
-        values = {"outcome": Outcome.INTENDED.value, "at": now, "alive_until": alive_until}
+        values = {"outcome": Outcome.INTENDED.value, "at": now}
         intended += connection.execute(statement.values(values)).rowcount
     _check_all(intended, len(ids), lease)
 

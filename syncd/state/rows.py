@@ -37,8 +37,8 @@ BINDING_COLUMNS = ("link_id", "order_id", "crm_type", "crm_id", "agreed_type", "
 CHANGE_COLUMNS = (
     "run_id", "link_id", "order_id", "side", "action", "before_type", "before_id", "after_type", "after_id", "reason",
     "crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id", "unreadable_kind", "unreadable_detail",
-    "agreed_after_type", "agreed_after_id", "hold_after", "outcome", "error", "at", "alive_until", "found_type",
-    "found_id", "found_known",
+    "agreed_after_type", "agreed_after_id", "hold_after", "outcome", "error", "at", "found_type", "found_id",
+    "found_known",
 )  # fmt: skip
 """The columns of `change` in the order of `change_values`; the id is the database's."""
 
@@ -115,7 +115,6 @@ def change_values(run: int, link_id: int, change: Change, outcome: Outcome, at: 
         outcome.value,
         "",
         at,
-        0.0,
         None,
         None,
         False,
@@ -142,7 +141,6 @@ def change_of(row: RowMapping) -> StoredChange:
         outcome=Outcome(row["outcome"]),
         error=row["error"],
         at=row["at"],
-        alive_until=row["alive_until"],
         found=owner(row["found_type"], row["found_id"]),
         found_known=row["found_known"],
     )

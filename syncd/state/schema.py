@@ -135,7 +135,6 @@ class ChangeColumns(TypedColumns):
     outcome: Named[str] = Column(String(12))
     error: Named[str] = Column(LongText)
     at: Named[float] = Column(Double)
-    alive_until: Named[float] = Column(Double)
     found_type: Named[int | None] = Column(BigInteger)
     found_id: Named[int | None] = Column(BigInteger)
     found_known: Named[bool] = Column(Boolean)

@@ -209,9 +209,9 @@ class SqlStore:
 
     # ---------------------------------------------------------------- journal
 
-    async def intend(self, lease: Lease, changes: Sequence[int], now: float, alive_until: float) -> None:
+    async def intend(self, lease: Lease, changes: Sequence[int], now: float) -> None:
         """See `Store`."""
-        await self._leased(lease, journal.intend, changes, now, alive_until)
+        await self._leased(lease, journal.intend, changes, now)
 
     async def record(
         self,

@@ -325,7 +325,7 @@ async def _write_everything(store: Store, lease: Lease) -> dict[str, Callable[[]
         "save_plan": lambda: store.save_plan(lease, run, [change(2, None, DEAL)]),
         "finish_run": lambda: store.finish_run(lease, row),
         "spend": lambda: store.spend(lease, run, run),
-        "intend": lambda: store.intend(lease, [number], NOW, NOW),
+        "intend": lambda: store.intend(lease, [number], NOW),
         "record": lambda: store.record(lease, run, [ChangeOutcome(number, Outcome.APPLIED)], now=NOW),
         "set_holds": lambda: store.set_holds(lease, run, opened=[held(1)], released=[], now=NOW),
     }
@@ -654,10 +654,10 @@ async def _planned(store: Store, lease: Lease, *changes: Change) -> tuple[int, l
 async def test_an_intent_is_open_until_its_outcome_is_recorded(store):
     lease = await leased(store)
     run, ids = await _planned(store, lease, change(1, None, DEAL), change(2, None, DEAL), change(3, None, DEAL))
-    await store.intend(lease, ids[:2], NOW + 1, NOW + 61)
-    assert [(one.id, one.at, one.alive_until) for one in await store.open_intents(lease.link_id)] == [
-        (ids[0], NOW + 1, NOW + 61),
-        (ids[1], NOW + 1, NOW + 61),
+    await store.intend(lease, ids[:2], NOW + 1)
+    assert [(one.id, one.at) for one in await store.open_intents(lease.link_id)] == [
+        (ids[0], NOW + 1),
+        (ids[1], NOW + 1),
     ]
     await store.record(lease, run, [ChangeOutcome(ids[0], Outcome.APPLIED)], now=NOW + 2)
     assert [one.id for one in await store.open_intents(lease.link_id)] == [ids[1]]
@@ -666,7 +666,7 @@ async def test_an_intent_is_open_until_its_outcome_is_recorded(store):
 async def test_open_intents_are_those_of_the_link(store):
     lease, other = await leased(store), await leased(store, "outlet")
     _, ids = await _planned(store, lease, change(1, None, DEAL))
-    await store.intend(lease, ids, NOW, NOW)
+    await store.intend(lease, ids, NOW)
     assert await store.open_intents(other.link_id) == []
 
 
@@ -674,7 +674,7 @@ async def test_an_intent_for_an_unknown_change_is_refused_and_nothing_is_intende
     lease = await leased(store)
     _, ids = await _planned(store, lease, change(1, None, DEAL))
     with pytest.raises(SyncdError, match="does not know"):
-        await store.intend(lease, [*ids, 99_999], NOW, NOW)
+        await store.intend(lease, [*ids, 99_999], NOW)
     assert await store.open_intents(lease.link_id) == []
 
 

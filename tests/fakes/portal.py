@@ -5,11 +5,13 @@ portal.script.append(Surprise.LOST_AFTER)            # of the next write request
 portal.before_write = lambda batch: portal.bind(5, Owner(2, 11))   # somebody else, right before the request
 portal.before_each = lambda write: …                 # between the batch's own list and one of its writes
 portal.listings.append(Surprise.INCOMPLETE)          # the next listing cannot be proved complete
+portal.delays.append(30)                             # the next LATE request is executed half a minute later, not a second
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Container, Mapping, Sequence
 from enum import StrEnum
@@ -87,7 +89,8 @@ class FakePortal:
         self.sent: Counter[Write] = Counter()
         self.closed = False
         self._usage = Usage()
-        self._late: list[Sequence[Write]] = []
+        self.late: list[tuple[float, Sequence[Write]]] = []
+        self.delays: deque[float] = deque()
 
     # ------------------------------------------------------------ other people
 
@@ -104,10 +107,11 @@ class FakePortal:
         self.unbind(order_id)
         self.missing_orders.add(order_id)
 
-    def settle(self) -> None:
-        """The requests that were lost but still alive (LATE) are executed now."""
-        late, self._late = self._late, []
-        for batch in late:
+    def settle(self, passed: float = math.inf) -> None:
+        """So many seconds go by; the requests that were lost but still alive (LATE), and are due by now, are executed."""
+        late = [(left - passed, batch) for left, batch in self.late]
+        self.late = [(left, batch) for left, batch in late if left > 0]
+        for _, batch in sorted((one for one in late if one[0] <= 0), key=lambda one: one[0]):
             for write in batch:
                 self._execute(write)
 
@@ -189,7 +193,7 @@ class FakePortal:
 
     def _lose(self, surprise: Surprise, batch: Sequence[Write]) -> None:
         if surprise is Surprise.LATE:
-            self._late.append(tuple(batch))
+            self.late.append((self.delays.popleft() if self.delays else 1.0, tuple(batch)))
             return
         reach = {Surprise.LOST_BEFORE: 0, Surprise.LOST_HALFWAY: (len(batch) + 1) // 2}.get(surprise, len(batch))
         for write in batch[:reach]:

@@ -245,12 +245,12 @@ class MemoryStore:
 
     # ---------------------------------------------------------------- journal
 
-    async def intend(self, lease: Lease, changes: Sequence[int], now: float, alive_until: float) -> None:
+    async def intend(self, lease: Lease, changes: Sequence[int], now: float) -> None:
         self._prove(lease)
         self._check_known(lease, changes)
         for number in changes:
             link_id, row = self._changes[number]
-            intended = replace(row, outcome=Outcome.INTENDED, at=now, alive_until=alive_until)
+            intended = replace(row, outcome=Outcome.INTENDED, at=now)
             self._changes[number] = (link_id, intended)
 
     async def record(

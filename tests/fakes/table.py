@@ -121,6 +121,11 @@ class FakeTable:
         """Let the database refuse every write of this order."""
         self._refused[order_id] = (code, text)
 
+    def mend(self) -> None:
+        """Nothing that was announced goes wrong any more."""
+        self._faults.clear()
+        self._lost.clear()
+
     def accept(self, order_id: int) -> None:
         """Let the order be written again."""
         self._refused.pop(order_id, None)
@@ -224,7 +229,7 @@ class FakeTable:
 
     def _effect(self, write: Write) -> None:
         rows = self._rows(write.order_id)
-        live = next((row for row in rows if not row.deleted), None)
+        live = next((row for row in sorted(rows, key=lambda row: not row.selected) if not row.deleted), None)
         if write.after is None:
             assert live is not None
             if self.soft:

@@ -254,8 +254,8 @@ def test_check_counts_open_intents(tmp_path):
     upgrade(url)
     execute(
         url,
-        "INSERT INTO change (run_id, link_id, order_id, action, reason, outcome, error, at, alive_until, found_known)"
-        " VALUES (1, 1, 1, 'add', 'undo', 'intended', '', 0, 0, 0)",
+        "INSERT INTO change (run_id, link_id, order_id, action, reason, outcome, error, at, found_known)"
+        " VALUES (1, 1, 1, 'add', 'undo', 'intended', '', 0, 0)",
     )
     assert health.check(url).open_intents == 1
 

@@ -15,7 +15,7 @@ during portal.read crm 5=30   an outside edit right before syncd's next call of 
 race crm 5=30       happens right before the next write to that side is executed
 lose before|after   the next answer to a write of the portal is lost, before or after its effect
 busy 3              the portal refuses the next three write requests for a limit
-zombie              the next write request loses its connection, and is executed only some seconds later
+zombie              the next write request loses its connection, and is executed only a second later (`zombie 30`: 30)
 omit 5              the portal's next listing leaves the order out, and looks complete
 incomplete          the portal's next listing cannot be proved complete
 later 90            the clock goes on by so many seconds

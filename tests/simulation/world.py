@@ -71,7 +71,7 @@ class World:
         async def sleep(seconds: float) -> None:
             await wait(seconds)
             if seconds >= 1:
-                self.portal.settle()  # what was lost but alive is executed within a second
+                self.portal.settle(seconds)  # what was lost but alive is executed a second later, or when it is said
 
         self.clock.sleep = sleep  # type: ignore[method-assign]
 
@@ -293,8 +293,9 @@ class Play:
     async def _busy(self, line: Line) -> None:
         self.world.portal.script.extend([Surprise.NOT_SENT] * int(line.words[0]))
 
-    async def _zombie(self, _line: Line) -> None:
+    async def _zombie(self, line: Line) -> None:
         self.world.portal.script.append(Surprise.LATE)
+        self.world.portal.delays.append(float(line.words[0]) if line.words else 1.0)
 
     async def _later(self, line: Line) -> None:
         await self.world.clock.sleep(float(line.words[0]))

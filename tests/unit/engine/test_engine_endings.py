@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from syncd.core.model import Action, Outcome
+from syncd.core.ports import Write, WriteAnswer
 from syncd.engine import reconcile as engine
-from syncd.engine.link import tenure
+from syncd.engine.link import Link, tenure
 from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import Surprise
@@ -133,6 +135,74 @@ async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_
 
     assert report.exit_code == 0
     assert min(expiries) > 0
+
+
+def slowly(world: World, link: Link, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> list[float]:
+    """Let the portal take so long for each write; return when each of them began, and was over."""
+    write, clock = link.portal.write, world.clock
+    moments: list[float] = []
+
+    async def slow(batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
+        moments.append(clock.monotonic())
+        await clock.sleep(seconds)
+        meanwhile()
+        await clock.sleep(seconds)
+        answer = await write(batch, then_read)
+        moments.append(clock.monotonic())
+        return answer
+
+    link.portal.write = slow  # type: ignore[method-assign]
+    return moments
+
+
+def patient(**options: Any) -> World:
+    """A world whose time passes while everybody waits."""
+    world = World(**options)
+    world.clock = FakeClock()  # type: ignore[assignment]
+    world.store = MemoryStore(world.clock)
+    return world
+
+
+async def test_given_a_write_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive() -> None:
+    world = patient()
+    world.edit_table(5, (2, 10))
+    link = world.link()
+    expiries: list[float] = []
+
+    def look() -> None:
+        expiries.append(world.store._leases["shop"].expires_at - world.clock.now())
+
+    slowly(world, link, 300, look)
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 0
+    assert min(expiries) > 0
+
+
+async def test_given_a_lease_lost_during_a_write_then_the_write_is_given_up_and_left_to_recovery() -> None:
+    world = patient()
+    world.edit_table(5, (2, 10))
+    link = world.link()
+
+    slowly(world, link, 300, lambda: world.store.rob("shop"))
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == LeaseLost.exit_code
+    assert not world.portal.written
+    assert len(await world.store.open_intents(1)) == 1
+
+
+async def test_given_an_answer_lost_after_a_long_write_then_its_request_is_waited_for_from_then_on() -> None:
+    world = patient(settle=50.0)
+    world.edit_table(5, (2, 10))
+    world.portal.script.append(Surprise.LOST_BEFORE)
+    link = world.link()
+
+    moments = slowly(world, link, 100)
+    await engine.reconcile(link)
+
+    _began, lost, again, _over = moments
+    assert again - lost >= 50
 
 
 async def test_given_the_stop_during_a_long_listing_then_the_run_ends_without_waiting_for_it() -> None:

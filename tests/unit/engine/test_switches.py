@@ -49,22 +49,24 @@ DECIDING = (
 PARTS = {
     "syncd.core.guards": {"_side", "_percent", "_count", "sentence"},
     "syncd.core.policy": {"action_between", "write", "_outside", "_outside_detail"},
-    "syncd.engine.recover": {"_undone", "_uncertain"},
+    "syncd.engine.holding": {"uncertain", "undone"},
+    "syncd.engine.recover": {"_Healer.__init__"},
     "syncd.engine.verify": {"Draft.wait", "Draft.hold", "_text"},
-    "syncd.engine.ledger": {"Ledger.hold"},
+    "syncd.engine.ledger": {"Ledger.hold", "Ledger._overwritten"},
     "syncd.engine.stored": {"plan_anew"},
 }
 """Functions that put a rule into words or values; the rule is the function that asks them. `_side` is one of guards,
 and each guard has rows of its own."""
 
 SIZES = {
+    "syncd.core.ports:OPERATING_LIMIT",
     "syncd.engine.observe:SEGMENT",
     "syncd.engine.observe:WITNESSES",
     "syncd.engine.recover:CHUNK",
     "syncd.engine.run:CONFIRM",
     "syncd.engine.sides:TABLE_BATCH",
 }
-"""Numbers that decide how much is done at a time, and nothing else."""
+"""Numbers that decide how much is done at a time, or are a fact of the portal, and nothing else."""
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.rule)

@@ -43,10 +43,10 @@ def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> 
         )
         connection.execute(
             f"{numbers.format(CHANGES)} INSERT INTO change (run_id, link_id, order_id, side, action, before_type,"
-            " before_id, after_type, after_id, reason, outcome, error, at, alive_until, found_known) SELECT"
+            " before_id, after_type, after_id, reason, outcome, error, at, found_known) SELECT"
             " CASE WHEN i <= 100000 THEN 1 ELSE 2 END, 1, i % 50000, CASE WHEN i <= 100000 THEN 'table' END,"
             " CASE WHEN i <= 100000 THEN 'move' ELSE 'agree' END, 2, i, 2, i + 1, 'crm-changed',"
-            " CASE WHEN i % 9999 = 0 THEN 'failed' ELSE 'applied' END, '', ? - ? + i, 0, 0 FROM n",
+            " CASE WHEN i % 9999 = 0 THEN 'failed' ELSE 'applied' END, '', ? - ? + i, 0 FROM n",
             (NOON, CHANGES),
         )
         connection.execute(

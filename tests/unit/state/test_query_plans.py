@@ -84,5 +84,5 @@ async def test_an_intent_is_written_by_its_id(store):
 
     explain_into(plans, store, "UPDATE change")
     with pytest.raises(Exception, match="does not know"):
-        await store.intend(lease, [1, 2, 3], 0, 0)
+        await store.intend(lease, [1, 2, 3], 0)
     assert plans[0].startswith("SEARCH change USING INTEGER PRIMARY KEY")

@@ -177,7 +177,7 @@ class Twins(RuleBasedStateMachine):
     def intend(self, data: st.DataObject) -> None:
         holder, lease = self.some_lease(data)
         ids = data.draw(st.lists(st.sampled_from(self.change_ids), max_size=3, unique=True))
-        self.both(holder, lambda store: store.intend(lease, ids, self.clock.time, self.clock.time + 60))
+        self.both(holder, lambda store: store.intend(lease, ids, self.clock.time))
 
     @precondition(lambda self: self.leases and self.change_ids and self.run_ids)
     @rule(data=st.data(), holds=once_an_order(HOLDS), attempts=once_an_order(ATTEMPTS))

@@ -147,7 +147,6 @@ SWITCHES = [
     rule(
         "An uncertain order is held while it matters what became of the write.",
         Line(f"{DIFF}:Differ._decisions", "in_doubt(stored.hold, facts, self._policy)", "False"),
-        "zombie-after-somebody-else",
         "uncertain-order-is-no-news-when-unbound",
         "uncertain-order-is-not-won-by-policy",
     ),

@@ -24,13 +24,21 @@ SWITCHES = [
     ),
     rule(
         "A lease is prolonged on the way.",
-        Line(f"{LINK}:Tenure.prove", ">= self._link.lease_ttl / 3", ">= 10**9"),
+        Line(f"{LINK}:Tenure._renew_in_time", ">= self._link.lease_ttl / 3", ">= 10**9"),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
         "A lease is kept alive while the portal is listed.",
-        Line(f"{LINK}:Tenure._patiently", "await self.prove()", "pass"),
+        Line(f"{LINK}:Tenure._patiently", "await keep()", "pass"),
         specification(on_endings.test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
+    ),
+    rule(
+        "A lease is kept alive while a write is under way.",
+        Line(f"{APPLY}:Applier._send", "if writer.reads_before else work", "if False else work"),
+        specification(on_endings.test_given_a_write_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
+        specification(
+            on_endings.test_given_a_lease_lost_during_a_write_then_the_write_is_given_up_and_left_to_recovery
+        ),
     ),
     rule(
         "The lease is given back at the end.",

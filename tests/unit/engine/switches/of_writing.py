@@ -7,8 +7,9 @@ from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_second_looks as on_second_looks
 from tests.unit.engine.switches.of_decisions import nothing
 
-APPLY, LEDGER, RECOVER, SIDES = (
+APPLY, HOLDING, LEDGER, RECOVER, SIDES = (
     "syncd.engine.apply",
+    "syncd.engine.holding",
     "syncd.engine.ledger",
     "syncd.engine.recover",
     "syncd.engine.sides",
@@ -20,15 +21,10 @@ SWITCHES = [
         "What is sent stands in the journal before.",
         Line(
             f"{APPLY}:Applier._side",
-            "await self._link.store.intend(lease, [e.id for e in batch], now, now + self._link.request_life)",
+            "await self._link.store.intend(lease, [e.id for e in batch], self._link.clock.now())",
             "pass",
         ),
         "dies-after-sending",
-    ),
-    rule(
-        "The journal says how long a request may be alive.",
-        Line(f"{APPLY}:Applier._side", "now + self._link.request_life", "now"),
-        "dies-with-a-late-request",
     ),
     rule(
         "An order that was bound elsewhere since the listing is not overwritten.",
@@ -83,7 +79,11 @@ SWITCHES = [
     # --------------------------------------------------------------------- lost answers
     rule(
         "After a lost answer the orders are read before anything is sent again.",
-        Line(f"{APPLY}:Applier._send", "await self._read_back(writer, unknown)", "again += unknown"),
+        Line(
+            f"{APPLY}:Applier._send",
+            "await self._read_back(writer, unknown, final=not writer.reads_before)",
+            "again += unknown",
+        ),
         "late-request-is-waited-for",
     ),
     rule(
@@ -93,12 +93,22 @@ SWITCHES = [
     ),
     rule(
         "What is found in place after a lost answer is done.",
-        Line(f"{APPLY}:Applier._read_back", "if found == entry.change.after:", "if False:"),
+        Line(f"{APPLY}:Applier._read_back", "if found == change.after:", "if False:"),
         "answer-lost-after-the-effect",
     ),
     rule(
         "What shows neither the old nor the new owner after a lost answer is held.",
-        Line(f"{APPLY}:Applier._read_back", "elif found == entry.change.before:", "elif True:"),
+        Line(f"{APPLY}:Applier._read_back", "elif found == change.before:", "elif True:"),
+        "zombie-after-somebody-else",
+    ),
+    rule(
+        "Where somebody else has written meanwhile, the whole life of a lost request is waited for.",
+        Line(f"{APPLY}:Applier._settle", "or any(entry.id in self._strange for entry in waiting)", ""),
+        "zombie-long-after-somebody-else",
+    ),
+    rule(
+        "What a late request overwrote is held.",
+        Line(f"{APPLY}:Applier._read_back", "self._strange.get(entry.id, change.before)", "change.before"),
         "zombie-after-somebody-else",
     ),
     rule(
@@ -107,8 +117,15 @@ SWITCHES = [
         "late-request-is-waited-for",
     ),
     rule(
+        "That time begins when the answer is lost, however long the sending took.",
+        Line(f"{APPLY}:Applier._send", "entry.sent_by = self._link.clock.monotonic()", "pass"),
+        specification(
+            on_endings.test_given_an_answer_lost_after_a_long_write_then_its_request_is_waited_for_from_then_on
+        ),
+    ),
+    rule(
         "While lost requests show progress, their whole life is waited for.",
-        Line(f"{APPLY}:Applier._settle", "if waiting and len(waiting) < before:", "if False:"),
+        Line(f"{APPLY}:Applier._settle", "(len(waiting) < before or", "(False or"),
         specification(
             on_endings.test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too
         ),
@@ -127,8 +144,8 @@ SWITCHES = [
     rule(
         "What a race overwrote stays held.",
         Line(
-            f"{LEDGER}:Ledger._overwritten",
-            "seen=change.facts.on(change.side, change.after)._replace(agreed=outcome.update.agreed)",
+            f"{HOLDING}:overwritten",
+            "seen=seen",
             "seen=None",
         ),
         "race-stays-held",
@@ -191,17 +208,17 @@ SWITCHES = [
     ),
     rule(
         "An intent whose target is in place is done.",
-        Line(f"{RECOVER}:_decide", "if found == change.after:", "if False:"),
+        Line(f"{RECOVER}:_Healer._told", "if found == change.after:", "if False:"),
         "dies-after-sending",
     ),
     rule(
         "An intent whose order shows something else is held as uncertain.",
-        Line(f"{RECOVER}:_decide", "elif found != change.before:", "elif False:"),
+        Line(f"{RECOVER}:_Healer._told", "if found == change.before:", "if True:"),
         "something-else-after-a-lost-answer",
     ),
     rule(
         "An intent that had no effect is closed.",
-        Line(f"{RECOVER}:_decide", "elif final or intent.alive_until <= now:", "elif False:"),
+        Line(f"{RECOVER}:_Healer._told", "Outcome.SKIPPED", "Outcome.INTENDED"),
         "an-intent-that-was-not-sent-is-closed",
     ),
     rule(
@@ -211,26 +228,28 @@ SWITCHES = [
     ),
     rule(
         "An interrupted request is waited for until it cannot be alive.",
-        Line(f"{RECOVER}:_decide", "elif final or intent.alive_until <= now:", "elif True:"),
+        Line(f"{RECOVER}:recover", "await held.wait(link.request_life)", "pass"),
+        "dies-with-a-late-request",
+        "a-clock-set-forward-shortens-no-wait",
+    ),
+    rule(
+        "Nothing but a target in place is believed before.",
+        Line(f"{RECOVER}:_Healer.decide", "if final or found == intent.change.after:", "if True:"),
         "dies-with-a-late-request",
     ),
     rule(
-        "A clock that was set back makes no run wait longer than a request lives.",
-        Line(
-            f"{RECOVER}:recover",
-            "seconds = min(alive_until - link.clock.now(), link.request_life)",
-            "seconds = alive_until - link.clock.now()",
-        ),
-        "a-clock-set-back-makes-no-run-wait-longer",
+        "What the request of a dead process overwrote is held.",
+        Line(f"{RECOVER}:_Healer._told", "self._strange.get(intent.id, change.before)", "change.before"),
+        "dies-with-a-late-request-after-somebody-else",
     ),
     rule(
         "Of a decision cut off between two writes nothing is agreed.",
-        Line(f"{RECOVER}:_decide", "both = change.reason in", "both = False and"),
+        Line(f"{RECOVER}:_Healer._arrived", "both = change.reason in", "both = False and"),
         "a-decision-cut-off-is-finished",
     ),
     rule(
         "An undo that was interrupted holds its orders all the same.",
-        Line(f"{RECOVER}:_decide", "if change.hold_after is not None:", "if False:"),
+        Line(f"{RECOVER}:_Healer._arrived", "if change.hold_after is None:", "if True:"),
         "an-undo-cut-off-holds-its-orders",
     ),
     rule(
