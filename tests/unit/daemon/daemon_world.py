@@ -291,3 +291,15 @@ def slot_times(name: str, schedule: str, until: float) -> list[float]:
 
 def rounded(times: Iterable[float]) -> list[int]:
     return [round(at) for at in times]
+
+
+async def kill_hard(daemon: Daemon, holder: str) -> None:
+    """End a daemon as SIGKILL does: its lease and its run stay as they are, its lock goes."""
+
+    async def keep(_lease: object) -> None:
+        return
+
+    daemon.store.release = keep  # type: ignore[method-assign]
+    await daemon.kill()
+    del daemon.store.release
+    daemon.store.bury(holder)

@@ -1,25 +1,21 @@
+"""When a link's passes are made: by its schedule, on request, after a failure; and how they end when it stops."""
+
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import MutableMapping
-from typing import Any
 
 import pytest
-from daemon_world import NOON, Daemon, LoopClock, Outcome, rounded, slot_times
+from daemon_world import NOON, Daemon, LoopClock, Outcome, kill_hard, rounded, slot_times
 
 from syncd.core.records import LinkRow
 from syncd.daemon.health import Health
 from syncd.daemon.verdict import Ask
-from syncd.errors import AuthError, PortalBlocked, StateUnavailable, UnavailableError
+from syncd.errors import StateUnavailable, UnavailableError
 from tests.fakes.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 DOWN = Outcome("failed", error=UnavailableError("The portal cannot be reached."), seconds=0)
-REFUSED = Outcome("refused", guards=("max_removes",), seconds=0)
-FORBIDDEN = Outcome("failed", error=AuthError("The portal refuses the webhook."), seconds=0)
-BLOCKED = Outcome("failed", error=PortalBlocked("OVERLOAD_LIMIT."), seconds=0)
 SLOTS = slot_times("shop", "5m", 7200)
 
 
@@ -154,7 +150,7 @@ class TestTriggers:
         await self.ask(store, clock)
         await clock.sleep(20)
         assert len(dying.passes.made) == 1
-        await _kill_hard(dying, "host:1")
+        await kill_hard(dying, "host:1")
         other.add(schedule=None)
         other.listen()
         await clock.sleep(60)
@@ -316,240 +312,6 @@ class TestFailures:
         assert len(daemon.passes.made) == made + 1
 
 
-class TestParking:
-    async def test_given_a_refused_plan_then_the_link_is_parked_and_says_why(self, daemon: Daemon):
-        daemon.passes.always["shop"] = REFUSED
-        runner = daemon.add()
-        await daemon.clock.sleep(SLOTS[0] + 1)
-        assert rounded(daemon.passes.times()) == [0]
-        assert (runner.condition.health, daemon.watcher.skips) == (Health.REFUSED, [("shop", "parked")])
-        assert await _parked(daemon) == "refused: too much"
-
-    @pytest.mark.parametrize(
-        ("schedule", "minutes"), [("1m", 15), ("5m", 15), ("10m", 20), ("15m", 15), ("1h", 60), ("*/15 * * * *", 15)]
-    )
-    async def test_given_a_refused_plan_then_it_is_looked_at_again_at_slots_a_quarter_of_an_hour_apart_at_least(
-        self, daemon: Daemon, schedule: str, minutes: int
-    ):
-        daemon.passes.always["shop"] = REFUSED
-        daemon.add(schedule=schedule)
-        await daemon.clock.sleep(4 * 3600)
-        times = daemon.passes.times()[1:]
-        assert {round((b - a) / 60) for a, b in itertools.pairwise(times)} == {minutes}
-        assert len(times) >= 3
-
-    async def test_given_a_look_that_finds_nothing_wrong_then_the_link_goes_on_by_itself(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"] += [REFUSED, REFUSED]
-        runner = daemon.add()
-        await daemon.clock.sleep(SLOTS[8] + 1)
-        times = rounded(daemon.passes.times())
-        assert times[:2] == [0, round(next(slot for slot in SLOTS if slot > 900 - 60))]
-        assert times[-2:] == rounded(SLOTS[7:9])
-        assert (await _parked(daemon), runner.condition.health) == ("", Health.IN_STEP)
-
-    async def test_given_other_numbers_at_a_look_then_the_reason_says_them(
-        self, daemon: Daemon, told: list[MutableMapping[str, Any]]
-    ):
-        daemon.passes.outcomes["shop"] += [REFUSED, Outcome("refused", guards=("max_removes",), said="far too much")]
-        daemon.add()
-        await daemon.clock.sleep(1300)
-        assert await _parked(daemon) == "refused: far too much"
-        assert [event["event"] for event in told].count("link parked") == 1
-
-    async def test_given_a_look_that_fails_then_it_is_made_up_for_after_growing_pauses(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"] += [REFUSED, DOWN, DOWN]
-        daemon.passes.always["shop"] = REFUSED
-        runner = daemon.add(schedule="15m")
-        await daemon.clock.sleep(1800)
-        times = daemon.passes.times()
-        assert [round(b - a) // 30 for a, b in itertools.pairwise(times[1:4])] == [1, 2]
-        assert (await _parked(daemon), runner.condition.health) == ("refused: too much", Health.REFUSED)
-
-    async def test_given_a_link_that_points_elsewhere_then_it_is_looked_at_once_a_day(self, daemon: Daemon):
-        daemon.passes.always["shop"] = Outcome("refused", guards=("fingerprint",), seconds=0)
-        daemon.add()
-        await daemon.clock.sleep(86400 - 10)
-        assert len(daemon.passes.made) == 1
-        await daemon.clock.sleep(400)
-        assert len(daemon.passes.made) == 2
-
-    @pytest.mark.parametrize(
-        ("outcome", "minutes"),
-        [(FORBIDDEN, [5, 10, 20, 40, 60, 60]), (BLOCKED, [60, 120, 240, 360, 360])],
-        ids=["forbidden", "blocked"],
-    )
-    @pytest.mark.parametrize("schedule", ["5m", "1d"])
-    async def test_given_a_link_that_is_turned_away_then_it_is_tried_after_growing_pauses_whatever_its_schedule(
-        self, daemon: Daemon, outcome: Outcome, minutes: list[int], schedule: str
-    ):
-        daemon.passes.always["shop"] = outcome
-        runner = daemon.add(schedule=schedule)
-        await daemon.clock.sleep(60 * sum(minutes) + 60)
-        times = daemon.passes.times()
-        assert runner.condition.health is Health.PARKED
-        # At a slot, or a trifle after its pause: never before it is over.
-        assert [int((b - a) / 60) for a, b in itertools.pairwise(times)] == minutes
-
-    async def test_given_rights_that_come_back_then_the_next_try_unparks_the_link(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"] += [FORBIDDEN] * 3
-        runner = daemon.add(schedule="1h")
-        await daemon.clock.sleep(300 + 600 + 1200 + 5)
-        assert (await _parked(daemon), runner.condition.health, runner.retry_in()) == ("", Health.IN_STEP, None)
-        assert len(daemon.passes.made) == 4
-
-    async def test_given_credentials_refused_before_a_run_is_opened_then_that_is_not_tried_at_every_slot(
-        self, daemon: Daemon
-    ):
-        daemon.passes.always["shop"] = Outcome(before_run=AuthError("The state database refuses the password."))
-        daemon.add(schedule="1m")
-        await daemon.clock.sleep(3 * 3600)
-        assert daemon.passes.tried == 6  # after 0, 5, 15, 35, 75 and 135 minutes
-
-    async def test_given_two_daemons_then_a_link_that_is_turned_away_is_tried_by_one_of_them(
-        self, store: MemoryStore, clock: LoopClock
-    ):
-        daemons = [Daemon(store, clock, f"host:{number}") for number in (1, 2)]
-        daemons[0].add()
-        for daemon in daemons:
-            daemon.passes.always["shop"] = FORBIDDEN
-        await clock.sleep(5)
-        daemons[1].add(start=False)
-        await clock.sleep(4 * 3600)
-        times = sorted(at for daemon in daemons for at in daemon.passes.times())
-        assert min(b - a for a, b in itertools.pairwise(times)) > 299
-        assert len(times) == 7  # after 0, 5, 15, 35, 75, 135 and 195 minutes
-        await asyncio.gather(*(daemon.kill() for daemon in daemons))
-
-    async def test_given_a_parked_link_when_triggered_and_well_then_it_is_parked_no_longer(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"].append(FORBIDDEN)
-        runner = daemon.add()
-        await daemon.clock.sleep(60)
-        await daemon.trigger()
-        await daemon.clock.sleep(5)
-        link = await daemon.store.find_link("shop")
-        assert (link and link.parked, runner.condition.health) == ("", Health.IN_STEP)
-
-    async def test_given_a_refused_plan_that_was_applied_by_hand_then_the_next_slot_is_served(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"].append(REFUSED)
-        daemon.add()
-        await daemon.clock.sleep(10)
-        await _apply_by_hand(daemon)
-        await daemon.clock.sleep(SLOTS[0])
-        assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
-
-    async def test_given_a_refused_plan_when_a_hold_is_decided_then_the_next_slot_is_served(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"].append(Outcome("refused", guards=("max_removes",), holds=2, seconds=0))
-        daemon.passes.always["shop"] = REFUSED
-        daemon.add()
-        await daemon.clock.sleep(10)
-        link = await daemon.store.find_link("shop")
-        assert link is not None
-        await daemon.store.decide(link.id, [1], "crm", daemon.clock.now())
-        await daemon.clock.sleep(SLOTS[2])
-        assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
-
-    async def test_given_a_parked_link_when_a_daemon_starts_then_it_is_tried_once(self, daemon: Daemon):
-        daemon.passes.always["shop"] = FORBIDDEN
-        daemon.add()
-        await daemon.clock.sleep(10)
-        await daemon.kill()
-        later = Daemon(daemon.store, daemon.clock)
-        later.passes.always["shop"] = FORBIDDEN
-        later.add()
-        await daemon.clock.sleep(500)
-        assert len(later.passes.made) == 1
-        await later.kill()
-
-    async def test_given_a_parked_link_when_its_configuration_changes_then_it_is_tried_at_once(self, daemon: Daemon):
-        daemon.passes.outcomes["shop"].append(FORBIDDEN)
-        runner = daemon.add()
-        await daemon.clock.sleep(60)
-        runner.ask(Ask.RELOAD)
-        await daemon.clock.sleep(5)
-        assert runner.condition.health is Health.IN_STEP
-
-
-class TestSeveralDaemons:
-    async def test_given_two_daemons_then_no_slot_is_served_twice(self, store: MemoryStore, clock: LoopClock):
-        daemons = [Daemon(store, clock, f"host:{number}") for number in (1, 2)]
-        names = [f"link{number}" for number in range(10)]
-        for daemon in daemons:
-            for name in names:
-                daemon.passes.always[name] = Outcome(seconds=0.3)
-                daemon.add(name)
-        await clock.sleep(3600)
-        for name in names:
-            times = sorted(daemons[0].passes.times(name) + daemons[1].passes.times(name))
-            assert len(times) == 1 + len([at for at in slot_times(name, "5m", 3600) if at > 2])
-        shares = [len(daemon.passes.made) for daemon in daemons]
-        assert min(shares) > sum(shares) / 5
-        for daemon in daemons:
-            await daemon.kill()
-
-    async def test_given_a_daemon_killed_in_a_pass_then_another_takes_the_link_over_within_seconds(
-        self, store: MemoryStore, clock: LoopClock
-    ):
-        dying, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
-        dying.passes.always["shop"] = Outcome(seconds=100)
-        dying.add()
-        await clock.sleep(1)
-        other.add()
-        await clock.sleep(20)
-        assert other.runners["shop"].standby
-        await _kill_hard(dying, "host:1")
-        await clock.sleep(5)
-        assert 20 <= other.passes.times()[0] <= 26
-        await other.kill()
-
-    async def test_given_a_pass_at_work_elsewhere_when_it_ends_well_then_standby_ends_without_another(
-        self, store: MemoryStore, clock: LoopClock
-    ):
-        working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
-        working.passes.always["shop"] = Outcome(seconds=50)
-        working.add()
-        await clock.sleep(1)
-        other.add()
-        await clock.sleep(60)
-        assert (other.passes.made, other.runners["shop"].standby) == ([], False)
-        assert other.runners["shop"].condition.health is Health.IN_STEP
-        await asyncio.gather(working.kill(), other.kill())
-
-    async def test_given_a_trigger_taken_by_a_standby_daemon_then_it_is_served_when_the_lease_is_free(
-        self, store: MemoryStore, clock: LoopClock
-    ):
-        working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
-        working.passes.outcomes["shop"].append(Outcome(seconds=50))
-        working.add()
-        await clock.sleep(1)
-        other.add(start=False)
-        await other.trigger()
-        await clock.sleep(60)
-        assert [origin for _, _, origin in other.passes.made] == ["trigger"]
-        await asyncio.gather(working.kill(), other.kill())
-
-    async def test_given_two_daemons_when_one_parks_a_link_then_the_other_rests_too(
-        self, store: MemoryStore, clock: LoopClock
-    ):
-        one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
-        other.add(start=False)
-        one.passes.always["shop"] = REFUSED
-        one.add()
-        await clock.sleep(800)
-        assert other.passes.made == []
-        assert set(other.watcher.skips) == {("shop", "parked")}
-        await asyncio.gather(one.kill(), other.kill())
-
-    async def test_given_another_daemon_made_the_pass_then_this_one_is_told(self, store: MemoryStore, clock: LoopClock):
-        one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
-        other.add()
-        await clock.sleep(5)
-        one.add(start=False)
-        await one.trigger()
-        await clock.sleep(SLOTS[1])
-        assert other.watcher.overtakings or one.watcher.overtakings
-        await asyncio.gather(one.kill(), other.kill())
-
-
 class TestStopping:
     async def test_given_a_pass_at_work_when_stopped_then_it_is_asked_to_end_and_no_other_begins(self, daemon: Daemon):
         daemon.passes.outcomes["shop"].append(Outcome(seconds=100))
@@ -589,12 +351,6 @@ async def test_given_the_system_clock_jumps_back_then_the_schedule_goes_on(daemo
     assert len(daemon.passes.made) >= made + 3
 
 
-async def _parked(daemon: Daemon) -> str:
-    link = await daemon.store.find_link("shop")
-    assert link is not None
-    return link.parked
-
-
 class AwayStore(MemoryStore):
     """A state database that can be out of reach."""
 
@@ -604,28 +360,3 @@ class AwayStore(MemoryStore):
         if self.away:
             raise StateUnavailable("The state database is out of reach.")
         return await super().find_link(name)
-
-
-async def _apply_by_hand(daemon: Daemon) -> None:
-    store, now = daemon.store, daemon.clock.now()
-    link = await store.find_link("shop")
-    assert link is not None
-    lease = await store.acquire(link, "person:1", 60, now)
-    number = await store.start_run(lease, "apply", "command", now)
-    row = await store.run(number)
-    assert row is not None
-    row.state, row.finished_at = "applied", now
-    await store.finish_run(lease, row)
-    await store.release(lease)
-
-
-async def _kill_hard(daemon: Daemon, holder: str) -> None:
-    """End a daemon as SIGKILL does: its lease and its run stay as they are, its lock goes."""
-
-    async def keep(_lease: object) -> None:
-        return
-
-    daemon.store.release = keep  # type: ignore[method-assign]
-    await daemon.kill()
-    del daemon.store.release
-    daemon.store.bury(holder)
