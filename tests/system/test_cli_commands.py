@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -316,143 +315,6 @@ def test_given_a_state_database_then_db_makes_it_tells_its_schema_and_finds_it_w
     assert "has the newest schema" in shop.call("db", "upgrade").out
 
 
-# --------------------------------------------------------------------------------------------- check
-
-
-def test_given_all_is_well_then_check_says_so_and_makes_no_state_database(shop: Shop) -> None:
-    ran = shop.call("check").check(0)
-
-    assert "All is well." in ran.out
-    assert not (shop.directory / "syncd.db").exists()
-    assert "upgraded" not in ran.err
-    assert shop.portal.stats.writes == []
-
-
-def test_given_no_right_to_write_then_check_finds_out_without_writing(shop: Shop) -> None:
-    shop.portal.sale_right = "R"
-
-    ran = shop.call("check", "--json").check(77)
-
-    (problem,) = [one for one in ran.json if not one["ok"]]
-    assert "write" in problem["text"]
-    assert problem["hint"]
-    assert shop.portal.stats.writes == []
-
-
-def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop) -> None:
-    shop.portal.owners_visible = False
-
-    ran = shop.call("check").check(77)
-
-    assert "verify_owners = false" in ran.out
-
-
-class Ahead:
-    """The clock of a portal in another century."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-
-    def now(self) -> float:
-        return self._clock.now() + 7200
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._clock, name)
-
-
-def test_given_a_clock_that_is_wrong_then_check_says_by_how_much(tmp_path: Path) -> None:
-    with open_shop(tmp_path, {1: 11}, clock=Ahead()) as shop:
-        shop.create_table([(1, 11)])
-
-        ran = shop.call("check").check(78)
-
-    assert "behind the portal's" in ran.out
-
-
-def test_given_a_link_that_points_elsewhere_then_check_names_what_changed(synced: Shop) -> None:
-    synced.settings["owner_types"] = "[2, 31]"
-
-    ran = synced.call("check").check(4)
-
-    assert "owner_types" in ran.out
-    assert "syncd rebase shop" in ran.out
-
-
-# ---------------------------------------------------------------------------------------------- init
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    made = tmp_path / "new"
-    made.mkdir()
-    return made
-
-
-def init(shop: Shop, directory: Path, *args: str):
-    secret = shop.directory / "webhook"
-    secret.write_text(shop.server.webhook_url)
-    wanted = ("--webhook-file", str(secret), "--table-url", f"sqlite:///{shop.file}", "--table", "bindings")
-    return call("init", "--no-input", *wanted, *args, directory=directory)
-
-
-def test_given_options_then_init_writes_a_commented_file_checks_it_and_shows_the_first_plan(
-    shop: Shop, empty: Path
-) -> None:
-    shop.sql("INSERT INTO bindings VALUES (4, 14)")
-
-    ran = init(shop, empty).check(0)
-
-    written = (empty / "syncd.toml").read_text()
-    assert 'columns = { order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }' in written
-    assert "# The request limits" in written
-    assert SECRET not in written
-    assert "All is well." in ran.out
-    assert "unbound → deal 14" in ran.out
-    assert call("plan", directory=empty).code == 2
-
-
-def test_given_a_file_that_is_there_then_init_never_overwrites_it(shop: Shop, empty: Path) -> None:
-    (empty / "syncd.toml").write_text("mine")
-
-    ran = init(shop, empty).check(64)
-
-    assert "never overwrites" in ran.err
-    assert (empty / "syncd.toml").read_text() == "mine"
-
-
-def test_given_a_secret_on_standard_input_then_it_gets_a_file_only_its_owner_may_read(
-    shop: Shop, empty: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import io
-
-    monkeypatch.setattr("sys.stdin", io.StringIO(shop.server.webhook_url + "\n"))
-    init(shop, empty, "--webhook-file", "-", "--no-check").check(0)
-
-    secret = empty / "credentials" / "shop-webhook"
-    assert secret.read_text().strip() == shop.server.webhook_url
-    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-
-
-def test_given_too_few_options_and_nobody_to_ask_then_init_names_all_that_is_missing(empty: Path) -> None:
-    ran = call("init", "--no-input", directory=empty).check(64)
-
-    assert "--webhook-file, --table-url or --table-url-file, --table" in ran.err
-    assert list(empty.iterdir()) == []
-
-
-def test_given_answers_that_are_no_configuration_then_init_writes_nothing(shop: Shop, empty: Path) -> None:
-    ran = init(shop, empty, "--schedule", "now and then").check(78)
-
-    assert "links.shop.schedule" in ran.err
-    assert list(empty.iterdir()) == []
-
-
-def test_given_a_table_that_is_not_there_then_init_names_those_there_are(shop: Shop, empty: Path) -> None:
-    ran = init(shop, empty, "--table", "mapping").check(64)
-
-    assert "Its tables: bindings." in ran.err
-
-
 # ------------------------------------------------------------------------------------ errors and JSON
 
 
@@ -485,18 +347,7 @@ def test_given_no_configuration_then_stdout_is_empty_and_the_sentence_says_what_
 
 
 def test_given_a_lease_held_by_another_then_the_exit_is_75_and_says_who_holds_it(synced: Shop) -> None:
-    async def hold() -> Ran:
-        async with open_state(synced) as store:
-            row = await store.find_link("shop")
-            assert row is not None
-            now = SystemClock().now()
-            lease = await store.acquire(row, "another-host:1", 60, now)
-            try:
-                return await asyncio.to_thread(synced.run, "reconcile", "--json")
-            finally:
-                await store.release(lease)
-
-    ran = asyncio.run(hold()).check(75)
+    ran = asyncio.run(run_while_held(synced, "reconcile", "--json")).check(75)
 
     assert ran.out == ""
     assert "another-host:1" in ran.err
@@ -507,20 +358,22 @@ def test_given_two_links_when_the_lease_of_one_is_held_then_the_other_is_done_al
 ) -> None:
     two_links(synced, other)
 
-    async def hold() -> Ran:
-        async with open_state(synced) as store:
-            row = await store.find_link("shop")
-            assert row is not None
-            lease = await store.acquire(row, "another-host:1", 60, SystemClock().now())
-            try:
-                return await asyncio.to_thread(synced.run, "reconcile", "--json")
-            finally:
-                await store.release(lease)
-
-    ran = asyncio.run(hold()).check(75)
+    ran = asyncio.run(run_while_held(synced, "reconcile", "--json")).check(75)
 
     assert [one["link"] for one in ran.json] == ["other"]
     assert "Error: shop: " in ran.err
+
+
+async def run_while_held(shop: Shop, *args: str) -> Ran:
+    """Run a command while another process has the link's lease."""
+    async with open_state(shop) as store:
+        row = await store.find_link("shop")
+        assert row is not None
+        lease = await store.acquire(row, "another-host:1", 60, SystemClock().now())
+        try:
+            return await asyncio.to_thread(shop.run, *args)
+        finally:
+            await store.release(lease)
 
 
 @asynccontextmanager
