@@ -154,11 +154,11 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("asked_by", sa.String(190), nullable=False),
         sa.Column("created_at", sa.Double, nullable=False),
-        sa.Column("taken_at", sa.Double),
+        sa.Column("served_at", sa.Double),
         sa.PrimaryKeyConstraint("id", name="pk_request"),
         sqlite_autoincrement=True,
     )
-    index("request", "link", "taken_at")
+    index("request", "link", "served_at")
     table(
         "budget",
         sa.Column("portal", sa.String(190), nullable=False),

@@ -24,11 +24,11 @@ def post(connection: Connection, link: str, kind: str, by: str, now: float) -> i
 def still_open(connection: Connection, links: Sequence[str]) -> list[Request]:
     """Return the open requests of these links, oldest first."""
     columns = (request.c.id, request.c.link, request.c.kind, request.c.asked_by, request.c.created_at)
-    query = select(*columns).where(request.c.link.in_(links), request.c.taken_at.is_(None)).order_by(request.c.id)
+    query = select(*columns).where(request.c.link.in_(links), request.c.served_at.is_(None)).order_by(request.c.id)
     return [Request(*row) for row in connection.execute(query)]
 
 
 def close(connection: Connection, lease: Lease, requests: Sequence[int], now: float) -> None:
     """Close requests of the leased link; one that is closed already keeps its time."""
     mine = request.c.id.in_(requests) & (request.c.link == lease.link)
-    connection.execute(update(request).where(mine, request.c.taken_at.is_(None)).values(taken_at=now))
+    connection.execute(update(request).where(mine, request.c.served_at.is_(None)).values(served_at=now))

@@ -24,7 +24,7 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
         How many passes were deleted.
     """
     old = now - keep_days * _DAY
-    connection.execute(delete(request).where(request.c.link == lease.link, request.c.taken_at < old))
+    connection.execute(delete(request).where(request.c.link == lease.link, request.c.served_at < old))
     newest = select(run.c.id).where(run.c.link_id == lease.link_id).order_by(run.c.id.desc())
     oldest_kept = connection.scalar(newest.offset(KEEP_RUNS - 1).limit(1))
     if oldest_kept is None:

@@ -265,18 +265,18 @@ token = Table("token", metadata, TokenColumns, **OPTIONS)
 
 
 class RequestColumns(TypedColumns):
-    """What another process asked of the daemon; open while `taken_at`, when it had been served, is null."""
+    """What another process asked of the daemon; open while `served_at` is null, until a pass that served it is over."""
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     link: Named[str] = Column(Name)
     kind: Named[str] = Column(String(16))
     asked_by: Named[str] = Column(String(190))
     created_at: Named[float] = Column(Double)
-    taken_at: Named[float | None] = Column(Double)
+    served_at: Named[float | None] = Column(Double)
 
 
 request = Table(
-    "request", metadata, RequestColumns, Index(None, "link", "taken_at"), sqlite_autoincrement=True, **OPTIONS
+    "request", metadata, RequestColumns, Index(None, "link", "served_at"), sqlite_autoincrement=True, **OPTIONS
 )
 
 

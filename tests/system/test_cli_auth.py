@@ -97,7 +97,7 @@ def test_given_a_link_that_is_parked_for_want_of_tokens_then_the_daemon_is_asked
     authorise(shop, monkeypatch).check(0)
 
     with closing(sqlite3.connect(shop.directory / "syncd.db")) as state:
-        assert state.execute("SELECT link, kind, taken_at FROM request").fetchall() == [("shop", "trigger", None)]
+        assert state.execute("SELECT link, kind, served_at FROM request").fetchall() == [("shop", "trigger", None)]
 
 
 def test_given_a_link_that_is_not_parked_then_nobody_is_asked_for_a_pass(

@@ -51,7 +51,7 @@ Ask = Callable[[SqlStore, Lease], Awaitable[object]]
         (lambda store, lease: store.holds(lease.link_id), "ix_hold_open"),
         (lambda store, _: store.past_holds("shop", 5), "ix_hold_link_id_order_id_id"),
         (lambda store, _: store.runs("shop", 50), "ix_run_link_id_id"),
-        (lambda store, _: store.open_requests(["shop"]), "ix_request_link_taken_at"),
+        (lambda store, _: store.open_requests(["shop"]), "ix_request_link_served_at"),
         (lambda store, lease: store.bindings(lease.link_id, 5, 9), "USING PRIMARY KEY (link_id=? AND order_id>?"),
     ],
     ids=[

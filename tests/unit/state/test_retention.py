@@ -113,7 +113,7 @@ async def test_requests_served_long_ago_are_forgotten(store, lease):
         await store.close_requests(lease, [asked], NOW - days * DAY)
     await store.post_request("shop", "trigger", "cli", NOW - 100 * DAY)
     await store.prune(lease, NOW, 30)
-    stored = store._database.read(lambda connection: connection.execute(sa.select(request.c.taken_at)).scalars().all())
+    stored = store._database.read(lambda connection: connection.execute(sa.select(request.c.served_at)).scalars().all())
     assert set(stored) == {NOW - 10 * DAY, None}
 
 
