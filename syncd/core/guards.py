@@ -86,10 +86,7 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
         agreed = _count(f"{counts.agreed}", "binding is", "bindings are")
         return f"{side} reads as empty, while {agreed} agreed"
     if hit.side is None:
-        first = f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
-        left = _count(actual, "move or remove is", "moves and removes are")
-        still = f"{left} left of the plan that was refused; if the next look finds as many, it goes on"
-        return still if hit.name == SETTLING else first
+        return _of_both_sides(hit.name, actual)
     removes = _count(actual, "remove", "removes")
     if hit.name == "max_removes_small":
         return (
@@ -102,6 +99,14 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
         return f"{removes} in {side}; the limit is {limit} a run"
     what = hit.name.removeprefix("max_").removesuffix("_percent")
     return f"{actual} % of the {counts.agreed} agreed bindings are {what} in {side}; the limit is {limit} %"
+
+
+def _of_both_sides(name: str, actual: str) -> str:
+    """Given a guard that looks at a plan as a whole, and its number, return the sentence an operator reads."""
+    if name == SETTLING:
+        left = _count(actual, "move or remove is", "moves and removes are")
+        return f"{left} left of the plan that was refused; if the next look finds as many, it goes on"
+    return f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
 
 
 def _count(number: str, one: str, many: str) -> str:

@@ -101,6 +101,10 @@ class HoldKind(StrEnum):
     FLAPPING = "flapping"
 
 
+CONFLICTS = frozenset({HoldKind.EDIT_EDIT, HoldKind.EDIT_REMOVE, HoldKind.REMOVE_EDIT, HoldKind.CREATE_CREATE})
+"""The kinds of hold where each side says something, and the two differ."""
+
+
 class Direction(StrEnum):
     """Which sides syncd may write."""
 

@@ -90,4 +90,4 @@ def _found(stored: StoredChange) -> MaybeOwner:
     """Given a change whose value is in place, return what was there before the run touched it."""
     if stored.outcome is Outcome.ALREADY:
         return stored.change.after
-    return stored.found if stored.found_known else stored.change.before
+    return stored.before

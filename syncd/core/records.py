@@ -90,6 +90,11 @@ class StoredChange:
     found: MaybeOwner = None
     found_known: bool = False
 
+    @property
+    def before(self) -> MaybeOwner:
+        """The owner that stood there before: what was really found, where that is known, else what was expected."""
+        return self.found if self.found_known else self.change.before
+
 
 class ChangeOutcome(NamedTuple):
     """What became of one stored change, to be recorded with what it does to the agreed state.

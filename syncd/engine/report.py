@@ -110,7 +110,7 @@ def change_json(stored: StoredChange, *, audit: bool = False) -> dict[str, Any]:
         audit: Add `run` and `at`, and name in `before` what was really there when it was written, where that is known.
     """
     change = stored.change
-    before = stored.found if audit and stored.found_known else change.before
+    before = stored.before if audit else change.before
     outcome = Outcome.UNCERTAIN if stored.outcome is Outcome.INTENDED else stored.outcome
     form: dict[str, Any] = {
         "order_id": change.order_id,

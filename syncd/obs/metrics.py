@@ -25,7 +25,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from syncd import __version__
-from syncd.core.model import Hold, Outcome, Side
+from syncd.core.model import CONFLICTS, Hold, Outcome, Side
 from syncd.core.ports import Usage
 from syncd.core.records import RunRow, StoredChange
 from syncd.errors import IncompleteListing, SyncdError
@@ -33,7 +33,6 @@ from syncd.errors import IncompleteListing, SyncdError
 _MOMENTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 _ANSWERS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-_CONFLICTS = frozenset({"edit-edit", "edit-remove", "remove-edit", "create-create"})
 
 
 class Reported(Protocol):
@@ -218,7 +217,7 @@ class Metrics:
 
     def _observe_holds(self, link: str, holds: Sequence[Hold]) -> None:
         self.holds.labels(link).set(len(holds))
-        self.conflicts.labels(link).set(sum(hold.kind.value in _CONFLICTS for hold in holds))
+        self.conflicts.labels(link).set(sum(hold.kind in CONFLICTS for hold in holds))
         self.oldest_hold.labels(link).set(min((hold.since for hold in holds), default=0.0))
 
     def _observe_changes(self, link: str, changes: Iterable[StoredChange]) -> None:

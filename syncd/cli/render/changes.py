@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from syncd.cli.screen import Block, Line, Table
-from syncd.core.model import Action, Hold, HoldKind, MaybeOwner, Outcome, Side
+from syncd.core.model import CONFLICTS, Action, Hold, Outcome, Side
 from syncd.core.records import StoredChange
 from syncd.engine import words
 
@@ -43,14 +43,9 @@ def changes(all_changes: Sequence[StoredChange], *, first: int | None = FIRST) -
                 yield from _rows(group, first)
 
 
-def before(one: StoredChange) -> MaybeOwner:
-    """Given a change, return what stood there before: what was really found, where that is known."""
-    return one.found if one.found_known else one.change.before
-
-
 def arrow(one: StoredChange) -> str:
     """Given a change, return `before → after`."""
-    return f"{words.owner(before(one))} → {words.owner(one.change.after)}"
+    return f"{words.owner(one.before)} → {words.owner(one.change.after)}"
 
 
 def _tally(group: Iterable[StoredChange]) -> str:
@@ -100,7 +95,6 @@ def holds(all_holds: Sequence[Hold], *, first: int | None = FIRST) -> Iterator[B
 
 def _about(hold: Hold) -> str:
     """The sides' values where they are the point, and the hold's own sentence where it says more than its kind."""
-    conflicts = {HoldKind.EDIT_EDIT, HoldKind.EDIT_REMOVE, HoldKind.REMOVE_EDIT, HoldKind.CREATE_CREATE}
-    if hold.kind in conflicts:
+    if hold.kind in CONFLICTS:
         return words.says(hold.facts)
     return hold.detail if hold.facts.unreadable is not None else f"{words.says(hold.facts)}. {hold.detail}"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from syncd.config.model import Settings
-from syncd.core.model import MaybeOwner, Outcome
+from syncd.core.model import Outcome
 from syncd.core.records import RunRow, StoredChange
 from syncd.daemon.pages.asking import number_in_path, number_in_query, word_in_query
 from syncd.daemon.pages.glimpse import Look
@@ -73,10 +73,9 @@ def line(row: RunRow, look: Look, settings: Settings) -> RunLine:
 
 @dataclass(frozen=True, slots=True)
 class ChangeLine:
-    """One change as the pages show it: `before` is what was really there when it was written, where that is known."""
+    """One change as the pages show it."""
 
     stored: StoredChange
-    before: MaybeOwner
     badge: Badge
     reason: str
 
@@ -85,7 +84,6 @@ def change_line(stored: StoredChange) -> ChangeLine:
     """Given a change, return it as it is shown."""
     return ChangeLine(
         stored=stored,
-        before=stored.found if stored.found_known else stored.change.before,
         badge=OUTCOMES[stored.outcome],
         reason=words.REASONS[stored.change.reason],
     )

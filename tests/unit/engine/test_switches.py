@@ -47,7 +47,7 @@ DECIDING = (
 """Modules whose every function is a rule, but for those of `PARTS`."""
 
 PARTS = {
-    "syncd.core.guards": {"_side", "_percent", "_count", "sentence"},
+    "syncd.core.guards": {"_side", "_percent", "_count", "_of_both_sides", "sentence"},
     "syncd.core.policy": {"action_between", "write", "_outside", "_outside_detail"},
     "syncd.engine.holding": {"uncertain", "undone"},
     "syncd.engine.recover": {"_Healer.__init__"},

@@ -93,7 +93,7 @@ SWITCHES = [
     ),
     rule(
         "Undo puts back what was really there.",
-        Line(f"{PLAN}:_found", "stored.found if stored.found_known else stored.change.before", "stored.change.before"),
+        Line(f"{PLAN}:_found", "return stored.before", "return stored.change.before"),
         "undo-puts-back-what-was-overwritten",
     ),
     rule(
