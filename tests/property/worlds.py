@@ -108,10 +108,11 @@ def stored_holds(draw: st.DrawFn, order: int, facts: Facts) -> StoredHold:
     other = Facts(draw(owners), draw(owners), draw(agreed_owners))
     shown = draw(st.sampled_from([facts, facts, other]))
     seen = draw(st.sampled_from([None, None, facts, other]))
-    hold = Hold(order, draw(st.sampled_from(HoldKind)), shown, "Earlier.", since=5.0, seen=seen)
-    return StoredHold(
-        hold, sticky=draw(st.booleans()), decision=draw(st.sampled_from(["", "crm", "table", "retry"])), run=1
-    )
+    kind = draw(st.sampled_from(HoldKind))
+    hold = Hold(order, kind, shown, "Earlier.", since=5.0, seen=seen)
+    # That an order is uncertain is an event; no diff finds it out anew.
+    sticky = draw(st.booleans()) or kind is HoldKind.UNCERTAIN
+    return StoredHold(hold, sticky=sticky, decision=draw(st.sampled_from(["", "crm", "table", "retry"])), run=1)
 
 
 @st.composite
@@ -178,7 +179,9 @@ def carried_out(world: World, planned: Planned, changes: Sequence[Change] | None
     for number in planned.released:
         after[number] = replace(after[number], hold=None)
     for hold, stored in planned.holds:
-        sticky = stored is not None and stored.sticky and stored.hold == hold
+        # An uncertain order stays so whatever others do to it, and its hold goes along.
+        same = stored is not None and (stored.hold == hold or hold.kind is stored.hold.kind is HoldKind.UNCERTAIN)
+        sticky = stored is not None and stored.sticky and same
         after[hold.order_id] = replace(after[hold.order_id], hold=StoredHold(hold, sticky=sticky))
     for change in planned.changes if changes is None else changes:
         after[change.order_id] = _written(after[change.order_id], change)
