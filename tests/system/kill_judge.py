@@ -7,6 +7,7 @@ lost with its process, and a value unbound before syncd could record that it had
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,13 @@ class Records:
             return connection.execute(query).all()
 
 
+class Start(NamedTuple):
+    """How many requests the portal had met when a process was started, and when that was."""
+
+    requests: int
+    at: float
+
+
 @dataclass
 class Judge:
     """Judges one link.
@@ -78,13 +86,13 @@ class Judge:
         first: What both sides had before the log begins, by order.
         seen: Every write of each side, in order.
         reads: What syncd read by id.
-        starts: The portal's number of requests before each start of a process, ascending.
+        starts: Of each process, ascending.
     """
 
     first: dict[int, MaybeOwner]
     seen: dict[Side, list[Seen]]
     reads: Sequence[Read]
-    starts: Sequence[int]
+    starts: Sequence[Start]
     broken: list[str] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
@@ -154,8 +162,9 @@ class Judge:
                 self.counted["unbound before it was recorded"] += 1
             else:
                 self._say(record, f"{where}, which had stood there and was replaced")
-        if all(stored.at < one.at and stored.outcome is not Outcome.UNCERTAIN for stored in about):
-            self._say(record, f"{where}, after it was recorded what had become of it")
+        buried = next((start.at for start in self.starts if start.requests >= one.request), math.inf)
+        if side is Side.CRM and any(buried <= stored.at < one.at for stored in about):
+            self._say(record, f"{where}, after a later process had recorded what became of that request")
 
     def _is_newer(self, order: int, side: Side, one: Seen) -> bool:
         """Whether the new value came to the other side from outside, after the replaced one had stood there."""
@@ -168,11 +177,12 @@ class Judge:
 
     def _gap(self, order: int, place: int, one: Seen, about: Sequence[StoredChange]) -> str:
         """Return which gap, that is not promised to be closed, an overwritten value fell into; empty for none."""
-        came = max(at for at, other in self._writes[Side.CRM][order] if at < place and other.after == one.before)
+        values = self._writes[Side.CRM][order]
+        came = max((at for at, other in values if at < place and other.after == one.before), default=-1)
         listed = [read.at for read in self.reads if read.request == one.request and order in read.orders]
         if listed and max(listed) <= came:
             return "overwritten between the list and the add of a request"
-        start = max((start for start in self.starts if start < one.request), default=0)
+        start = max((start.requests for start in self.starts if start.requests < one.request), default=0)
         before = [read.at for read in self.reads if start < read.request < one.request and order in read.orders]
         if all(read <= came for read in before) and not any(stored.found_known for stored in about):
             return "overwritten by a request whose answer was lost"

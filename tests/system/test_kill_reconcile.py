@@ -21,7 +21,7 @@ import pytest
 
 from syncd.core.model import Side
 from syncd.sandbox import Fault, FaultRule, Faults
-from tests.system.kill_judge import Judge, Records
+from tests.system.kill_judge import Judge, Records, Start
 from tests.system.outsiders import Outsiders, deal
 from tests.system.shop import Shop, open_shop
 
@@ -71,7 +71,7 @@ class Killer:
     """
 
     def __init__(self, shop: Shop, outsiders: Outsiders) -> None:
-        self.starts: list[int] = []
+        self.starts: list[Start] = []
         self.happened: Counter[str] = Counter()
         self._shop = shop
         self._outsiders = outsiders
@@ -86,7 +86,7 @@ class Killer:
 
     def start_and_kill(self) -> None:
         """Start a pass and kill it, unless it comes to its end before."""
-        self.starts.append(self._shop.portal.stats.requests)
+        self.starts.append(Start(self._shop.portal.stats.requests, time.time()))
         self._shop.portal.faults.clear()
         self._shop.portal.faults.add(SLOW_ADD)
         process = self._shop.start("--log-level", "error", "reconcile")
@@ -121,7 +121,7 @@ class Killer:
 
     @contextmanager
     def _before_a_late_request(self, _process: subprocess.Popen[str]) -> Iterator[tuple[str, Due]]:
-        stats, seconds = self._shop.portal.stats, self._dice.uniform(0.8, 1.2)
+        stats, seconds = self._shop.portal.stats, self._dice.uniform(0.9, 1.8)
         wanted = stats.requests + self._dice.randrange(10, 75)
         self._shop.portal.faults.add(FaultRule(Fault.DELAY, request=wanted, seconds=seconds))
         yield "a request that is executed later", lambda: stats.requests >= wanted
