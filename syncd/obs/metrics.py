@@ -115,7 +115,7 @@ class Metrics:
         self.refusals = counter("guard_refusals", "Plans refused and stored.", "link", "guard")
         self.incomplete = counter("listing_incomplete", "Listings of the portal not proved complete.", "link")
         self.cas_misses = counter(
-            "cas_misses", "Writes left out because another value stood there by then.", "link", "side"
+            "cas_misses", "Changes skipped: another value stood there by then, or the order waits.", "link", "side"
         )
         self.requests = counter("portal_requests", "Requests sent to the portal.", "link", "outcome")
         self.calls = counter("portal_calls", "Method calls sent to the portal, in batches.", "link")

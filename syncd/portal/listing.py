@@ -95,7 +95,9 @@ class Listing:
         total = await (self._known(inside) if inside else self._unknown())
         gap = self._shelf.gap(self._after, self._upto)
         if gap is not None:
-            raise IncompleteListing(f"The listing has a hole after order {gap}. Nothing was written.")
+            raise IncompleteListing(
+                f"The listing has a hole after order {gap}. Nothing was written.", hint="The next run lists again."
+            )
         if total != self._shelf.rows:
             await self._prove(total)
         self._told(self._shelf.rows)
