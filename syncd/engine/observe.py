@@ -34,7 +34,8 @@ class Observation:
         observed: Orders whose CRM value is not the one last listed.
         holds: The orders to hold, each with the open hold it continues.
         released: Orders whose open hold is over, because the facts changed.
-        decided: Orders whose open hold a person decided: released once the decision is carried out.
+        decided: Orders whose open hold a person decided, or that a lost answer left open: released once their changes
+            are carried out.
         open_holds: All holds that were open before.
         witnesses: Some owners that orders are bound to now.
         facts: What was found of the watched orders.
@@ -118,7 +119,10 @@ class _Segments:
             result.holds[hold.order_id] = hold
         decided = {change.order_id for change in segment.changes}
         for order_id in segment.released:
-            if result.open_holds[order_id].decision in {"crm", "table"} and order_id in decided:
+            stored = result.open_holds[order_id]
+            # Where an answer was lost, the order is certain again only once what both stories lead to is there.
+            lost = stored.hold.kind is HoldKind.UNCERTAIN and stored.hold.seen is not None
+            if (lost or stored.decision in {"crm", "table"}) and order_id in decided:
                 result.decided.add(order_id)
             else:
                 result.released.append(order_id)

@@ -20,6 +20,7 @@ from syncd.core import guards
 from syncd.core.model import Outcome
 from syncd.core.plan import reverse
 from syncd.engine.link import Link
+from syncd.engine.recover import give_up
 from syncd.engine.report import Report
 from syncd.engine.run import open_run
 from syncd.engine.stored import check_applicable, plan_anew, stored_run
@@ -163,6 +164,7 @@ async def rebase(link: Link) -> Report:
     Deletes and overwrites nothing on either side; the next pass is a first sync.
     """
     async with open_run(link, "rebase", "command") as run:
+        await give_up(link, run.held, run.row.id)
         row = await link.store.rebase(await run.held.prove(), link.fingerprint, link.clock.now())
         run.row.state = "applied"
         log.warning("link rebased", generation=row.generation)

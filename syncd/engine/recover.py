@@ -46,14 +46,36 @@ async def recover(link: Link, held: Tenure, run: int) -> None:
         mine = [intent for intent in intents if intent.change.side is writer.side]
         undecided = await healer.decide(writer, mine, final=not writer.reads_before)
         if undecided:
-            log.info("waiting until interrupted requests can no longer be alive", seconds=round(link.request_life, 1))
-            link.progress("settle", 0, None)
-            await held.wait(link.request_life)
+            await _outlive(link, held)
             await healer.decide(writer, undecided, final=True)
     for row in await link.store.runs(link.name, 20):
         if row.state == "running" and row.id != run:
             row.state, row.error, row.finished_at = "failed", "interrupted", link.clock.now()
             await link.store.finish_run(held.lease, row)
+
+
+async def give_up(link: Link, held: Tenure, run: int) -> None:
+    """Close every open intent of the link before a rebase, once no request that carried one can be alive any more.
+
+    Their ends may not be there any more, so nothing is read; the ends to come begin with nothing of theirs under way.
+
+    Args:
+        link: The link.
+        held: Its lease.
+        run: The run that rebases.
+    """
+    intents = await link.store.open_intents(held.row.id)
+    if any(intent.change.side is Side.CRM for intent in intents):
+        await _outlive(link, held)
+    outcomes = [ChangeOutcome(intent.id, Outcome.UNCERTAIN, "the link was rebased") for intent in intents]
+    if outcomes:
+        await link.store.record(held.lease, run, outcomes, now=link.clock.now())
+
+
+async def _outlive(link: Link, held: Tenure) -> None:
+    log.info("waiting until interrupted requests can no longer be alive", seconds=round(link.request_life, 1))
+    link.progress("settle", 0, None)
+    await held.wait(link.request_life)
 
 
 class _Healer:

@@ -91,6 +91,8 @@ class FakePortal:
         self._usage = Usage()
         self.late: list[tuple[float, Sequence[Write]]] = []
         self.delays: deque[float] = deque()
+        self.overdue: set[int] = set()
+        """The places in `written` of what was executed late."""
 
     # ------------------------------------------------------------ other people
 
@@ -112,8 +114,10 @@ class FakePortal:
         late = [(left - passed, batch) for left, batch in self.late]
         self.late = [(left, batch) for left, batch in late if left > 0]
         for _, batch in sorted((one for one in late if one[0] <= 0), key=lambda one: one[0]):
+            self.overdue.update(range(len(self.written), len(self.written) + len(batch)))
             for write in batch:
                 self._execute(write)
+            self.overdue.intersection_update(range(len(self.written)))
 
     # -------------------------------------------------------------------- port
 

@@ -151,6 +151,11 @@ SWITCHES = [
         "uncertain-order-is-not-won-by-policy",
     ),
     rule(
+        "An order is certain again only once what both stories lead to is there.",
+        Line(f"{OBSERVE}:_Segments.feed", "if (lost or stored.decision", "if (False or stored.decision"),
+        "uncertain-order-is-certain-once-its-write-is-there",
+    ),
+    rule(
         "What was not agreed after all ends no hold.",
         Line("syncd.engine.run:Run.record_observation", " and order not in moved", ""),
         "uncertain-order-that-moves-while-it-is-agreed-stays-held",
@@ -177,7 +182,7 @@ SWITCHES = [
     ),
     rule(
         "A decision is open until it is carried out.",
-        Line(f"{OBSERVE}:_Segments.feed", "if result.open_holds[order_id].decision in", "if False and"),
+        Line(f"{OBSERVE}:_Segments.feed", "or stored.decision in", "or False and stored.decision in"),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(

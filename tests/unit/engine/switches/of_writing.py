@@ -228,7 +228,7 @@ SWITCHES = [
     ),
     rule(
         "An interrupted request is waited for until it cannot be alive.",
-        Line(f"{RECOVER}:recover", "await held.wait(link.request_life)", "pass"),
+        Line(f"{RECOVER}:_outlive", "await held.wait(link.request_life)", "pass"),
         "dies-with-a-late-request",
         "a-clock-set-forward-shortens-no-wait",
     ),
@@ -236,6 +236,11 @@ SWITCHES = [
         "Nothing but a target in place is believed before.",
         Line(f"{RECOVER}:_Healer.decide", "if final or found == intent.change.after:", "if True:"),
         "dies-with-a-late-request",
+    ),
+    rule(
+        "No request of before a rebase is alive after it.",
+        Line(f"{RECOVER}:give_up", "await _outlive(link, held)", "pass"),
+        "rebase-waits-for-a-late-request",
     ),
     rule(
         "What the request of a dead process overwrote is held.",
