@@ -7,6 +7,7 @@ order was read again and still shows the old owner. What a race overwrote all th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import structlog
 
@@ -17,12 +18,15 @@ from syncd.engine import holding
 from syncd.engine.ledger import Entry, Ledger, words
 from syncd.engine.link import Link, Tenure
 from syncd.engine.sides import CrmWriter, SideWriter, TableWriter, Unlike
-from syncd.errors import LeaseLost, SyncdError
+from syncd.errors import LeaseLost, SyncdError, UnavailableError
 
 log = structlog.get_logger("syncd.engine")
 
 MAX_SENDS = 3
-"""How often one change is sent in one run when the side certainly did not execute it, or was read to have not."""
+"""How often one change is sent in one run when the side certainly did not execute it."""
+
+MAX_SILENT = 8
+"""After so many lost requests in a row, of several writes each, it is the side that fails and not an order in them."""
 
 
 class Applier:
@@ -42,6 +46,7 @@ class Applier:
         self._strange: dict[int, MaybeOwner | Unlike] = {}
         """By change: what stood there after a lost answer, where it was neither the old nor the new value."""
         self._ahead: dict[int, MaybeOwner | Unlike] = {}
+        self._silent = 0
 
     async def run(self, entries: Sequence[Entry]) -> None:
         """Apply everything; what could not be applied has its outcome, or an open intent, when this returns or raises.
@@ -57,16 +62,26 @@ class Applier:
         # The table first: it is fast, and a portal that fails later does not keep it out of step.
         for writer in (TableWriter(self._link.table), CrmWriter(self._link.portal)):
             todo = [entry for entry in entries if entry.change.side is writer.side]
+            for entry in todo:
+                entry.most = 1 if self._ledger.left_unanswered(entry) else entry.most
             while todo:
                 await self._side(writer, todo)
                 todo = await self._settle(writer)
 
     async def _side(self, writer: SideWriter, todo: Sequence[Entry]) -> None:
+        # Whatever a request was lost with comes last, and in ever smaller company.
+        todo = sorted(todo, key=lambda entry: -entry.most)
         queues = {
             Action.ADD: [entry for entry in todo if entry.change.action is not Action.REMOVE],
             Action.REMOVE: [entry for entry in todo if entry.change.action is Action.REMOVE],
         }
         while any(queues.values()):
+            if self._silent >= MAX_SILENT:
+                raise UnavailableError(
+                    f"The {'portal' if writer.reads_before else 'mapping table'} left {self._silent} write requests in "
+                    "a row unanswered; the rest was not sent.",
+                    hint="The next run finds out what became of them, and goes on.",
+                )
             lease = await self._held.prove()
             waits = {action: writer.wait_for(action) for action, queue in queues.items() if queue}
             action = min(waits, key=lambda a: waits[a])
@@ -76,8 +91,8 @@ class Applier:
                 self._ahead = {}  # what was read before the wait says little about now
                 continue
             queue = queues[action]
-            size = max(1, writer.batch_size([entry.write for entry in queue]))
-            batch, queues[action] = queue[:size], queue[size:]
+            batch = _first(writer, queue)
+            queues[action] = queue[len(batch) :]
             if writer.reads_before and action is not Action.REMOVE:
                 batch = await self._still_as_planned(writer, batch)
             if not batch:
@@ -89,8 +104,7 @@ class Applier:
     def _next_ids(self, writer: SideWriter, queue: Sequence[Entry], action: Action) -> list[int]:
         if not writer.reads_before or action is Action.REMOVE or not queue:
             return []
-        size = writer.batch_size([entry.write for entry in queue])
-        return [entry.change.order_id for entry in queue[:size]]
+        return [entry.change.order_id for entry in _first(writer, queue)]
 
     async def _still_as_planned(self, writer: SideWriter, batch: Sequence[Entry]) -> list[Entry]:
         """Leave out orders that no longer have the expected owner; `add` would overwrite without asking."""
@@ -146,10 +160,19 @@ class Applier:
             else:
                 outcomes.append(self._ledger.judge(entry, result, attempts))
         await self._ledger.record(outcomes, attempts)
+        self._note_lost(unknown, len(batch))
         if unknown:
             log.warning("answer lost", side=writer.side.value, orders=len(unknown))
             await self._read_back(writer, unknown, final=not writer.reads_before)
         return again
+
+    def _note_lost(self, lost: Sequence[Entry], sent: int) -> None:
+        for entry in lost:
+            entry.most, entry.alone = max(1, len(lost) // 2), len(lost) == 1
+        if len(lost) < sent:
+            self._silent = 0
+        elif sent > 1:
+            self._silent += 1
 
     async def _read_back(self, writer: SideWriter, entries: Sequence[Entry], *, final: bool) -> None:
         """After a lost answer: what is in place is done; the rest waits in limbo for as long as its request may live.
@@ -180,8 +203,11 @@ class Applier:
         """Decide the entries in limbo, and return those that may be sent once more.
 
         A request whose connection broke may still be running. One that is shows progress; while it does, or where
-        somebody else has written meanwhile, its whole life is waited for. The table's writes are compare-and-set, so
-        there is nothing to wait for.
+        somebody else has written meanwhile, or nothing came of it for the second time, its whole life is waited for.
+        The table's writes are compare-and-set, so there is nothing to wait for.
+
+        An order may be what breaks its request, every time. Orders are sent again in half the company they were lost
+        in, so that the others arrive; one that was lost twice, at last alone, has failed.
         """
         waiting, self._limbo = self._limbo, []
         if not waiting:
@@ -191,16 +217,28 @@ class Applier:
             await self._wait_since(waiting, min(self._link.settle, self._link.request_life))
             await self._read_back(writer, waiting, final=False)
             waiting, self._limbo = self._limbo, []
-            if waiting and (len(waiting) < before or any(entry.id in self._strange for entry in waiting)):
+            alive = len(waiting) < before or any(entry.id in self._strange for entry in waiting)
+            if waiting and (alive or any(entry.sends > 1 for entry in waiting)):
                 await self._wait_since(waiting, self._link.request_life)
                 await self._read_back(writer, waiting, final=True)
                 waiting, self._limbo = self._limbo, []
-        # What was sent twice without a trace keeps its open intent: the next run recovers it.
-        return [entry for entry in waiting if entry.sends < MAX_SENDS - 1]
+        await self._ledger.unanswered([entry for entry in waiting if _lost_alone(entry)])
+        return [entry for entry in waiting if not _lost_alone(entry)]
 
     async def _wait_since(self, entries: Iterable[Entry], seconds: float) -> None:
         until = max(entry.sent_by for entry in entries) + seconds
         await self._held.wait(until - self._link.clock.monotonic())
+
+
+def _lost_alone(entry: Entry) -> bool:
+    return entry.alone and entry.sends > 1
+
+
+def _first(writer: SideWriter, queue: Sequence[Entry]) -> list[Entry]:
+    """Return the first entries of a queue that go into one request together."""
+    most = queue[0].most
+    size = max(1, min(most, writer.batch_size([entry.write for entry in queue])))
+    return list(takewhile(lambda entry: entry.most == most, queue[:size]))
 
 
 def _ahead(answer: WriteAnswer, then_read: Sequence[int]) -> dict[int, MaybeOwner | Unlike]:

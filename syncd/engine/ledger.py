@@ -5,6 +5,7 @@ Of one batch all of it is recorded in one transaction, and only then said in the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,18 +21,24 @@ from syncd.engine.sides import Unlike
 
 log = structlog.get_logger("syncd.engine")
 
+_IN_PLACE = {Outcome.APPLIED, Outcome.ALREADY}
+UNANSWERED = "no request with this write was answered"
+
 
 @dataclass(slots=True)
 class Entry:
     """One stored change on its way.
 
-    `sends` counts how often it was sent in this run; by `sent_by` (monotonic) its last request had left.
+    `sends` counts how often it was sent in this run; by `sent_by` (monotonic) its last request had left. `most` is how
+    many writes its next request may hold, `alone` whether the last one that was lost held nothing else.
     """
 
     id: int
     change: Change
     sends: int = 0
     sent_by: float = 0.0
+    most: int = sys.maxsize
+    alone: bool = False
 
     @property
     def write(self) -> Write:
@@ -66,11 +73,21 @@ class Ledger:
         """Read how often each order failed before."""
         self._attempts = await self._link.store.attempts(self._held.row.id)
 
+    def left_unanswered(self, entry: Entry) -> bool:
+        """Given a change, return whether its order failed before because no request with it was answered."""
+        known = self._attempts.get(entry.change.order_id)
+        return known is not None and known.error == UNANSWERED
+
+    async def unanswered(self, entries: Sequence[Entry]) -> None:
+        """Record changes that have failed: their requests were lost again and again, and have left no trace."""
+        attempts: list[Attempt] = []
+        lost = [WriteResult(entry.change.order_id, Effect.REFUSED, text=UNANSWERED) for entry in entries]
+        outcomes = [self.judge(entry, result, attempts) for entry, result in zip(entries, lost, strict=True)]
+        await self.record(outcomes, attempts)
+
     def judge(self, entry: Entry, result: WriteResult, attempts: list[Attempt]) -> ChangeOutcome:
         """Given what a side says became of a write, return the outcome; note holds and failures on the way."""
         change, order = entry.change, entry.change.order_id
-        if result.effect in {Effect.ALREADY, Effect.DONE} and order in self._attempts:
-            attempts.append(Attempt(order, 0, 0.0, ""))
         if result.effect is Effect.ALREADY:
             return self.in_place(entry, Outcome.ALREADY)
         if result.effect is Effect.DONE:
@@ -92,7 +109,7 @@ class Ledger:
         known = self._attempts.get(order)
         failures = (known.failures if known else 0) + 1
         if failures >= MAX_ATTEMPTS:
-            detail = f"Refused {failures} times in a row: {error}"
+            detail = f"Failed {failures} times in a row: {error}"
             self.hold(Hold(order, HoldKind.UNCERTAIN, change.facts, detail, since=self._link.clock.now()))
             return Attempt(order, 0, 0.0, "")
         return Attempt(order, failures, self._link.clock.now() + order_pause(failures), error)
@@ -164,6 +181,8 @@ class Ledger:
         if not outcomes and not attempts:
             return
         orders = {self._changes[outcome.change_id].order_id for outcome in outcomes}
+        done = {self._changes[one.change_id].order_id for one in outcomes if one.outcome in _IN_PLACE}
+        attempts = [*attempts, *(Attempt(order, 0, 0.0, "") for order in done.intersection(self._attempts))]
         holds = [hold for order, hold in self.holds.items() if order in orders]
         now = self._link.clock.now()
         await self._link.store.record(self._held.lease, self._run, outcomes, now=now, holds=holds, attempts=attempts)
@@ -186,7 +205,7 @@ class Ledger:
     def carried_out(self, entry: Entry) -> bool:
         """Given an entry, return whether the wanted value is in place."""
         outcome = self.outcomes.get(entry.id)
-        return outcome is not None and outcome.outcome in {Outcome.APPLIED, Outcome.ALREADY}
+        return outcome is not None and outcome.outcome in _IN_PLACE
 
 
 def words(result: WriteResult) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from syncd.core.model import Counts, Facts, Hold, MaybeOwner, Outcome, SideCounts
 from syncd.core.records import GuardHit, RunRow, StoredChange
+from syncd.engine import words
 from syncd.errors import SyncdError
 
 LEFTOVERS = {Outcome.FAILED, Outcome.UNCERTAIN, Outcome.INTENDED, Outcome.SKIPPED}
@@ -120,7 +121,7 @@ def change_json(stored: StoredChange, *, audit: bool = False) -> dict[str, Any]:
         "after": owner_json(change.after),
         "reason": change.reason.value,
         "outcome": outcome.value,
-        "error": stored.error or None,
+        "error": stored.error or (words.IN_DOUBT if stored.outcome is Outcome.INTENDED else None),
     }
     if audit:
         form |= {"run": stored.run, "at": iso(stored.at)}

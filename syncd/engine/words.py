@@ -17,6 +17,9 @@ OWNER_NAMES = {2: "deal", 31: "smart invoice"}
 
 UNBOUND = "unbound"
 
+IN_DOUBT = "whether it was written is not known yet; the next run finds out"
+"""Of a change that was sent, and of which nothing more was recorded."""
+
 REASONS = {
     Reason.TABLE_CHANGED: "changed in the table",
     Reason.CRM_CHANGED: "changed in the CRM",

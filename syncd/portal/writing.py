@@ -195,8 +195,10 @@ def _seen(write: Write, result: WriteResult, there: Mapping[int, Owner] | None) 
     if _is_gone(result):
         effect = Effect.ALREADY if now is None else Effect.MOVED
         return result._replace(effect=effect, found=now, found_known=True)
-    # In place now, whoever put it there. Otherwise it may have been written and replaced since, or not at all.
-    return result._replace(effect=Effect.DONE) if now == write.after else result
+    if now == write.after:  # whoever put it there
+        return result._replace(effect=Effect.DONE)
+    # What broke, said so, and left no trace is over. Otherwise it may have been written and replaced since.
+    return result._replace(effect=Effect.REFUSED) if result.code and now == write.before else result
 
 
 def _all(batch: Sequence[Write], effect: Effect, text: str) -> WriteAnswer:

@@ -63,10 +63,19 @@ async def test_given_a_key_that_is_forgotten_and_a_reading_that_fails_when_addin
     assert by_order(answer.results) == {8: Effect.UNKNOWN, 9: Effect.DONE}
 
 
-async def test_given_an_add_that_broke_before_its_effect_when_read_again_then_it_stays_unknown(
+async def test_given_an_add_that_broke_before_its_effect_when_read_again_then_it_is_refused(clock: FakeClock) -> None:
+    portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="ERROR_CORE"))
+    async with client(portal, clock) as ours:
+        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+
+    assert (result.effect, result.code) == (Effect.REFUSED, "ERROR_CORE")
+
+
+async def test_given_an_add_that_broke_where_something_else_stands_by_now_when_read_again_then_it_stays_unknown(
     clock: FakeClock,
 ) -> None:
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="ERROR_CORE"))
+    portal.bind(9, 2, 77)
     async with client(portal, clock) as ours:
         (result,) = (await ours.write([Write(9, None, DEAL)])).results
 

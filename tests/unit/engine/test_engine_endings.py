@@ -17,7 +17,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.portal import Surprise
 from tests.fakes.store import MemoryStore
 from tests.simulation.world import World
-from tests.unit.engine.given import both, deal, in_step, one_change, outcomes, written
+from tests.unit.engine.given import in_step, outcomes, written
 
 pytestmark = pytest.mark.anyio
 
@@ -373,96 +373,3 @@ async def test_given_the_stop_while_waiting_for_the_budget_then_the_run_ends_wit
     assert report.exit_code == 143
     assert world.clock.time - began <= 1
     assert not world.portal.sent
-
-
-# ------------------------------------------------------------------- lost answers
-
-
-async def test_given_an_answer_lost_twice_without_a_trace_then_the_intent_stays_open_and_the_next_run_waits_for_it() -> (
-    None
-):
-    world = await in_step({5: 10, 6: 11})
-    world.edit_table(5, (2, 20))
-    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
-
-    report = await world.reconcile()
-
-    assert one_change(report).outcome is Outcome.INTENDED
-    assert report.exit_code == 3
-    assert await world.agreed(5) == deal(10)
-    before = world.clock.time
-    assert (await world.reconcile()).exit_code == 0
-    assert world.clock.time - before >= 50
-    assert both(world, 5) == (deal(20), deal(20))
-
-
-async def test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too() -> None:
-    world = await in_step({5: 10, 6: 11})
-    world.edit_table(5, (2, 20))
-    world.edit_table(6, (2, 21))
-    world.portal.size = 1
-    world.portal.script.extend([Surprise.LOST_BEFORE] * 2)
-    began, wait = world.clock.time, world.clock.sleep
-
-    async def sleep(seconds: float) -> None:
-        await wait(seconds)
-        for order, owner, after in ((5, 20, 3), (6, 21, 30)):
-            if world.clock.time - began >= after:
-                world.portal.bind(order, deal(owner))
-
-    world.clock.sleep = sleep  # type: ignore[method-assign]
-    report = await world.reconcile()
-
-    assert report.exit_code == 0
-    assert set(world.portal.sent.values()) == {1}
-
-
-async def test_given_a_lost_answer_and_something_else_there_then_the_order_is_uncertain_and_held() -> None:
-    world = await in_step({5: 10, 6: 11})
-    world.edit_table(5, (2, 20))
-    world.portal.script.append(Surprise.LOST_AFTER)
-    read = world.portal.read
-    reads: list[object] = []
-
-    async def other(orders: Any) -> Any:
-        reads.append(orders)
-        if len(reads) == 2:
-            world.edit_crm(5, (2, 30))
-        return await read(orders)
-
-    world.portal.read = other  # type: ignore[method-assign]
-    report = await world.reconcile()
-
-    assert one_change(report).outcome is Outcome.UNCERTAIN
-    assert await world.held() == {5: "uncertain"}
-    assert both(world, 5) == (deal(30), deal(20))
-
-
-@pytest.mark.parametrize("applied", [True, False])
-async def test_given_a_table_connection_lost_at_the_commit_then_the_table_is_asked_and_all_is_right(
-    applied: bool,
-) -> None:
-    world = await in_step({5: 10, 6: 11})
-    world.edit_crm(5, (2, 20))
-    world.table.lose(applied=applied)
-
-    report = await world.reconcile()
-
-    assert report.exit_code == 0
-    assert both(world, 5) == (deal(20), deal(20))
-    assert len(world.table.written) == 1
-
-
-async def test_given_an_unreachable_portal_after_a_lost_answer_then_the_intent_stays_open() -> None:
-    world = await in_step({5: 10, 6: 11})
-    world.edit_table(5, (2, 20))
-    world.portal.script.append(Surprise.LOST_AFTER)
-    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
-
-    report = await world.reconcile()
-
-    assert report.exit_code == 69
-    assert len(await world.store.open_intents(1)) == 1
-    assert (await world.reconcile()).exit_code == 0
-    assert both(world, 5) == (deal(20), deal(20))
-    assert len(world.portal.written) == 1

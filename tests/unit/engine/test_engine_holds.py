@@ -231,7 +231,7 @@ async def test_given_an_order_the_portal_refuses_then_it_waits_longer_each_time_
     assert await adds(world) == 5
     assert await world.held() == {5: "uncertain"}
     (hold,) = await world.store.holds(1)
-    assert hold.hold.detail == "Refused 5 times in a row: 100 no"
+    assert hold.hold.detail == "Failed 5 times in a row: 100 no"
 
 
 async def test_given_an_order_that_waits_then_it_is_reported_as_skipped_with_the_reason() -> None:

@@ -172,12 +172,14 @@ async def test_given_a_first_sync_then_it_says_so() -> None:
 
 async def test_given_an_intent_without_an_outcome_then_it_is_reported_as_uncertain() -> None:
     world = await edited()
-    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+    world.portal.script.append(Surprise.LOST_AFTER)
+    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
 
     report = await world.reconcile()
 
-    assert form(report)["changes"] == [moved("uncertain")]
-    assert report.row.state == "partial"
+    why = "whether it was written is not known yet; the next run finds out"
+    assert form(report)["changes"] == [moved("uncertain", why)]
+    assert report.row.state == "failed"
 
 
 async def test_given_history_then_before_names_what_was_really_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.switch import Line, Name, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
+from tests.unit.engine import test_engine_lost_answers as on_lost_answers
 from tests.unit.engine import test_engine_second_looks as on_second_looks
 from tests.unit.engine.switches.of_decisions import nothing
 
@@ -65,7 +66,6 @@ SWITCHES = [
         "It is sent three times a run at most.",
         Name(f"{APPLY}:MAX_SENDS", 10),
         "a-busy-portal-is-asked-three-times-a-run",
-        "an-answer-lost-twice-is-left-to-the-next-run",
     ),
     rule(
         "What could not be sent has no open intent.",
@@ -125,15 +125,45 @@ SWITCHES = [
     ),
     rule(
         "While lost requests show progress, their whole life is waited for.",
-        Line(f"{APPLY}:Applier._settle", "(len(waiting) < before or", "(False or"),
+        Line(f"{APPLY}:Applier._settle", "len(waiting) < before or", "False or"),
         specification(
-            on_endings.test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too
+            on_lost_answers.test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too
         ),
     ),
     rule(
-        "What was sent twice without a trace is left to the next run.",
-        Line(f"{APPLY}:Applier._settle", "if entry.sends < MAX_SENDS - 1", ""),
-        "an-answer-lost-twice-is-left-to-the-next-run",
+        "The whole life of a request is waited for where nothing came of the same writes for the second time.",
+        Line(f"{APPLY}:Applier._settle", "any(entry.sends > 1 for entry in waiting)", "False"),
+        specification(
+            on_lost_answers.test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_waited_out_and_the_change_has_failed
+        ),
+    ),
+    rule(
+        "What was lost is sent again in smaller company.",
+        Line(f"{APPLY}:Applier._note_lost", "max(1, len(lost) // 2)", "len(lost)"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "An order that breaks its requests is counted as failed.",
+        Line(f"{LEDGER}:Ledger.unanswered", "await self.record(outcomes, attempts)", "await self.record(outcomes)"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "An order that broke its requests before is sent alone.",
+        Line(f"{APPLY}:Applier.run", "1 if self._ledger.left_unanswered(entry) else entry.most", "entry.most"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "A side that leaves one request after the other unanswered ends the run.",
+        Name(f"{APPLY}:MAX_SILENT", 1000),
+        specification(
+            on_lost_answers.test_given_a_portal_that_answers_no_write_then_the_run_ends_unavailable_and_no_order_is_blamed
+        ),
     ),
     # ------------------------------------------------------------------------ recording
     rule(
@@ -187,7 +217,7 @@ SWITCHES = [
     ),
     rule(
         "Success forgets the failures before it.",
-        Line(f"{LEDGER}:Ledger.judge", " and order in self._attempts:", " and False:"),
+        Line(f"{LEDGER}:Ledger.record", "if one.outcome in _IN_PLACE", "if False"),
         "a-success-forgets-the-failures",
     ),
     rule(

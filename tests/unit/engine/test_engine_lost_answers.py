@@ -1,0 +1,183 @@
+"""Answers that are lost: what was executed all the same is found, and an order that breaks its request is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Outcome
+from syncd.core.ports import Write
+from tests.fakes.portal import Surprise
+from tests.simulation.world import World
+from tests.unit.engine.given import both, deal, in_step, one_change, outcomes
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_waited_out_and_the_change_has_failed() -> (
+    None
+):
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+    began = world.clock.time
+
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.FAILED
+    assert one_change(report).error == "no request with this write was answered"
+    assert report.exit_code == 3
+    assert world.clock.time - began >= 60
+    assert await world.agreed(5) == deal(10)
+    assert (await world.reconcile()).exit_code == 3
+    assert sum(world.portal.sent.values()) == 2
+    world.clock.time += 60
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+
+
+def lose_requests_with(world: World, *orders: int) -> list[list[int]]:
+    """From now on no request that writes one of these orders is answered, nor executed; return who was sent with whom."""
+    requests: list[list[int]] = []
+
+    def before_write(batch: Sequence[Write]) -> None:
+        requests.append([write.order_id for write in batch])
+        if not set(orders).isdisjoint(requests[-1]):
+            world.portal.script.append(Surprise.LOST_BEFORE)
+
+    world.portal.before_write = before_write
+    return requests
+
+
+async def test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts() -> (
+    None
+):
+    world = await in_step(40)
+    for order in range(1, 13):
+        world.edit_table(order, (2, 500 + order))
+    requests = lose_requests_with(world, 5)
+
+    report = await world.reconcile()
+
+    done = outcomes(report)
+    assert done.pop((5, "crm")) is Outcome.FAILED
+    assert set(done.values()) == {Outcome.APPLIED}
+    first = len(requests)
+    world.edit_table(20, (2, 520))
+    for _ in range(4):
+        assert await world.held() == {}
+        world.clock.time += 4000
+        await world.reconcile()
+    assert await world.held() == {5: "uncertain"}
+    assert all(5 not in batch or batch == [5] for batch in requests[first:])
+    assert both(world, 20) == (deal(520), deal(520))
+    sent = len(requests)
+    world.clock.time += 4000
+    await world.reconcile()
+    assert len(requests) == sent
+
+
+async def test_given_a_portal_that_answers_no_write_then_the_run_ends_unavailable_and_no_order_is_blamed() -> None:
+    world = await in_step(40)
+    for order in range(1, 21):
+        world.edit_table(order, (2, 500 + order))
+    world.portal.size = 2
+    requests = lose_requests_with(world, *range(1, 41))
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert len(requests) == 8
+    assert await world.store.attempts(1) == {}
+    world.portal.before_write = None
+    assert (await world.reconcile()).exit_code == 0
+    assert all(both(world, order) == (deal(500 + order),) * 2 for order in range(1, 21))
+
+
+async def test_given_an_order_whose_lost_request_arrived_after_all_then_its_failures_are_forgotten() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+    await world.reconcile()
+    assert list(await world.store.attempts(1)) == [5]
+    world.clock.time += 60
+    world.portal.script.append(Surprise.LOST_AFTER)
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert await world.store.attempts(1) == {}
+
+
+async def test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.edit_table(6, (2, 21))
+    world.portal.size = 1
+    world.portal.script.extend([Surprise.LOST_BEFORE] * 2)
+    began, wait = world.clock.time, world.clock.sleep
+
+    async def sleep(seconds: float) -> None:
+        await wait(seconds)
+        for order, owner, after in ((5, 20, 3), (6, 21, 30)):
+            if world.clock.time - began >= after:
+                world.portal.bind(order, deal(owner))
+
+    world.clock.sleep = sleep  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert set(world.portal.sent.values()) == {1}
+
+
+async def test_given_a_lost_answer_and_something_else_there_then_the_order_is_uncertain_and_held() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.append(Surprise.LOST_AFTER)
+    read = world.portal.read
+    reads: list[object] = []
+
+    async def other(orders: Any) -> Any:
+        reads.append(orders)
+        if len(reads) == 2:
+            world.edit_crm(5, (2, 30))
+        return await read(orders)
+
+    world.portal.read = other  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.UNCERTAIN
+    assert await world.held() == {5: "uncertain"}
+    assert both(world, 5) == (deal(30), deal(20))
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_given_a_table_connection_lost_at_the_commit_then_the_table_is_asked_and_all_is_right(
+    applied: bool,
+) -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(5, (2, 20))
+    world.table.lose(applied=applied)
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+    assert len(world.table.written) == 1
+
+
+async def test_given_an_unreachable_portal_after_a_lost_answer_then_the_intent_stays_open() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.append(Surprise.LOST_AFTER)
+    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert len(await world.store.open_intents(1)) == 1
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+    assert len(world.portal.written) == 1
