@@ -94,7 +94,8 @@ def _state(settings: Settings) -> tuple[list[Finding], bool]:
         return list(_of_error(subject, error)), False
     usable = found.schema.revision == found.schema.head
     if found.problems:
-        return [Finding(subject, problem, UnavailableError.exit_code) for problem in found.problems], usable
+        hint = "Mend that, or restore a backup; `syncd db check` looks at it again."
+        return [Finding(subject, problem, UnavailableError.exit_code, hint) for problem in found.problems], usable
     return [Finding(subject, f"reachable, schema {found.schema.revision}, no damage")], usable
 
 
@@ -133,17 +134,18 @@ async def _guarded(subject: str, look: Callable[[], Awaitable[list[Finding]]]) -
 
 
 def _of_error(subject: str, error: SyncdError) -> Iterator[Finding]:
-    """One error may bring several problems; the hint belongs to all of them, so it is given once, with the last."""
+    """One error may bring several problems; its hint belongs to each of them."""
     problems = error.problems if isinstance(error, ConfigError) and error.problems else (error.message,)
     for problem in problems:
-        yield Finding(subject, problem, error.exit_code, error.hint if problem is problems[-1] else "")
+        yield Finding(subject, problem, error.exit_code, error.hint)
 
 
 async def _table(name: str, settings: LinkSettings, table: Table) -> list[Finding]:
     subject = f"{name}: table"
     problems = await table.check()
     if problems:
-        return [Finding(subject, problem, ConfigError.exit_code) for problem in problems]
+        hint = "Mend the table, or the settings that these sentences begin with."
+        return list(_of_error(subject, ConfigError("", hint=hint, problems=tuple(problems))))
     return [Finding(subject, f"{settings.table.name} is readable, its columns fit{_and_writable(settings)}")]
 
 

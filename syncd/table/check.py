@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from syncd.config.model import TableSettings
 from syncd.core.model import Owner
+from syncd.errors import AuthError
 from syncd.table.columns import Columns, Statement
 from syncd.table.dialect import Dialect
-from syncd.table.faults import Fault, diagnose, words
+from syncd.table.faults import GRANTS, Fault, diagnose, words
 from syncd.table.reflect import Reflection
 
 _SAMPLE = 1
@@ -29,18 +30,29 @@ def find_problems(settings: TableSettings, dialect: Dialect, *, key: str, writab
 
     Raises:
         DBAPIError: The database cannot be looked at.
+        AuthError: Nothing is wrong but that rights are missing.
     """
     with dialect.reading() as connection:
         reflection = Reflection(connection, settings, dialect, key)
         columns = reflection.columns(writable=writable)
     problems = reflection.problems
-    if columns is not None:
-        # What cannot be read cannot be written either, and the database would only say the same again.
-        problems += _reading(dialect, columns, key) or (_writing(dialect, columns, key) if writable else [])
-    return problems
+    if columns is None:
+        return problems
+    # What cannot be read cannot be written either, and the database would only say the same again.
+    refusals = _reading(dialect, columns, key) or (_writing(dialect, columns, key) if writable else [])
+    if refusals and not problems and all(refusal.denied for refusal in refusals):
+        raise AuthError(f"{'; '.join(refusal.text for refusal in refusals)}.", hint=GRANTS)
+    return [*problems, *(refusal.text for refusal in refusals)]
 
 
-def _reading(dialect: Dialect, columns: Columns, key: str) -> list[str]:
+class _Refusal(NamedTuple):
+    """What the database refuses, as a sentence that begins with its key, and whether for want of a right."""
+
+    text: str
+    denied: bool = False
+
+
+def _reading(dialect: Dialect, columns: Columns, key: str) -> list[_Refusal]:
     trials = [("name", "may not be read", sa.select(*columns.cells).limit(0))]
     if columns.where is not None:
         trials.append(
@@ -51,27 +63,27 @@ def _reading(dialect: Dialect, columns: Columns, key: str) -> list[str]:
             with dialect.reading() as connection:
                 connection.execute(trial)
         except exc.DBAPIError as error:
-            return [_problem(error, f"{key}.{at}", what)]
+            return [_refusal(error, f"{key}.{at}", what)]
     return []
 
 
-def _writing(dialect: Dialect, columns: Columns, key: str) -> list[str]:
+def _writing(dialect: Dialect, columns: Columns, key: str) -> list[_Refusal]:
     kind = columns.owner_type if isinstance(columns.owner_type, int) else _SAMPLE
     parameters = columns.parameters(
         _SAMPLE, Owner(kind, _SAMPLE), [each.cell(_SAMPLE) for each in columns.ids], _SAMPLE
     )
-    problems = []
+    refusals = []
     for what, statement in (("insert", columns.insert), ("update", columns.move), ("delete", columns.delete)):
         try:
             with dialect.writing() as connection:
                 if not dialect.takes_writes(connection):
-                    return [f"{key}.url: the database is read-only"]
+                    return [_Refusal(f"{key}.url: the database is read-only")]
                 _explain(connection, statement, parameters)
         except exc.DBAPIError as error:
             if diagnose(error) is Fault.UNUSABLE:
-                return [_problem(error, f"{key}.url", "the database takes no writes")]
-            problems.append(_problem(error, f"{key}.name", f"may not be written ({what})"))
-    return problems
+                return [_refusal(error, f"{key}.url", "the database takes no writes")]
+            refusals.append(_refusal(error, f"{key}.name", f"may not be written ({what})"))
+    return refusals
 
 
 def _explain(connection: sa.Connection, statement: Statement, parameters: dict[str, object]) -> None:
@@ -85,7 +97,8 @@ def _explain(connection: sa.Connection, statement: Statement, parameters: dict[s
     connection.execute(statement.clause, statement.only(parameters))
 
 
-def _problem(error: exc.DBAPIError, at: str, what: str) -> str:
-    if diagnose(error) in {Fault.GONE, Fault.LOCKED, Fault.AGAIN}:
+def _refusal(error: exc.DBAPIError, at: str, what: str) -> _Refusal:
+    fault = diagnose(error)
+    if fault in {Fault.GONE, Fault.LOCKED, Fault.AGAIN}:
         raise error
-    return f"{at}: {what}: {words(error)[1]}"
+    return _Refusal(f"{at}: {what}: {words(error)[1]}", denied=fault is Fault.DENIED)

@@ -23,6 +23,8 @@ MAX_LOCKED = 3
 """After this many orders of a batch were found locked, the rest is not tried: each costs the lock's whole time."""
 
 _ENDS_TRANSACTION = frozenset({Fault.GONE, Fault.UNUSABLE, Fault.AGAIN})
+_ENDS_BATCH = _ENDS_TRANSACTION | {Fault.DENIED}
+"""What no order is to be blamed for: a right that is missing is missing for all of them."""
 
 
 class AstrayError(Exception):
@@ -79,7 +81,7 @@ class Chunks:
         """Carry out writes; return one result for each, in order.
 
         Raises:
-            DBAPIError: The transaction cannot go on, or the table cannot be read.
+            DBAPIError: The transaction cannot go on, a right is missing, or the table cannot be read.
         """
         if self._locked >= MAX_LOCKED:
             text = "not tried: several orders of this batch are locked by another program"
@@ -88,7 +90,7 @@ class Chunks:
             with savepoint(self._connection):
                 return self._attempt(writes)
         except exc.DBAPIError as error:
-            if diagnose(error) in _ENDS_TRANSACTION:
+            if diagnose(error) in _ENDS_BATCH:
                 raise
             if diagnose(error) is Fault.LOCKED:
                 self._dialect.hurry(self._connection)

@@ -85,6 +85,8 @@ _MYSQL = {
     **dict.fromkeys((1020, 1213, 1412), Fault.AGAIN),
 }
 
+GRANTS = "Check the user, the password and the grants on the mapping table."
+
 _SENTENCES = {
     Fault.GONE: (
         UnavailableError,
@@ -99,7 +101,7 @@ _SENTENCES = {
     Fault.DENIED: (
         AuthError,
         "refuses these credentials or this right",
-        "Check the user, the password and the grants on the mapping table.",
+        GRANTS,
     ),
     Fault.NO_TABLE: (
         ConfigError,
@@ -139,10 +141,20 @@ def diagnose(error: BaseException) -> Fault:
     if number is not None:  # before the SQLSTATE, which PyMySQL tells too, and which is HY000 for most of its errors
         return _MYSQL.get(number) or Fault.ROW
     state: str | None = getattr(origin, "sqlstate", None)
+    if state == "42501" and _by_a_row(origin):
+        return Fault.ROW
     if state is not None:
         return _POSTGRES.get(state) or _POSTGRES.get(state[:2]) or Fault.ROW
     text = str(origin)
     return next((fault for words, fault in _POSTGRES_WORDS.items() if words in text), Fault.GONE)
+
+
+def _by_a_row(origin: BaseException) -> bool:
+    """Whether a right is refused to one row by a policy (row security) rather than to the user.
+
+    Both have one SQLSTATE, and their words are translated; the name of the server's function is not.
+    """
+    return getattr(getattr(origin, "diag", None), "source_function", None) == "ExecWithCheckOptions"
 
 
 def words(error: BaseException) -> tuple[str, str]:

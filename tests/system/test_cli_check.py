@@ -44,6 +44,17 @@ def test_given_no_right_to_write_then_check_finds_out_without_writing(shop: Shop
     assert shop.portal.stats.writes == []
 
 
+def test_given_columns_that_are_not_there_then_each_problem_has_its_hint_and_a_person_reads_it_once(shop: Shop) -> None:
+    shop.sql("ALTER TABLE bindings RENAME COLUMN order_id TO order_no")
+    shop.sql("ALTER TABLE bindings RENAME COLUMN deal_id TO deal_no")
+
+    problems = [one for one in shop.call("check", "--json").check(78).json if not one["ok"]]
+
+    assert len(problems) == 2
+    assert all(problem["hint"] for problem in problems)
+    assert shop.call("check").check(78).out.count("Hint:") == 1
+
+
 def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop) -> None:
     shop.portal.owners_visible = False
 

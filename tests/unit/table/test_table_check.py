@@ -151,7 +151,9 @@ async def test_given_a_table_without_transactions_when_checked_then_it_is_a_prob
 
 
 @pytest.mark.postgres
-async def test_given_a_role_that_may_only_read_when_checked_then_each_missing_right_is_told(postgres: Lab) -> None:
+async def test_given_a_role_that_may_only_read_then_each_missing_right_is_told_and_no_order_is_blamed(
+    postgres: Lab,
+) -> None:
     postgres.run(
         MAPPING,
         "DROP ROLE IF EXISTS syncd_reader",
@@ -162,16 +164,40 @@ async def test_given_a_role_that_may_only_read_when_checked_then_each_missing_ri
     url = sa.make_url(postgres.url).set(username="syncd_reader", password="reader-secret")
     reader = url.render_as_string(hide_password=False)
     try:
-        problems = await postgres.table(url=reader).check()
-        assert [problem.split(":")[1] for problem in problems] == [
+        with pytest.raises(AuthError) as told:
+            await postgres.table(url=reader).check()
+        assert [problem.split(":")[1] for problem in told.value.message.split("; ")] == [
             f" may not be written ({what})" for what in ("insert", "update", "delete")
         ]
+        assert "grants" in told.value.hint
         assert await postgres.table(url=reader, writable=False).check() == []
-        (result,) = await postgres.table(url=reader).write([_add(1)])
-        assert (result.effect, result.code) == ("refused", "42501")
+        assert len(await postgres.table(url=reader, deleted="nothing").check()) == 1
+        with pytest.raises(AuthError, match="Nothing was written"):
+            await postgres.table(url=reader).write([_add(1)])
     finally:
         postgres.run("REVOKE ALL ON m FROM syncd_reader", "REVOKE ALL ON SCHEMA public FROM syncd_reader")
         postgres.run("DROP ROLE syncd_reader")
+
+
+@pytest.mark.postgres
+async def test_given_a_policy_that_refuses_a_row_then_only_that_order_fails(postgres: Lab) -> None:
+    postgres.run(
+        MAPPING,
+        "DROP ROLE IF EXISTS syncd_tenant",
+        "CREATE ROLE syncd_tenant LOGIN PASSWORD 'tenant-secret'",
+        "GRANT USAGE ON SCHEMA public TO syncd_tenant",
+        "GRANT ALL ON m TO syncd_tenant",
+        "ALTER TABLE m ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY small ON m USING (true) WITH CHECK (order_id < 100)",
+    )
+    url = sa.make_url(postgres.url).set(username="syncd_tenant", password="tenant-secret")
+    try:
+        table = postgres.table(url=url.render_as_string(hide_password=False))
+        first, second = await table.write([_add(1), _add(100)])
+        assert (first.effect, second.effect, second.code) == ("done", "refused", "42501")
+    finally:
+        postgres.run("REVOKE ALL ON m FROM syncd_tenant", "REVOKE ALL ON SCHEMA public FROM syncd_tenant")
+        postgres.run("DROP POLICY small ON m", "DROP ROLE syncd_tenant")
 
 
 @pytest.mark.postgres
@@ -185,7 +211,9 @@ async def test_given_a_database_set_to_read_only_when_checked_then_that_is_the_p
 
 
 @pytest.mark.mysql
-async def test_given_a_user_that_may_only_read_when_checked_then_each_missing_right_is_told(mysql: Lab) -> None:
+async def test_given_a_user_that_may_only_read_then_each_missing_right_is_told_and_no_order_is_blamed(
+    mysql: Lab,
+) -> None:
     mysql.run(MAPPING)
     user = f"r{os.getpid()}"
     database = sa.make_url(mysql.url).database
@@ -194,10 +222,14 @@ async def test_given_a_user_that_may_only_read_when_checked_then_each_missing_ri
     )
     try:
         url = sa.make_url(mysql.url).set(username=user, password="reader-secret")
-        problems = await mysql.table(url=url.render_as_string(hide_password=False)).check()
-        assert [problem.split(":")[1] for problem in problems] == [
+        reader = mysql.table(url=url.render_as_string(hide_password=False))
+        with pytest.raises(AuthError) as told:
+            await reader.check()
+        assert [problem.split(":")[1] for problem in told.value.message.split("; ")] == [
             f" may not be written ({what})" for what in ("insert", "update", "delete")
         ]
+        with pytest.raises(AuthError, match="Nothing was written"):
+            await reader.write([_add(1)])
     finally:
         mysql.run(f"DROP USER '{user}'@'%'")
 
