@@ -227,7 +227,7 @@ async def _each(
                 app.screen.show([GAP])
             _show(app, report, every=every)
         _tell_error(report)
-    if as_json and objects:
+    if as_json:
         app.screen.json(objects)
     return failure.most_serious(codes)
 

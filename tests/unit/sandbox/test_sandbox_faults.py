@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,3 +279,12 @@ def test_rules_are_loaded_one_or_many() -> None:
 def test_a_wrong_rule_is_refused_with_a_sentence(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Faults.load(text)
+
+
+def test_the_reference_names_every_action_and_every_key_of_a_rule() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/sandbox.md").read_text(encoding="utf-8")
+    script = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+
+    assert script is not None
+    assert len(Faults.load(script[1])._rules) == 2
+    assert {name for name in [*Fault, *(field.name for field in fields(FaultRule))] if f"`{name}`" not in page} == set()
