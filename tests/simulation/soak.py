@@ -1,8 +1,10 @@
 """`make soak`: thousands of seeded lives, and what they came to.
 
-    python -m tests.simulation.soak --lives 10000 [--first 0] [--report docs/simulation.md]
+    python -m tests.simulation.soak --lives 10000 [--first 0] [--report docs/simulation.md] [--keep broken-lives]
+    python -m tests.simulation.soak --play broken-lives/seed-17.scenario
 
-A life that breaks a promise is printed with the command that plays it again; the exit code is then 1.
+A life that breaks a promise is printed as a scenario file that repeats it, as short as it could be made, and kept in the
+folder; the exit code is then 1. Ctrl-C ends it early, with the page of what was played.
 """
 
 from __future__ import annotations
@@ -11,35 +13,53 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
-from tests.simulation.chaos import live
+from tests.simulation.chaos import Chaos, shrunk, text
+from tests.simulation.life import play
+from tests.simulation.scenario import parse
 
 PAGE = """# Simulated lives
 
 Made by `make soak` (`python -m tests.simulation.soak --lives {lives} --first {first}`). Each life is one link with outside
-writers on both sides, faults, crashes at random steps, a second process and a person who decides holds, applies and
-undoes plans; what is promised is checked at its end (`tests/simulation/chaos.py`).
+writers on both sides, faults of the portal, the table and the state database, crashes at any step, clocks that jump, a
+second process, leases taken over, and a person who decides holds, applies and undoes plans and rebases the link. Every
+act is held against what it may do, and the end against the audit (`tests/simulation/witness.py`, `judge.py`).
 
 | | |
 |---|---:|
 | lives | {lives:,} |
-| passes, plans, applied plans, undone runs | {runs:,} |
-| outside edits, of which while syncd waited for an answer | {edits:,}, {during:,} |
-| faults | {faults:,} |
+| passes, plans, applied plans, plans to undo, rebases | {runs:,} |
+| of these refused by a guard, ended by an incomplete listing, failed otherwise | {refused:,}, {incomplete:,}, {failed:,} |
+| outside edits, of which at any step of syncd's | {edits:,}, {during:,} |
+| of these duplicate, unreadable or deselected rows, owners that do not exist, deleted orders, emptied tables | {odd:,} |
+| faults of the portal and the table | {faults:,} |
+| requests executed up to a minute late | {late:,} |
 | crashes | {crashes:,} |
-| second processes at the same time | {second:,} |
+| calls of the state database that failed | {stateless:,} |
+| leases taken over, second processes turned away | {robbed:,}, {visits:,} |
+| clocks set, by up to four months back or forth | {clocks:,} |
 | decisions of a person | {decided:,} |
-| **lost updates that are not recorded as holds** | **{broken}** |
-| **runs that wrote after an incomplete listing or a refusal** | **{broken}** |
-| **lives that did not converge** | **{broken}** |
+| **lost updates that are not recorded as holds** (property 15) | **{p15}** |
+| **unrecorded overwrites** (16) | **{p16}** |
+| **runs that wrote after an incomplete listing (18) or a refusal (19, 29)** | **{silent}** |
+| **lives that did not converge** (14, 26, 27) | **{rest}** |
+| other promises broken: scope (10), agreed state (17), `plan` (22), `apply` (23), lease (24), audit (25) | {other} |
+| values overwritten by a race, seen, and held | {held:,} |
 | values overwritten inside a request whose answer was lost, or unbound right after a crash | {unseen:,} |
+| orders agreed on a value that one side had moved on from while it was written to the other one | {moved:,} |
 
-The last line is what [guarantees](guarantees.md) do not promise: `add` is unconditional, and when its answer is lost, so
-is the list that would have told what it replaced; and "unbound" has no identity.
+The last two lines are what [guarantees](guarantees.md) do not promise: `add` is unconditional, and when its answer is
+lost, so is the list that would have told what it replaced; "unbound" has no identity; and nobody can read both sides at
+the same moment.
 """
+
+ODD = ("double", "garble", "nameless", "deselect", "delete", "wipe", "nowhere")
+FAULTS = ("lose", "busy", "incomplete", "omit", "away", "denied", "poison", "zombie")
+EDITS = ("crm", "table", "overtake", *ODD)
 
 
 def main() -> int:
@@ -48,39 +68,93 @@ def main() -> int:
     parser.add_argument("--lives", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--keep", type=Path, default=Path("broken-lives"))
+    parser.add_argument("--play", type=Path)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    happened: Counter[str] = Counter()
-    broken = unseen = 0
-    for seed in range(options.first, options.first + options.lives):
-        life = asyncio.run(live(seed))
-        happened += life.happened
-        unseen += life.unseen
-        if life.broken:
-            broken += 1
-            print(f"seed {seed}: {'; '.join(life.broken)}")
-            print(f"  again: python -m tests.simulation.soak --first {seed} --lives 1")
-
-    def total(prefix: str) -> int:
-        return sum(count for name, count in happened.items() if name.startswith(prefix))
-
-    page = PAGE.format(
-        lives=options.lives,
-        first=options.first,
-        runs=sum(happened[act] for act in ("pass", "plan", "apply", "undo")),
-        edits=happened["outside edit"],
-        during=total("edit during"),
-        faults=total("fault"),
-        crashes=happened["crash"],
-        second=happened["second process"],
-        decided=total("decided"),
-        broken=broken,
-        unseen=unseen,
-    )
+    if options.play is not None:
+        return again(options.play)
+    soak = Soak(options.first, options.keep)
+    with suppress(KeyboardInterrupt):
+        for _ in range(options.lives):
+            soak.play_one()
+    page = soak.page()
     if options.report is not None:
         options.report.write_text(page)
     print(page)
-    return 1 if broken else 0
+    return 1 if soak.broken else 0
+
+
+def again(path: Path) -> int:
+    """Play the life in a file once more."""
+    life = asyncio.run(play(parse(path.read_text(), path.stem)))
+    print("\n".join(map(str, life.broken)) or "every promise was kept")
+    return 1 if life.broken else 0
+
+
+class Soak:
+    """Lives, one after the other, and what they came to.
+
+    Args:
+        first: The first seed.
+        keep: Where the scenario files of broken lives go.
+    """
+
+    def __init__(self, first: int, keep: Path) -> None:
+        self.broken: Counter[int] = Counter()
+        self._first = self._next = first
+        self._keep = keep
+        self._happened: Counter[str] = Counter()
+        self._unseen = 0
+
+    def play_one(self) -> None:
+        """Play the life of the next seed; write down one that breaks a promise."""
+        chaos = Chaos(self._next)
+        life = asyncio.run(chaos.run())
+        self._happened += life.witness.happened
+        self._unseen += life.unseen
+        self.broken.update({one.promise for one in life.broken})
+        if life.broken:
+            self._keep.mkdir(parents=True, exist_ok=True)
+            path = self._keep / f"seed-{self._next}.scenario"
+            path.write_text(text(asyncio.run(shrunk(chaos.lines)), life.broken))
+            print(f"seed {self._next} breaks a promise: {path}\n{path.read_text()}", flush=True)
+        self._next += 1
+
+    def page(self) -> str:
+        """Return what was played, as a page."""
+        happened, broken = self._happened, self.broken
+
+        def total(*names: str) -> int:
+            return sum(happened[name] + happened[f"{name} meanwhile"] for name in names)
+
+        return PAGE.format(
+            lives=self._next - self._first,
+            first=self._first,
+            runs=total("pass", "plan", "apply", "undo", "rebase"),
+            refused=happened["run refused"],
+            incomplete=happened["run incomplete"],
+            failed=happened["run failed"],
+            edits=total(*EDITS),
+            during=sum(happened[f"{name} meanwhile"] for name in EDITS),
+            odd=total(*ODD),
+            faults=total(*FAULTS),
+            late=total("zombie"),
+            crashes=happened["crash"],
+            stateless=happened["stateless meanwhile"],
+            robbed=happened["rob meanwhile"],
+            visits=happened["visit meanwhile"],
+            clocks=total("clock"),
+            decided=sum(count for name, count in happened.items() if name.startswith("decided")),
+            p15=broken[15],
+            p16=broken[16],
+            silent=broken[18] + broken[19] + broken[29],
+            rest=broken[14] + broken[26] + broken[27],
+            other=sum(broken[promise] for promise in (10, 17, 22, 23, 24, 25)),
+            held=happened["overwritten, held"],
+            unseen=self._unseen,
+            moved=happened["agreed as one side moved on"],
+        )
 
 
 if __name__ == "__main__":
