@@ -49,7 +49,9 @@ async def judge_rest(
         known = any(isinstance(one, Owner) and scope.holds_owner(one) for one in values)
         left_alone = (not two_way and values[2] is None) or not known
         if len(set(values)) > 1 and order not in records.holds and order not in shown and not left_alone:
-            witness.say(promise, f"order {order} rests at crm {values[0]}, table {values[1]}, agreed {values[2]}, not held")
+            witness.say(
+                promise, f"order {order} rests at crm {values[0]}, table {values[1]}, agreed {values[2]}, not held"
+            )
 
 
 async def judge_audit(
