@@ -41,8 +41,8 @@ from syncd.table import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport
-from tests.simulation.judge import sent
 from tests.simulation.crash import Crash, Mortal, Steps
+from tests.simulation.judge import sent
 
 T = TypeVar("T")
 Act = Callable[[Link], Awaitable[Report]]

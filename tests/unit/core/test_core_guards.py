@@ -179,6 +179,16 @@ def test_the_first_sync_asks_with_the_number_of_its_writes() -> None:
     assert first_sync(plan, ask=True) == [GuardHit("first_sync", None, 0, 63)]
 
 
+def test_a_first_sync_that_was_cut_off_may_add_as_many_as_it_likes_and_destroy_as_little_as_any_pass(
+    side: Side,
+) -> None:
+    adds = counts(side, agreed=100, add=90)
+    assert names(evaluate(adds, LIMITS, {})) == [("max_adds_percent", side)]
+    assert evaluate(adds, LIMITS, {}, first_sync=True) == []
+    removes = counts(side, agreed=100, remove=50)
+    assert names(evaluate(removes, LIMITS, {}, first_sync=True)) == [("max_removes_percent", side)]
+
+
 def test_the_first_sync_asks_nothing_when_it_may_write_or_has_nothing_to_write() -> None:
     assert first_sync(Counts(table=SideCounts(add=1)), ask=False) == []
     assert first_sync(Counts(in_step=5), ask=True) == []
