@@ -166,6 +166,10 @@ class _OrderJudge:
         for value in {other.after for other in of_side if other.ours and isinstance(other.after, Owner)}:
             first = next(i for i, other in enumerate(of_side) if other.ours and other.after == value)
             unbound = any(not other.ours and other.after is None for other in of_side[first:])
-            if unbound and sum(other.ours and other.after == value for other in of_side) > told[value]:
+            # Over the order's whole life: the audit does not say which of several equal writes it knows of.
+            if (
+                unbound
+                and sum(other.after == value for _, other in self.ours() if other.side is one.side) > told[value]
+            ):
                 return True
         return False
