@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -266,15 +267,16 @@ class TestAsking:
         with running(shop) as daemon:
             daemon.ready()
             counts = []
-            for made in range(1, 31):
+            for made in range(1, 41):
                 until(lambda made=made: len(daemon.events("run finished")) == made)
                 process = Path(f"/proc/{daemon.process.pid}")
                 counts.append([sum(1 for _ in (process / part).iterdir()) for part in ("fd", "task")])
                 daemon.send(signal.SIGUSR1)
-            # The first ten fill the thread pools. A look may catch a pass while it closes what it opened; what leaks
-            # raises the least that is ever seen.
-            for early, late in zip(zip(*counts[10:20], strict=True), zip(*counts[20:], strict=True), strict=True):
-                assert min(late) <= min(early)
+            # A look may catch a pass while it closes what it opened, so the least of five looks counts. On a busy machine
+            # a thread pool fills late, which raises that once or twice; a leak raises it every time.
+            for seen in zip(*counts[10:], strict=True):
+                least = [min(seen[first : first + 5]) for first in range(0, len(seen), 5)]
+                assert sum(after > before for before, after in pairwise(least)) <= 2, least
             assert daemon.end() == 0
 
     def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop):
