@@ -59,8 +59,11 @@ test-peers: $(VENV)/.dev .venv-peers/.installed .venv-peers/.node
 bench: $(VENV)/.dev .venv-peers/.installed .venv-peers/.node
 	$(BIN)/python -m tests.benchmarks --page docs/benchmarks.md
 
+# Seeded lives of a link (LIVES=10000), and their page in docs/; then lives of the rule machine over the real parts until
+# Ctrl-C, or as many as MACHINE says. What breaks a promise is kept in broken-lives/, as a scenario file.
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulation.soak --lives $(or $(LIVES),10000) --report docs/simulation.md
+	$(BIN)/python -m tests.property.endless $(if $(MACHINE),--lives $(MACHINE))
 
 pins: | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

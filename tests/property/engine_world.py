@@ -1,8 +1,8 @@
 """One link over the real parts, in process: portal client and sandbox, SQL table, SQL state; and a witness of it all.
 
 Time is virtual, threads are inline, files are in memory where the machine has such a place: the same calls give the
-same trace, so that hypothesis can shrink what fails. Outside writers leave values that nobody ever set before, so that
-a value which comes back is told from one that was set again.
+same trace, so that hypothesis can shrink what fails, and `engine_script` can write it down and play it again. Outside
+writers leave values that nobody ever set before, so that a value which comes back is told from one that was set again.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
 from syncd.config.model import PortalSettings, TableSettings
-from syncd.core.guards import GuardLimits
+from syncd.core.guards import SMALL_REMOVES, GuardLimits
 from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Scope, Side
 from syncd.core.ports import Write, WriteAnswer
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
-from syncd.errors import LeaseHeld, StalePlan, UsageError
+from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.sandbox import SandboxPortal
@@ -41,11 +41,15 @@ from syncd.table import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport
+from tests.property.engine_script import Pass, fault_line, pass_line
+from tests.simulation.acts import Act, Records, read_records
+from tests.simulation.causality import VEILED, Reading
 from tests.simulation.crash import Crash, Mortal, Steps
-from tests.simulation.judge import sent
+from tests.simulation.judge import judge_audit, judge_rest
+from tests.simulation.witness import Witness
 
 T = TypeVar("T")
-Act = Callable[[Link], Awaitable[Report]]
+Doing = Callable[[Link], Awaitable[Report]]
 
 SETTLING = 15
 """Passes after everything has come to rest, within which each order must be in step or held."""
@@ -74,8 +78,35 @@ TABLE_EDITS = {
     "table-select": ("UPDATE bindings SET channel = 'web' WHERE order_id = :order",),
     "table-gone": ("ALTER TABLE bindings RENAME TO elsewhere",),
     "table-back": ("ALTER TABLE elsewhere RENAME TO bindings",),
+    "table-refuses": (
+        "DROP TRIGGER IF EXISTS no",
+        "CREATE TRIGGER no BEFORE UPDATE ON bindings WHEN NEW.order_id IN (1, 2) BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ),
+    "table-accepts": ("DROP TRIGGER IF EXISTS no",),
 }
-"""What somebody does to the table. `table-nowhere` names an owner that does not exist."""
+"""What somebody does to the table. `table-nowhere` names an owner that does not exist; `table-refuses` lets the database
+take no moves of two orders."""
+
+CLOCKS = {"clock-back": -(10**7), "clock-a-bit-back": -100, "clock-a-bit-on": 100, "clock-on": 10**7}
+PROCESS = ("stop", "rob", "stateless")
+"""What may befall a process at any step: it is asked to stop, its lease is taken over, its state database is away."""
+
+
+class UnsetClock(FakeClock):
+    """The portal's own clock: it goes on with time, whatever ours is set to."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._ours = clock
+
+    def now(self) -> float:
+        return self._ours.now() - self._ours.jump
+
+    def monotonic(self) -> float:
+        return self._ours.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._ours.sleep(seconds)
 
 
 class Inline(ThreadPoolExecutor):
@@ -101,40 +132,6 @@ def empty_state() -> bytes:
         return path.read_bytes()
 
 
-class Written(NamedTuple):
-    """One write on a side, by syncd or by somebody else."""
-
-    side: Side
-    order: int
-    before: MaybeOwner
-    after: MaybeOwner
-    ours: bool
-
-
-@dataclass
-class Pass:
-    """One act of syncd, as a rule asks for it.
-
-    Args:
-        act: pass, plan, apply, undo, rebase.
-        choice: Which of the runs or plans there are.
-        crash_at: The step at which its process dies; 0 is never.
-        meanwhile: (step, kind of edit, order): what others do while it is under way.
-        visitor_at: 1: a second process comes during the listing; 2, 3, …: before the first, second, … batch.
-        race_at: Somebody binds an order of the n-th batch elsewhere right before it is sent; 0 is never.
-        window: That happens after the batch has listed its orders, so that nobody sees what is overwritten: the one
-            thing that docs/guarantees.md does not promise.
-    """
-
-    act: str
-    choice: int = 0
-    crash_at: int = 0
-    meanwhile: tuple[tuple[int, str, int], ...] = ()
-    visitor_at: int = 0
-    race_at: int = 0
-    window: bool = False
-
-
 class EngineWorld:
     """See the module. Every promise that is broken raises an AssertionError with a sentence."""
 
@@ -158,7 +155,7 @@ class EngineWorld:
         self.limits = GuardLimits(max_removes, 100, 100, 10**6, 10**6)
         self.settle = settle
         self.fingerprint = "ends"
-        self.crm = SandboxPortal(orders=frozenset(ORDERS), clock=self.clock)
+        self.crm = SandboxPortal(orders=frozenset(ORDERS), clock=UnsetClock(self.clock))
         self.transport = SandboxTransport(self.crm)
         self.hosts = Hosts(self.clock, runtime_dir=self.folder, transport=self.transport)
         self.sql = sqlite3.connect(self.folder / "shop.db", isolation_level=None)
@@ -169,16 +166,32 @@ class EngineWorld:
         self.store = self._store()
         self.fresh = iter(range(1000, 10**9))
         self.processes = 0
-        self.written: list[Written] = []
+        self.witness = Witness(self.policy)
         self.happened: Counter[str] = Counter()
         self.unseen = 0
-        self.by_hand: set[int] = set()
         self.in_window: set[tuple[int, MaybeOwner]] = set()
         self.plans: list[int] = []
         self.runs: list[int] = []
-        self.had: set[tuple[Side, int, MaybeOwner]] = set()
+        self.script = [
+            f"link direction={direction} on_conflict={on_conflict} settle={settle:g} max_removes={max_removes}"
+        ]
+        self._link: Link | None = None
+        self._robbed_at = -1
+        self._stateless = False
         self._seen_crm = self._seen_table = 0
+        self._overdue: set[int] = set()
+        self._let_late_requests_be_told()
         self.look()
+
+    def _let_late_requests_be_told(self) -> None:
+        settle, writes = self.crm.settle, self.crm.stats.writes
+
+        def told() -> None:
+            before = len(writes)
+            settle()
+            self._overdue.update(range(before, len(writes)))
+
+        self.crm.settle = told  # type: ignore[method-assign]
 
     def close(self) -> None:
         self.run(self.store.aclose())
@@ -211,7 +224,7 @@ class EngineWorld:
         table._threads = self._inline
         return table
 
-    async def process(self, steps: Steps, act: Callable[[Link], Awaitable[Report]]) -> Report:
+    async def process(self, steps: Steps, act: Doing) -> Report:
         """One process from its start to its end, or its death; its files and locks go with it."""
         self.processes += 1
         store, table, portal = self._store(), self._table(), self._portal()
@@ -231,9 +244,11 @@ class EngineWorld:
             settle=self.settle,
             **parts,
         )
+        self._link, outer = link, self._link
         try:
             return await act(link)
         finally:
+            self._link = outer
             await portal.aclose()
             await table.aclose()
             await store.aclose()
@@ -242,19 +257,23 @@ class EngineWorld:
 
     def edit(self, kind: str, order: int) -> None:
         """Somebody does something to an order, or to the table; kinds that do not apply do nothing."""
+        self.script.append(f"edit {kind} {order}")
+        self._edit(kind, order)
+
+    def _edit(self, kind: str, order: int) -> None:
         self.look()
         owner = next(self.fresh)
         if kind == "table-nowhere":
             self.crm.missing_owners.add((2, owner))
-        if kind == "table-select":
-            self.by_hand.add(order)  # an old value comes back, and rightly so
         if kind == "owners-appear":
             self.crm.missing_owners.clear()
+        elif kind in CLOCKS:
+            self.clock.jump += CLOCKS[kind]
         elif kind.startswith("crm-"):
             self._edit_crm(kind, order, owner)
         else:
             for statement in TABLE_EDITS[kind]:
-                with suppress(sqlite3.OperationalError):  # the table is away
+                with suppress(sqlite3.OperationalError, sqlite3.IntegrityError):  # the table is away, or refuses
                     self.sql.execute(statement, {"order": order, "owner": owner})
         self.happened[f"edit {kind}"] += 1
         self.look(ours=False)
@@ -271,32 +290,55 @@ class EngineWorld:
                 self.crm.delete_order(order)
 
     def fault(self, rule: FaultRule) -> None:
+        """Something goes wrong on the way to the portal, or there."""
+        self.script.append(fault_line(rule))
         self.crm.faults.add(rule)
         self.happened[f"fault {rule.action.value}"] += 1
 
     def point_elsewhere(self) -> None:
         """The configuration names the other one of two pairs of ends (the sides themselves stay the same)."""
+        self.script.append("elsewhere")
         self.fingerprint = "elsewhere" if self.fingerprint == "ends" else "ends"
 
+    def later(self, seconds: float) -> None:
+        """Time goes by."""
+        self.script.append(f"later {seconds:g}")
+        self.clock.advance(seconds)
+
     def mend(self) -> None:
+        """Nothing goes wrong any more."""
+        self.script.append("mend")
         self.crm.faults.clear()
-        self.edit("table-back", 0)
+        self._edit("table-back", 0)
+        self._edit("table-accepts", 0)
 
     # ---------------------------------------------------------------------- witness
 
     def look(self, *, ours: bool = True) -> None:
-        """Take down what was written since the last look, and which values each side has right now."""
-        for one in self.crm.stats.writes[self._seen_crm :]:
+        """Tell the witness what was written since the last look, and what each side says right now."""
+        crm = self.crm_now()  # what is due by now happens
+        for at in range(self._seen_crm, len(self.crm.stats.writes)):
+            one = self.crm.stats.writes[at]
             before, after = (None if owner is None else Owner(*owner) for owner in (one.before, one.after))
-            self.written.append(Written(Side.CRM, one.order_id, before, after, one.method != UI))
+            if one.method != UI:
+                self.witness.ours(Side.CRM, one.order_id, before, after, late=at in self._overdue)
         self._seen_crm = len(self.crm.stats.writes)
         for seq, order, was, becomes in self.sql.execute("SELECT * FROM log WHERE seq > ?", (self._seen_table,)):
             before, after = (None if number is None else Owner(2, number) for number in (was, becomes))
-            self.written.append(Written(Side.TABLE, order, before, after, ours))
+            if ours:
+                self.witness.ours(Side.TABLE, order, before, after)
             self._seen_table = seq
-        crm, table = self.crm_now(), self.table_now()
-        for order in (*ORDERS, UNKNOWN):
-            self.had |= {(Side.CRM, order, crm.get(order)), (Side.TABLE, order, table.get(order))}
+        self.witness.look(Side.CRM, crm)
+        table = self._table_says()
+        if table is not None:
+            self.witness.look(Side.TABLE, table)
+
+    def _table_says(self) -> dict[int, Reading] | None:
+        """Return what the table says of each order that has rows; nothing while the table is away."""
+        with suppress(sqlite3.OperationalError):
+            rows = self.sql.execute("SELECT DISTINCT order_id FROM bindings").fetchall()
+            return {order: VEILED for (order,) in rows} | self.table_now()
+        return None
 
     def crm_now(self) -> dict[int, Owner]:
         return {order: Owner(*owner) for order, owner in self.crm.bindings.items()}
@@ -309,51 +351,94 @@ class EngineWorld:
                 rows.setdefault(order, []).append(None if number is None else Owner(2, number))
         return {order: owners[0] for order, owners in rows.items() if len(owners) == 1 and owners[0] is not None}
 
-    def ours(self) -> list[Written]:
-        return [one for one in self.written if one.ours]
+    def ours(self) -> list[Any]:
+        """Return syncd's writes so far."""
+        return [one for one in self.witness.log if one.ours]
 
     # ------------------------------------------------------------------------ syncd
 
     def syncd(self, what: Pass) -> Report | None:
         """Let syncd act, and hold what it did against what such an act may do."""
-        act, source = self._chosen(what)
-        if act is None:
+        self.script.append(pass_line(what))
+        return self._syncd(what)
+
+    def _syncd(self, what: Pass) -> Report | None:
+        doing, planned = self._chosen(what)
+        if doing is None:
             return None
         self.look()
         self.happened[what.act] += 1
-        steps = Steps(what.crash_at, lambda _name: self._meanwhile(steps, what))
-        act = self._disturbed(act, steps, what)
-        agreed, waiting, late = self.agreed(), self._intents(), bool(self.crm.late)
-        began = len(self.written)
-        report = self.run(self._act(what, act, steps))
+        before, late = self._records(), bool(self.crm.late)
+        foreign = what.act != "rebase" and self._stored_ends() not in {"", self.fingerprint}
+        steps = Steps(what.crash_at)
+        steps.meanwhile = lambda name: self._meanwhile(steps, what, name)
+        self._robbed_at, self._stateless = -1, False
+        self.witness.act_begins(before)
+        report = self.run(self._act(what, self._disturbed(doing, steps, what), steps))
         self.look()
-        state = report.row.state if report is not None else ""
-        if what.act in {"plan", "undo", "rebase"} or state in {"incomplete", "refused"}:
-            sent_any = {"portal.write before", "table.write before"}.intersection(steps.names)
-            assert not sent_any, f"a {what.act} that is {state or 'cut off'} wrote"
-            # What was found in place after an interruption is recorded by whoever comes next; nothing else moves.
-            moves = what.act == "rebase" or waiting
-            assert moves or self.agreed() == agreed, f"a {what.act} that is {state or 'cut off'} moved the agreed state"
-        if what.act == "apply" and report is not None:
-            planned = {_write(one) for one in self.changes(source)}
-            assert {_write(one) for one in report.changes} <= planned, "apply did what was not in the plan"
-        if report is not None and not late:
-            asked = {(one.change.side, one.change.order_id, one.change.after) for one in report.changes}
-            mine = {(one.side, one.order, one.after) for one in self.written[began:] if one.ours}
-            assert mine <= asked, f"written, but not in the run: {mine - asked}"
-        for order, owner in self.agreed().items():
-            both = {(Side.CRM, order, owner), (Side.TABLE, order, owner)}
-            assert both <= self.had, f"order {order} is agreed on {owner}, which one side never had"
+        after = self._records()
+        self.witness.act_ends(
+            Act(
+                what.act,
+                report,
+                steps.names,
+                self._robbed_at,
+                planned,
+                late,
+                foreign,
+                min(self.limits.max_removes, SMALL_REMOVES),
+            ),
+            after,
+            [one for order in self.witness.newly_agreed(after) for one in self.history(order)],
+        )
+        self._assert_nothing_broken()
         return report
 
-    def _meanwhile(self, steps: Steps, what: Pass) -> None:
-        self.look()
+    def _assert_nothing_broken(self) -> None:
+        assert not self.witness.broken, "; ".join(map(str, self.witness.broken))
+
+    def _meanwhile(self, steps: Steps, what: Pass, name: str) -> None:
+        if ".write " in name:
+            self.look()
+        if name == "store.rebase after":
+            self.witness.rebased()
         for at, kind, order in what.meanwhile:
             if at == steps.taken:
-                self.edit(kind, order)
-                self.happened["edit meanwhile"] += 1
+                self.happened[f"{kind} meanwhile"] += 1
+                self.look()
+                self._happen(steps, kind, order)
+        if self._stateless and name.startswith("store."):
+            self._stateless = False
+            raise StateUnavailable("The state database of the simulation is away.")
 
-    async def _act(self, what: Pass, act: Act, steps: Steps) -> Report | None:
+    def _happen(self, steps: Steps, kind: str, order: int) -> None:
+        assert self._link is not None
+        if kind == "stop":
+            self._link.cancelled.set("the simulation")
+        elif kind == "stateless":
+            self._stateless = True
+        elif kind == "rob":
+            # A loop is running here already; another process has its own.
+            robber = threading.Thread(target=lambda: asyncio.run(self._rob(steps)))
+            robber.start()
+            robber.join()
+        else:
+            self._edit(kind, order)
+
+    async def _rob(self, steps: Steps) -> None:
+        """Another process takes the lease over, as after it has expired, and gives it back."""
+        assert self._link is not None
+        store = open_store(f"sqlite:///{self.folder / 'state.db'}", clock=self.clock)
+        try:
+            row = await store.find_link("shop")
+            if row is not None and [one.holder for one in await store.leases()] == [self._link.holder]:
+                await store.release(await store.acquire(row, "robber", 120, self.clock.now() + 10**6))
+                self._robbed_at = steps.taken
+        finally:
+            await store.aclose()
+
+    async def _act(self, what: Pass, act: Doing, steps: Steps) -> Report | None:
+        runs = await self.store.runs("shop", 1)
         try:
             report = await self.process(steps, act)
         except Crash:
@@ -362,29 +447,34 @@ class EngineWorld:
         except (StalePlan, UsageError):
             self.happened["turned away"] += 1
             return None
-        if what.act in {"plan", "undo"} or report.row.state == "refused":
+        except SyncdError as error:
+            self.happened[f"raised {type(error).__name__}"] += 1
+            opened = await self.store.runs("shop", 1) != runs
+            if opened and not isinstance(error, StateUnavailable):
+                self.witness.say(14, f"{what.act} raised {error!r} instead of reporting it")
+            return None
+        if report.row.state in {"planned", "refused"}:
             self.plans.append(report.row.id)
         self.runs.append(report.row.id)
         self.happened[f"run {report.row.state}"] += 1
         return report
 
-    def _chosen(self, what: Pass) -> tuple[Act | None, int]:
-        """Return what to do, and the run it is done with; nothing where there is no such run."""
-        if what.act == "rebase":
-            self.by_hand |= {*ORDERS, UNKNOWN}
+    def _chosen(self, what: Pass) -> tuple[Doing | None, list[StoredChange]]:
+        """Return what to do, and for `apply` what was planned; nothing where there is no such run."""
         if what.act not in {"apply", "undo"}:
-            return {"pass": engine.reconcile, "plan": engine.plan, "rebase": engine.rebase}[what.act], 0
+            return {"pass": engine.reconcile, "plan": engine.plan, "rebase": engine.rebase}[what.act], []
         known = self.plans if what.act == "apply" else self.runs
         if not known:
-            return None, 0
+            return None, []
         run = known[-1 - what.choice % len(known)]
-        stored = self.run(self.store.run(run))
-        if what.act == "undo" or (stored is not None and stored.kind == "undo"):
-            self.by_hand |= {one.change.order_id for one in self.changes(run)}
-        chosen = engine.apply if what.act == "apply" else engine.undo
-        return (lambda link: chosen(link, run)), run
+        if what.act == "undo":
+            return (lambda link: engine.undo(link, run)), []
+        stored, changes = self.run(self.store.run(run)), self.changes(run)
+        if stored is not None and stored.kind == "undo":
+            self.witness.undone({one.change.order_id for one in changes})
+        return (lambda link: engine.apply(link, run)), [one for one in changes if one.outcome is Outcome.PLANNED]
 
-    def _disturbed(self, act: Act, steps: Steps, what: Pass) -> Act:
+    def _disturbed(self, act: Doing, steps: Steps, what: Pass) -> Doing:
         """Have a second process try its luck, and somebody else be quicker, where the pass asks for it."""
 
         async def disturbed(link: Link) -> Report:
@@ -416,6 +506,9 @@ class EngineWorld:
         return disturbed
 
     async def _visit(self) -> None:
+        """A second process comes while the first one has the lease: it is turned away, and writes nothing."""
+        if self._robbed_at >= 0 or any(one.expires_at <= self.clock.now() for one in await self.store.leases()):
+            return
         before = len(self.ours())
         try:
             await self.process(Steps(), engine.reconcile)
@@ -430,25 +523,26 @@ class EngineWorld:
         """Somebody binds this order elsewhere, now or right before the portal writes it; return what ends the wait."""
         self.happened["race within a batch" if within else "race before a batch"] += 1
         if not within:
-            self.edit("crm-bind", order)
+            self._edit("crm-bind", order)
             return lambda: None
         raced: list[int] = []
 
         def race(method: str, _params: object, _request: int) -> None:
             if method in {"crm.orderentity.add", "crm.orderentity.deletebyfilter"} and not raced:
                 raced.append(order)
-                self.edit("crm-bind", order)
+                self._edit("crm-bind", order)
                 self.in_window.add((order, self.crm_now()[order]))
 
         return self.crm.before_call(race)
 
     def decide(self, choice: int, decision: str) -> None:
         """A person decides one of the open holds."""
+        self.script.append(f"decide {choice} {decision}")
         holds, row = sorted(self.holds()), self.run(self.store.find_link("shop"))
         if holds and row is not None:
             order = holds[choice % len(holds)]
             self.run(self.store.decide(row.id, [order], decision, self.clock.now()))
-            self.by_hand.add(order)
+            (self.witness.undone if decision == "retry" else self.witness.asks)([order])
             self.happened[f"decide {decision}"] += 1
 
     # ----------------------------------------------------------------------- records
@@ -459,108 +553,53 @@ class EngineWorld:
     def history(self, order: int) -> list[StoredChange]:
         return self.run(self.store.history("shop", order, 10**6))
 
+    def _records(self) -> Records:
+        return self.run(read_records(self.store))
+
     def agreed(self) -> dict[int, Owner]:
-        row = self.run(self.store.find_link("shop"))
-        rows = [] if row is None else self.run(self.store.bindings(row.id, 0, None))
-        return {
-            one.order_id: Owner(one.agreed_type, one.agreed_id)
-            for one in rows
-            if one.agreed_type is not None and one.agreed_id is not None
-        }
+        return self._records().agreed
 
     def holds(self) -> dict[int, str]:
-        row = self.run(self.store.find_link("shop"))
-        holds = [] if row is None else self.run(self.store.holds(row.id))
-        return {one.hold.order_id: one.hold.kind.value for one in holds}
+        return {order: stored.hold.kind.value for order, stored in self._records().holds.items()}
 
-    def _intents(self) -> bool:
+    def _stored_ends(self) -> str:
         row = self.run(self.store.find_link("shop"))
-        return row is not None and bool(self.run(self.store.open_intents(row.id)))
+        return "" if row is None else row.fingerprint
 
     # ------------------------------------------------------------------------ the end
 
-    def come_to_rest(self) -> None:
-        """Nothing goes wrong any more, and nobody else writes: within some passes syncd must have nothing to do."""
+    def rest(self) -> None:
+        """Nothing goes wrong any more, nobody else writes, everybody's patience pays; then every promise is judged."""
+        self.script.append("rest")
         self.mend()
+        self.script.pop()
+        self.clock.advance(100)  # what is still under way arrives
+        self.look()
         self.limits = GuardLimits(10**6, 100, 100, 10**6, 10**6)
-        quiet = 0
+        shown = self._come_to_rest()
+        orders = (*ORDERS, UNKNOWN)
+        self.run(judge_rest(self.witness, self.store, orders, shown))
+        self.unseen = self.run(judge_audit(self.witness, self.store, orders, window=self.in_window))
+        self._assert_nothing_broken()
+
+    def _come_to_rest(self) -> set[int]:
+        """Within some passes syncd must have nothing to do; return the orders its last run shows as held (14, 26)."""
+        began, quiet = len(self.witness.log), 0
         for _ in range(SETTLING):
-            before = len(self.ours())
-            report = self.syncd(Pass("pass"))
+            before = len(self.witness.log)
+            report = self._syncd(Pass("pass"))
             assert report is not None
-            if [hit.name for hit in report.row.guards] == ["fingerprint"]:
-                self.point_elsewhere()
+            guards = [hit.name for hit in report.row.guards]
+            if guards == ["fingerprint"]:
+                self.fingerprint = self._stored_ends()
             elif report.row.state == "refused":  # a side that is empty, and is meant to be
-                self.syncd(Pass("apply"))
+                self._syncd(Pass("apply"))
             self.clock.advance(4000)
             self.look()
-            quiet = quiet + 1 if len(self.ours()) == before and report.error is None else 0
+            still = len(self.witness.log) == before and report.error is None and guards != ["fingerprint"]
+            quiet = quiet + 1 if still else 0
             if quiet == 2:
-                return
+                writes = [(one.side, one.order, one.after) for one in self.witness.log[began:]]
+                assert len(set(writes)) == len(writes), "without outside writers, a change was written twice"
+                return {hold.order_id for hold in report.holds}
         raise AssertionError(f"still writing after {SETTLING} quiet passes")
-
-    def judge(self) -> None:
-        """Hold the end, and the audit, against every promise."""
-        crm, table, agreed, holds = self.crm_now(), self.table_now(), self.agreed(), self.holds()
-        two_way = self.policy.direction is Direction.TWO_WAY
-        for order in (*ORDERS, UNKNOWN):
-            values = crm.get(order), table.get(order), agreed.get(order)
-            # In a one-way link a binding on the target that was never agreed, or that is to win, is left alone. So is
-            # an order that is bound out of scope and that nobody knows in scope.
-            alone = (not two_way and values[2] is None) or (
-                all(one is None or not DEALS.holds_owner(one) for one in values)
-            )
-            assert len(set(values)) == 1 or order in holds or alone, f"order {order} rests at {values}, not held"
-            history = self.history(order)
-            self._judge_audit(order, history, values[2])
-            self._judge_overwritten(order, history)
-            if two_way and self.policy.on_conflict is OnConflict.HOLD:
-                self._judge_regression(order)
-
-    def _judge_audit(self, order: int, history: list[StoredChange], agreed: MaybeOwner) -> None:
-        """Replaying the audit from empty gives the agreed state (25)."""
-        replayed: MaybeOwner = None
-        for stored in history:
-            if stored.outcome in {Outcome.APPLIED, Outcome.ALREADY}:
-                replayed = stored.change.agreed_after
-        assert order in self.by_hand or replayed == agreed, (
-            f"order {order}: the audit replays to {replayed}, agreed is {agreed}"
-        )
-
-    def _judge_overwritten(self, order: int, history: list[StoredChange]) -> None:
-        """A value that syncd replaced was read by it and stands in the audit; an outsider's became a hold (16)."""
-        held = [stored.hold for stored, _ in self.run(self.store.past_holds("shop", order))]
-        for one in self.ours():
-            if one.order != order:
-                continue
-            mine = [s for s in history if (s.change.side, s.change.after) == (one.side, one.after) and sent(s)]
-            expected = {s.change.before for s in mine}
-            known = {s.found if s.found_known else s.change.before for s in mine}
-            if one.before in expected:
-                continue
-            if one.before in known:
-                shown = {hold.facts.crm if one.side is Side.CRM else hold.facts.table for hold in held}
-                assert one.before in shown, f"order {order}: {one.before} was overwritten without a hold"
-                self.happened["overwritten, held"] += 1
-            else:
-                unseen = (order, one.before) in self.in_window or any(not s.found_known for s in mine)
-                assert unseen, f"order {order}: {one.before} was overwritten without a trace"
-                self.unseen += 1
-
-    def _judge_regression(self, order: int) -> None:
-        """No value comes back that somebody else had replaced on that side, unless a person asked for it (15)."""
-        if order in self.by_hand:
-            return
-        replaced: set[tuple[Side, Owner]] = set()
-        for one in self.written:
-            if one.order != order:
-                continue
-            if one.ours and one.after is not None:
-                assert (one.side, one.after) not in replaced, f"order {order}: {one.after} came back in the {one.side}"
-            if not one.ours and one.before is not None:
-                replaced.add((one.side, one.before))
-
-
-def _write(stored: StoredChange) -> tuple[Any, ...]:
-    change = stored.change
-    return change.order_id, change.side, change.before, change.after

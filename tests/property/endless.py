@@ -1,0 +1,51 @@
+"""`make soak`, its second part: lives of the rule machine over the real parts, with fresh chances, until somebody ends it.
+
+    python -m tests.property.endless [--lives 500] [--keep broken-lives]
+
+Ctrl-C (SIGTERM likewise) ends it, and it says how many lives were played. A life that breaks a promise is printed and
+kept as a scenario file; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from tests.property.engine_machine import play_lives
+
+ROUND = 25
+
+
+def main() -> int:
+    """Play lives until there were as many as asked for, one breaks a promise, or somebody ends it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lives", type=int, help="left out: go on until Ctrl-C")
+    parser.add_argument("--keep", type=Path, default=Path("broken-lives"))
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
+    played = 0
+    print(f"rule machine: {options.lives or 'endless'} lives; Ctrl-C ends it", flush=True)
+    try:
+        while options.lives is None or played < options.lives:
+            lives = ROUND if options.lives is None else min(ROUND, options.lives - played)
+            play_lives(lives, keep=options.keep, chance=secrets.randbits(32))
+            played += lives
+            print(f"rule machine: {played} lives kept every promise", flush=True)
+    except KeyboardInterrupt:
+        print(f"rule machine: ended after {played} lives, which kept every promise")
+    except AssertionError as broken:
+        print(f"rule machine: after {played} lives that kept every promise, one broke it: {broken}")
+        return 1
+    return 0
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
