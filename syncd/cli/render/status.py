@@ -42,7 +42,7 @@ def health(link: LinkStatus, now: float) -> str:
     if link.row is None or link.last is None:
         return "never run"
     if link.row.parked or link.row.paused:
-        return "parked" if link.row.parked else "paused"
+        return _resting(link.row)
     state = link.last.state
     if state == "running" and not at_work(link, now):
         return "interrupted"
@@ -52,6 +52,13 @@ def health(link: LinkStatus, now: float) -> str:
         return _BY_STATE[state]
     waits = state == "planned" and link.last.spent_by is None and _writes(link.last)
     return "planned" if waits else "in step"
+
+
+def _resting(row: LinkRow) -> str:
+    if not row.parked:
+        return "paused"
+    # The daemon parks a link whose plan was refused, too; the status page has these same words for the two.
+    return "refused" if row.parked.startswith("refused:") else "parked"
 
 
 def _writes(run: RunRow) -> int:
@@ -146,8 +153,8 @@ def _care(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
     rows = []
     for link in links:
         word = health(link, now)
-        if word == "parked" and link.row is not None:
-            rows.append([link.name, _parked(link, now)])
+        if link.row is not None and link.row.parked:
+            rows.append([link.name, f"{word}: {_parked(link, now)}"])
             rows.append(["", _next_step(link)])
         elif word == "paused":
             rows.append([link.name, f"syncd resume {link.name}"])
@@ -169,7 +176,7 @@ def _parked(link: LinkStatus, now: float) -> str:
     """Given a parked link, return why, and when it is looked at next."""
     assert link.row is not None
     reason = (link.row.parked.partition(": ")[2] or link.row.parked).rstrip(".")
-    return f"parked: {reason}" + (f"; next {_next_look(link, now)}" if link.look_at is not None else "")
+    return reason + (f"; next {_next_look(link, now)}" if link.look_at is not None else "")
 
 
 def _next_step(link: LinkStatus) -> str:

@@ -54,7 +54,8 @@ HELD = LeaseRow("shop", "host:1", 3, NOW - 5, NOW + 25)
         (link(state="planned", kind="plan", adds=3), "planned"),
         (link(state="planned", kind="plan"), "in step"),
         (link(paused=True), "paused"),
-        (link(paused=True, parked="refused by a guard"), "parked"),
+        (link(paused=True, parked="auth: no right"), "parked"),
+        (link(state="refused", parked="refused: too much"), "refused"),
         (LinkStatus("shop", None, 0, 0, None, None, None), "never run"),
     ],
 )
@@ -106,7 +107,7 @@ def test_given_parked_links_then_why_when_they_are_looked_at_next_and_what_to_be
     lines = list(plain(status(links, {}, NOW)))
 
     assert lines[-4:] == [
-        "  a  parked: too much; next look in 10 min",
+        "  a  refused: too much; next look in 10 min",
         "     syncd show 5",
         "  b  parked: The portal refuses the webhook; next look in 1 min",
         "     syncd check b",
