@@ -28,8 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     played = 0
-    print(f"rule machine: {options.lives or 'endless'} lives; Ctrl-C ends it", flush=True)
     try:
+        print(f"rule machine: {options.lives or 'endless'} lives; Ctrl-C ends it", flush=True)
         while options.lives is None or played < options.lives:
             lives = ROUND if options.lives is None else min(ROUND, options.lives - played)
             play_lives(lives, keep=options.keep, chance=secrets.randbits(32))

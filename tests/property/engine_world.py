@@ -431,8 +431,9 @@ class EngineWorld:
         store = open_store(f"sqlite:///{self.folder / 'state.db'}", clock=self.clock)
         try:
             row = await store.find_link("shop")
-            if row is not None and [one.holder for one in await store.leases()] == [self._link.holder]:
-                await store.release(await store.acquire(row, "robber", 120, self.clock.now() + 10**6))
+            leases = await store.leases()
+            if row is not None and [one.holder for one in leases] == [self._link.holder]:
+                await store.release(await store.acquire(row, "robber", 120, leases[0].expires_at + 1))
                 self._robbed_at = steps.taken
         finally:
             await store.aclose()
