@@ -11,21 +11,23 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.config.fingerprint import changed_parts, fingerprint
 from syncd.config.model import FirstSync, LinkSettings, Settings
-from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction
-from syncd.core.ports import Cancelled, Clock, Progress
-from syncd.engine.link import Link, no_progress
+from syncd.core.ports import Cancelled, Clock, HighWaterMark, Progress
+from syncd.engine.learned_keys import LearnedKeys
+from syncd.engine.link import Link, NoMark, no_progress
 from syncd.errors import UsageError
-from syncd.obs.clock import SystemClock
-from syncd.obs.measure import UNMEASURED, Measure
+from syncd.obs.clock import UNMEASURED, Measure, SystemClock
+from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.state import SqlStore, migrate, open_store
-from syncd.table import open_table
+from syncd.state.high_water import mark_files
+from syncd.status.owners import Titles
+from syncd.table import SqlTable, open_table
 
 RARELY = 20_000, 20, 20
 """After how many new objects Python looks for dead cycles (`gc.set_threshold`). A pass makes rows by the million, none
@@ -43,6 +45,7 @@ class Workplace:
         holder: Who works here, for the leases: host and process.
         hosts: The portal hosts that all links of the process share, with their request limits.
         measure: Told of every request and every transaction.
+        marks: What is known of the links' runs outside the state database.
     """
 
     settings: Settings
@@ -51,6 +54,43 @@ class Workplace:
     holder: str
     hosts: Hosts
     measure: Measure = UNMEASURED
+    marks: HighWaterMark = field(default_factory=NoMark)
+
+    @asynccontextmanager
+    async def titles(self) -> AsyncIterator[Titles]:
+        """Open what knows the titles of deals and invoices, for the time of the block."""
+        titles = Titles(lambda: self.settings, self.store, self.clock, self.portal)
+        try:
+            yield titles
+        finally:
+            await titles.aclose()
+
+    @asynccontextmanager
+    async def portal(self, name: str) -> AsyncIterator[BitrixPortal]:
+        """Open the portal of a link alone. Connects to nothing yet."""
+        settings = self.settings.links[name].portal
+        portal = open_portal(settings, link=name, hosts=self.hosts, store=self.store, measure=self.measure)
+        try:
+            yield portal
+        finally:
+            await portal.aclose()
+
+    @asynccontextmanager
+    async def watched_table(self, name: str) -> AsyncIterator[SqlTable]:
+        """Open the mapping table of a link alone, to ask what has changed in it. Connects to nothing yet."""
+        settings = self.settings.links[name]
+        table = open_table(
+            settings.table,
+            scope=settings.scope(),
+            clock=self.clock,
+            link=name,
+            writable=False,
+            measure=self.measure,
+        )
+        try:
+            yield table
+        finally:
+            await table.aclose()
 
     def pick(self, names: Sequence[str], *, one: bool = False) -> list[str]:
         """Given the link names of a command line, return those that are meant.
@@ -70,31 +110,35 @@ class Workplace:
     ) -> AsyncIterator[Link]:
         """Open both sides of a link for the time of the block. Connects to nothing yet."""
         settings = self.settings.links[name]
-        writes_table = settings.direction is not Direction.TABLE_TO_CRM
-        table = open_table(
-            settings.table,
-            scope=settings.scope(),
-            clock=self.clock,
+        portal = open_portal(
+            settings.portal,
             link=name,
-            writable=writes_table,
+            hosts=self.hosts,
+            store=self.store,
+            verify_owners=settings.verify_owners,
             measure=self.measure,
+            progress=progress,
         )
         try:
-            portal = open_portal(
-                settings.portal,
+            field = settings.table.key.field
+            keys = None if field is None else LearnedKeys(field, portal, self.store, self.clock)
+            table = open_table(
+                settings.table,
+                scope=settings.scope(),
+                clock=self.clock,
                 link=name,
-                hosts=self.hosts,
-                store=self.store,
-                verify_owners=settings.verify_owners,
+                keys=keys,
+                writable=settings.direction is not Direction.TABLE_TO_CRM,
                 measure=self.measure,
             )
             try:
                 yield Link(
                     name=name,
                     fingerprint=fingerprint(settings),
+                    portal_address=settings.portal.address,
                     changed_ends=lambda stored: changed_parts(stored, settings),
                     policy=settings.policy(),
-                    limits=_limits(settings),
+                    limits=settings.guards.limits(),
                     portal=portal,
                     table=table,
                     store=self.store,
@@ -104,14 +148,19 @@ class Workplace:
                     verify_owners=settings.verify_owners,
                     plan_ttl=settings.plan_ttl_seconds,
                     request_life=settings.portal.max_request_seconds,
+                    slices=settings.slices,
+                    recent_orders=settings.recent.orders if settings.recent is not None else 0,
+                    writers=settings.portal.writers,
                     lease_ttl=_lease_ttl(self.settings, settings),
+                    order_keys=keys,
                     progress=progress,
+                    high_water=self.marks,
                     cancelled=cancelled or Cancelled(),
                 )
             finally:
-                await portal.aclose()
+                await table.aclose()
         finally:
-            await table.aclose()
+            await portal.aclose()
 
 
 def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
@@ -131,7 +180,12 @@ def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list
 
 @asynccontextmanager
 async def open_workplace(
-    settings: Settings, *, clock: Clock | None = None, upgrade: bool = True, measure: Measure = UNMEASURED
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    upgrade: bool = True,
+    anew: bool = False,
+    measure: Measure = UNMEASURED,
 ) -> AsyncIterator[Workplace]:
     """Open the state database for the time of the block.
 
@@ -139,6 +193,7 @@ async def open_workplace(
         settings: The configuration.
         clock: Time; the system's by default.
         upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
+        anew: Make a state database anew even where links are known to have worked with one.
         measure: Told of every request and every transaction.
 
     Raises:
@@ -147,26 +202,17 @@ async def open_workplace(
     gc.set_threshold(*RARELY)
     clock = clock or SystemClock()
     url = settings.state.url.get_secret_value()
+    marks = mark_files(url, os.environ)
     if upgrade:
-        await asyncio.to_thread(migrate.upgrade, url)
+        used_by = {} if anew else await asyncio.to_thread(marks.links)
+        await asyncio.to_thread(migrate.upgrade, url, used_by=used_by)
     else:
         await asyncio.to_thread(migrate.require_current, url)
-    store = open_store(url, clock=clock, measure=measure)
+    store = open_store(url, clock=clock, measure=measure, token_key=settings.state.key)
     try:
-        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock), measure)
+        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock), measure, marks)
     finally:
         await store.aclose()
-
-
-def _limits(settings: LinkSettings) -> GuardLimits:
-    guards = settings.guards
-    return GuardLimits(
-        max_removes=guards.max_removes,
-        max_removes_percent=guards.max_removes_percent,
-        max_moves_percent=guards.max_moves_percent,
-        max_adds_percent=guards.max_adds_percent,
-        max_removes_per_day=guards.max_removes_per_day,
-    )
 
 
 def _lease_ttl(settings: Settings, link: LinkSettings) -> float:

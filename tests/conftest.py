@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from hypothesis import Phase, settings
 
 pytest_plugins = ["tests.databases"]
+
+# No deadline: the machine is shared, and no property is about time.
+settings.register_profile("syncd", deadline=None, print_blob=True)
+# mutmut asks whether a test breaks, not for the smallest example: shrinking would only run into its time limit.
+settings.register_profile("mutation", settings.get_profile("syncd"), phases=[Phase.explicit, Phase.generate])
+settings.load_profile("mutation" if "MUTANT_UNDER_TEST" in os.environ else "syncd")
+
+
+def pytest_configure() -> None:
+    """Hear the signals that tests send, whatever started them.
+
+    A background job of a shell inherits SIGINT as ignored, and one under nohup SIGHUP: syncd rightly leaves an ignored
+    SIGHUP alone, and a test that sends one would wait for ever.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """syncd runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What one test notes outside a server's state database is unknown to the next, which finds that database emptied."""
+    folder = Path(tempfile.gettempdir()) / f"syncd-test-state-{uuid.uuid4().hex}"
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    yield
+    shutil.rmtree(folder, ignore_errors=True)

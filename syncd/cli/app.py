@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd.cli.screen import Screen
+from syncd.cli.screen import Block, Screen
 
 if TYPE_CHECKING:
     from syncd.config.load import Loaded
@@ -24,11 +24,13 @@ class App:
     Args:
         config: `--config`.
         log_level, log_format: `--log-level` and `--log-format`; None where not given.
+        quiet: `--quiet`.
     """
 
     config: Path | None = None
     log_level: str | None = None
     log_format: str | None = None
+    quiet: bool = False
     screen: Screen = field(default_factory=Screen)
     _loaded: Loaded | None = None
 
@@ -39,35 +41,47 @@ class App:
             return self._loaded.settings.log.level.value == "debug"
         return self.log_level == "debug"
 
-    def load(self, *, daemon: bool = False) -> Loaded:
+    def load(self, *, daemon: bool = False, secrets: bool = True) -> Loaded:
         """Read the configuration, once; from then on its secrets are masked everywhere, and logs are set up.
+
+        Root becomes the user of the service that the configuration is for, if there is one.
 
         Args:
             daemon: Log as configured. A command that a person watches logs only errors on a terminal, since it shows
                 everything else itself.
+            secrets: Whether the command needs the secrets of the portals and tables, or only the state database.
 
         Raises:
             ConfigError: With every problem found.
         """
         if self._loaded is None:
+            from syncd.cli.service_user import become_service_user
             from syncd.config.load import load
             from syncd.config.masking import secret_values
+            from syncd.config.sources import DEFAULT
             from syncd.obs.redact import remember
 
-            flags = {"log.level": self.log_level, "log.format": self.log_format}
-            self._loaded = load(self.config, os.environ, flags)
+            level = self.log_level or ("error" if self.quiet else None)
+            flags = {"log.level": level, "log.format": self.log_format}
+            self._loaded = load(self.config, os.environ, flags, secrets=False)
             for secret in secret_values(self._loaded.settings):
                 remember(secret)
-            from syncd.config.values import DEFAULT
-
+            become_service_user(self._loaded.path, os.environ)
             log = self._loaded.settings.log
             chosen = self._loaded.origin("log.level") != DEFAULT
             self._log(log.level.value if chosen or daemon else None, log.format.value)
+        if secrets:
+            self._loaded.require_secrets()
         return self._loaded
 
     def log(self, level: str | None = None) -> None:
         """Set up logs for a command that needs no configuration; `level` is its own default."""
-        self._log(self.log_level or level, self.log_format or "auto")
+        self._log(self.log_level or ("error" if self.quiet else level), self.log_format or "auto")
+
+    def say(self, blocks: Iterable[Block]) -> None:
+        """Print that something went well; with `--quiet`, print nothing."""
+        if not self.quiet:
+            self.screen.show(blocks)
 
     def _log(self, level: str | None, look: str) -> None:
         from syncd.obs.logs import configure
@@ -79,19 +93,29 @@ class App:
         work: Callable[[Workplace, Cancelled], Awaitable[int]],
         *,
         upgrade: bool = True,
+        anew: bool = False,
+        secrets: bool = True,
     ) -> int:
         """Load the configuration, open the workplace, do the work under the signals, and return its exit code.
 
         Args:
             work: What to do; takes the workplace and the flag the first signal sets.
             upgrade: Make or upgrade the state database first.
+            anew: Make it anew even where links are known to have worked with one.
+            secrets: See `load`.
         """
-        settings = self.load().settings
-        from syncd.cli import stopping
+        settings = self.load(secrets=secrets).settings
+        import asyncio
+
+        from syncd.cli.stopping import Signals
+        from syncd.errors import Stopped
         from syncd.wiring import open_workplace
 
-        async def whole(cancelled: Cancelled) -> int:
-            async with open_workplace(settings, upgrade=upgrade) as place:
-                return await work(place, cancelled)
+        async def whole() -> int:
+            code = Stopped.exit_code
+            with Signals() as signals:
+                async with open_workplace(settings, upgrade=upgrade, anew=anew) as place:
+                    code = await work(place, signals.cancelled)
+            return signals.exit_code(code)
 
-        return stopping.run(whole)
+        return asyncio.run(whole())

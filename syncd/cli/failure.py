@@ -1,4 +1,4 @@
-"""How a command ends: one exit code, and sentences for whoever has to do something about it."""
+"""How a command ends: one exit code, and sentences that say what happened and what to do."""
 
 from __future__ import annotations
 
@@ -36,12 +36,19 @@ def told(error: SyncdError, *, about: str = "") -> Iterator[Block]:
         yield Line(f"Hint: {error.hint}")
 
 
+def output_lost(reason: str, code: int) -> Iterator[Block]:
+    """Given why standard output could not be written and the command's exit code, yield the sentence that says so."""
+    work = "The command did its work" if not code else f"The command ended with {code}"
+    yield Line(f"Error: standard output could not be written: {reason}. {work}; its output is lost.", "bad")
+
+
 def unexpected(error: BaseException, *, debug: bool) -> Iterator[Block]:
-    """Given an error nobody expected, yield the sentence that says so; with `debug`, where it came from too."""
+    """Given an unexpected error, yield the sentence that says so; with `debug`, where it came from too."""
     if debug:
         import traceback
 
-        yield Line("".join(traceback.format_exception(error)).rstrip())
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            yield Line(line)
         yield GAP
     where = "" if debug else " `--log-level debug` shows where; please report it."
     yield Line(f"Error: unexpected {type(error).__name__}: {str(error).rstrip('. ')}. This is a bug.{where}", "bad")

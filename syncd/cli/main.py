@@ -1,37 +1,95 @@
-"""The program `syncd`: finds the command, and turns every way it can end into one exit code."""
+"""The program `syncd`: imports the command that is asked for, and turns every way it can end into one exit code."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import click
 
 from syncd import __version__
-from syncd.cli import failure
+from syncd.cli import failure, streams
 from syncd.cli.app import App
-from syncd.cli.lazy import LazyGroup, ReaderGone
 from syncd.cli.options import global_options
 from syncd.cli.prompting import Left
 from syncd.errors import SyncdError
 
+
+class LazyGroup(click.Group):
+    """A group whose commands are found by name.
+
+    Args:
+        sections: Headings of the help page, each with its commands: a name and `module:attribute` below
+            `syncd.cli.commands`.
+        hidden: Likewise, for commands that are left out of the help page.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, Mapping[str, str]],
+        hidden: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+        self._places = {name: place for section in sections.values() for name, place in section.items()} | {**hidden}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands, in the order of the help page."""
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Given a name, import its command; None for a name there is none of."""
+        place = self._places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(import_module(f"syncd.cli.commands.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings."""
+        for heading, section in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self._short(ctx, name)) for name in section])
+
+    def resolve_command(
+        self, ctx: click.Context, args: Sequence[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command named by the first argument; a name there is none of gets the nearest one as a hint."""
+        name = args[0] if args else ""
+        if args and name not in self._places and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self._places, n=1)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, list(args))
+
+    def _short(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(60) if command is not None else ""
+
+
 SECTIONS = {
-    "Beginning": {"demo": "demo:demo", "init": "init:init", "check": "check:check"},
+    "Getting started": {"demo": "demo:demo", "init": "init:init", "check": "check:check"},
     "Bringing into step": {
         "plan": "passes:plan",
         "apply": "passes:apply",
         "reconcile": "passes:reconcile",
         "run": "daemon:run",
     },
-    "Looking": {
+    "Status and history": {
         "status": "status:status",
         "runs": "runs:runs",
         "show": "runs:show",
         "history": "history:history",
         "holds": "holds:holds",
+        "help": "help:show_help",
     },
     "Deciding": {
         "resolve": "holds:resolve",
@@ -45,11 +103,13 @@ SECTIONS = {
         "auth": "auth:auth",
         "config": "config:config",
         "db": "db:db",
+        "notify": "notify:notify",
         "sandbox": "sandbox:sandbox",
     },
 }
 HIDDEN = {"reference": "reference:reference"}
-BROKEN_PIPE = 141
+COMPLETE = "_SYNCD_COMPLETE"
+"""The variable in which a shell says what it wants to complete; the scripts in deploy/completion/ set it."""
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -69,7 +129,7 @@ cli = LazyGroup(
         ),
     ],
     help="Keeps a Bitrix24 portal's order bindings and a mapping table in step, in both directions.",
-    epilog="Begin with `syncd demo`. `syncd COMMAND --help` tells more; the options above may stand behind it, too.",
+    epilog="Begin with `syncd demo`. `syncd COMMAND --help` explains a command, which may also take the options above.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
 )
@@ -82,41 +142,59 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The command line without the program's name; `sys.argv` when left out.
 
     Returns:
-        The exit code (design.md section 3).
+        The exit code (exit-codes.md).
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a test's stream may be another kind
-            stream.reconfigure(errors="backslashreplace")
-    app = App()
+    output, app = streams.prepare(), App()
     try:
-        code = _run(args, app)
+        try:
+            if instruction := os.environ.get(COMPLETE):
+                return _complete(instruction)
+            # Not click's own main(), which ends with 1 where a pipe is broken: here 1 means a bug.
+            with cli.make_context("syncd", list(sys.argv[1:] if args is None else args), obj=app) as context:
+                code = int(cli.invoke(context) or 0)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, an operator gets a sentence
+            code = _tell(error, app)
         sys.stdout.flush()
-    except (BrokenPipeError, ReaderGone):
-        # Nobody reads any more. The interpreter would complain again when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except BrokenPipeError:
+        streams.discard()
+        return streams.READER_GONE
+    if output is not None and output.lost:
+        failure.tell(failure.output_lost(output.lost, code))
+        return code or streams.LOST
     return code
 
 
-def _run(args: Sequence[str] | None, app: App) -> int:
-    try:
-        code: Any = cli.main(args, prog_name="syncd", standalone_mode=False, obj=app)
-    except click.Abort as aborted:
-        with suppress(OSError):  # there may be no terminal any more
-            click.echo("Aborted.", err=True)
-        return aborted.exit_code if isinstance(aborted, Left) else failure.INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return failure.USAGE
-    except SyncdError as error:
-        failure.tell(failure.told(error))
-        return error.exit_code
-    except ReaderGone:
-        raise
-    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, an operator gets a sentence
-        failure.tell(failure.unexpected(error, debug=app.debug))
-        return failure.UNEXPECTED
-    return int(code or 0)
+def _complete(instruction: str) -> int:
+    """Answer the shell, which asks how a command line may go on; return the exit code."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(cli, {}, "syncd", COMPLETE, instruction)
+
+
+def _tell(error: BaseException, app: App) -> int:
+    """Say on stderr what ended a command early, and return its exit code.
+
+    Raises:
+        BrokenPipeError: The reader of the output is gone, so nothing can be reported.
+    """
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case BrokenPipeError():
+            raise error
+        case click.Abort() | EOFError() | KeyboardInterrupt():
+            with suppress(OSError):  # there may be no terminal any more
+                click.echo("Aborted." if isinstance(error, click.Abort) else "\nAborted.", err=True)
+            return error.exit_code if isinstance(error, Left) else failure.INTERRUPTED
+        case click.ClickException():
+            error.show()
+            return failure.USAGE
+        case SyncdError():
+            failure.tell(failure.told(error))
+            return error.exit_code
+        case _:
+            failure.tell(failure.unexpected(error, debug=app.debug))
+            return failure.UNEXPECTED
 
 
 if __name__ == "__main__":

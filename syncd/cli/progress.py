@@ -1,4 +1,4 @@
-"""How far a pass has come, on stderr: a bar on a terminal, a log line now and then elsewhere."""
+"""The progress of a pass, on stderr: a bar on a terminal, an occasional log line elsewhere."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from syncd.core.ports import Clock, Progress
+from syncd.core.ports import WAITING, Clock, Progress
+from syncd.engine.formatting import STAGES
 
-STAGES = {
-    "table": "Reading the table",
-    "listing the portal": "Reading the CRM",
-    "apply": "Writing",
-    "settle": "Settling",
-}
 EVERY = 30.0
 """Seconds between the log lines of one stage."""
 
@@ -36,7 +31,7 @@ def _bars() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
     from rich.text import Text
 
-    class Done(ProgressColumn):
+    class DoneColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             total = f"/{task.total:,.0f}" if task.total else ""
             rate = f"  {task.speed:,.0f}/s" if task.speed else ""
@@ -46,7 +41,7 @@ def _bars() -> Iterator[Progress]:
     bars = Bars(
         TextColumn("{task.description:<18}", style=""),
         BarColumn(bar_width=20),
-        Done(),
+        DoneColumn(),
         TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
@@ -54,9 +49,18 @@ def _bars() -> Iterator[Progress]:
     tasks: dict[str, TaskID] = {}
 
     def report(stage: str, done: int, expected: int | None) -> None:
+        if stage.startswith(WAITING):
+            _show_wait(stage, over=done == expected)
+            return
         if stage not in tasks:
-            tasks[stage] = bars.add_task(STAGES.get(stage, stage), total=expected)
+            tasks[stage] = bars.add_task(_stage(stage), total=expected)
         bars.update(tasks[stage], completed=done, total=expected)
+
+    def _show_wait(text: str, *, over: bool) -> None:
+        """One line for all waits, there only while one lasts."""
+        if WAITING not in tasks:
+            tasks[WAITING] = bars.add_task("", total=None)
+        bars.update(tasks[WAITING], description=text[:1].upper() + text[1:], visible=not over)
 
     with bars:
         yield report
@@ -70,6 +74,8 @@ def _lines(clock: Clock) -> Progress:
     told: dict[str, float] = {}
 
     def report(stage: str, done: int, expected: int | None) -> None:
+        if stage.startswith(WAITING):  # has a log line of its own, written where it waits
+            return
         now = clock.monotonic()
         first = begun.setdefault(stage, now)
         if now - told.setdefault(stage, now) >= EVERY:
@@ -79,3 +85,8 @@ def _lines(clock: Clock) -> Progress:
             log.info("still working", stage=stage, done=done, expected=expected, rate=round(rate, 1), **left)
 
     return report
+
+
+def _stage(name: str) -> str:
+    word = STAGES.get(name, name)
+    return word[:1].upper() + word[1:]

@@ -1,4 +1,4 @@
-"""Questions at a terminal, left in order when a signal comes or the terminal goes away while one waits."""
+"""Questions at a terminal that leave it in order when a signal comes, or the terminal is closed, meanwhile."""
 
 from __future__ import annotations
 

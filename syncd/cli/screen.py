@@ -1,7 +1,7 @@
 """What commands print: blocks of text and tables, rendered for a terminal, for a pipe, or as JSON.
 
 Commands and renderers build blocks, which are values; only `Screen` knows where they go. Everything passes through
-`clean`, since what stands in a mapping table may hold a terminal's control sequences, and an error somebody's secret.
+`clean`: a mapping table may contain a terminal's control sequences, and an error message a secret.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from syncd.obs.redact import redact
+from syncd.obs.redact import escape_controls, escape_in_json, redact
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,13 +24,13 @@ DEFAULT_WIDTH = 80
 NARROWEST = 40
 """A last column with less room than half of this goes below its row instead of being squeezed."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 _STYLES = {"title": "bold", "good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "command": "bold cyan"}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One paragraph. tone is "", title, good, bad, warn, dim or command; indent counts spaces."""
+    """One paragraph, without line breaks. tone is "", title, good, bad, warn, dim or command; indent counts spaces."""
 
     text: str = ""
     tone: str = ""
@@ -38,7 +38,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TextTable:
     """Rows of cells. Columns may have headings; the last one may be long, and is wrapped.
 
     Args:
@@ -58,43 +58,52 @@ class Table:
     right: frozenset[int] = frozenset()
 
 
-Block: TypeAlias = Line | Table
+Block: TypeAlias = Line | TextTable
 GAP = Line()
 
 
 def clean(text: str) -> str:
-    """Given a text, return it without secrets, and with control characters written out."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), redact(text))
+    """Given a text, return it on one line, without secrets, and with control characters written out.
+
+    A portal's or a database's text may hold line breaks; they must not begin a line that looks like one of syncd's own.
+    """
+    one_line = _BREAKS.sub(" ", redact(text))
+    return escape_controls(one_line)
+
+
+def _shown(text: str) -> str:
+    """A text as a terminal shows it: cleaned, and with its times in the zone of this host."""
+    from syncd.engine.formatting import with_moments
+
+    return with_moments(clean(text))
 
 
 def plain(blocks: Iterable[Block], width: int | None = None) -> Iterator[str]:
     """Given blocks, yield lines of plain text; wrapped at words where there is a width, else one line a row."""
     for block in blocks:
         if isinstance(block, Line):
-            yield from _wrapped(clean(block.text), width, " " * block.indent, " " * block.indent)
+            yield from _wrapped(_shown(block.text), width, " " * block.indent, " " * block.indent)
         else:
             yield from _plain_table(block, width)
 
 
 def _wrapped(text: str, width: int | None, first: str, then: str) -> Iterator[str]:
-    for part in text.split("\n"):
-        if width is None or len(first) + len(part) <= width:
-            yield (first + part).rstrip()
-        else:
-            yield from textwrap.wrap(
-                part,
-                width,
-                initial_indent=first,
-                subsequent_indent=then,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        first = then
+    if width is None or len(first) + len(text) <= width:
+        yield (first + text).rstrip()
+    else:
+        yield from textwrap.wrap(
+            text,
+            width,
+            initial_indent=first,
+            subsequent_indent=then,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
-def _plain_table(table: Table, width: int | None) -> Iterator[str]:
+def _plain_table(table: TextTable, width: int | None) -> Iterator[str]:
     heads = [[*table.heads]] if table.heads else []
-    rows = [[clean(cell).replace("\n", " ") for cell in row] for row in [*heads, *table.rows]]
+    rows = [[_shown(cell) for cell in row] for row in [*heads, *table.rows]]
     if not rows:
         return
     last = max(map(len, rows)) - 1
@@ -130,7 +139,7 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """The columns to wrap at; None where nobody looks at columns."""
+        """The columns to wrap at; None where the output is not a terminal."""
         if not self.terminal:
             return None
         import shutil
@@ -146,9 +155,18 @@ class Screen:
                 self._stream.write(line + "\n")
         self._stream.flush()
 
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print lines for other programs as they come; secrets are masked."""
+        for line in lines:
+            self._stream.write(redact(line))
+        self._stream.flush()
+
     def json(self, document: Any) -> None:
-        """Print a JSON document."""
-        json.dump(_masked(document), self._stream, indent=2, ensure_ascii=False)
+        """Print a JSON document: in UTF-8, or with escapes where the stream has another encoding."""
+        in_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        encoder = json.JSONEncoder(indent=2, ensure_ascii=not in_utf8)
+        for chunk in encoder.iterencode(_masked(document)):
+            self._stream.write(escape_in_json(chunk))
         self._stream.write("\n")
         self._stream.flush()
 
@@ -169,7 +187,7 @@ def _rich(block: Block) -> RenderableType:
         if not block.text:
             return Text(" ")  # a padded nothing would be no line at all
         return Padding(
-            Text(clean(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
+            Text(_shown(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
         )
     made = RichTable(box=None, show_header=bool(block.heads), pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     columns = max((len(row) for row in [block.heads, *block.rows]), default=0)
@@ -183,11 +201,31 @@ def _rich(block: Block) -> RenderableType:
     for number, row in enumerate(block.rows):
         tone = block.tones[number] if number < len(block.tones) else ""
         styles = [_STYLES.get(tone, "") if index == block.toned else "" for index in range(len(row))]
-        made.add_row(*(Text(clean(cell), style) for cell, style in zip(row, styles, strict=True)))
+        made.add_row(*(Text(_shown(cell), style) for cell, style in zip(row, styles, strict=True)))
     return Padding(made, (0, 0, 0, block.indent), expand=False)
 
 
+class Streamed(list[Any]):
+    """A JSON list that is made while it is printed, so that a million changes take no memory.
+
+    Args:
+        items: May be iterated once; at least one item.
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__()
+        self._items = items
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+
 def _masked(value: Any) -> Any:
+    if isinstance(value, Streamed):
+        return Streamed(map(_masked, value))
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

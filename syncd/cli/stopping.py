@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from syncd.core.ports import Cancelled
 from syncd.errors import Stopped
@@ -16,52 +16,48 @@ GRACE_SECONDS = 3.0
 """How long the second signal leaves for closing connections before the process is simply gone."""
 
 
-class Stopper:
-    """Turns SIGINT, SIGTERM and SIGHUP into `Cancelled`.
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP while the block works: the first asks it to stop, the second cuts it off.
 
-    Args:
-        cancelled: The flag the engine looks at before each batch.
+    Where a signal ended the block, what it raised for that goes no further; `exit_code` says which signal it was.
     """
 
-    def __init__(self, cancelled: Cancelled) -> None:
-        self._cancelled = cancelled
-        self._work: asyncio.Task[int] | None = None
+    def __init__(self) -> None:
+        self.cancelled = Cancelled()
+        """The flag that the first signal sets, and that the engine looks at before each batch."""
+        self._number = 0
+        self._heard = _heard()
         self._terminals = [one for one in (1, 2) if os.isatty(one)]
-        self.number = 0
 
-    @property
-    def exit_code(self) -> int:
-        """128 and the number of the signal that came: 130 for INT, 143 for TERM, 129 for HUP."""
-        return 128 + self.number
+    def __enter__(self) -> Self:
+        self._work = asyncio.current_task()
+        for number in self._heard:
+            asyncio.get_running_loop().add_signal_handler(number, self._come, number)
+        return self
 
-    async def run(self, work: Callable[[], Awaitable[int]]) -> int:
-        """Run the work under these signals, and return its exit code, or the signal's where that ended it."""
-        loop = asyncio.get_running_loop()
-        heard = _heard()
-        for number in heard:
-            loop.add_signal_handler(number, self._come, number)
-        self._work = asyncio.ensure_future(_as_task(work))
-        try:
-            code = await self._work
-        except (Stopped, asyncio.CancelledError):
-            if not self.number:
-                raise
-            return self.exit_code
-        finally:
-            for number in heard:
-                loop.remove_signal_handler(number)
-        return self.exit_code if code == Stopped.exit_code and self.number else code
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
+        for number in self._heard:
+            asyncio.get_running_loop().remove_signal_handler(number)
+        return bool(self._number) and isinstance(error, Stopped | asyncio.CancelledError)
+
+    def exit_code(self, code: int = Stopped.exit_code) -> int:
+        """Given the code that the block came to, if it did, return the command's.
+
+        Where a signal ended the block, that is 128 and its number: 130 for INT, 143 for TERM, 129 for HUP.
+        """
+        return 128 + self._number if self._number and code == Stopped.exit_code else code
 
     def _come(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
             self._leave_terminal()
-        if not self.number:
-            self.number = int(number)
-            self._cancelled.set(number.name)
+        if not self._number:
+            self._number = int(number)
+            self.cancelled.set(number.name)
         elif self._work is not None:
             self._work.cancel()
-            # The journal heals what this cuts off; a database that hangs must not keep the process.
-            asyncio.get_running_loop().call_later(GRACE_SECONDS, os._exit, self.exit_code)
+            # The next run finds out what became of the writes that this cuts off. A hanging database must not keep the
+            # process alive.
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, os._exit, self.exit_code())
 
     def _leave_terminal(self) -> None:
         """Say nothing more to a terminal that is gone: it answers with an error, which would end the work."""
@@ -73,13 +69,9 @@ class Stopper:
 
 
 def _heard() -> list[signal.Signals]:
-    """Return the signals that ask for the stop: HUP, a closed terminal, not for whoever ignores it (nohup)."""
+    """Return the signals that ask for the stop; HUP, for a closed terminal, unless it is ignored (nohup)."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
-
-
-async def _as_task(work: Callable[[], Awaitable[int]]) -> int:
-    return await work()
 
 
 def serve(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
@@ -102,5 +94,11 @@ def run(work: Callable[[Cancelled], Awaitable[int]]) -> int:
     Args:
         work: Takes the flag that is set by the first SIGINT, SIGTERM or SIGHUP; returns the exit code.
     """
-    cancelled = Cancelled()
-    return asyncio.run(Stopper(cancelled).run(lambda: work(cancelled)))
+
+    async def whole() -> int:
+        code = Stopped.exit_code
+        with Signals() as signals:
+            code = await work(signals.cancelled)
+        return signals.exit_code(code)
+
+    return asyncio.run(whole())

@@ -1,9 +1,11 @@
-"""The kinds of values a key can hold, each checked where it stands and described for people and for JSON Schema."""
+"""The types of values that keys hold, with their checks and their names for the reference and the JSON Schema."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 from pydantic import (
@@ -16,44 +18,81 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
 )
 
-from syncd.config.endpoints import check_web_url, check_webhook, parse_database_url, parse_listen, web_origin
+from syncd.config.mapping_columns import check_extra, check_scalar
 from syncd.config.schedule import Cron, Interval, parse_duration, parse_schedule
+from syncd.config.urls import (
+    DATABASES,
+    check_web_url,
+    is_host,
+    parse_database_url,
+    parse_listen,
+    parse_webhook,
+    web_origin,
+)
+
+SHORTEST_TOKEN = 16
+"""The fewest characters of a token that callers identify themselves with; those of the portal have 32."""
 
 LINK_NAME = r"^[A-Za-z0-9_-]+$"
-_SERVER_DIALECTS = frozenset({"sqlite", "postgresql", "mysql", "mariadb"})
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; values do not change once read; no input, which may be a secret, stands in an error."""
+    """Refuses unknown keys, cannot be changed, and never repeats a value in an error, since it may be a secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the reference page calls this kind of value."""
+    """The name of a type of values on the reference page."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class CommentedOut:
-    """The example file shows this key behind a `#`."""
+    """The example file shows this key commented out."""
 
 
 COMMENTED_OUT = CommentedOut()
 
 
-class AboutTable(ValueError):
-    """A problem of the table a key stands in rather than of the key: something is missing."""
+class TableProblem(ValueError):
+    """A problem that is reported for the table of a key rather than for the key: something is missing."""
 
 
-def refuse_both(twin: str) -> NoReturn:
-    """Raise the problem of a key that is given beside another one that says the same."""
-    raise ValueError(f"is given beside {twin}; keep one of them")
+class SecretMissing(TableProblem):
+    """A secret of a link is missing. Commands that need neither the portal nor the table continue without it."""
+
+
+LENIENT = {"secrets": False}
+"""The context of a validation that accepts missing secrets."""
+
+
+def need_secret(info: ValidationInfo, sentence: str) -> None:
+    """Raise `SecretMissing`, unless the validation accepts missing secrets."""
+    if info.context != LENIENT:
+        raise SecretMissing(sentence)
+
+
+def refuse_both(other: str) -> NoReturn:
+    """Raise the problem of a key that is given together with another one for the same value."""
+    raise ValueError(f"is given together with {other}; keep one of them")
+
+
+def instead_of(key: str) -> AfterValidator:
+    """Return the check that a key is not given together with another one, which is defined before it."""
+
+    def validate(value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get(key) is not None:
+            refuse_both(key)
+        return value
+
+    return AfterValidator(validate)
 
 
 def _checked(check: Callable[[str], object]) -> AfterValidator:
@@ -72,6 +111,11 @@ def _checked_secret(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _long_enough(value: str) -> None:
+    if len(value) < SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters, all of them printable ASCII without spaces")
+
+
 def _not_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")  # noqa: TRY004 pydantic turns only ValueError into a problem
@@ -82,6 +126,17 @@ def _with_unit(value: object) -> object:
     if isinstance(value, int | float):
         raise ValueError('needs a unit: write "30s", "5m", "1h30m" or "1d", in quotes')  # noqa: TRY004 as above
     return value
+
+
+def _passes_or_duration(value: object) -> int | str:
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    try:
+        parse_duration(text)
+    except ValueError:
+        raise ValueError("must be a number of passes above 0, or a duration such as 30s, 5m or 1h30m") from None
+    return text
 
 
 def _schedule(value: object) -> Interval | Cron:
@@ -95,15 +150,29 @@ def _schedule(value: object) -> Interval | Cron:
 
 def _state_url(url: str) -> None:
     parts = parse_database_url(url)
-    if parts.dialect not in _SERVER_DIALECTS:
+    if parts.dialect not in DATABASES:
         raise ValueError("must be a database of SQLite, PostgreSQL, MySQL or MariaDB")
     if parts.is_memory:
         raise ValueError("must outlive the process: an SQLite database in memory forgets what both sides agreed on")
 
 
+def _fernet_key(text: str) -> None:
+    try:
+        length = len(base64.urlsafe_b64decode(text))
+    except ValueError:
+        length = 0
+    if length != 32 or len(text) != 44:
+        raise ValueError("must be a Fernet key: 32 random bytes as 44 characters of URL-safe base64")
+
+
 def _not_empty(text: str) -> None:
     if not text.strip():
         raise ValueError("must not be empty")
+
+
+def _host(text: str) -> None:
+    if not text.strip() or not is_host(text):
+        raise ValueError("must be a name, an IP address or the folder of a socket; the port has a key of its own")
 
 
 def _table_name(name: str) -> None:
@@ -114,11 +183,14 @@ def _table_name(name: str) -> None:
 
 NotEmpty = Annotated[str, _checked(_not_empty), Kind("string")]
 Column = Annotated[str, _checked(_not_empty), Kind("column name")]
+HostName = Annotated[str, _checked(_host), Kind("string")]
 TableName = Annotated[str, _checked(_table_name), Kind("table name")]
 FileName = Annotated[str, _checked(_not_empty), Kind("path of a file")]
 SqlCondition = Annotated[str, _checked(_not_empty), Kind("SQL condition")]
 Secret = Annotated[SecretStr, _checked_secret(_not_empty), Kind("secret")]
-WebhookUrl = Annotated[SecretStr, _checked_secret(check_webhook), Kind("secret URL")]
+HookToken = Annotated[SecretStr, _checked_secret(_long_enough), Kind("secret")]
+FernetKey = Annotated[SecretStr, _checked_secret(_fernet_key), Kind("secret key")]
+WebhookUrl = Annotated[SecretStr, _checked_secret(parse_webhook), Kind("secret URL")]
 NotifyUrl = Annotated[SecretStr, _checked_secret(check_web_url), Kind("secret URL")]
 DatabaseUrl = Annotated[SecretStr, _checked_secret(parse_database_url), Kind("secret SQLAlchemy URL")]
 StateUrl = Annotated[SecretStr, _checked_secret(_state_url), Kind("secret SQLAlchemy URL")]
@@ -139,6 +211,12 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?\s*(\d+h)?\s*(\d+m)?\s*(\d+s)?$"}),
     Kind("duration"),
 ]
+PassesOrDuration = Annotated[
+    int | str,
+    PlainValidator(_passes_or_duration),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    Kind("number of passes, or duration"),
+]
 ScheduleText = Annotated[
     Interval | Cron,
     PlainValidator(_schedule),
@@ -148,10 +226,55 @@ ScheduleText = Annotated[
 ]
 
 
-def _extra_value(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        raise ValueError("must be a single value, not a list or a table")  # noqa: TRY004 as above
-    return value
+ScalarValue = Annotated[Any, AfterValidator(check_scalar)]
+ExtraValue = Annotated[Any, AfterValidator(check_extra)]
 
 
-ExtraValue = Annotated[Any, AfterValidator(_extra_value)]
+PARTS = frozenset({"kind", "host", "port", "user", "password", "password_file", "database", "options"})
+
+
+class DatabaseKind(StrEnum):
+    """The kinds of database that are reached over a network."""
+
+    POSTGRESQL = "postgresql"
+    MYSQL = "mysql"
+    MARIADB = "mariadb"
+
+
+KindPart = Annotated[
+    DatabaseKind | None,
+    COMMENTED_OUT,
+    Field(
+        description="The kind of a database that is given in parts instead of a URL. If left out: `mysql` with port "
+        "3306, else `postgresql`.",
+        examples=["postgresql"],
+    ),
+]
+HostPart = Annotated[
+    HostName | None,
+    COMMENTED_OUT,
+    Field(
+        description="The server of a database that is given in parts instead of a URL, or the folder (MySQL: the file) "
+        "of its socket.",
+        examples=["db.example.com"],
+    ),
+]
+PortPart = Annotated[PositiveId | None, COMMENTED_OUT, Field(description="The port.", examples=[5432], le=65535)]
+UserPart = Annotated[NotEmpty | None, COMMENTED_OUT, Field(description="The user to sign in as.", examples=["syncd"])]
+PasswordPart = Annotated[
+    Secret | None,
+    COMMENTED_OUT,
+    Field(description="The password, not percent-encoded.", examples=["PASSWORD"]),
+]
+PasswordFilePart = Annotated[
+    FileName | None,
+    COMMENTED_OUT,
+    Field(description="A file that holds the password, instead of `password`.", examples=["credentials/shop-password"]),
+]
+DatabasePart = Annotated[NotEmpty | None, COMMENTED_OUT, Field(description="The database's name.", examples=["shop"])]
+OptionsPart = Annotated[
+    dict[NotEmpty, str | int],
+    COMMENTED_OUT,
+    Kind("table of options"),
+    Field(description="The options after the `?` of a URL.", examples=[{"sslmode": "require"}]),
+]

@@ -1,9 +1,9 @@
-"""Which keys there are: the settings' classes, walked from outside."""
+"""The keys of the configuration and their types, read from the settings' classes."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -11,9 +11,6 @@ from pydantic import BaseModel
 from syncd.config.model import Settings
 
 Path = tuple[str, ...]
-
-# A secret and the key that names a file to read it from.
-_SECRETS_WITH_FILE = frozenset({"url", "webhook", "client_secret"})
 
 
 def bare(annotation: Any) -> Any:
@@ -29,7 +26,7 @@ def bare(annotation: Any) -> Any:
 
 
 def table_of(annotation: Any) -> type[BaseModel] | None:
-    """Given an annotation, return the class of the table it asks for, if it asks for one with fixed keys."""
+    """Given an annotation of a table with fixed keys, return its class; otherwise None."""
     kind = bare(annotation)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
@@ -41,12 +38,19 @@ def values_of(annotation: Any) -> Any | None:
 
 
 def is_collection(annotation: Any) -> bool:
-    """Given an annotation, return whether it asks for a list or a table of free keys."""
+    """Return whether an annotation is a list or a table with free keys."""
     return get_origin(bare(annotation)) in {list, tuple, dict}
 
 
+def may_be_collection(annotation: Any) -> bool:
+    """Return whether an annotation accepts a list or a table with free keys as well as a plain value."""
+    return get_origin(bare(annotation)) in {Union, types.UnionType} and any(
+        map(is_collection, _without_none(bare(annotation)))
+    )
+
+
 def annotation_at(path: Sequence[str]) -> Any | None:
-    """Given a key's path, return its annotation; None where no such key can be."""
+    """Given the path of a key, return its annotation; None if there is no such key."""
     annotation: Any = Settings
     for part in path:
         table = table_of(annotation)
@@ -60,21 +64,20 @@ def annotation_at(path: Sequence[str]) -> Any | None:
 
 
 def known_keys(path: Sequence[str]) -> list[str]:
-    """Given the path of a table with fixed keys, return them; otherwise an empty list."""
+    """Given the path of a table with fixed keys, return these keys; otherwise an empty list."""
     table = table_of(annotation_at(path))
     return list(table.model_fields) if table is not None else []
 
 
-def twin(path: Path) -> Path | None:
-    """Given the path of a secret, return that of the key for its file, and the other way round; None for other keys."""
+def counterpart(path: Path) -> Path | None:
+    """Given the path of a secret, return that of its `_file` key, and vice versa; None for other keys."""
     *table, key = path
-    base = key.removesuffix("_file")
-    other = base if base != key else f"{key}_file"
-    return (*table, other) if base in _SECRETS_WITH_FILE and other in known_keys(table) else None
+    other = key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
+    return (*table, other) if {key, other} <= set(known_keys(table)) else None
 
 
-def homes_of(key: str) -> list[Path]:
-    """Given a key's own name, return the paths of all tables with fixed keys that know it; `*` stands for any link."""
+def tables_with(key: str) -> list[Path]:
+    """Given the name of a key, return the paths of all tables that have it; `*` is any link."""
     homes: list[Path] = []
     waiting: list[tuple[Path, Any]] = [((), Settings)]
     while waiting:
@@ -89,13 +92,27 @@ def homes_of(key: str) -> list[Path]:
     return homes
 
 
+def plain_keys(links: Sequence[str]) -> Iterator[Path]:
+    """Given the names of the links, yield the path of every key that is not a table."""
+    waiting: list[tuple[Path, Any]] = [((), Settings)]
+    while waiting:
+        path, annotation = waiting.pop(0)
+        table = table_of(annotation)
+        if table is not None:
+            waiting += [((*path, name), field.annotation) for name, field in table.model_fields.items()]
+        elif path == ("links",):
+            waiting += [((*path, name), values_of(annotation)) for name in links]
+        else:
+            yield path
+
+
 def dotted(path: Sequence[object]) -> str:
-    """Given a path, return it as people write it: `links.shop.portal`."""
+    """Join a path with dots: `links.shop.portal`."""
     return ".".join(map(str, path))
 
 
 def value_at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """Given nested tables and a path, return what stands there, or None."""
+    """Return the value at a path in nested tables, or None."""
     value: Any = tree
     for part in path:
         if not isinstance(value, Mapping) or part not in value:

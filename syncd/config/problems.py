@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as sentences for an operator. They never repeat a text, since it may be a secret."""
+"""Sentences for the errors that pydantic finds. They never repeat a value, since it may be a secret."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from syncd.config import keys
-from syncd.config.fields import AboutTable
-from syncd.config.sources import did_you_mean
-from syncd.config.values import Values
+from syncd.config.fields import SecretMissing, TableProblem
+from syncd.config.sources import Values, did_you_mean
 
 _SENTENCES = {
     "missing": "is required",
@@ -36,20 +35,29 @@ _SENTENCES = {
 
 
 def sentences(error: ValidationError, values: Values) -> list[str]:
-    """Given pydantic's findings and the values they are about, return a sentence for each, with its key."""
+    """Return a sentence with its key for each of pydantic's errors."""
     return [_sentence(detail, values) for detail in error.errors(include_url=False)]
+
+
+def missing_secrets(error: ValidationError, values: Values) -> list[str]:
+    """Return the sentences of those errors that are missing secrets."""
+    return [_sentence(detail, values) for detail in error.errors(include_url=False) if _is_missing_secret(detail)]
+
+
+def _is_missing_secret(detail: ErrorDetails) -> bool:
+    return isinstance(detail.get("ctx", {}).get("error"), SecretMissing)
 
 
 def _sentence(detail: ErrorDetails, values: Values) -> str:
     path = tuple(str(part) for part in detail["loc"])
     context: dict[str, Any] = detail.get("ctx", {})
     kind = detail["type"]
-    if isinstance(context.get("error"), AboutTable):
+    if isinstance(context.get("error"), TableProblem):
         path = path[:-1]
     if path[-1] == "[key]":
         return _bad_name(path[:-1])
     if kind == "extra_forbidden":
-        return f"{keys.dotted(path)}: unknown key{_where_instead(path)}{values.blame(path)}"
+        return f"{keys.dotted(path)}: unknown key{_where_instead(path)}{values.origin_note(path)}"
     if kind == "value_error":
         text = str(context["error"])
     elif kind == "enum":
@@ -60,18 +68,18 @@ def _sentence(detail: ErrorDetails, values: Values) -> str:
         text = _SENTENCES[kind].format_map(context)
     else:
         text = detail["msg"]
-    return f"{keys.dotted(path)}: {text}{values.blame(path)}"
+    return f"{keys.dotted(path)}: {text}{values.origin_note(path)}"
 
 
 def _bad_name(path: keys.Path) -> str:
     *table, name = path
     if table == ["links"]:
         return f"links.{name}: a link's name is made of letters, digits, _ and -"
-    return f"{keys.dotted(table)}: holds a key that is no name"
+    return f"{keys.dotted(table)}: has a key that is not a name"
 
 
 def _choice(expected: str, given: object) -> str:
-    """The words to choose from; what was given is only compared with them, never repeated."""
+    """Return the sentence with the choices. The value is compared with them, but not repeated."""
     words = expected.replace("'", "")
     near = did_you_mean(given, words.replace(" or ", ", ").split(", ")) if isinstance(given, str) else ""
     return f"must be {words}{near}"
@@ -84,9 +92,9 @@ def _length(context: dict[str, Any], kind: str) -> str:
 
 def _where_instead(path: keys.Path) -> str:
     near = did_you_mean(path[-1], keys.known_keys(path[:-1]))
-    if near:
+    if near and not keys.tables_with(path[-1]):
         return near
     link = path[1] if path[0] == "links" and len(path) > 1 else "NAME"
-    nearest_first = sorted(keys.homes_of(path[-1]), key=lambda home: home[:1] != path[:1])
+    nearest_first = sorted(keys.tables_with(path[-1]), key=lambda home: home[:1] != path[:1])
     homes = [keys.dotted([link if part == "*" else part for part in home]) for home in nearest_first]
-    return f"; it belongs in [{'] or ['.join(homes)}]" if homes and all(homes) else ""
+    return f"; it belongs in [{'] or ['.join(homes)}]" if homes and all(homes) else near

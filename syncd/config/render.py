@@ -1,9 +1,13 @@
-"""The example file, the reference page and the JSON Schema, all made from the settings' classes."""
+"""The example file, the reference page and the JSON Schema, all made from the settings' classes.
+
+`python -m syncd.config.render example|reference|schema` prints one of them.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -19,48 +23,51 @@ from syncd.config.model import Settings
 _EXAMPLE_HEAD = """\
 # syncd's configuration, with every key there is. Lines behind a # show the default, or an example where there is none.
 #
-# It is looked for at --config, $SYNCD_CONFIG, ./syncd.toml and /etc/syncd/syncd.toml. What stands above wins over what
-# stands below: flags; the environment (SYNCD_STATE__URL, SYNCD_LINKS__SHOP__PORTAL__WEBHOOK); files in
+# syncd looks for it at --config, $SYNCD_CONFIG, ./syncd.toml and /etc/syncd/syncd.toml. Precedence, highest
+# first: flags; the environment (SYNCD_STATE__URL, SYNCD_LINKS__SHOP__PORTAL__WEBHOOK); files in
 # $CREDENTIALS_DIRECTORY (state__url, links__shop__portal__webhook); this file; defaults.
-# Files named by a key are looked for beside this file.
+# Relative file names count from the folder of this file.
 """
-_FILLED_HEAD = """\
+_INITIAL_HEAD = """\
 # syncd's configuration, written by `syncd init`. Lines behind a # show the default, or an example where there is none.
-# `syncd check` looks it over, and `syncd config show` tells which values are in force.
+# `syncd check` checks it, and `syncd config show` shows the effective values.
 """
 _REFERENCE_HEAD = """\
 # Configuration
 
-<!-- Made from the settings' classes: python -m syncd.config reference > docs/reference/configuration.md -->
+<!-- Made from the settings' classes: python -m syncd.config.render reference > docs/reference/configuration.md -->
 
 syncd reads one TOML file, the first of: the one `--config` names, the one `$SYNCD_CONFIG` names, `./syncd.toml`,
 `/etc/syncd/syncd.toml`. `syncd config example` prints a commented one, `syncd config schema` its JSON Schema, and
-`syncd config show` the values in force and where each came from.
+`syncd config show` the effective values and their origins.
 
-A value is taken from the first of these that has it:
+A value comes from the first of these that has it:
 
 1. flags of the command line (`--log-level`, `--log-format`);
 2. the environment: `SYNCD_` and the key with `__` for each dot, as in `SYNCD_STATE__URL` or
    `SYNCD_LINKS__SHOP__PORTAL__WEBHOOK`. Upper and lower case do not matter, `-` in a link's name is written `_`, and
-   the link must be one of the file's. Lists and tables are written as JSON or TOML;
+   the link must be one of the file's. Lists and tables are written as JSON or TOML. Any other variable that begins with
+   `SYNCD_` is an error;
 3. the credentials directory (`$CREDENTIALS_DIRECTORY`, which systemd sets; point it at `/run/secrets` in a
-   container): a file `links__shop__portal__webhook` holds the value of that key;
+   container): a file `links__shop__portal__webhook` holds the value of that key. If the variable is not set, a
+   configuration in `/etc/syncd` has the credentials of its service: the files in `/etc/syncd/credentials`
+   (`/etc/syncd/NAME.credentials` for `NAME.toml`), and those that a running service was started with;
 4. the file;
 5. defaults.
 
 Unknown keys are errors, and all errors are reported at once. A key `X_file` names a file that holds the secret `X`;
-white space at its end does not count, and a relative path counts from the directory of the configuration file. A
-relative path in an SQLite URL counts from the current directory, as it does for SQLAlchemy.
+white space at its end does not count. Relative paths, also those of SQLite URLs, count from the folder of the
+configuration file.
 
-Durations are written with units: `30s`, `5m`, `1h30m`, `1d`. Cron expressions have five fields and mean what they
-mean to cron(8), in the time zone `daemon.timezone`.
+Durations are written with units: `30s`, `5m`, `1h30m`, `1d`. Cron expressions have five fields and follow
+the rules of cron(8), in the time zone `daemon.timezone`.
 """
 _COLUMNS = "| key | type | default | meaning |\n|---|---|---|---|\n"
 _WIDTH = 118
 
 
 class Key(NamedTuple):
-    """One key of a table, as the pages show it."""
+    """One key of a table, for the pages."""
 
     name: str
     default: Any
@@ -71,8 +78,8 @@ class Key(NamedTuple):
     kind: str
 
 
-class Table(NamedTuple):
-    """One table of the configuration: its heading, such as `links.NAME.portal`, what it is, and its keys."""
+class ConfigTable(NamedTuple):
+    """One table of the configuration: its heading, such as `links.NAME.portal`, its description, and its keys."""
 
     heading: str
     meaning: str
@@ -80,7 +87,7 @@ class Table(NamedTuple):
     commented: bool
 
 
-def tables() -> list[Table]:
+def tables() -> list[ConfigTable]:
     """Return every table of the configuration, in the order of the file."""
     return list(_tables("", Settings, "shop"))
 
@@ -98,10 +105,20 @@ def example(link: str = "shop") -> str:
     return "\n".join(blocks)
 
 
-def filled(link: str, chosen: Mapping[str, Any]) -> str:
-    """Given a link's name and values by dotted key, return the file with these in force and all others behind a #."""
-    blocks = [_FILLED_HEAD]
+def initial_config(link: str, chosen: Mapping[str, Any]) -> str:
+    """Given a link's name and values by dotted key, return the file with only these keys not commented out."""
+    return "\n".join([_INITIAL_HEAD, *_initial_tables(link, chosen)])
+
+
+def initial_link(link: str, chosen: Mapping[str, Any]) -> str:
+    """Given the same, return only the tables of the link, to append to a file."""
+    return "\n".join(_initial_tables(link, chosen, below=f"links.{link}"))
+
+
+def _initial_tables(link: str, chosen: Mapping[str, Any], *, below: str = "") -> Iterator[str]:
     for table in _tables("", Settings, link):
+        if not table.heading.startswith(below):
+            continue
         inside = {key.name: f"{table.heading}.{key.name}" for key in table.keys}
         mark = "# " if table.commented and chosen.keys().isdisjoint(inside.values()) else ""
         lines = [*_comment(table.meaning), f"{mark}[{table.heading}]"]
@@ -110,8 +127,7 @@ def filled(link: str, chosen: Mapping[str, Any]) -> str:
             lines += _comment(key.meaning)
             value = toml_value(chosen[inside[key.name]] if given else key.example)
             lines.append(f"{'' if given else '# '}{key.name} = {value}")
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
+        yield "\n".join(lines) + "\n"
 
 
 def schema() -> dict[str, Any]:
@@ -146,10 +162,10 @@ def toml_value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _tables(heading: str, model: type[BaseModel], link: str, *, commented: bool = False) -> Iterator[Table]:
+def _tables(heading: str, model: type[BaseModel], link: str, *, commented: bool = False) -> Iterator[ConfigTable]:
     own = [_key(name, field) for name, field in model.model_fields.items() if not _is_table(field)]
     if own:
-        yield Table(heading, inspect.cleandoc(model.__doc__ or ""), own, commented)
+        yield ConfigTable(heading, inspect.cleandoc(model.__doc__ or ""), own, commented)
     for name, field in model.model_fields.items():
         annotation, inner = field.annotation, f"{heading}.{name}".lstrip(".")
         links = keys.values_of(annotation) if heading == "" else None
@@ -215,3 +231,14 @@ def _comment(text: str) -> list[str]:
 def _toml_key(name: str) -> str:
     bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     return name if bare else json.dumps(name, ensure_ascii=False)
+
+
+def page(name: str) -> str:
+    """Given `example`, `reference` or `schema`, return the text of that page."""
+    if name == "schema":
+        return json.dumps(schema(), indent=2) + "\n"
+    return {"example": example, "reference": reference}[name]()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(sys.argv[1]))

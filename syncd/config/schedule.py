@@ -1,34 +1,25 @@
-"""Durations, intervals and cron expressions: parsed once, when the configuration is read."""
+"""Durations, intervals and cron expressions, parsed when the configuration is read."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from datetime import UTC, datetime, tzinfo
+from typing import TypeAlias
+
+from cronsim import CronSim, CronSimError
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _DURATION = re.compile(r"(?:(\d{1,5})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,7})m)?\s*(?:(\d{1,9})s)?", re.ASCII)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-
-
-class _Field(NamedTuple):
-    """One field of a cron expression: what it is called, its range, and the names that stand for numbers."""
-
-    name: str
-    first: int
-    last: int
-    names: tuple[str, ...] = ()
-
-
-_FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day-of-month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("day-of-week", 0, 7, _WEEKDAYS),  # 0 and 7 are both Sunday
-)
+_CRON_FIELDS = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31",
+    "month": "1 to 12 or jan to dec",
+    "day-of-week": "0 to 7 or sun to sat",
+}
+"""The fields of a cron expression, by their names in cronsim's errors, with their values; 0 and 7 are Sunday."""
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +34,25 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A pass at each minute a cron expression names, read as cron(8) does.
-
-    0 and 7 are Sunday, and where both the day of the month and the day of the week are restricted, either is enough.
+    """A pass at each minute that a cron expression names, by the rules of cron(8).
 
     Args:
         expression: As written, with single spaces.
-        minutes, hours, days, months: The values each field names, ascending.
-        weekdays: Likewise; 0 is Sunday, 6 Saturday.
-        either_day: Both day fields are restricted.
     """
 
     expression: str
-    minutes: tuple[int, ...]
-    hours: tuple[int, ...]
-    days: tuple[int, ...]
-    months: tuple[int, ...]
-    weekdays: tuple[int, ...]
-    either_day: bool
 
     def __str__(self) -> str:
         return self.expression
 
-    def triggers(self) -> tuple[dict[str, str], ...]:
-        """Return keyword arguments for APScheduler's `CronTrigger`: one set, or two of which either may fire.
+    def after(self, moment: float, zone: tzinfo) -> float | None:
+        """Given a moment and a time zone, return the first time later than it that the expression names in the zone.
 
-        `CronTrigger.from_crontab` cannot be used: it takes weekday 0 for Monday and asks for both days where cron asks
-        for either. Weekdays are therefore passed by name.
+        Moments are seconds since the epoch. None if there is no such time within 50 years.
         """
-        common = {"minute": _listed(self.minutes), "hour": _listed(self.hours), "month": _listed(self.months)}
-        day = {"day": _listed(self.days)}
-        weekday = {"day_of_week": ",".join(_WEEKDAYS[number] for number in self.weekdays)}
-        if self.either_day:
-            return (common | day, common | weekday)
-        return (common | day | weekday,)
+        times = CronSim(self.expression, datetime.fromtimestamp(moment // 1, zone))
+        # Of an hour that is repeated when the clock is set back, cronsim names the first one, which may be in the past.
+        return next((at for at in (time.timestamp() for time in times) if at > moment), None)
 
 
 Schedule: TypeAlias = Interval | Cron
@@ -93,7 +69,7 @@ def parse_duration(text: str) -> int:
         raise ValueError("must be a duration with units, such as 30s, 5m, 1h30m or 1d")
     seconds = sum(int(digits) * unit for digits, (_, unit) in zip(match.groups(), _UNITS, strict=True) if digits)
     if seconds == 0:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than 0 seconds")
     return seconds
 
 
@@ -114,7 +90,7 @@ def parse_schedule(text: str) -> Schedule:
         ValueError: It is neither, or names no moment at all. The sentence does not repeat the text.
     """
     fields = text.split()
-    if len(fields) == len(_FIELDS):
+    if len(fields) == len(_CRON_FIELDS):
         return _parse_cron(fields)
     try:
         return Interval(parse_duration(text))
@@ -124,47 +100,22 @@ def parse_schedule(text: str) -> Schedule:
         ) from None
 
 
-def _parse_cron(texts: list[str]) -> Cron:
-    minutes, hours, days, months, weekdays = (
-        _parse_field(field, text) for field, text in zip(_FIELDS, texts, strict=True)
-    )
-    # Vixie cron: a field that begins with a star does not restrict, even `*/2`.
-    either_day = not texts[2].startswith("*") and not texts[4].startswith("*")
-    if not either_day and not any(days[0] <= _LONGEST_MONTHS[month - 1] for month in months):
+def _parse_cron(fields: list[str]) -> Cron:
+    problem = _cron_problem(" ".join(fields))
+    if not problem:
+        return Cron(" ".join(fields))
+    name = problem.removeprefix("Bad ")
+    if name == "day-of-month" and not _cron_problem(f"* * {fields[2]} * *"):
         raise ValueError("names a day that none of its months has, so it would never run")
-    return Cron(" ".join(texts), minutes, hours, days, months, tuple(sorted({day % 7 for day in weekdays})), either_day)
+    raise ValueError(
+        f"the {name} field must be * or numbers from {_CRON_FIELDS[name]}, written like 5, 1-5, 1,3 or */2"
+    )
 
 
-def _parse_field(field: _Field, text: str) -> tuple[int, ...]:
-    values: set[int] = set()
-    for part in text.split(","):
-        span, slash, step_text = part.partition("/")
-        if slash and not (step_text.isascii() and step_text.isdigit() and int(step_text) > 0):
-            raise ValueError(f"the {field.name} field has a step that is not a positive whole number")
-        if span == "*":
-            first, last = field.first, field.last
-        else:
-            low, dash, high = span.partition("-")
-            if slash and not dash:
-                raise ValueError(f"the {field.name} field has a step without a range; write a-b/n or */n")
-            first = _number(field, low)
-            last = _number(field, high) if dash else first
-            if last < first:
-                raise ValueError(f"the {field.name} field has a range that ends before it begins")
-        values.update(range(first, last + 1, int(step_text) if slash else 1))
-    return tuple(sorted(values))
-
-
-def _number(field: _Field, text: str) -> int:
-    if text.isascii() and text.isdigit():
-        number = int(text)
-        if field.first <= number <= field.last:
-            return number
-    elif text.lower() in field.names:
-        return field.names.index(text.lower()) + (1 if field.names is _MONTHS else 0)
-    named = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
-    raise ValueError(f"the {field.name} field must name numbers from {field.first} to {field.last}{named}")
-
-
-def _listed(values: tuple[int, ...]) -> str:
-    return ",".join(map(str, values))
+def _cron_problem(expression: str) -> str:
+    """Return why cronsim refuses an expression, as `Bad` and the name of a field; empty if it does not."""
+    try:
+        CronSim(expression, _ANY_TIME)
+    except CronSimError as error:
+        return str(error)
+    return ""

@@ -23,6 +23,14 @@ def pause(attempt: int, *, first: float, most: float, spread: float = 0.0, chanc
     return plain * (1 + spread * chance)
 
 
+def is_waiting(next_at: float, now: float) -> bool:
+    """Given when an order may be tried again, and the time, return whether that is still to come.
+
+    A clock that was set back must not make the pause longer than it was meant to be.
+    """
+    return 0 < next_at - now <= LONGEST_PAUSE
+
+
 def order_pause(attempt: int) -> float:
     """Given how often an order's write failed in a row, return the seconds until it is tried again."""
     return pause(attempt, first=60, most=LONGEST_PAUSE)

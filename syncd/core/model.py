@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
+from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
+
 
 class Side(StrEnum):
-    """Where a value stands: the portal or the mapping table."""
+    """Where a value is: the portal or the mapping table."""
 
     CRM = "crm"
     TABLE = "table"
@@ -58,10 +60,12 @@ class Action(StrEnum):
 class Outcome(StrEnum):
     """What became of a change.
 
-    PLANNED is a plan's; INTENDED stands in the journal before the request is sent (reported as `uncertain`).
+    PLANNED is a plan's; WAITING is a remove that waits for its second look; INTENDED stands in the journal before the
+    request is sent (reported as `uncertain`).
     """
 
     PLANNED = "planned"
+    WAITING = "waiting"
     INTENDED = "intended"
     APPLIED = "applied"
     ALREADY = "already"
@@ -85,6 +89,10 @@ class Reason(StrEnum):
     UNDO = "undo"
 
 
+DECIDED = frozenset({Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE, Reason.UNDO})
+"""Reasons that a person gave."""
+
+
 class HoldKind(StrEnum):
     """Why syncd does not touch an order. In `X-Y` kinds the CRM did X and the table did Y since the agreed state."""
 
@@ -97,12 +105,17 @@ class HoldKind(StrEnum):
     OUT_OF_SCOPE = "out-of-scope"
     ORDER_MISSING = "order-missing"
     OWNER_MISSING = "owner-missing"
+    AMBIGUOUS_KEY = "ambiguous-key"
+    REFUSED = "refused"
     UNCERTAIN = "uncertain"
     FLAPPING = "flapping"
 
 
 CONFLICTS = frozenset({HoldKind.EDIT_EDIT, HoldKind.EDIT_REMOVE, HoldKind.REMOVE_EDIT, HoldKind.CREATE_CREATE})
 """The kinds of hold where each side says something, and the two differ."""
+
+RETRIED = frozenset({HoldKind.ORDER_MISSING, HoldKind.REFUSED})
+"""The kinds of hold whose write is tried again with growing pauses: what a side refuses today it may take tomorrow."""
 
 
 class Direction(StrEnum):
@@ -122,13 +135,15 @@ class OnConflict(StrEnum):
 
 
 class Unreadable(NamedTuple):
-    """The table says something about this order that cannot be read as a binding: it is not absent.
+    """A side says something about this order that cannot be read as a binding: it is not absent.
 
-    kind is INVALID_ROW (null, non-integer or non-positive id) or DUPLICATE_ROWS; detail is a sentence for the operator.
+    kind is INVALID_ROW (null, non-integer or non-positive id), DUPLICATE_ROWS, ORDER_MISSING (no order has the row's
+    key) or AMBIGUOUS_KEY; detail is a sentence for the operator.
     """
 
     kind: HoldKind
     detail: str
+    side: Side = Side.TABLE
 
 
 class Facts(NamedTuple):
@@ -139,7 +154,11 @@ class Facts(NamedTuple):
     agreed: MaybeOwner
     unreadable: Unreadable | None = None
 
-    def on(self, side: Side | None, value: MaybeOwner) -> Facts:
+    def on_side(self, side: Side) -> MaybeOwner:
+        """Given a side, return what is there."""
+        return self.crm if side is Side.CRM else self.table
+
+    def with_side(self, side: Side | None, value: MaybeOwner) -> Facts:
         """Given a side and a value, return these facts with that value on that side."""
         return self._replace(crm=value) if side is Side.CRM else self._replace(table=value)
 
@@ -156,6 +175,16 @@ class Scope:
     owner_types: frozenset[int]
     first_order: int | None = None
     last_order: int | None = None
+
+    @property
+    def order_range(self) -> OrderRange:
+        """The range of order ids."""
+        return OrderRange(self.first_order or 1, LARGEST if self.last_order is None else self.last_order)
+
+    @property
+    def orders(self) -> OrderRanges:
+        """The same, as a set; empty where its ends are the wrong way round."""
+        return OrderRanges.of([self.order_range])
 
     def holds_owner(self, owner: Owner) -> bool:
         """Given an owner, return whether its type is in scope."""
@@ -203,6 +232,13 @@ class Change:
     agreed_after: MaybeOwner = None
     hold_after: HoldKind | None = None
 
+    @property
+    def rests_on_absence(self) -> bool:
+        """Whether it removes an order because the other side does not show it, and no person said so."""
+        if self.side is None or self.after is not None or self.reason in DECIDED:
+            return False
+        return self.facts.on_side(self.side.other) is None
+
     def __reduce__(self) -> tuple[type[Change], tuple[object, ...]]:
         """Pickle four times faster than a slotted dataclass does by itself: a first sync spools a million of these."""
         fields = (self.order_id, self.side, self.action, self.before, self.after, self.reason, self.facts)
@@ -214,7 +250,8 @@ class Hold:
     """An order syncd will not touch until a person, or a changed fact, decides.
 
     Args:
-        order_id: The order; 0 stands for rows whose order id itself cannot be read.
+        order_id: The order; 0 stands for rows whose order id itself cannot be read, a number below 0 for a key that no
+            order of the portal has (`core.order_keys`).
         kind: Why.
         facts: What each side said when the hold was made. A hold whose facts change is released.
         detail: A sentence for the operator.
@@ -231,7 +268,7 @@ class Hold:
     since: float = 0.0
     seen: Facts | None = None
 
-    def still(self, facts: Facts) -> bool:
+    def is_current(self, facts: Facts) -> bool:
         """Given the facts of today, return whether they are the ones this hold was made for."""
         uncertain = self.kind is HoldKind.UNCERTAIN
         return facts == (self.facts if uncertain or self.seen is None else self.seen)
@@ -239,21 +276,52 @@ class Hold:
 
 @dataclass(slots=True)
 class SideCounts:
-    """How many changes of each action a plan makes on one side."""
+    """How many changes of each action a plan makes on one side.
+
+    reverts: how many of them put back what syncd replaced on the other side not long ago (`core.plan.is_revert`), of
+    orders that no pass of the last 24 hours has put back.
+    """
 
     add: int = 0
     move: int = 0
     remove: int = 0
+    reverts: int = 0
+
+    def count(self, action: Action) -> None:
+        """Count one more change."""
+        setattr(self, action.value, getattr(self, action.value) + 1)
 
     @property
     def total(self) -> int:
         """All changes of the side."""
         return self.add + self.move + self.remove
 
+    def plus(self, other: SideCounts) -> SideCounts:
+        """Return the sums of these and other counts."""
+        return SideCounts(
+            self.add + other.add,
+            self.move + other.move,
+            self.remove + other.remove,
+            self.reverts + other.reverts,
+        )
+
 
 @dataclass(slots=True)
 class Counts:
-    """The numbers of a plan. `agreed` is the number of agreed bindings in scope before the plan."""
+    """The numbers of a plan.
+
+    Args:
+        in_step: Orders on which both sides and the agreed state are the same.
+        crm, table: The plan's changes on each side.
+        holds: Orders that are held.
+        waiting: Absent orders whose removes wait: for the second look (they are among the removes of a side), or until
+            every row of the side that does not show them can be read.
+        agreed: Agreed bindings in scope before the plan.
+        crm_rows, table_rows: What was read on each side, of whatever scope.
+        crm_in_scope, table_in_scope: The bindings in scope among them.
+        whole: Of a pass that covers only some orders, how many bindings of the whole link were agreed before the plan;
+            None where it covers all of them, or has nothing to write.
+    """
 
     in_step: int = 0
     crm: SideCounts = field(default_factory=SideCounts)
@@ -262,6 +330,23 @@ class Counts:
     agreed: int = 0
     crm_rows: int = 0
     table_rows: int = 0
+    crm_in_scope: int = 0
+    table_in_scope: int = 0
+    waiting: int = 0
+    whole: int | None = None
+
+    @property
+    def agreed_of_link(self) -> int:
+        """Agreed bindings of the whole link before the plan."""
+        return self.agreed if self.whole is None else self.whole
+
+    def rows(self, side: Side) -> int:
+        """Given a side, return how many rows were read there."""
+        return self.crm_rows if side is Side.CRM else self.table_rows
+
+    def in_scope(self, side: Side) -> int:
+        """Given a side, return how many bindings in scope it has."""
+        return self.crm_in_scope if side is Side.CRM else self.table_in_scope
 
     def of(self, side: Side) -> SideCounts:
         """Given a side, return its counts."""

@@ -1,4 +1,4 @@
-"""What is to be done about one order: the table of design.md section 5, total over every combination of facts.
+"""What is to be done about one order: the table of sync-rules.md, "Decisions", total over every combination of facts.
 
 `decide` looks at one order only: its two values, the agreed one, and the link's policy. Everything that needs more than
 that (holds that last, failures, guards) is built on top of it in `diff`, `plan` and `guards`.
@@ -24,14 +24,14 @@ from syncd.core.model import (
 )
 
 
-class Verdict(StrEnum):
+class NoAction(StrEnum):
     """Decisions that neither write nor hold."""
 
     IN_STEP = "in-step"
     LEFT_ALONE = "left-alone"
 
 
-Decision: TypeAlias = Change | Hold | Verdict
+Decision: TypeAlias = Change | Hold | NoAction
 
 SOURCE = {Direction.CRM_TO_TABLE: Side.CRM, Direction.TABLE_TO_CRM: Side.TABLE}
 """The side a one-way link reads from; the other one is its target."""
@@ -56,7 +56,7 @@ def decide(order_id: int, facts: Facts, policy: Policy) -> Decision:
         A change (a write on one side, or an agreement), a hold, or a verdict that does nothing.
     """
     if not policy.scope.holds_order(order_id):
-        return Verdict.LEFT_ALONE
+        return NoAction.LEFT_ALONE
     if facts.unreadable is not None:
         return Hold(order_id, facts.unreadable.kind, facts, facts.unreadable.detail)
     outside = _outside(facts, policy)
@@ -69,7 +69,7 @@ def decide(order_id: int, facts: Facts, policy: Policy) -> Decision:
     return _one_way(order_id, facts, policy)
 
 
-def write(order_id: int, side: Side, facts: Facts, after: MaybeOwner, reason: Reason) -> Change:
+def make_change(order_id: int, side: Side, facts: Facts, after: MaybeOwner, reason: Reason) -> Change:
     """Given a side and the value it is to have, return the change that writes it."""
     before = facts.crm if side is Side.CRM else facts.table
     return Change(order_id, side, action_between(before, after), before, after, reason, facts, agreed_after=after)
@@ -95,7 +95,7 @@ def _outside(facts: Facts, policy: Policy) -> Side | None:
 def _out_of_scope(order_id: int, facts: Facts, policy: Policy, side: Side) -> Decision:
     values = (facts.crm, facts.table, facts.agreed)
     if not any(owner is not None and policy.scope.holds_owner(owner) for owner in values):
-        return Verdict.LEFT_ALONE
+        return NoAction.LEFT_ALONE
     return Hold(order_id, HoldKind.OUT_OF_SCOPE, facts, _outside_detail(facts, side))
 
 
@@ -111,7 +111,7 @@ def _outside_detail(facts: Facts, side: Side) -> str:
 
 def _equal(order_id: int, facts: Facts) -> Decision:
     if facts.crm == facts.agreed:
-        return Verdict.LEFT_ALONE if facts.crm is None else Verdict.IN_STEP
+        return NoAction.LEFT_ALONE if facts.crm is None else NoAction.IN_STEP
     return Change(
         order_id, None, Action.AGREE, facts.agreed, facts.crm, Reason.BOTH_EQUAL, facts, agreed_after=facts.crm
     )
@@ -119,9 +119,9 @@ def _equal(order_id: int, facts: Facts) -> Decision:
 
 def _two_way(order_id: int, facts: Facts, policy: Policy) -> Decision:
     if facts.table == facts.agreed:
-        return write(order_id, Side.TABLE, facts, facts.crm, Reason.CRM_CHANGED)
+        return make_change(order_id, Side.TABLE, facts, facts.crm, Reason.CRM_CHANGED)
     if facts.crm == facts.agreed:
-        return write(order_id, Side.CRM, facts, facts.table, Reason.TABLE_CHANGED)
+        return make_change(order_id, Side.CRM, facts, facts.table, Reason.TABLE_CHANGED)
     return _conflict(order_id, facts, policy)
 
 
@@ -129,14 +129,14 @@ def _one_way(order_id: int, facts: Facts, policy: Policy) -> Decision:
     source = SOURCE[policy.direction]
     wanted, there = (facts.crm, facts.table) if source is Side.CRM else (facts.table, facts.crm)
     if facts.agreed is None and wanted is None:
-        return Verdict.LEFT_ALONE  # foreign: a binding on the target that was never agreed
+        return NoAction.LEFT_ALONE  # foreign: a binding on the target that was never agreed
     if facts.agreed is None and there is not None:
         return _conflict(order_id, facts, policy)
     if there == facts.agreed:
         reason = Reason.CRM_CHANGED if source is Side.CRM else Reason.TABLE_CHANGED
     else:
         reason = Reason.TABLE_DRIFTED if source is Side.CRM else Reason.CRM_DRIFTED
-    return write(order_id, source.other, facts, wanted, reason)
+    return make_change(order_id, source.other, facts, wanted, reason)
 
 
 def _conflict(order_id: int, facts: Facts, policy: Policy) -> Decision:
@@ -146,10 +146,10 @@ def _conflict(order_id: int, facts: Facts, policy: Policy) -> Decision:
     winner = Side(policy.on_conflict.value)
     source = SOURCE.get(policy.direction)
     if source is not None and winner is not source:
-        return Verdict.LEFT_ALONE  # a one-way link never writes its source, and its target is to win
+        return NoAction.LEFT_ALONE  # a one-way link never writes its source, and its target is to win
     value = facts.crm if winner is Side.CRM else facts.table
     reason = Reason.POLICY_CRM if winner is Side.CRM else Reason.POLICY_TABLE
-    return write(order_id, winner.other, facts, value, reason)
+    return make_change(order_id, winner.other, facts, value, reason)
 
 
 _CONFLICT_DETAIL = {

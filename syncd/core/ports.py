@@ -14,9 +14,15 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from syncd.core.model import Action, MaybeOwner, Owner, Row, Scope, Unreadable
+from syncd.core.order_keys import PortalOrders, UnknownKey
+from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.records import KnownRun
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (stage, done, expected total or None). Cheap; called at most once a page or chunk."""
+
+WAITING = "waiting until "
+"""How the stage of a long wait begins; the time of day follows. It is over when done is the expected total."""
 
 
 class Clock(Protocol):
@@ -90,21 +96,24 @@ class WriteResult(NamedTuple):
     text: str = ""
 
 
-class WriteAnswer(NamedTuple):
-    """The answer to one batch of writes.
+class Listed(NamedTuple):
+    """A chunk of the portal's listing.
 
     Args:
-        results: One for each write, in the order given.
-        read: The owners of the orders asked for with `then_read` (unbound ones are absent), read at the end of the same
-            request; None where that could not be done.
+        rows: Readable rows, ascending by order id.
+        unreadable: Orders up to the last of these rows (with the last chunk: all that are left) that have a row whose
+            owner cannot be read. They are bound to something; they are not absent.
+        unproved: Of a listing of several ranges, told with the first chunk: those that could not be proved complete,
+            each with why. None of their rows are listed.
     """
 
-    results: list[WriteResult]
-    read: dict[int, Owner] | None
+    rows: list[Row]
+    unreadable: Mapping[int, Unreadable] = {}
+    unproved: Mapping[OrderRange, str] = {}
 
 
 OPERATING_LIMIT = 480
-"""Seconds of operating time the portal allows a method in ten minutes (bitrix24-rest.md 9.2)."""
+"""Seconds of operating time the portal allows a method in ten minutes (portal.md 9.2)."""
 
 
 @dataclass(slots=True)
@@ -112,6 +121,7 @@ class Usage:
     """What a portal client used so far.
 
     operating: the operating seconds that the portal's busiest method stands at now, of its budget for ten minutes.
+    conditional: whether the portal's batches can carry a condition (portal.md 6.6); None before it wrote.
     """
 
     requests: int = 0
@@ -120,50 +130,60 @@ class Usage:
     listing_seconds: float = 0.0
     throttled_seconds: float = 0.0
     operating: float = 0.0
+    conditional: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What the credentials may do, found by harmless probes.
 
+    read and write are None where that could not be found out: the portal failed, rather than refused the right.
     sees_owners is None when no bound owner was at hand to try it with, or owners are not to be verified. clock_ahead is
-    by how many seconds the portal's clock is ahead of ours, to about a second; None where it did not say.
+    by how many seconds the portal's clock is ahead of ours, to about a second; None where it did not say. conditional
+    says whether a batch can carry the condition of a write; None where no order was bound to try it with.
     """
 
-    read: bool
-    write: bool
+    read: bool | None
+    write: bool | None
     sees_owners: bool | None
     detail: tuple[str, ...] = ()
     clock_ahead: float | None = None
+    conditional: bool | None = None
 
 
-class Portal(Protocol):
+class Portal(PortalOrders, Protocol):
     """The CRM side: one portal, spoken to through crm.orderentity.*."""
 
     def usage(self) -> Usage:
         """Return a copy of the running totals."""
         ...
 
-    def listing(self, boundaries: Sequence[int], scope: Scope, progress: Progress) -> AsyncIterator[list[Row]]:
+    def listing(
+        self, boundaries: Sequence[int], scope: Scope, progress: Progress, ranges: OrderRanges | None = None
+    ) -> AsyncIterator[Listed]:
         """List every binding whose order id is in the scope's range, of whatever owner type.
 
         Args:
             boundaries: Every 50th order id bound at the last complete listing, ascending; empty when none is known.
             scope: Only its order range is used: a list filtered by type cannot tell "unbound" from "bound elsewhere".
             progress: Told how many rows have come.
+            ranges: List only these orders of the scope, with as few requests as it takes. Each range is proved by
+                itself, against its own count.
 
         Yields:
-            Chunks of rows; order ids grow strictly over the whole listing. When the iterator ends without an error the
-            listing is proved complete.
+            Chunks; the order ids of their rows grow strictly over the whole listing. When the iterator ends without an
+            error the listing is proved complete, but for ranges it names as `unproved`.
 
         Raises:
-            IncompleteListing: Completeness could not be proved.
+            IncompleteListing: Completeness could not be proved: of the only range, or of all.
             AuthError, PortalBlocked, UnavailableError: As their names say.
         """
         ...
 
-    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner]:
+    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
         """Given order ids, return the owners of those that are bound; each id was surely asked for and answered.
+
+        An order that has a row whose owner cannot be read comes as `Unreadable`.
 
         Raises:
             UnavailableError: At least one id could not be asked for.
@@ -178,15 +198,19 @@ class Portal(Protocol):
         """Return the seconds until the operating budget lets this action's method be called again; 0 is now."""
         ...
 
-    async def write(self, batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
-        """Send one request that lists the batch's orders and then writes them, and account for each of them.
+    async def write(self, batch: Sequence[Write]) -> list[WriteResult]:
+        """Carry out conditional writes in one request, and account for each of them, in the order given.
+
+        A write whose `before` is not there is MOVED (or ALREADY), with what is there where that is known. The condition
+        travels with the write, inside the batch. A portal whose batches cannot carry one (`Usage.conditional`) is read
+        right before instead; what is written between that and the write is replaced, and told in `found` where the
+        batch's own list saw it.
 
         A lost answer is reported as UNKNOWN for each write, never raised; nothing is ever sent twice by this call
-        unless the portal certainly did not execute it (503, 429, connection refused).
+        unless the portal certainly did not execute it.
 
         Args:
             batch: Writes of one method, at most `batch_size` of them, each order once.
-            then_read: Orders to read at the end of the same request (the next batch's), to save a request.
 
         Raises:
             AuthError, PortalBlocked: The run must end; none of the batch was executed.
@@ -208,6 +232,14 @@ class Portal(Protocol):
         """Find out what the credentials may do, without any effect."""
         ...
 
+    async def member_id(self) -> str:
+        """Return the portal's lasting id, which a rename keeps; empty where the credentials do not tell it."""
+        ...
+
+    async def is_target_of(self, address: str) -> bool:
+        """Return whether another address, `host[:port]`, redirects to this portal's. No credentials are sent."""
+        ...
+
     async def aclose(self) -> None:
         """Close connections."""
         ...
@@ -216,12 +248,28 @@ class Portal(Protocol):
 class TableValue(NamedTuple):
     """What the table says of one order when asked by id, without the link's `where`.
 
-    owner is set when exactly one readable row exists; selected says whether the link's `where` selects it.
+    owner is set when exactly one readable row exists; selected says whether the link's `where` selects it. deleted: the
+    order has no live row, but one that is softly deleted. That is a statement (unbound), where no row at all is only an
+    absence.
     """
 
     owner: MaybeOwner
     selected: bool = True
     unreadable: Unreadable | None = None
+    deleted: bool = False
+
+
+class TableCheck(NamedTuple):
+    """What was found out about a mapping table, in sentences that begin with the key they are about.
+
+    problems keep syncd from working as it should; warnings do not. sample holds some order ids of the table; keys some
+    keys of the shop's own, where it holds those.
+    """
+
+    problems: list[str]
+    warnings: list[str]
+    sample: list[int]
+    keys: Sequence[str] = ()
 
 
 class Snapshot(Protocol):
@@ -230,24 +278,35 @@ class Snapshot(Protocol):
     rows: int
     unreadable: Mapping[int, Unreadable]
     orderless: Sequence[str]
+    unknown: Mapping[int, UnknownKey]
 
-    def take(self, upto: int | None) -> list[Row]:
-        """Return the readable rows not yet taken with an order id at most `upto` (None: all that are left)."""
+    def take(self, upto: int | None, limit: int | None = None) -> list[Row]:
+        """Return the readable rows not yet taken with an order id at most `upto` (None: all that are left).
+
+        Of more than `limit` such rows, only so many are taken.
+        """
         ...
 
 
 class Table(Protocol):
     """The table side: the mapping table of the order system."""
 
-    async def check(self) -> list[str]:
-        """Return every problem with the connection, the table, its columns and their types; each a sentence."""
+    @property
+    def hides_effects(self) -> bool:
+        """Whether a write may add or remove rows of other orders unseen, as known since the last snapshot."""
         ...
 
-    def snapshot(self, progress: Progress) -> AbstractAsyncContextManager[Snapshot]:
-        """Read the whole selected table in one consistent transaction that is over when this yields.
+    async def check(self) -> TableCheck:
+        """Look at the connection, the table, its columns and types, its keys, and try a write that is taken back."""
+        ...
 
-        The snapshot's `unreadable` names orders whose rows cannot be read as one binding (they are not in `take`);
-        `orderless` describes rows whose order id itself cannot be read (at most some 20 descriptions).
+    def snapshot(self, progress: Progress, ranges: OrderRanges | None = None) -> AbstractAsyncContextManager[Snapshot]:
+        """Read the whole selected table, or these orders of it, in one consistent transaction.
+
+        It is over when this yields. The snapshot's `unreadable` names orders whose rows cannot be read as one binding
+        (they are not in `take`); `orderless` describes rows whose order id itself cannot be read (at most some 20
+        descriptions), also where only some orders are read. `unknown` holds rows with a key of the shop's own that no
+        order of the portal has, by the number that stands for the key.
 
         Raises:
             UnavailableError: The database cannot be reached.
@@ -256,7 +315,10 @@ class Table(Protocol):
         ...
 
     async def read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
-        """Given order ids, return what the table says of each, without `where`; an order with no row is absent."""
+        """Given order ids, return what the table says of each, without `where`; an order with no row is absent.
+
+        An order that is softly deleted comes as `TableValue(None, deleted=True)`; a snapshot shows neither.
+        """
         ...
 
     async def write(self, batch: Sequence[Write]) -> list[WriteResult]:
@@ -269,6 +331,21 @@ class Table(Protocol):
 
     async def aclose(self) -> None:
         """Close connections."""
+        ...
+
+
+class HighWaterMark(Protocol):
+    """How far each link has come, kept outside the state database: a restored backup knows less than this.
+
+    Neither method raises where a mark cannot be kept; a link without one is like one that has never been seen.
+    """
+
+    async def read(self, link: str) -> KnownRun | None:
+        """Return the last run that is known to have changed the link's state, or None."""
+        ...
+
+    async def write(self, link: str, known: KnownRun | None) -> None:
+        """Note a run, or with None forget what is known of the link."""
         ...
 
 

@@ -5,10 +5,13 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from syncd.core.model import Change, Counts, Hold, MaybeOwner, Outcome, Side
+from syncd.core.coverage import Coverage
+from syncd.core.model import Action, Change, Counts, Hold, MaybeOwner, Outcome, Owner, Side, SideCounts
+from syncd.core.order_ranges import OrderRanges
 
 
 class Lease(NamedTuple):
@@ -21,10 +24,64 @@ class Lease(NamedTuple):
     expires_at: float
 
 
+class Pause(NamedTuple):
+    """The last word on a link's pause: by whom, when, until when (None: until `resume`), and why.
+
+    Of a link that was resumed, `until` is when that was.
+    """
+
+    by: str = ""
+    at: float = 0.0
+    until: float | None = None
+    comment: str = ""
+
+
+class Decision(NamedTuple):
+    """What a person decided.
+
+    Args:
+        link: The link's name.
+        kind: resolve, apply, undo, rebase, pause, resume.
+        said: What exactly, in a word or two: `crm`, `table` or `retry` for resolve; else as the command line had it.
+        by: User and host.
+        at: When, in seconds since the epoch.
+        comment: Why, in the person's words; may be empty.
+        order_id: The order it was about, for resolve.
+        run: The run that was named, for apply and undo.
+    """
+
+    link: str
+    kind: str
+    said: str
+    by: str
+    at: float
+    comment: str = ""
+    order_id: int | None = None
+    run: int | None = None
+
+
+class PortalNames(NamedTuple):
+    """What the portal calls owners and their types, as far as that is known.
+
+    Args:
+        titles: The titles of deals, invoices and items.
+        types: The names of owner types, in the portal's own language.
+    """
+
+    titles: Mapping[Owner, str] = {}
+    types: Mapping[int, str] = {}
+
+
+NAMELESS = PortalNames()
+
+
 class LinkRow(NamedTuple):
     """A link's row. `fingerprint` names the ends its agreed state belongs to; `generation` grows with each rebase.
 
-    parked is empty, or the reason why scheduled passes rest until a person or a changed fact decides.
+    parked is empty, or the reason why scheduled passes rest until a person or a changed fact decides. portal and
+    member_id are the address and the lasting id of the portal that the agreed state is about, empty while not known.
+    `paused` says what was ordered last; ask `is_paused`, since a pause may have an end. coverage is when each part of
+    the link was last covered; None before a pass has covered all of it.
     """
 
     id: int
@@ -34,6 +91,14 @@ class LinkRow(NamedTuple):
     paused: bool
     parked: str
     created_at: float
+    portal: str = ""
+    member_id: str = ""
+    pause: Pause = Pause()
+    coverage: Coverage | None = None
+
+    def is_paused(self, now: float) -> bool:
+        """Given seconds since the epoch, return whether scheduled passes are paused then."""
+        return self.paused and (self.pause.until is None or now < self.pause.until)
 
 
 class BindingRow(NamedTuple):
@@ -63,6 +128,62 @@ class GuardHit(NamedTuple):
     actual: float
 
 
+class Absence(NamedTuple):
+    """An order that a side does not show, whose remove on the other side waits since then for its second look."""
+
+    order_id: int
+    side: Side
+    since: float
+
+
+Tally: TypeAlias = dict[tuple[Side, Action, Outcome], int]
+"""How many changes of a run there are, by side, action and outcome."""
+
+
+class LastDay(NamedTuple):
+    """What syncd did to a link in the last 24 hours, no matter who asked for it.
+
+    Args:
+        agreed: Agreed bindings before the first run of these 24 hours; None where there was none.
+        moved, removed: The moves and removes that were made since, or perhaps were (uncertain), by side.
+        in_parts: What passes over only some orders have written since the whole link was last covered, by side: parts
+            of what one pass would have written (`guards.evaluate`).
+        reverted: The orders of which passes have put back what syncd had replaced, by the side that was written. The
+            guards let few of them through, so they are few.
+    """
+
+    agreed: int | None
+    moved: Mapping[Side, int]
+    removed: Mapping[Side, int]
+    in_parts: Mapping[Side, SideCounts] = {}
+    reverted: Mapping[Side, Collection[int]] = {}
+
+
+class Written(NamedTuple):
+    """One applied write of an order: what it replaced (what was really found there, where that is known), and when."""
+
+    order_id: int
+    side: Side
+    before: MaybeOwner
+    after: MaybeOwner
+    at: float
+
+
+class KnownRun(NamedTuple):
+    """What is known outside the state database of the last run of a link that changed it.
+
+    state: the identity of the database. finished_at: None where the run was still under way when this was noted.
+    """
+
+    state: str
+    run: int
+    started_at: float
+    finished_at: float | None
+
+
+SLICE = "slice "
+"""How `RunRow.part` begins where a pass covered the slice whose turn it was."""
+
 FINGERPRINT = "fingerprint"
 """The guard that refuses a link whose configuration points elsewhere than its agreed state was made for."""
 
@@ -79,6 +200,9 @@ class StoredChange:
         error: Code and text of a failure, or empty.
         at: When the outcome was recorded (or, while intended, when the intent was).
         found: What was really there when it was written, where `found_known`.
+        batch: The request it was sent in last, numbered within the run; the writes of one request are sent in the
+            order of their ids. None: it was never about to be sent, or before syncd kept this.
+        sends: How often it was about to be sent.
     """
 
     id: int
@@ -89,10 +213,12 @@ class StoredChange:
     at: float = 0.0
     found: MaybeOwner = None
     found_known: bool = False
+    batch: int | None = None
+    sends: int = 0
 
     @property
     def before(self) -> MaybeOwner:
-        """The owner that stood there before: what was really found, where that is known, else what was expected."""
+        """The owner that was there before: what was really found, where that is known, else what was expected."""
         return self.found if self.found_known else self.change.before
 
 
@@ -137,10 +263,14 @@ class Attempt(NamedTuple):
 class RunRow:
     """One run.
 
-    kind: pass, plan, apply, undo, rebase. state: running, planned, applied, partial, refused, failed, incomplete.
+    kind: pass, plan, apply, undo, rebase, rename (rebase --same-portal).
+    state: running, planned, applied, partial, refused, failed, incomplete.
     origin: schedule, command, trigger, signal. source: for `apply` the stored plan's run, for `undo` the undone run,
     for a pass that found an earlier plan still refused, and stored none, that plan's run.
     operating: the operating seconds the portal's busiest method stood at when the run ended (`Usage.operating`).
+    conditional: whether the portal's batches carried the conditions of writes (`Usage.conditional`); None: not asked.
+    covers: the orders it covers; None: all of the link's. Of very many ranges only the span from first to last is kept
+    once the run is over, unless its plan can still be applied. part: the same in words, such as "slice 3 of 12".
     """
 
     id: int
@@ -162,11 +292,25 @@ class RunRow:
     seconds: float = 0.0
     spent_by: int | None = None
     operating: float = 0.0
+    conditional: bool | None = None
+    covers: OrderRanges | None = None
+    part: str = ""
 
     @property
     def plan(self) -> int:
         """The run that holds the plan this one speaks of: itself, but for a pass that found another still refused."""
         return self.source if self.kind == "pass" and self.source is not None else self.id
+
+    @property
+    def waits_for_apply(self) -> bool:
+        """Whether it holds a plan that has not been applied yet; the plan may have grown too old."""
+        is_plan = self.kind in {"plan", "undo", "pass"} and self.state in {"planned", "refused"}
+        return is_plan and self.plan == self.id and self.spent_by is None and not self.points_elsewhere
+
+    @property
+    def serves_schedule(self) -> bool:
+        """Whether it was a pass over all orders, or over the slice whose turn it was."""
+        return self.kind == "pass" and (self.covers is None or self.part.startswith(SLICE))
 
     @property
     def points_elsewhere(self) -> bool:
@@ -175,20 +319,33 @@ class RunRow:
 
 
 class Request(NamedTuple):
-    """Something another process asked of the daemon: kind is trigger."""
+    """Something another process asked of the daemon: kind is trigger; orders are those it is about, None for all."""
 
     id: int
     link: str
     kind: str
     by: str
     created_at: float
+    orders: OrderRanges | None = None
+
+
+class Reached(NamedTuple):
+    """How far a run has got: what it does now, in the engine's words, how much of that is done, and of how much."""
+
+    stage: str
+    done: int = 0
+    expected: int | None = None
 
 
 class LeaseRow(NamedTuple):
-    """Who holds a link's lease, for `status` and for the sentence of whoever is turned away."""
+    """Who holds a link's lease, for `status` and for the sentence that turns another process away.
+
+    `reached` is as of the last time the lease was renewed; None before the holder has said anything.
+    """
 
     link: str
     holder: str
     fence: int
     acquired_at: float
     expires_at: float
+    reached: Reached | None = None

@@ -1,10 +1,10 @@
-"""The daemon: APScheduler asks, our runners run, the state database says who.
+"""The daemon: APScheduler fires, runners make the passes, and the state database decides which process may.
 
-`service` is the life cycle (start, READY, signals, reload, stop) of a `fleet`: one `runner` for each link of the
-configuration. A runner is asked by the `schedule` (APScheduler, at the `slots` a schedule names), by the `requests` of
-other processes, or by a signal; `verdict` decides, purely, whether a pass is made now; `passes` makes it with the
-engine. How the link is then, `health` says; `parking` makes it rest where passes cannot come to anything.
+`service` is the life cycle (start, READY, signals, reload, stop) of a `supervisor`: one `runner` for each link of the
+configuration. A runner is triggered by the `schedule` (APScheduler, at the fire times of `syncd.status`), by other
+processes or by a signal (`triggers`). `decide` says, as a pure function, whether a pass is made now, and parks a link
+whose passes cannot succeed. `runner_context` makes the pass with the engine. `syncd.status` derives the link's health.
 
-What is shown goes out through `alerts` (delivered by `couriers`), `status`, `meters` and `web`; what the service
-manager is told through `notify` and, as long as this process gets anywhere, `watchdog`.
+`alerts`, `channels`, `meters`, `pages` and `web` report to people and to other programs. `systemd` reports to the
+service manager, and decides whether this process counts as alive.
 """

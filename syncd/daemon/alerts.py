@@ -1,8 +1,9 @@
-"""Who is told, and of what: a change of a link's health, a refused plan, holds that grow old, and that all is well.
+"""Notifies people: of a change of a link's health, a refused plan, old holds, and that all is well again.
 
-Each thing is told once. What was told is not kept anywhere: it follows from the runs in the state database. A daemon
-compares its pass with the pass before, whichever daemon made that, and a hold is due to be told in the first pass or
-minute after it has come of age. So a restart repeats nothing, and of several daemons the one that made the pass tells.
+Each notification is sent once, and again every `remind_every` while its cause lasts. What was sent is not stored: it
+follows from the runs in the state database. A daemon compares its pass with the pass before, of any daemon. What falls
+due at a moment (a hold's age, the length of a failure, a reminder) is sent in the first pass or minute after it. So a
+restart repeats nothing, and of several daemons the one that made the pass notifies.
 """
 
 from __future__ import annotations
@@ -10,45 +11,71 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import structlog
 
 from syncd import __version__
+from syncd.config.service_settings import NotifySettings
 from syncd.core.backoff import pause
-from syncd.core.model import Hold
+from syncd.core.model import Hold, MaybeOwner
+from syncd.core.plan import Values, is_worse, values_by_guard
 from syncd.core.ports import Clock
-from syncd.core.refusals import Numbers, is_news, numbers
-from syncd.daemon.couriers import Courier, Undelivered
-from syncd.daemon.desk import Ending
-from syncd.daemon.health import WELL, Condition, Health
-from syncd.engine.report import guard_json, hold_json, iso
-from syncd.obs.redact import redact
+from syncd.daemon import notices
+from syncd.daemon.channels import Channel, Undelivered
+from syncd.daemon.notices import Severity
+from syncd.daemon.runner_context import PassResult
+from syncd.engine.report import iso
+from syncd.errors import SyncdError
+from syncd.status.health import WELL, Health, LinkHealth
+from syncd.status.owners import NO_LABELS, Labels, owners_of_facts
 
 log = structlog.get_logger("syncd.daemon")
 
 WAITING = 100
-"""Notifications kept while nobody takes them; the oldest are dropped first."""
+"""Notifications that may wait for delivery; the oldest are dropped first."""
 TRIES = 4
-SHOWN_HOLDS = 20
-_WORDS: Mapping[Health, str] = {
-    Health.IN_STEP: "in step",
-    Health.HELD: "in step but for orders that are held",
-    Health.REFUSED: "refused by a guard; nothing was written",
-    Health.PARKED: "parked: its portal or database refuses it",
-    Health.FAILING: "failing",
-    Health.WAITING: "waiting for its first pass",
-}
+
+
+class Rules(NamedTuple):
+    """When people are notified.
+
+    Args:
+        holds_after: The age in seconds at which a hold is reported.
+        failing_passes: How many passes in a row must fail before a failure is reported.
+        failing_seconds: For how long passes must have failed before it is reported.
+        remind_every: Seconds between two notifications of the same cause while it lasts; None: once only.
+        severity: Less severe notifications are not sent.
+    """
+
+    holds_after: float = 3600.0
+    failing_passes: int = 1
+    failing_seconds: float = 0.0
+    remind_every: float | None = None
+    severity: Severity = Severity.INFO
+
+
+def alert_rules(settings: NotifySettings) -> Rules:
+    """Given `[notify]`, return when people are notified."""
+    passes, seconds = settings.failing_threshold
+    return Rules(
+        settings.holds_after_seconds,
+        passes,
+        seconds,
+        settings.remind_every_seconds,
+        Severity[settings.severity.name],
+    )
 
 
 @dataclass(slots=True)
 class _Watch:
-    """The holds of a link whose last pass was ours, and up to which moment those that came of age have been told."""
+    """The last pass of a link that this daemon made, and up to which moment all that was due has been reported."""
 
-    holds: Sequence[Hold]
+    result: PassResult
     told_until: float
+    holds: Sequence[Hold] = field(default_factory=tuple)
 
 
 class Alerts:
@@ -56,86 +83,114 @@ class Alerts:
 
     Args:
         clock: Time and chance.
-        delivered: Told the way and the outcome (delivered, failed, dropped) of each.
-        couriers: The ways they go.
-        holds_after: The age in seconds at which a hold is worth telling.
+        delivered: Called with the channel and the outcome (delivered, failed, dropped) of each.
+        channels: How they are delivered.
+        rules: When people are notified.
+        labels: Returns the titles and addresses of a link's owners; None leaves them out.
     """
 
     def __init__(
         self,
         clock: Clock,
         delivered: Callable[[str, str], None],
-        couriers: Sequence[Courier] = (),
-        holds_after: float = 3600.0,
+        channels: Sequence[Channel] = (),
+        rules: Rules = Rules(),  # noqa: B008 - a constant
+        labels: Callable[[str, Collection[MaybeOwner]], Awaitable[Labels]] | None = None,
     ) -> None:
         self._clock = clock
         self._delivered = delivered
-        self._couriers = couriers
-        self._holds_after = holds_after
+        self._channels = channels
+        self._rules = rules
         self._watches: dict[str, _Watch] = {}
-        self._refusals: dict[str, Numbers] = {}
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._refusals: dict[str, Values] = {}
+        self._labels = labels
+        self._waiting: deque[tuple[dict[str, Any], Sequence[Hold]]] = deque()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def configure(self, couriers: Sequence[Courier], holds_after: float) -> None:
-        """Use other ways from now on."""
-        self._couriers = couriers
-        self._holds_after = holds_after
+    def configure(self, channels: Sequence[Channel], rules: Rules) -> None:
+        """Use other channels and rules from now on."""
+        self._channels = channels
+        self._rules = rules
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, result: PassResult) -> None:
         """Take in how a pass ended."""
-        before, after = ending.before, ending.after
-        worse = self._is_worse(ending)
-        if worse or (
-            after.health is not before.health and not (before.health is Health.WAITING and after.health in WELL)
-        ):
-            self._tell(_notice_of(ending))
-        if ending.report is None:
-            return
-        watch = self._watches.get(ending.link)
-        previous = ending.previous.finished_at if ending.previous is not None else None
-        # Whoever made the pass before told what had come of age by then.
+        before, after = result.before, result.after
+        watch = self._watches.get(result.link)
+        previous = result.previous.finished_at if result.previous is not None else None
+        # The process that made the pass before has reported all that was due by then.
         told = max(previous or 0.0, watch.told_until if watch is not None else 0.0)
-        self._watches[ending.link] = _Watch(ending.report.holds, told)
-        self.tell_old_holds()
+        if before.health is Health.FAILING and not self._was_told(result, told):
+            before = result.earlier
+        is_told = after.health is not Health.FAILING or self._is_due(result.failures, after.since, self._clock.now())
+        worse = self._is_worse(result)
+        if is_told and (worse or self._is_change(before, after)):
+            self._tell(notices.of_change(result, before), _held(result))
+        holds = result.report.holds if result.report is not None else watch.holds if watch is not None else ()
+        self._watches[result.link] = _Watch(result, told, holds)
+        self._tell_due(result.link, self._watches[result.link])
 
     def forget(self, link: str) -> None:
-        """Another daemon looks after the link now, or nobody."""
+        """Drop a link that this daemon no longer runs."""
         self._watches.pop(link, None)
         self._refusals.pop(link, None)
 
-    def _is_worse(self, ending: Ending) -> bool:
-        """Return whether a refused plan that waits would do notably more by now than was told of it."""
-        if ending.after.health is not Health.REFUSED or ending.report is None:
-            self._refusals.pop(ending.link, None)
+    def tell_due(self) -> None:
+        """Report what has become due since the last call."""
+        for link, watch in self._watches.items():
+            self._tell_due(link, watch)
+
+    def _tell_due(self, link: str, watch: _Watch) -> None:
+        now, rules, result = self._clock.now(), self._rules, watch.result
+        old = [hold for hold in watch.holds if watch.told_until < hold.since + rules.holds_after <= now]
+        if old:
+            self._tell(notices.of_holds(link, old, len(watch.holds), rules.holds_after), old)
+        after = result.after
+        if after.health is Health.FAILING and not self._is_due(result.failures, after.since, _ended_at(result, now)):
+            # The pass itself was too early to be reported; the time since may be long enough by now.
+            due = after.since + rules.failing_seconds
+            if result.failures >= rules.failing_passes and watch.told_until < due <= now:
+                self._tell(notices.of_change(result, result.earlier))
+        elif after.health not in WELL and rules.remind_every is not None:
+            count = (now - after.since) // rules.remind_every
+            if count >= 1 and watch.told_until < after.since + count * rules.remind_every:
+                self._tell(notices.of_reminder(result, now), _held(result))
+        watch.told_until = max(watch.told_until, now)
+
+    def _is_due(self, failures: int, since: float, at: float) -> bool:
+        """Return whether a failure that lasts since then, over so many passes, is to be reported at a moment."""
+        return failures >= self._rules.failing_passes and at - since >= self._rules.failing_seconds
+
+    def _was_told(self, result: PassResult, told_until: float) -> bool:
+        """Return whether the failure before this pass has been reported."""
+        before = result.before
+        return self._is_due(max(1, result.failures_before), before.since, max(told_until, before.since))
+
+    @staticmethod
+    def _is_change(before: LinkHealth, after: LinkHealth) -> bool:
+        return after.health is not before.health and not (before.health is Health.NEW and after.health in WELL)
+
+    def _is_worse(self, result: PassResult) -> bool:
+        """Return whether a refused plan that waits would now do notably more than was reported."""
+        if result.after.health is not Health.REFUSED or result.report is None:
+            self._refusals.pop(result.link, None)
             return False
-        hits = ending.report.row.guards
-        told: Numbers | None = None
-        if ending.before.health is Health.REFUSED and ending.previous is not None:
-            told = self._refusals.get(ending.link, numbers(ending.previous.guards))
-        worse = told is not None and is_news(told, hits)
-        self._refusals[ending.link] = numbers(hits) if told is None or worse else told
+        hits = result.report.row.guards
+        told: Values | None = None
+        if result.before.health is Health.REFUSED and result.previous is not None:
+            told = self._refusals.get(result.link, values_by_guard(result.previous.guards))
+        worse = told is not None and is_worse(told, hits)
+        self._refusals[result.link] = values_by_guard(hits) if told is None or worse else told
         return worse
 
-    def tell_old_holds(self) -> None:
-        """Tell of the holds that have come of age since this was asked last."""
-        now = self._clock.now()
-        for link, watch in self._watches.items():
-            limit = self._holds_after
-            old = [hold for hold in watch.holds if watch.told_until < hold.since + limit <= now]
-            watch.told_until = max(watch.told_until, now)
-            if old:
-                self._tell(_notice_of_holds(link, old, len(watch.holds), limit))
-
     async def run(self) -> None:
-        """Deliver, for ever."""
+        """Deliver notifications. Never returns."""
         while True:
             while self._waiting:
                 self._idle.clear()
-                notice = self._waiting.popleft()
-                await asyncio.gather(*(self._deliver(courier, notice) for courier in self._couriers))
+                notice = await self._labelled(*self._waiting.popleft())
+                await asyncio.gather(*(self._deliver(channel, notice) for channel in self._channels))
             self._idle.set()
             self._more.clear()
             await self._more.wait()
@@ -146,77 +201,59 @@ class Alerts:
             self._idle.clear()
         await self._idle.wait()
 
-    def _tell(self, notice: dict[str, Any]) -> None:
-        notice = {
-            **notice,
-            "text": redact(str(notice["text"])),
-            "at": iso(self._clock.now()),
-            "host": socket.gethostname(),
-            "version": __version__,
-        }
+    async def _labelled(self, notice: dict[str, Any], holds: Sequence[Hold]) -> dict[str, Any]:
+        """Return a notification with the titles and addresses of the orders it is about."""
+        if self._labels is None or not holds:
+            return notice
+        shown = holds[: notices.SHOWN_HOLDS]
+        try:
+            labels = await self._labels(notice["link"], owners_of_facts(hold.facts for hold in shown))
+        except SyncdError as error:
+            log.info("notification without titles", link=notice["link"], reason=error.message)
+            labels = NO_LABELS
+        return notices.with_labels(notice, shown, labels)
+
+    def _tell(self, notice: dict[str, Any], holds: Sequence[Hold] = ()) -> None:
+        if notice["severity"] in {one.word for one in Severity if one < self._rules.severity}:
+            return
+        notice = stamped(notice, self._clock.now())
         log.info("notification", about=notice["event"], link=notice["link"], text=notice["text"])
-        if not self._couriers:
+        if not self._channels:
             return
         if len(self._waiting) >= WAITING:
             self._waiting.popleft()
             self._delivered("any", "dropped")
-        self._waiting.append(notice)
+        self._waiting.append((notice, holds))
         self._more.set()
 
-    async def _deliver(self, courier: Courier, notice: Mapping[str, Any]) -> None:
+    async def _deliver(self, channel: Channel, notice: Mapping[str, Any]) -> None:
         for attempt in range(1, TRIES + 1):
             try:
-                await courier.deliver(notice)
+                await channel.deliver(notice)
             except Undelivered as error:
-                log.warning("notification not delivered", way=courier.way, attempt=attempt, reason=str(error))
+                log.warning("notification not delivered", way=channel.way, attempt=attempt, reason=str(error))
+            except Exception:
+                # A bug in one channel must not end the daemon.
+                log.exception("notification crashed", way=channel.way, attempt=attempt)
             else:
-                self._delivered(courier.way, "delivered")
+                self._delivered(channel.way, "delivered")
                 return
             if attempt < TRIES:
                 await self._clock.sleep(pause(attempt, first=2, most=60, spread=0.5, chance=self._clock.random()))
-        self._delivered(courier.way, "failed")
+        self._delivered(channel.way, "failed")
 
 
-def _notice_of(ending: Ending) -> dict[str, Any]:
-    before, after = ending.before, ending.after
-    notice: dict[str, Any] = {
-        "event": _event(before, after),
-        "link": ending.link,
-        "health": after.health.value,
-        "before": before.health.value,
-        "before_since": iso(before.since),
-        "run": after.run or None,
-        "detail": redact(after.detail),
-    }
-    text = f"syncd: link {ending.link} is {_WORDS[after.health]} (it was {_WORDS[before.health]})."
-    if after.health is before.health:
-        text = f"syncd: link {ending.link} is still {_WORDS[after.health]}, and the plan has grown."
-    if after.detail:
-        text += f" {after.detail}"
-    if after.health is Health.REFUSED and ending.report is not None:
-        notice["guards"] = [guard_json(hit) for hit in ending.report.row.guards]
-        notice["commands"] = [f"syncd show {after.run}", f"syncd apply {after.run}"]
-        text += f" Look with `syncd show {after.run}`; `syncd apply {after.run}` carries it out."
-    if after.health is Health.HELD and ending.report is not None:
-        notice["holds"] = len(ending.report.holds)
-        text += f" See `syncd holds {ending.link}`."
-    return {**notice, "text": text}
+def _held(result: PassResult) -> Sequence[Hold]:
+    """Return the orders that a notification of held orders is about."""
+    return result.report.holds if result.after.health is Health.HELD and result.report is not None else ()
 
 
-def _event(before: Condition, after: Condition) -> str:
-    if after.health is Health.REFUSED:
-        return "refused"
-    return "recovered" if after.health in WELL and before.health not in WELL else "health"
+def stamped(notice: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """Given a notification, return it with when and by which syncd it was made."""
+    return {**notice, "at": iso(now), "host": socket.gethostname(), "version": __version__}
 
 
-def _notice_of_holds(link: str, old: Sequence[Hold], open_holds: int, limit: float) -> dict[str, Any]:
-    shown = [hold_json(hold) for hold in old[:SHOWN_HOLDS]]
-    count = "1 order has" if len(old) == 1 else f"{len(old)} orders have"
-    return {
-        "event": "holds",
-        "link": link,
-        "count": len(old),
-        "open": open_holds,
-        "holds": shown,
-        "text": f"syncd: {count} been held on link {link} for more than {limit / 3600:g} h. See `syncd holds {link}`.",
-    }
+def _ended_at(result: PassResult, now: float) -> float:
+    """Return when a pass ended, in seconds since the epoch."""
+    row = result.report.row if result.report is not None else None
+    return now if row is None or row.finished_at is None else row.finished_at

@@ -1,8 +1,8 @@
-"""APScheduler, kept to what it does well: at a slot it calls a function that sets an event, and nothing else.
+"""APScheduler, used only as a timer: at a fire time it calls a function that sets an event.
 
-What design.md and operations.md 3.4 found shapes this module: a job never does work (a shutdown would cancel it), jobs
-live in memory and are made from the configuration, a missed moment is never dropped, and since an exception while
-jobs are processed can leave the scheduler alive but never waking, `overdue` is what the watchdog asks before it pets.
+Its pitfalls are in platform.md 1. A job never does work, since a shutdown would cancel it. Jobs live in memory and are
+made from the configuration. A missed fire time is never dropped. An exception while jobs are processed can leave the
+scheduler alive but never waking, so the watchdog asks `overdue` first.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from syncd.core.ports import Clock
-from syncd.daemon.slots import Slots
+from syncd.status.fire_times import FireTimes
 
 log = structlog.get_logger("syncd.daemon")
+
+_BETWEEN = " between"
+"""Follows a link's name in the name of the job for its passes in between; no link's name has a space."""
 
 _TROUBLES: Mapping[int, str] = {
     EVENT_JOB_ERROR: "error",
@@ -34,40 +37,61 @@ class Timetable:
 
     Args:
         clock: Chance, for the jitter. The time of day is APScheduler's own, the system's.
-        ask: Told a link's name when one of its slots has come.
-        trouble: Told a link's name and what kept APScheduler from calling: error, missed, max-instances.
+        ask: Called with a link's name at each of its fire times.
+        between: Called with a link's name when a pass over its newest orders is due.
+        trouble: Called with a link's name and why APScheduler did not call: error, missed, max-instances.
     """
 
-    def __init__(self, clock: Clock, ask: Callable[[str], None], trouble: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ask: Callable[[str], None],
+        trouble: Callable[[str, str], None],
+        between: Callable[[str], None] = lambda _link: None,
+    ) -> None:
         self._clock = clock
         self._ask = ask
+        self._between = between
         self._trouble = trouble
-        self._jobs: dict[str, tuple[Slots, float]] = {}
+        self._jobs: dict[str, tuple[FireTimes, float]] = {}
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
         self._scheduler.add_listener(self._heard, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
-        """Begin; needs a running loop."""
+        """Start; needs a running loop."""
         self._scheduler.start()
 
-    def set(self, link: str, slots: Slots, jitter: float) -> None:
+    def set(self, link: str, times: FireTimes, jitter: float) -> None:
         """Schedule a link, or schedule it anew, from now on.
 
         Args:
             link: The link.
-            slots: Its moments.
+            times: Its moments.
             jitter: The most seconds a call may come late, at random.
         """
-        self._jobs[link] = (slots, jitter)
+        self._jobs[link] = (times, jitter)
         # A function of our own and no partial: APScheduler asks whether it is a coroutine function.
         self._scheduler.add_job(
-            self._fire, _AtSlots(slots, jitter, self._clock), args=(link,), id=link, replace_existing=True
+            self._fire, _AtSlots(times, jitter, self._clock), args=(link,), id=link, replace_existing=True
+        )
+
+    def set_between(self, link: str, times: FireTimes | None) -> None:
+        """Schedule the passes of a link in between, or schedule them anew; None for no more of them."""
+        job = f"{link}{_BETWEEN}"
+        if times is None:
+            if self._jobs.pop(job, None) is not None:
+                self._scheduler.remove_job(job)
+            return
+        self._jobs[job] = (times, 0.0)
+        self._scheduler.add_job(
+            self._fire_between, _AtSlots(times, 0.0, self._clock), args=(link,), id=job, replace_existing=True
         )
 
     def drop(self, link: str) -> None:
         """Forget a link's schedule, if it has one."""
+        self.set_between(link, None)
         if self._jobs.pop(link, None) is not None:
             self._scheduler.remove_job(link)
 
@@ -83,15 +107,15 @@ class Timetable:
 
     def realign(self) -> None:
         """Work out every next moment again: the system's clock was set."""
-        for link, (slots, jitter) in self._jobs.items():
-            self._scheduler.reschedule_job(link, trigger=_AtSlots(slots, jitter, self._clock))
+        for link, (times, jitter) in self._jobs.items():
+            self._scheduler.reschedule_job(link, trigger=_AtSlots(times, jitter, self._clock))
 
     def wake(self) -> None:
         """Have the scheduler look at its jobs now."""
         self._scheduler.wakeup()
 
     async def stop(self) -> None:
-        """Call nobody any more."""
+        """Make no more calls."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
             await asyncio.sleep(0)  # it shuts down in a callback of the loop
@@ -99,17 +123,21 @@ class Timetable:
     async def _fire(self, link: str) -> None:
         self._ask(link)
 
+    async def _fire_between(self, link: str) -> None:
+        self._between(link)
+
     def _heard(self, event: JobEvent) -> None:
         kind = _TROUBLES.get(event.code, "unknown")
-        log.error("scheduler trouble", link=event.job_id, kind=kind)
-        self._trouble(event.job_id, kind)
+        link = event.job_id.removesuffix(_BETWEEN)
+        log.error("scheduler trouble", link=link, kind=kind)
+        self._trouble(link, kind)
 
 
 class _AtSlots(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
-    """Fires at a link's slots, each up to `jitter` seconds late."""
+    """Fires at a link's times, each up to `jitter` seconds late."""
 
-    def __init__(self, slots: Slots, jitter: float, clock: Clock) -> None:
-        self._slots = slots
+    def __init__(self, times: FireTimes, jitter: float, clock: Clock) -> None:
+        self._slots = times
         self._jitter = jitter
         self._clock = clock
 
@@ -120,4 +148,4 @@ class _AtSlots(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
         return None if slot is None else datetime.fromtimestamp(slot + self._jitter * self._clock.random(), UTC)
 
     def __repr__(self) -> str:
-        return f"<at slots of {self._slots.schedule}>"
+        return f"<at times of {self._slots.schedule}>"

@@ -15,29 +15,24 @@ from syncd.config.load import Loaded
 from syncd.config.model import Settings
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock
-from syncd.daemon import passes
-from syncd.daemon.alerts import Alerts
-from syncd.daemon.couriers import Command, Courier, Webhook
-from syncd.daemon.credentials import SecretFiles, watch
-from syncd.daemon.desk import Desk, Gate
-from syncd.daemon.fleet import Fleet
-from syncd.daemon.line import status_line
+from syncd.daemon.alerts import Alerts, alert_rules
+from syncd.daemon.channels import Heartbeats, channels
+from syncd.daemon.hints import TableWatches
+from syncd.daemon.lifecycle import SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
 from syncd.daemon.meters import Meters
-from syncd.daemon.notify import Notifier
-from syncd.daemon.reload import needs_restart, read_again
-from syncd.daemon.requests import Inbox
+from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
 from syncd.daemon.schedule import Timetable
-from syncd.daemon.signals import Stop, handled
-from syncd.daemon.status import Process
-from syncd.daemon.tasks import Tasks
-from syncd.daemon.verdict import Ask
-from syncd.daemon.views import Views
-from syncd.daemon.watchdog import Vitals, pet
-from syncd.daemon.web import WebServer
+from syncd.daemon.supervisor import Supervisor
+from syncd.daemon.systemd import Liveness, Notifier, keep_alive, status_line
+from syncd.daemon.triggers import RequestPoller, Trigger
+from syncd.daemon.web import Views
+from syncd.daemon.web_server import WebServer
 from syncd.errors import ConfigError, StateUnavailable
 from syncd.obs import logs
 from syncd.obs.clock import SystemClock
 from syncd.obs.metrics import Metrics
+from syncd.status.documents import Process
+from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace
 
 log = structlog.get_logger("syncd.daemon")
@@ -51,7 +46,7 @@ DRAIN = 5.0
 
 
 def run(loaded: Loaded) -> int:
-    """Run the daemon until it is told to stop.
+    """Run the daemon until it is asked to stop.
 
     Args:
         loaded: The configuration; read again from the same sources on SIGHUP. Logs are set up as it says.
@@ -83,7 +78,7 @@ class Service:
         self._metrics = Metrics()
         self._stop = Stop(self._cut_off)
         self._reload_wanted = asyncio.Event()
-        self._fleet: Fleet | None = None
+        self._supervisor: Supervisor | None = None
         self._tasks = Tasks(self._crashed)
         self._process = Process("", "starting", self._clock.now(), str(loaded.path), self._clock.now())
 
@@ -95,7 +90,8 @@ class Service:
             async with AsyncExitStack() as stack:
                 workplace = await self._open_state(stack)
                 if workplace is not None:
-                    await self._live(workplace)
+                    titles = await stack.enter_async_context(workplace.titles())
+                    await self._live(workplace, titles)
         log.info("daemon stopped", reason=self._stop.reason, exit_code=self._stop.exit_code)
         return self._stop.exit_code
 
@@ -130,59 +126,75 @@ class Service:
 
     # --------------------------------------------------------------------- run
 
-    async def _live(self, workplace: Workplace) -> None:
+    async def _live(self, workplace: Workplace, titles: Titles) -> None:
         settings, clock, store = self._loaded.settings, self._clock, workplace.store
         self._process = self._process.but(holder=workplace.holder)
-        alerts = Alerts(clock, self._count_notification)
-        meters = Meters(self._metrics, alerts, store, clock)
-        desk = Desk(
-            store, clock, workplace.holder, passes.over(workplace), Gate(PASSES_AT_ONCE), meters, prune=store.prune
+        alerts = Alerts(clock, self._count_notification, labels=titles.labels)
+        heartbeats = Heartbeats(lambda: workplace.settings.links)
+        meters = Meters(self._metrics, alerts, store, clock, heartbeats)
+        context = RunnerContext(
+            store,
+            clock,
+            workplace.holder,
+            pass_runner(workplace),
+            PassLimiter(PASSES_AT_ONCE),
+            meters,
+            prune=store.prune,
         )
-        timetable = Timetable(clock, self._slot_came, self._count_trouble)
-        fleet = self._fleet = Fleet(desk, timetable, self._crashed)
-        inbox = Inbox(store, clock, lambda: fleet.runners, fleet.ask, fleet.state_back)
-        vitals = Vitals(clock, timetable, fleet.pulses, self._metrics.lag.set)
+        timetable = Timetable(clock, self._slot_came, self._count_trouble, self._recent_slot_came)
+        supervisor = self._supervisor = Supervisor(context, timetable, self._crashed)
+        watches = TableWatches(workplace.watched_table, clock, supervisor, self._tasks)
+        poller = RequestPoller(store, clock, lambda: supervisor.runners, supervisor.ask, supervisor.state_back)
+        liveness = Liveness(clock, timetable, supervisor.passes, self._metrics.lag.set)
         views = Views(
             workplace=workplace,
-            fleet=fleet,
+            titles=titles,
+            supervisor=supervisor,
             meters=meters,
-            vitals=vitals,
-            inbox=inbox,
+            liveness=liveness,
+            poller=poller,
             process=lambda: self._process,
         )
-        web = WebServer(views.application(), settings.web.address) if settings.web.address is not None else None
+        web = _web_server(views, settings.web.address) if settings.web.address is not None else None
         try:
             if web is not None:
+                if settings.web.is_open:
+                    log.warning("web open to other hosts", listen=settings.web.listen, password=False)
                 self._tasks.start("web", web.run())
                 await web.started()
             timetable.start()
-            self._adopt(settings, alerts, meters, workplace)
-            self._tasks.start("requests", inbox.run())
-            self._tasks.start("vitals", vitals.run())
-            self._tasks.start("watchdog", pet(self._notifier, vitals, clock))
+            self._adopt(settings, alerts, meters, workplace, watches)
+            self._tasks.start("requests", poller.run())
+            self._tasks.start("liveness", liveness.run())
+            self._tasks.start("watchdog", keep_alive(self._notifier, liveness, clock))
             self._tasks.start("alerts", alerts.run())
-            self._tasks.start("old holds", self._tell_old_holds(alerts))
+            self._tasks.start("due alerts", self._tell_due(alerts))
             self._process = self._process.but(phase="running")
             self._notifier.ready()
-            log.info("daemon ready", links=len(fleet.runners), web=settings.web.listen)
-            self._tasks.start("status", self._keep_status(fleet))
-            self._tasks.start("reload", self._keep_reloading(alerts, meters, workplace))
-            credentials = watch(lambda: self._secrets, fleet.any_turned_away, self._reload_wanted.set, self._clock)
+            log.info("daemon ready", links=len(supervisor.runners), web=settings.web.listen)
+            self._tasks.start("status", self._keep_status(supervisor))
+            self._tasks.start("reload", self._keep_reloading(alerts, meters, workplace, watches))
+            credentials = watch_secrets(
+                lambda: self._secrets, supervisor.any_turned_away, self._reload_wanted.set, self._clock
+            )
             self._tasks.start("credentials", credentials)
             await self._stop.wanted.wait()
-            await self._shut_down(fleet, timetable, alerts, web)
+            await self._shut_down(supervisor, timetable, alerts, heartbeats, web)
         finally:
             await self._tasks.end_all()
             await timetable.stop()
             if web is not None:
                 web.close()
 
-    def _adopt(self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace) -> None:
+    def _adopt(
+        self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
+    ) -> None:
         """Take up settings, at the start and at each reload."""
-        assert self._fleet is not None
-        alerts.configure(_couriers(settings), settings.notify.holds_after_seconds)
+        assert self._supervisor is not None
+        alerts.configure(channels(settings.notify), alert_rules(settings.notify))
         workplace.settings = settings
-        changed = self._fleet.configure(settings)
+        changed = self._supervisor.configure(settings)
+        watches.configure(settings.links)
         for name in changed.removed:
             meters.forget(name)
         self._metrics.reload_ok.set(1)
@@ -191,7 +203,9 @@ class Service:
         if changed.added or changed.removed or changed.changed:
             log.info("links configured", added=changed.added, removed=changed.removed, changed=changed.changed)
 
-    async def _keep_reloading(self, alerts: Alerts, meters: Meters, workplace: Workplace) -> None:
+    async def _keep_reloading(
+        self, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
+    ) -> None:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
@@ -209,50 +223,57 @@ class Service:
                     log.warning("restart needed", keys=restart)
                 self._process = self._process.but(restart=tuple(restart))
                 logs.configure(again.settings.log.level.value, again.settings.log.format.value)
-                self._adopt(again.settings, alerts, meters, workplace)
+                self._adopt(again.settings, alerts, meters, workplace, watches)
                 self._loaded, self._secrets = again, SecretFiles(again, self._environ)
                 log.info("configuration reloaded")
             self._show_status()
             self._notifier.ready()
 
-    async def _keep_status(self, fleet: Fleet) -> None:
+    async def _keep_status(self, supervisor: Supervisor) -> None:
         while True:
             self._show_status()
             await self._clock.sleep(STATUS_EVERY)
-            for name, runner in fleet.runners.items():
+            for name, runner in supervisor.runners.items():
                 self._metrics.leader.labels(name).set(runner.working is not None)
 
     def _show_status(self) -> None:
-        if self._fleet is not None:
-            self._notifier.status(status_line(self._process, self._fleet.lives()))
+        if self._supervisor is not None:
+            self._notifier.status(status_line(self._process, self._supervisor.states()))
 
-    async def _tell_old_holds(self, alerts: Alerts) -> None:
+    async def _tell_due(self, alerts: Alerts) -> None:
         while True:
             await self._clock.sleep(60)
-            alerts.tell_old_holds()
+            alerts.tell_due()
 
     # -------------------------------------------------------------------- stop
 
-    async def _shut_down(self, fleet: Fleet, timetable: Timetable, alerts: Alerts, web: WebServer | None) -> None:
+    async def _shut_down(
+        self,
+        supervisor: Supervisor,
+        timetable: Timetable,
+        alerts: Alerts,
+        heartbeats: Heartbeats,
+        web: WebServer | None,
+    ) -> None:
         timeout = self._loaded.settings.daemon.shutdown_timeout_seconds
-        log.info("daemon stopping", reason=self._stop.reason, at_work=[name for name, _ in fleet.pulses()])
+        log.info("daemon stopping", reason=self._stop.reason, at_work=[name for name, _ in supervisor.passes()])
         self._process = self._process.but(phase="stopping")
         self._notifier.stopping()
         self._show_status()
         await timetable.stop()
-        if not await fleet.stop(self._stop.reason, timeout):
+        if not await supervisor.stop(self._stop.reason, timeout):
             log.warning("passes cut off", after=timeout, healing="their journals, by the next pass")
         try:
             async with asyncio.timeout(DRAIN):
-                await alerts.drain()
+                await asyncio.gather(alerts.drain(), heartbeats.drain())
         except TimeoutError:
             log.warning("notifications lost")
         if web is not None:
             web.stop()
 
     def _cut_off(self) -> None:
-        if self._fleet is not None:
-            self._fleet.cut_off()
+        if self._supervisor is not None:
+            self._supervisor.cut_off()
 
     # --------------------------------------------------------------- listeners
 
@@ -260,13 +281,17 @@ class Service:
         self._stop.ask(f"a crash ({type(error).__name__})", exit_code=1)
 
     def _slot_came(self, link: str) -> None:
-        assert self._fleet is not None
-        self._fleet.ask(link, Ask.SCHEDULE)
+        assert self._supervisor is not None
+        self._supervisor.ask(link, Trigger.SCHEDULE)
+
+    def _recent_slot_came(self, link: str) -> None:
+        assert self._supervisor is not None
+        self._supervisor.ask(link, Trigger.RECENT)
 
     def _pass_now(self) -> None:
         log.info("pass asked for", by=signal.SIGUSR1.name)
-        if self._fleet is not None:
-            self._fleet.ask_all(Ask.SIGNAL)
+        if self._supervisor is not None:
+            self._supervisor.ask_all(Trigger.SIGNAL)
 
     def _count_trouble(self, link: str, kind: str) -> None:
         self._metrics.trouble.labels(link, kind).inc()
@@ -275,11 +300,8 @@ class Service:
         self._metrics.notifications.labels(way, outcome).inc()
 
 
-def _couriers(settings: Settings) -> list[Courier]:
-    notify = settings.notify
-    found: list[Courier] = []
-    if notify.webhook is not None:
-        found.append(Webhook(notify.webhook.get_secret_value()))
-    if notify.command is not None:
-        found.append(Command(notify.command))
-    return found
+def _web_server(views: Views, address: tuple[str, int]) -> WebServer:
+    """Return what serves the views and the status page, whose templates are loaded only here."""
+    from syncd.daemon.pages import routes  # noqa: PLC0415
+
+    return WebServer(views.application(routes(views)), address)

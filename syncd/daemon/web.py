@@ -1,41 +1,41 @@
-"""What the daemon shows over HTTP: health, metrics, status, and the routes of the status page. Reading only."""
+"""What the daemon shows over HTTP: health, metrics, status, and the routes of the status page.
+
+All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own. `Views`
+puts it together from the parts of the daemon.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from syncd.errors import SyncdError, UnavailableError
+from syncd.config.service_settings import WebSettings
+from syncd.core.ports import Clock
+from syncd.daemon.hints import Hooks
+from syncd.daemon.meters import Meters
+from syncd.daemon.supervisor import Supervisor
+from syncd.daemon.systemd import Liveness
+from syncd.daemon.triggers import RequestPoller
+from syncd.daemon.web_server import Access, Guarded
+from syncd.errors import SyncdError
+from syncd.status.documents import Process, status_json
+from syncd.status.links import LinkStatus, look
+from syncd.status.owners import Titles
+from syncd.wiring import Workplace
 
 log = structlog.get_logger("syncd.daemon")
 
 PATIENCE: Final = 5.0
 """Seconds a request may wait for the state database."""
-HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-store",
-}
-
 Probe = Callable[[], Awaitable[Sequence[str]]]
 """Returns what is wrong, as phrases; empty when all is well."""
 
@@ -47,6 +47,8 @@ def application(
     status: Callable[[], Awaitable[Any]],
     metrics: Callable[[], Awaitable[CollectorRegistry]],
     pages: Sequence[BaseRoute] = (),
+    access: Access,
+    hooks: ASGIApp | None = None,
 ) -> ASGIApp:
     """Given what is to be shown, return the application.
 
@@ -56,6 +58,8 @@ def application(
         status: The content of `/status.json`.
         metrics: The registry of `/metrics`, brought up to date.
         pages: Further routes.
+        access: Who may read.
+        hooks: Takes hints, each with a token of its own; None takes none.
     """
 
     async def livez(_request: Request) -> Response:
@@ -79,100 +83,7 @@ def application(
         *pages,
     ]
     app = Starlette(routes=routes, exception_handlers={SyncdError: _unavailable, TimeoutError: _unavailable})
-    return _Hardened(app)
-
-
-class WebServer:
-    """Serves an application on a socket of its own, as part of this loop.
-
-    Args:
-        app: The application.
-        address: Host and port.
-
-    Raises:
-        UnavailableError: The address cannot be listened on.
-    """
-
-    def __init__(self, app: ASGIApp, address: tuple[str, int]) -> None:
-        self._socket = _listen(address)
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            limit_concurrency=100,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=2,
-            ws="none",
-        )
-        self._server = _Server(config)
-
-    async def run(self) -> None:
-        """Serve until stopped."""
-        await self._server.serve(sockets=[self._socket])
-
-    async def started(self) -> None:
-        """Wait until requests are answered."""
-        await self._server.up.wait()
-
-    def stop(self) -> None:
-        """Answer what is being asked, and end."""
-        self._server.should_exit = True
-
-    def close(self) -> None:
-        """Close the socket, also where `run` never began."""
-        self._socket.close()
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the service, and says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-
-def _listen(address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise UnavailableError(
-            f"The daemon cannot listen on {host}:{port} (web.listen): {error.strerror}.",
-            hint="Another syncd may be running; or choose another port.",
-        ) from None
-
-
-class _Hardened:
-    """Adds the headers, and refuses whatever is not GET or HEAD."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_hardened(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        if scope["type"] == "http" and scope["method"] not in {"GET", "HEAD"}:
-            refused = PlainTextResponse("reading only\n", 405, headers={"Allow": "GET, HEAD"})
-            await refused(scope, receive, send_hardened)
-        else:
-            await self._app(scope, receive, send_hardened)
+    return Guarded(app, access, hooks)
 
 
 async def _patiently(probe: Awaitable[Sequence[str]]) -> Sequence[str]:
@@ -190,3 +101,81 @@ def _verdict(faults: Sequence[str]) -> Response:
 async def _unavailable(_request: Request, error: Exception) -> Response:
     log.warning("not shown", error=error.message if isinstance(error, SyncdError) else "the state database is slow")
     return PlainTextResponse("The state database does not answer; the log has the details.\n", 503)
+
+
+class Views:
+    """The views of one daemon.
+
+    Args:
+        workplace: The settings in force and the state database.
+        titles: The titles of deals and invoices.
+        supervisor: The runners.
+        meters: The metrics.
+        liveness: Whether this process gets anywhere.
+        poller: Whether the state database answers.
+        process: What the daemon says of itself now.
+    """
+
+    def __init__(
+        self,
+        *,
+        workplace: Workplace,
+        titles: Titles,
+        supervisor: Supervisor,
+        meters: Meters,
+        liveness: Liveness,
+        poller: RequestPoller,
+        process: Callable[[], Process],
+    ) -> None:
+        self.workplace = workplace
+        self.titles = titles
+        self._process = process
+        self._supervisor = supervisor
+        self._meters = meters
+        self._liveness = liveness
+        self._poller = poller
+
+    def process(self) -> Process:
+        """Return what the daemon says of itself now."""
+        return self._process().but(troubles=self._supervisor.troubles())
+
+    def application(self, pages: Sequence[BaseRoute]) -> ASGIApp:
+        """Given the routes of the status page, return the application that shows everything."""
+        return application(
+            alive=self._alive,
+            ready=self._ready,
+            status=self._status,
+            metrics=self._metrics,
+            pages=pages,
+            access=_access(self.workplace.settings.web, self.workplace.clock),
+            hooks=Hooks(lambda: self.workplace.settings.links, self._supervisor.hint),
+        )
+
+    async def links(self) -> list[LinkStatus]:
+        """Return how each link is now."""
+        place = self.workplace
+        return await look(place.settings, place.store, place.clock.now(), self._supervisor.healths())
+
+    async def _status(self) -> dict[str, Any]:
+        return status_json(self.process(), await self.links(), self.workplace.clock.now())
+
+    async def _alive(self) -> Sequence[str]:
+        return self._liveness.faults()
+
+    async def _ready(self) -> Sequence[str]:
+        phase = self.process().phase
+        if phase != "running":
+            return [f"the daemon is {phase}"]
+        if self._poller.unreachable:
+            return ["the state database is out of reach"]
+        await self.workplace.store.leases()
+        return []
+
+    async def _metrics(self) -> CollectorRegistry:
+        at_work = {name for name, _ in self._supervisor.passes()}
+        return await self._meters.refresh(self.links, at_work, self.workplace.settings)
+
+
+def _access(settings: WebSettings, clock: Clock) -> Access:
+    listening = [] if settings.address is None else [settings.address[0]]
+    return Access([*listening, *settings.hosts], settings.password, settings.user_header or "", clock)

@@ -1,24 +1,33 @@
 """Carrying a plan out: journal first, then the effect, then its outcome, batch by batch.
 
-Nothing is sent that is not in the journal; nothing is sent twice unless the first time certainly had no effect, or the
-order was read again and still shows the old owner. What a race overwrote all the same becomes a hold.
+Nothing is sent before it is in the journal. A write is sent a second time only if the first one certainly had no
+effect, or if its order, read again once the request can do nothing more, still shows the old owner. A value that a
+race overwrote becomes a hold.
+
+One loop does everything but the sending: it starts batches while there is room, and takes their answers one at a time,
+so what is recorded never depends on two things that happen at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 
 import structlog
 
-from syncd.core.model import Action, MaybeOwner, Outcome
-from syncd.core.ports import Effect, WriteAnswer
-from syncd.core.records import Attempt, ChangeOutcome
-from syncd.engine import holding
-from syncd.engine.ledger import Entry, Ledger, words
-from syncd.engine.link import Link, Tenure
-from syncd.engine.sides import CrmWriter, SideWriter, TableWriter, Unlike
+from syncd.core.concurrency import ConcurrencyLimit
+from syncd.core.model import Action, Side
+from syncd.core.ports import WAITING, Effect, WriteResult
+from syncd.engine.link import HeldLease, Link
+from syncd.engine.outcomes import OutcomeRecorder, answer_text
+from syncd.engine.recover import SilentRequests
+from syncd.engine.write_queue import PendingWrite, PlannedWrites, SourceCheck, WriteQueue
+from syncd.engine.writers import SideWriter, crm_writer, table_writer
 from syncd.errors import LeaseLost, SyncdError, UnavailableError
+from syncd.obs.clock import time_of_day
 
 log = structlog.get_logger("syncd.engine")
 
@@ -26,222 +35,272 @@ MAX_SENDS = 3
 """How often one change is sent in one run when the side certainly did not execute it."""
 
 MAX_SILENT = 8
-"""After so many lost requests in a row, of several writes each, it is the side that fails and not an order in them."""
+"""After so many lost requests in a row, of several writes each, the side counts as failed, not an order in them."""
 
 
-class Applier:
-    """Applies the changes of one run under one lease.
+_BY_METHOD = ((Action.ADD, Action.MOVE), (Action.REMOVE,))
+"""The actions that share a batch, on a side that takes one method a request."""
+_ONE_TRANSACTION = ((Action.ADD, Action.MOVE, Action.REMOVE),)
+"""The same, on a side that writes in transactions: a remove may free the owner that a move takes."""
+
+
+def appliers(
+    link: Link, lease: HeldLease, recorder: OutcomeRecorder, planned: PlannedWrites, *, run: int, observed_at: float
+) -> Iterator[SideApplier]:
+    """Yield what applies the changes of a run on each side, to be run before the next one is asked for.
+
+    The table comes first: it is fast, and a portal that fails later does not keep it out of step. An order that is
+    written on both sides thus has its row written before its binding.
 
     Args:
         link: The link.
-        held: Its lease.
-        ledger: Where the outcomes go.
+        lease: Its lease.
+        recorder: Where the outcomes go; open.
+        planned: The stored changes; all of them writes.
+        run: The run's number.
+        observed_at: When the reading began that the plan was made from (monotonic seconds).
+    """
+    numbers = count(1)
+    for writer in (table_writer(link.table), crm_writer(link.portal, link.writers)):
+        check = SourceCheck(link, writer.side, recorder.both, observed_at)
+        queues = [
+            WriteQueue(actions[0], _writes(planned, run, recorder, writer.side, actions), writer.window)
+            for actions in (_ONE_TRANSACTION if writer.transactional else _BY_METHOD)
+        ]
+        yield SideApplier(link, lease, recorder, writer, check, queues, numbers)
+
+
+def _writes(
+    planned: PlannedWrites, run: int, recorder: OutcomeRecorder, side: Side, actions: Sequence[Action | None]
+) -> Iterator[PendingWrite]:
+    for id_, change in planned.of(side):
+        if change.action in actions:
+            write = PendingWrite(id_, change, run)
+            if recorder.was_unanswered(change.order_id):
+                write.max_batch = 1
+            yield write
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch under way: its writes in the order they are sent, and its ticket of the concurrency limit."""
+
+    writes: list[PendingWrite]
+    queue: WriteQueue
+    ticket: int
+
+
+@dataclass
+class SideApplier:
+    """Applies the changes of one run on one side, under one lease.
+
+    Args:
+        link: The link.
+        lease: Its lease.
+        recorder: Where the outcomes go.
+        writer: The side.
+        check: Finds the writes whose source has changed.
+        queues: The writes, by method.
+        numbers: Gives each batch of the run its number.
     """
 
-    def __init__(self, link: Link, held: Tenure, ledger: Ledger) -> None:
-        self._link = link
-        self._held = held
-        self._ledger = ledger
-        self._limbo: list[Entry] = []
-        self._strange: dict[int, MaybeOwner | Unlike] = {}
-        """By change: what stood there after a lost answer, where it was neither the old nor the new value."""
-        self._ahead: dict[int, MaybeOwner | Unlike] = {}
-        self._silent = 0
+    link: Link
+    lease: HeldLease
+    recorder: OutcomeRecorder
+    writer: SideWriter
+    check: SourceCheck
+    queues: Sequence[WriteQueue]
+    numbers: Iterator[int]
+    _limit: ConcurrencyLimit = field(init=False)
+    _silent: SilentRequests = field(init=False)
+    _under_way: dict[asyncio.Task[list[WriteResult]], _Batch] = field(init=False, default_factory=dict)
+    _lost_in_a_row: int = field(init=False, default=0)
+    _refusals: int = field(init=False)
+    _waits_for_budget: bool = field(init=False, default=False)
 
-    async def run(self, entries: Sequence[Entry]) -> None:
+    def __post_init__(self) -> None:
+        self._limit = ConcurrencyLimit(self.writer.at_once)
+        self._silent = SilentRequests(self.link, self.recorder, self.writer)
+        self._refusals = self.writer.refusals()
+
+    async def run(self) -> None:
         """Apply everything; what could not be applied has its outcome, or an open intent, when this returns or raises.
-
-        Args:
-            entries: The stored changes, in order of order id; all of them writes.
 
         Raises:
             LeaseLost, Stopped: Nothing more was sent.
             AuthError, UnavailableError: A side cannot be used any more; the rest was not sent.
         """
-        await self._ledger.open()
-        # The table first: it is fast, and a portal that fails later does not keep it out of step.
-        for writer in (TableWriter(self._link.table), CrmWriter(self._link.portal)):
-            todo = [entry for entry in entries if entry.change.side is writer.side]
-            for entry in todo:
-                entry.most = 1 if self._ledger.left_unanswered(entry) else entry.most
-            while todo:
-                await self._side(writer, todo)
-                todo = await self._settle(writer)
+        try:
+            while True:
+                pause = await self._start_batches()
+                if not (self._under_way or self._silent or any(self.queues)):
+                    return
+                await self._wait(pause)
+                await self._take_answers()
+                await self._silent.look()
+                await self.recorder.commit()
+        except LeaseLost:
+            raise
+        except SyncdError:
+            await self._finish()
+            raise
+        finally:
+            await self._give_up()
 
-    async def _side(self, writer: SideWriter, todo: Sequence[Entry]) -> None:
-        # Whatever a request was lost with comes last, and in ever smaller company.
-        todo = sorted(todo, key=lambda entry: -entry.most)
-        queues = {
-            Action.ADD: [entry for entry in todo if entry.change.action is not Action.REMOVE],
-            Action.REMOVE: [entry for entry in todo if entry.change.action is Action.REMOVE],
-        }
-        while any(queues.values()):
-            if self._silent >= MAX_SILENT:
+    # ----------------------------------------------------------------- sending
+
+    async def _start_batches(self) -> float:
+        """Send batches while there is room for them; return the seconds until the budget lets the next one go."""
+        while len(self._under_way) < self._limit.current:
+            waits = {queue: self.writer.wait_for(queue.action) for queue in self.queues if queue}
+            if not waits:
+                break
+            if self._lost_in_a_row >= MAX_SILENT:
                 raise UnavailableError(
-                    f"The {'portal' if writer.reads_before else 'mapping table'} left {self._silent} write requests in "
-                    "a row unanswered; the rest was not sent.",
+                    f"{self.writer.name.capitalize()} left {self._lost_in_a_row} write requests in a row unanswered; "
+                    "the rest was not sent.",
                     hint="The next run finds out what became of them, and goes on.",
                 )
-            lease = await self._held.prove()
-            waits = {action: writer.wait_for(action) for action, queue in queues.items() if queue}
-            action = min(waits, key=lambda a: waits[a])
-            if waits[action] > 0:
-                log.info("waiting for the portal's operating budget", seconds=round(waits[action], 1))
-                await self._held.wait(waits[action])
-                self._ahead = {}  # what was read before the wait says little about now
-                continue
-            queue = queues[action]
-            batch = _first(writer, queue)
-            queues[action] = queue[len(batch) :]
-            if writer.reads_before and action is not Action.REMOVE:
-                batch = await self._still_as_planned(writer, batch)
+            proved = await self.lease.prove()
+            queue = min(waits, key=lambda one: waits[one])
+            self._report_wait(waits[queue])
+            if waits[queue] > 0:
+                return waits[queue]
+            batch = await self._next_batch(queue)
             if not batch:
                 continue
-            await self._link.store.intend(lease, [e.id for e in batch], self._link.clock.now())
-            again = await self._send(writer, batch, self._next_ids(writer, queues[action], action))
-            queues[action] += again
+            ids = [one.id for one in batch]
+            await self.link.store.intend(proved, ids, self.link.clock.now(), next(self.numbers))
+            for write in batch:
+                write.sends += 1
+            sent = asyncio.ensure_future(self.writer.write([one.write for one in batch]))
+            self._under_way[sent] = _Batch(batch, queue, self._limit.begin())
+            await self._let_go(sent)
+        return 0.0
 
-    def _next_ids(self, writer: SideWriter, queue: Sequence[Entry], action: Action) -> list[int]:
-        if not writer.reads_before or action is Action.REMOVE or not queue:
-            return []
-        return [entry.change.order_id for entry in _first(writer, queue)]
+    def _report_wait(self, seconds: float) -> None:
+        """Report once until when the run waits for the operating budget, and once that the wait has ended."""
+        if self._waits_for_budget == bool(seconds):
+            return
+        self._waits_for_budget = bool(seconds)
+        until = time_of_day(self.link.clock.now() + seconds)
+        if seconds:
+            log.info(
+                "waiting for the portal's operating budget",
+                seconds=round(seconds, 1),
+                until=until.isoformat(timespec="seconds"),
+            )
+        self.link.progress(f"{WAITING}{until:%H:%M:%S %Z}", 0 if seconds else 1, 1)
 
-    async def _still_as_planned(self, writer: SideWriter, batch: Sequence[Entry]) -> list[Entry]:
-        """Leave out orders that no longer have the expected owner; `add` would overwrite without asking."""
-        orders = [entry.change.order_id for entry in batch]
-        if all(order in self._ahead for order in orders):
-            there = self._ahead
+    async def _next_batch(self, queue: WriteQueue) -> list[PendingWrite]:
+        """Take a batch out of a queue, without the writes whose source has changed since the plan was made."""
+        # The journal says in which order the writes of a request were sent: in that of their ids.
+        batch = sorted(queue.take(self.writer.batch_size, self._limit), key=lambda one: one.id)
+        changed = await self.lease.keep_during(self.check.changed(batch, queue), stoppable=False)
+        for write in batch:
+            if write.order_id in changed:
+                self.recorder.lost_its_reason(write, changed[write.order_id])
+        await self.recorder.commit()
+        return [write for write in batch if write.order_id not in changed]
+
+    async def _let_go(self, sent: asyncio.Task[list[WriteResult]]) -> None:
+        """Let a batch leave before the next one is made."""
+        if self.writer.transactional:
+            # One short transaction, during which the lease need not be renewed.
+            await asyncio.wait({sent})
+            await self._take_answers()
         else:
-            there = await writer.read(orders)
-        outcomes, kept = [], []
-        for entry in batch:
-            found = there[entry.change.order_id]
-            if found == entry.change.before:
-                kept.append(entry)
-            elif found == entry.change.after:
-                outcomes.append(self._ledger.in_place(entry, Outcome.ALREADY))
-            else:
-                outcomes.append(self._ledger.moved(entry, found))
-        self._ahead = {}
-        await self._ledger.record(outcomes)
-        return kept
+            await asyncio.sleep(0)  # it leaves now, and counts as under way for the budget
 
-    async def _send(self, writer: SideWriter, batch: Sequence[Entry], then_read: Sequence[int]) -> list[Entry]:
-        """Send one journaled batch, record what became of it, and return the entries that are to be sent again."""
-        work = writer.write([entry.write for entry in batch], then_read)
+    # ----------------------------------------------------------------- answers
+
+    async def _wait(self, pause: float) -> None:
+        """Wait for an answer, for the budget, or for the time to look at a silent request again."""
+        await self.lease.wait_for_any(self._under_way, min(self._silent.next_look(), pause or math.inf))
+
+    async def _take_answers(self) -> None:
+        for task in [task for task in self._under_way if task.done()]:
+            await self._take(task, self._under_way.pop(task))
+
+    async def _take(self, task: asyncio.Task[list[WriteResult]], batch: _Batch) -> None:
+        """Record what became of one batch."""
         try:
-            # A write of the table is one short transaction, which cannot be given up half way.
-            answer = await (self._held.through_write(work) if writer.reads_before else work)
+            results = task.result()
         except LeaseLost:
             raise
         except SyncdError as error:
-            await self._ledger.record(
-                [ChangeOutcome(e.id, Outcome.SKIPPED, f"not sent: {error.message}") for e in batch]
-            )
+            for write in batch.writes:
+                write.sends -= 1
+                self.recorder.skipped(write, f"not sent: {error.message}")
+            await self.recorder.commit()
             raise
-        for entry in batch:
-            entry.sends += 1
-            entry.sent_by = self._link.clock.monotonic()
-        self._ahead = _ahead(answer, then_read)
-        again: list[Entry] = []
-        unknown: list[Entry] = []
-        outcomes: list[ChangeOutcome] = []
-        attempts: list[Attempt] = []
-        for entry, result in zip(batch, answer.results, strict=True):
+        silent: set[int] = set()
+        for write, result in zip(batch.writes, results, strict=True):
             if result.effect is Effect.UNKNOWN:
-                unknown.append(entry)
+                silent.add(write.id)
             elif result.effect is Effect.NOT_SENT:
-                # Limits and locks are not the order's fault: it is neither counted as failed nor held for them.
-                if entry.sends < MAX_SENDS:
-                    again.append(entry)
-                else:
-                    why = f"skipped: not executed {entry.sends} times, {words(result) or 'no reason given'}"
-                    outcomes.append(ChangeOutcome(entry.id, Outcome.SKIPPED, why))
+                self._not_sent(write, result, batch.queue)
             else:
-                outcomes.append(self._ledger.judge(entry, result, attempts))
-        await self._ledger.record(outcomes, attempts)
-        self._note_lost(unknown, len(batch))
-        if unknown:
-            log.warning("answer lost", side=writer.side.value, orders=len(unknown))
-            await self._read_back(writer, unknown, final=not writer.reads_before)
-        return again
+                self.recorder.answered(write, result)
+        self._adapt(batch, results)
+        if silent:
+            await self._lost(batch, silent)
+        await self.recorder.commit()
 
-    def _note_lost(self, lost: Sequence[Entry], sent: int) -> None:
-        for entry in lost:
-            entry.most, entry.alone = max(1, len(lost) // 2), len(lost) == 1
-        if len(lost) < sent:
-            self._silent = 0
-        elif sent > 1:
-            self._silent += 1
+    def _not_sent(self, write: PendingWrite, result: WriteResult, queue: WriteQueue) -> None:
+        """Limits and locks are not the order's fault: it is neither counted as failed nor held for them."""
+        write.sends -= 1
+        write.refusals += 1
+        if write.refusals < MAX_SENDS:
+            queue.refused([write])
+            return
+        why = f"skipped: not executed {write.refusals} times, {answer_text(result) or 'no reason given'}"
+        self.recorder.skipped(write, why)
 
-    async def _read_back(self, writer: SideWriter, entries: Sequence[Entry], *, final: bool) -> None:
-        """After a lost answer: what is in place is done; the rest waits in limbo for as long as its request may live.
+    def _adapt(self, batch: _Batch, results: Sequence[WriteResult]) -> None:
+        """Let fewer batches be under way at once after trouble, and more while all is quiet."""
+        refusals = self.writer.refusals()
+        trouble = refusals > self._refusals or any(
+            result.effect in {Effect.UNKNOWN, Effect.NOT_SENT} for result in results
+        )
+        self._refusals = refusals
+        if trouble:
+            self._limit.trouble(batch.ticket)
+        else:
+            self._limit.quiet()
 
-        Args:
-            writer: The side.
-            entries: The changes that were sent.
-            final: Their requests cannot be alive any more: what shows neither the old nor the new value is held.
-        """
-        there = await writer.read([entry.change.order_id for entry in entries])
-        outcomes = []
-        for entry in entries:
-            change, found = entry.change, there[entry.change.order_id]
-            if found == change.after:
-                outcomes.append(self._ledger.arrived(entry, self._strange.get(entry.id, change.before)))
-            elif found == change.before:
-                self._limbo.append(entry)
-            elif final:
-                why, now = "The answer to a write of this order was lost", self._link.clock.now()
-                self._ledger.hold(holding.uncertain(change, found, why=why, now=now))
-                outcomes.append(ChangeOutcome(entry.id, Outcome.UNCERTAIN, "the answer was lost"))
-            else:
-                self._strange[entry.id] = found
-                self._limbo.append(entry)
-        await self._ledger.record(outcomes)
+    async def _lost(self, batch: _Batch, silent: set[int]) -> None:
+        """Find out what became of the writes of a batch whose answer was lost."""
+        if len(silent) < len(batch.writes):
+            self._lost_in_a_row = 0
+        elif len(silent) > 1:
+            self._lost_in_a_row += 1
+        try:
+            await self._silent.add(batch.writes, silent, batch.queue)
+        except LeaseLost:
+            raise
+        except SyncdError:
+            await self.recorder.commit()  # what the answer did say
+            raise
 
-    async def _settle(self, writer: SideWriter) -> list[Entry]:
-        """Decide the entries in limbo, and return those that may be sent once more.
+    # ------------------------------------------------------------------ ending
 
-        A request whose connection broke may still be running. One that is shows progress; while it does, or where
-        somebody else has written meanwhile, or nothing came of it for the second time, its whole life is waited for.
-        The table's writes are compare-and-set, so there is nothing to wait for.
+    async def _finish(self) -> None:
+        """Let what is under way come to its end, and record it; what stays silent keeps its intents open."""
+        while self._under_way:
+            try:
+                await self.lease.wait_for_any(self._under_way, math.inf)
+            except SyncdError:
+                return  # without the lease, or the state database, nothing more can be recorded
+            try:
+                await self._take_answers()
+            except LeaseLost:
+                raise
+            except SyncdError as error:
+                log.warning("batch ended while the run was ending", reason=error.message)
 
-        An order may be what breaks its request, every time. Orders are sent again in half the company they were lost
-        in, so that the others arrive; one that was lost twice, at last alone, has failed.
-        """
-        waiting, self._limbo = self._limbo, []
-        if not waiting:
-            return []
-        if writer.reads_before:
-            before = len(waiting)
-            await self._wait_since(waiting, min(self._link.settle, self._link.request_life))
-            await self._read_back(writer, waiting, final=False)
-            waiting, self._limbo = self._limbo, []
-            alive = len(waiting) < before or any(entry.id in self._strange for entry in waiting)
-            if waiting and (alive or any(entry.sends > 1 for entry in waiting)):
-                await self._wait_since(waiting, self._link.request_life)
-                await self._read_back(writer, waiting, final=True)
-                waiting, self._limbo = self._limbo, []
-        await self._ledger.unanswered([entry for entry in waiting if _lost_alone(entry)])
-        return [entry for entry in waiting if not _lost_alone(entry)]
-
-    async def _wait_since(self, entries: Iterable[Entry], seconds: float) -> None:
-        until = max(entry.sent_by for entry in entries) + seconds
-        await self._held.wait(until - self._link.clock.monotonic())
-
-
-def _lost_alone(entry: Entry) -> bool:
-    return entry.alone and entry.sends > 1
-
-
-def _first(writer: SideWriter, queue: Sequence[Entry]) -> list[Entry]:
-    """Return the first entries of a queue that go into one request together."""
-    most = queue[0].most
-    size = max(1, min(most, writer.batch_size([entry.write for entry in queue])))
-    return list(takewhile(lambda entry: entry.most == most, queue[:size]))
-
-
-def _ahead(answer: WriteAnswer, then_read: Sequence[int]) -> dict[int, MaybeOwner | Unlike]:
-    if answer.read is None:
-        return {}
-    return {order: answer.read.get(order) for order in then_read}
+    async def _give_up(self) -> None:
+        """Give up what is still under way: the lease is lost, or the process must end at once."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Policy
-from syncd.core.ports import Cancelled, Clock, Portal, Progress, Table
-from syncd.core.records import Lease, LinkRow
+from syncd.core.ports import Cancelled, Clock, HighWaterMark, Portal, Progress, Table
+from syncd.core.records import KnownRun, Lease, LinkRow, Reached
 from syncd.core.store import Store
+from syncd.engine.learned_keys import LearnedKeys
 from syncd.errors import Stopped, SyncdError
 
 T = TypeVar("T")
 
+TELL_EVERY = 3.0
+"""Seconds between two times that a run says how far it has got: one small write each, and only where there is news."""
+
 
 def no_progress(_stage: str, _done: int, _expected: int | None) -> None:
-    """Tell nobody."""
+    """Ignore it."""
+
+
+class NoMark:
+    """A high-water mark that is not kept."""
+
+    async def read(self, link: str) -> KnownRun | None:  # noqa: ARG002 - the port's
+        """Return nothing."""
+        return None
+
+    async def write(self, link: str, known: KnownRun | None) -> None:
+        """Do nothing."""
 
 
 @dataclass(slots=True)
@@ -36,9 +51,16 @@ class Link:
         verify_owners: Ask whether an owner exists before an order is bound to it.
         plan_ttl: Seconds a stored plan may be applied.
         request_life: Seconds a request may still be executed by the portal after it was sent (60 in the cloud).
-        settle: Seconds after a lost answer in which a request that is still alive would show progress.
+        settle: Seconds after a lost answer at which its orders are read for the second time, in the hope of progress.
+        slices: In how many parts scheduled passes cover the link, one part each.
+        recent_orders: How many of the newest orders a pass over recent ones covers; 0 where there are no such passes.
+        writers: How many batches of the portal's writes may be under way at once.
+        portal_address: The portal's host as configured; empty where nothing is to be kept of it.
         lease_ttl: Seconds a lease lasts without being renewed.
         holder: Who works here (host, process), for the lease.
+        order_keys: What is known of the orders' keys, where the table holds those instead of order ids.
+        progress: Called with how far the run has got; the last call is kept in `reached`, and with the lease.
+        high_water: What is known of the link's runs outside the state database.
     """
 
     name: str
@@ -56,27 +78,44 @@ class Link:
     plan_ttl: float = 86400.0
     request_life: float = 60.0
     settle: float = 5.0
+    slices: int = 1
+    recent_orders: int = 0
+    writers: int = 4
+    portal_address: str = ""
     lease_ttl: float = 120.0
+    order_keys: LearnedKeys | None = None
     progress: Progress = no_progress
+    high_water: HighWaterMark = field(default_factory=NoMark)
     cancelled: Cancelled = field(default_factory=Cancelled)
+    reached: Reached | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        tell = self.progress
+
+        def progress(stage: str, done: int, expected: int | None) -> None:
+            self.reached = Reached(stage, done, expected)
+            tell(stage, done, expected)
+
+        self.progress = progress
 
 
-class Tenure:
+class HeldLease:
     """A lease being held: proved before every step that writes, renewed along the way.
 
     A lease is renewed inline rather than by a timer, so that a process that hangs loses it.
     """
 
-    def __init__(self, link: Link, row: LinkRow, lease: Lease) -> None:
+    def __init__(self, link: Link, row: LinkRow, current: Lease) -> None:
         self._link = link
         self.row = row
-        self._lease = lease
+        self._current = current
         self._renewed = link.clock.monotonic()
+        self._told: Reached | None = None
 
     @property
-    def lease(self) -> Lease:
+    def current(self) -> Lease:
         """The lease as last renewed."""
-        return self._lease
+        return self._current
 
     async def prove(self) -> Lease:
         """Return the lease, renewed if a third of its time is over.
@@ -87,16 +126,24 @@ class Tenure:
         """
         if self._link.cancelled.is_set:
             raise Stopped(f"Stopped by {self._link.cancelled.reason}; what was in flight is recorded.")
-        await self._renew_in_time()
-        return self._lease
+        await self.keep()
+        return self._current
 
-    async def _renew_in_time(self) -> None:
-        if self._link.clock.monotonic() - self._renewed >= self._link.lease_ttl / 3:
+    async def keep(self) -> None:
+        """Renew the lease if a third of its time is over, or the run has got further; the stop waits.
+
+        Raises:
+            LeaseLost: Another process has it now.
+        """
+        news = self._link.reached != self._told
+        pause = min(TELL_EVERY, self._link.lease_ttl / 3) if news else self._link.lease_ttl / 3
+        if self._link.clock.monotonic() - self._renewed >= pause:
             await self.renew()
 
     async def renew(self) -> None:
         """Prolong the lease now."""
-        self._lease = await self._link.store.renew(self._lease, self._link.lease_ttl, self._link.clock.now())
+        link, self._told = self._link, self._link.reached
+        self._current = await link.store.renew(self._current, link.lease_ttl, link.clock.now(), self._told)
         self._renewed = self._link.clock.monotonic()
 
     async def wait(self, seconds: float) -> None:
@@ -108,32 +155,52 @@ class Tenure:
             await self._link.clock.sleep(min(slice_, left))
             left -= slice_
 
-    async def through(self, parts: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def iterate(self, parts: AsyncIterator[T]) -> AsyncIterator[T]:
         """Yield what comes, keeping the lease alive and listening for the stop for as long as it takes to come.
 
         A portal of a million bindings is listed for longer than a lease lasts, without a word in between.
         """
-        while came := await self._patiently(_next(parts), self.prove):
+        while came := await self.keep_during(_next(parts)):
             yield came[0]
 
-    async def through_write(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what a write comes to, keeping the lease alive for as long as it takes; the stop waits for it.
+    async def wait_for_any(self, tasks: Collection[asyncio.Task[T]], seconds: float) -> None:
+        """Wait until one of some writes under way is over, or a time has passed, keeping the lease alive.
 
         A portal that refuses for its limits is asked again for minutes; without its lease, a write that comes through
-        at last would be nobody's.
+        at last would belong to no lease. The stop waits for what is under way; where nothing is, it ends the wait.
 
         Raises:
-            LeaseLost: Another process has it now. The write was given up; whether it was executed is not known.
+            LeaseLost: Another process has it now; the writes are still under way.
+            Stopped: The stop was asked for, and nothing is under way.
         """
-        return await self._patiently(work, self._renew_in_time)
+        await asyncio.sleep(0)
+        until = self._link.clock.monotonic() + seconds
+        while not any(task.done() for task in tasks):
+            left = until - self._link.clock.monotonic()
+            if left <= 0:
+                return
+            await (self.keep() if tasks else self.prove())
+            await _first(tasks, self._link.clock.sleep(min(1.0, left)))
 
-    async def _patiently(self, work: Coroutine[Any, Any, T], keep: Callable[[], Awaitable[object]]) -> T:
+    async def keep_during(self, work: Coroutine[Any, Any, T], *, stoppable: bool = True) -> T:
+        """Do a reading, keeping the lease alive for as long as it takes.
+
+        A portal that asks for patience (Retry-After, up to a minute, several times) can take longer than a lease lasts.
+
+        Args:
+            work: The reading.
+            stoppable: Whether it is given up when the stop is asked for.
+
+        Raises:
+            LeaseLost: Another process has it now; the reading was given up.
+            Stopped: The stop was asked for; the reading was given up.
+        """
         task = asyncio.ensure_future(work)
         try:
             await asyncio.sleep(0)
             while not task.done():
-                await keep()
-                await _first(task, self._link.clock.sleep(1.0))
+                await (self.prove() if stoppable else self.keep())
+                await _first([task], self._link.clock.sleep(1.0))
             return task.result()
         finally:
             if not task.done():
@@ -149,43 +216,45 @@ async def _next(parts: AsyncIterator[T]) -> tuple[T, ...]:
         return ()
 
 
-async def _first(task: asyncio.Task[T], pause: Awaitable[None]) -> None:
-    """Wait for whichever comes first; the pause is given up, the task is not."""
+async def _first(tasks: Collection[asyncio.Task[T]], pause: Awaitable[None]) -> None:
+    """Wait until one of the tasks or the pause is over; the pause is given up then, the tasks are not."""
     waiting = asyncio.ensure_future(pause)
     try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
         await asyncio.wait({waiting})
 
 
 @asynccontextmanager
-async def tenure(link: Link) -> AsyncIterator[Tenure]:
+async def hold_lease(link: Link) -> AsyncIterator[HeldLease]:
     """Hold the link's lease for the time of the block.
 
     Raises:
         LeaseHeld: Another process holds it; nothing was done.
     """
-    held = await _take(link)
+    lease = await _take(link)
     try:
-        if held.row.fingerprint != link.fingerprint and await _untouched(link, held.row):
-            # Whoever mistyped an address at first has nothing to rebase. It is a new generation all the same, so that
+        if lease.row.fingerprint != link.fingerprint and await _untouched(link, lease.row):
+            # After a mistyped address there is nothing to rebase. It is a new generation all the same, so that
             # no plan made for the other ends can be applied to these.
-            await link.store.rebase(await held.prove(), link.fingerprint, link.clock.now())
-            await link.store.release(held.lease)
-            held = await _take(link)
-        yield held
+            await link.store.rebase(await lease.prove(), link.fingerprint, link.clock.now())
+            await link.store.release(lease.current)
+            lease = await _take(link)
+        if link.order_keys is not None:
+            link.order_keys.work_under(lease, link.progress)
+        yield lease
     finally:
         with suppress(SyncdError):
-            await link.store.release(held.lease)
+            await link.store.release(lease.current)
 
 
-async def _take(link: Link) -> Tenure:
+async def _take(link: Link) -> HeldLease:
     row = await link.store.link(link.name, link.fingerprint)
-    held = Tenure(link, row, await link.store.acquire(row, link.holder, link.lease_ttl, link.clock.now()))
+    lease = HeldLease(link, row, await link.store.acquire(row, link.holder, link.lease_ttl, link.clock.now()))
     # The generation may have changed while somebody else held the lease.
-    held.row = await link.store.link(link.name, link.fingerprint)
-    return held
+    lease.row = await link.store.link(link.name, link.fingerprint)
+    return lease
 
 
 async def _untouched(link: Link, row: LinkRow) -> bool:

@@ -12,31 +12,36 @@ Everything here runs under the link's lease, and everything it decides is in `co
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
 
 import structlog
 
 from syncd.core import guards
-from syncd.core.model import Outcome
+from syncd.core.model import Change, Outcome
 from syncd.core.plan import reverse
+from syncd.core.records import StoredChange
+from syncd.engine import state_check
+from syncd.engine.covering import Portion
 from syncd.engine.link import Link
-from syncd.engine.recover import give_up
-from syncd.engine.report import Report
+from syncd.engine.plan_draft import PlanDraft
+from syncd.engine.recover import abandon_intents
+from syncd.engine.report import TO_MAKE, Report
 from syncd.engine.run import open_run
-from syncd.engine.stored import check_applicable, plan_anew, stored_run
-from syncd.engine.verify import Draft, moved_since, verify
-from syncd.engine.waiting import UNATTENDED, waiting_plan
+from syncd.engine.stored_plans import OnHold, check_applicable, load_changes, plan_anew, stored_run
 from syncd.errors import StalePlan, UsageError
 
 log = structlog.get_logger("syncd.engine")
 
 
-async def reconcile(link: Link, *, origin: str = "command") -> Report:
-    """Bring both sides into step: one whole pass.
+async def reconcile(link: Link, *, origin: str = "command", portion: Portion | None = None) -> Report:
+    """Bring both sides into step: one pass.
 
     Args:
         link: The link.
-        origin: Who asked: command, schedule, trigger, signal.
+        origin: Who asked: command, schedule, trigger, signal, recent, hint.
+        portion: What to cover; None: everything.
 
     Returns:
         What the run came to. An error that ended the run is in the report, not raised.
@@ -45,41 +50,40 @@ async def reconcile(link: Link, *, origin: str = "command") -> Report:
         LeaseHeld: Another process works on this link; no run was opened.
     """
     async with open_run(link, "pass", origin) as run:
-        if not await run.same_ends():
+        if not await run.fingerprint_matches():
             return run.report
-        async with run.observed() as seen:
-            draft = await verify(link, run.held, seen)
+        await run.cover(portion)
+        async with run.observed() as seen, run.verified(seen, seen.changes) as draft:
             plan = await run.plan(seen, draft)
             plan.guards += guards.first_sync(plan.counts, ask=link.ask_first_sync and plan.first_sync)
-            waiting = await waiting_plan(link, run.held.row.id) if origin == UNATTENDED else None
-            if waiting is not None and not plan.guards:
-                plan.guards += await waiting.settling(plan, link)
-            if waiting is not None and waiting.stands_for(plan, link):
-                run.refuse(plan, standing=waiting.plan.id)
-                run.show_holds(seen, draft)
-                return run.report
-            entries = await run.store(plan, draft)
+            plan.guards += await run.guard_state(draft)
+            look = await run.second_look(draft, noting=True)
             if plan.guards:
-                run.refuse(plan)
+                await run.refuse(plan, draft, look)
                 run.show_holds(seen, draft)
                 return run.report
+            planned = await run.store(plan, draft, look)
+            if run.row.covers is None:
+                await run.state_age.trust()
             await run.record_observation(seen, draft)
-            await run.apply(entries, seen)
+            await run.apply(planned, seen)
     return run.report
 
 
-async def plan(link: Link, *, origin: str = "command") -> Report:
+async def plan(link: Link, *, origin: str = "command", portion: Portion | None = None) -> Report:
     """Observe, diff, plan and guard; store the plan as a run that `apply` may carry out. Writes to neither side."""
     async with open_run(link, "plan", origin) as run:
-        if not await run.same_ends():
+        if not await run.fingerprint_matches():
             return run.report
-        async with run.observed() as seen:
-            draft = await verify(link, run.held, seen)
+        await run.cover(portion)
+        async with run.observed() as seen, run.verified(seen, seen.changes) as draft:
             plan_ = await run.plan(seen, draft)
-            await run.store(plan_, draft)
+            plan_.guards += await run.guard_state(draft)
+            look = None if plan_.guards else await run.second_look(draft, noting=False)
+            (await run.store(plan_, draft, look)).close()
             run.row.state = "planned"
             if plan_.guards:
-                run.refuse(plan_)
+                run.say_refused(plan_)
             run.show_holds(seen, draft)
     return run.report
 
@@ -87,8 +91,8 @@ async def plan(link: Link, *, origin: str = "command") -> Report:
 async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
     """Carry out stored plan `source`, exactly, once, within the link's `plan_ttl`.
 
-    Both sides are read completely first. A change whose order is no longer as it was planned for is skipped, and says
-    so. Naming the run is the approval, so the guards are not asked again.
+    Both sides are read first: the orders that the plan was made for. A change whose order is no longer as it was
+    planned for is skipped, and says so. Naming the run is the approval, so the guards are not asked again.
 
     Raises:
         UsageError: There is no such run, or it belongs to another link.
@@ -98,35 +102,41 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
     stored = await stored_run(link, source)
     check_applicable(link, stored)
     async with open_run(link, "apply", origin, source=source) as run:
-        if not await run.same_ends():
+        if not await run.fingerprint_matches():
             return run.report
-        if stored.link_id != run.held.row.id:
+        if stored.link_id != run.lease.row.id:
             raise StalePlan(
                 f"Run {source} was planned before the link was rebased; nothing was written.", hint=plan_anew(link)
             )
-        wanted = [one for one in await link.store.changes(source) if one.outcome is Outcome.PLANNED]
-        async with run.observed(watched=[one.change.order_id for one in wanted]) as seen:
-            moved = {one.id: moved_since(one.change, seen.facts.get(one.change.order_id)) for one in wanted}
-            for one in wanted:
-                held = seen.holds.get(one.change.order_id)
-                if held is not None and stored.kind == "undo":
-                    del seen.holds[one.change.order_id]  # naming the undo decides the order
-                elif held is not None and not moved[one.id]:
-                    moved[one.id] = f"skipped: held as {held.kind.value} since it was planned"
+        run.cover_as(stored)
+        on_hold = OnHold.DECIDE if stored.kind == "undo" else OnHold.SKIP
+        async with run.wanted(source, planned, on_hold) as wanted, run.observed(wanted) as seen:
             # What the diff asks for beyond the plan is another run's: the holds in its place stay as they are.
-            proposed = {change.order_id for change in seen.changes}
+            proposed = set(seen.released).intersection(change.order_id for change in seen.changes)
             seen.released = [order for order in seen.released if order not in proposed]
-            asked = replace(seen, changes=[one.change for one in wanted if not moved[one.id]])
-            draft = await verify(link, run.held, asked, approved=True)
-            draft.waiting += [(one.change, moved[one.id]) for one in wanted if moved[one.id]]
-            plan_ = await run.plan(seen, draft)
-            plan_.guards = []
-            if not await link.store.spend(await run.held.prove(), source, run.row.id):
-                raise StalePlan(f"Run {source} has been applied already; nothing was written.", hint=plan_anew(link))
-            entries = await run.store(plan_, draft)
-            await run.record_observation(seen, draft)
-            await run.apply(entries, seen)
+            async with run.verified(seen, wanted.unmoved, approved=True) as draft:
+                draft.skipped.extend(wanted.moved)
+                plan_ = await run.plan(seen, draft)
+                plan_.guards = []
+                if not await link.store.spend(await run.lease.prove(), source, run.row.id):
+                    raise StalePlan(
+                        f"Run {source} has been applied already; nothing was written.", hint=plan_anew(link)
+                    )
+                # Naming the run approves of the state it was planned with. An undo, or a plan for some orders, says
+                # nothing about other orders.
+                if stored.kind == "undo" or stored.covers is not None:
+                    await run.state_age.check()
+                else:
+                    await run.state_age.note()
+                writes = await run.store(plan_, draft)
+                await run.record_observation(seen, draft)
+                await run.apply(writes, seen)
     return run.report
+
+
+def planned(stored: Iterable[StoredChange]) -> Iterator[Change]:
+    """Given the changes of a stored plan, yield those that are to be made."""
+    return (one.change for one in stored if one.outcome in TO_MAKE)
 
 
 async def undo(link: Link, source: int, *, origin: str = "command") -> Report:
@@ -136,26 +146,33 @@ async def undo(link: Link, source: int, *, origin: str = "command") -> Report:
         UsageError: There is no such run, or it wrote nothing.
     """
     await stored_run(link, source)
-    written = await link.store.changes(source)
-    if not any(reverse(written)) and not any(one.outcome is Outcome.INTENDED for one in written):
-        raise UsageError(
-            f"Run {source} wrote nothing that could be undone; no plan was stored.", hint=f"See `syncd show {source}`."
-        )
+    with closing(await load_changes(link.store, source)) as written:
+        if not any(reversal(written)) and not any(one.outcome is Outcome.INTENDED for one in written):
+            raise UsageError(
+                f"Run {source} wrote nothing that could be undone; no plan was stored.",
+                hint=f"See `syncd show {source}`.",
+            )
     async with open_run(link, "undo", origin, source=source) as run:
-        if not await run.same_ends():
+        if not await run.fingerprint_matches():
             return run.report
-        async with run.observed(watched=sorted({one.change.order_id for one in written})) as seen:
-            # Read again: what the run was interrupted in may have been found in place just now.
-            reversal = reverse(await link.store.changes(source))
-            moved = [(change, moved_since(change, seen.facts.get(change.order_id))) for change in reversal]
-            draft = Draft([change for change, why in moved if not why], dict(seen.holds))
-            draft.waiting = [(change, why) for change, why in moved if why]
-            plan_ = await run.plan(seen, draft)
-            plan_.guards = []
-            await run.store(plan_, draft)
-            run.row.state = "planned"
-            run.show_holds(seen, draft)
+        # Read once the journal is healed: what the run was interrupted in may have been found in place just now.
+        async with run.wanted(source, reversal, OnHold.LEAVE) as wanted, run.observed(wanted) as seen:
+            with closing(PlanDraft(dict(seen.holds))) as draft:
+                for chunk in wanted.unmoved.chunks():
+                    draft.add_changes(chunk)
+                draft.skipped.extend(wanted.moved)
+                plan_ = await run.plan(seen, draft)
+                plan_.guards = []
+                (await run.store(plan_, draft)).close()
+                run.row.state = "planned"
+                run.show_holds(seen, draft)
     return run.report
+
+
+def reversal(stored: Iterable[StoredChange]) -> Iterator[Change]:
+    """Given the changes of a run, by order, yield those that undo it, one order at a time."""
+    for _order, of_order in groupby(stored, key=lambda one: one.change.order_id):
+        yield from reverse(list(of_order))
 
 
 async def rebase(link: Link) -> Report:
@@ -164,8 +181,46 @@ async def rebase(link: Link) -> Report:
     Deletes and overwrites nothing on either side; the next pass is a first sync.
     """
     async with open_run(link, "rebase", "command") as run:
-        await give_up(link, run.held, run.row.id)
-        row = await link.store.rebase(await run.held.prove(), link.fingerprint, link.clock.now())
+        await abandon_intents(link, run.lease, run.row.id)
+        row = await link.store.rebase(await run.lease.prove(), link.fingerprint, link.clock.now())
         run.row.state = "applied"
+        await run.state_age.note()
         log.warning("link rebased", generation=row.generation)
+    return run.report
+
+
+async def rename(link: Link) -> Report:
+    """Go on with the agreed state of a link whose portal has another address now, if its bindings are the agreed ones.
+
+    A person says that it is the same portal; that nearly all of the agreed bindings are there proves it. Writes to
+    neither side.
+
+    Raises:
+        UsageError: The portal is not all that changed, or nothing is agreed that could be compared.
+        LeaseHeld: Another process works on this link.
+    """
+    row = await link.store.find_link(link.name)
+    if row is None or not await link.store.agreed_count(row.id):
+        raise UsageError(
+            f"Link {link.name} has no agreed bindings that could be compared; nothing was changed.",
+            hint=f"`syncd rebase {link.name}` lets it start anew.",
+        )
+    if list(changed := link.changed_ends(row.fingerprint)) != ["portal"]:
+        other = ", ".join(changed) or "nothing"
+        raise UsageError(
+            f"The portal alone must have another address than before; here {other} changed, and nothing was done.",
+            hint=f"`syncd rebase {link.name}` is for a link that points elsewhere." if changed else "",
+        )
+    async with open_run(link, "rename", "command") as run:
+        found = await state_check.compare(link, run.lease)
+        if found.is_alike:
+            await state_check.keep(link, run.lease, await link.portal.member_id())
+            run.row.state = "applied"
+            log.warning("portal renamed", before=row.portal, after=link.portal_address)
+        else:
+            run.row.error = (
+                f"Of {found.agreed:,} agreed bindings {found.missing:,} are not on this portal and {found.different:,} "
+                "are to other owners there: it does not look like the same portal; nothing was changed."
+            )
+            run.points_elsewhere()
     return run.report

@@ -1,12 +1,13 @@
-"""Log lines: one set-up for syncd's own and for every library's, without secrets, fit for where they go.
+"""Logging: one configuration for syncd and all libraries, with secrets masked, in a format that fits the stream.
 
-An event is a verb phrase with key-values; `run_id` and `link` come from context variables, so whoever works inside
-`structlog.contextvars.bound_contextvars(link=…)` need not repeat them. Import this lazily: structlog is not cheap.
+An event is a verb phrase with key-values. `run_id` and `link` come from context variables, so code inside
+`structlog.contextvars.bound_contextvars(link=…)` does not repeat them. Import this module lazily: structlog takes time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -17,14 +18,14 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from syncd.obs.redact import MASK, redact
+from syncd.obs.redact import MASK, escape_in_json, redact
 
 QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
-"""Libraries of which only warnings are heard, whatever level is asked for: httpx logs whole URLs at INFO, the webhook's
-code included, and others do the same at DEBUG (peers.md)."""
+"""Libraries that log warnings only, whatever the level: httpx logs whole URLs at INFO, with the webhook's code, and
+others do the same at DEBUG (peers.md)."""
 ECHOING = ("psycopg",)
-"""Libraries of which only errors are heard. What psycopg warns of when a connection breaks ("error ignored terminating
-…") echoes an error that syncd is given as well, and tells in its own words."""
+"""Libraries that log errors only. psycopg's warnings about broken connections ("error ignored terminating …") repeat
+errors that it also raises, and that syncd reports."""
 
 _SECRET_KEYS = frozenset(
     {"access_token", "refresh_token", "application_token", "client_secret", "password", "secret", "webhook"}
@@ -34,8 +35,8 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, 
 _DEEPEST = 8
 
 
-class Look(StrEnum):
-    """How lines look once `auto` is decided."""
+class LogStyle(StrEnum):
+    """The formats of log lines, after `auto` is resolved."""
 
     CONSOLE = "console"
     JOURNAL = "journal"
@@ -44,23 +45,23 @@ class Look(StrEnum):
 
 def configure(
     level: str = "info", fmt: str = "auto", *, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
-) -> Look:
-    """Send all log lines of this process to one stream. May be called again, at a reload: the last call counts.
+) -> LogStyle:
+    """Send all log lines of this process to one stream. A later call, as at a reload, replaces the configuration.
 
     Args:
-        level: debug, info, warning or error: what syncd itself logs. Libraries never log below warning, some not
-            below error.
+        level: The minimum level of syncd's own lines: debug, info, warning or error. That of libraries is warning at
+            least, that of some is error.
         fmt: auto, console or json; auto is console on a terminal, JSON lines with priorities for journald, and JSON
             lines with the time elsewhere.
-        stream: Where to; stderr when left out.
-        environ: The environment that says what the stream is; `os.environ` when left out.
+        stream: stderr by default.
+        environ: The environment, which describes the stream; `os.environ` by default.
 
     Returns:
-        How the lines look.
+        The format of the lines.
     """
     stream = sys.stderr if stream is None else stream
     environ = os.environ if environ is None else environ
-    look = _look(fmt, stream, environ)
+    style = _style(fmt, stream, environ)
     handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -74,7 +75,7 @@ def configure(
                 # A text from here on, so that it can be masked; rich's tracebacks would also show local variables.
                 structlog.processors.format_exc_info,
                 redact_event,
-                *_rendering(look, colours=_wants_colours(stream, environ)),
+                *_rendering(style, colours=_wants_colours(stream, environ)),
             ],
         )
     )
@@ -90,6 +91,8 @@ def configure(
         logging.getLogger(name).setLevel(others)
     for name in ECHOING:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Its pool logs a traceback for each connection lost in use, although the statement raises an error as well.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -103,30 +106,30 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # or loggers already used would keep an earlier set-up
     )
-    return look
+    return style
 
 
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Mask the secrets in every value of an event, however deep, the text of exceptions included."""
+    """Mask the secrets in all values of an event, at any depth, including the text of exceptions."""
     return {key: MASK if key in _SECRET_KEYS and value else _redacted(value, 0) for key, value in event.items()}
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second `configure` replaces it and leaves the handlers of others alone."""
+    """A class of our own, so that a second `configure` replaces only this handler."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
-        """Say that a line was lost, without the line: logging's own report would print it unmasked."""
+        """Report a lost line without its text: the report of `logging` would print it unmasked."""
         kind = sys.exc_info()[0]
         with contextlib.suppress(OSError, ValueError):  # the stream itself may be gone
             self.stream.write(f"a log line of {record.name} was lost: {kind.__name__ if kind else 'unknown'}\n")
 
 
-def _look(fmt: str, stream: TextIO, environ: Mapping[str, str]) -> Look:
+def _style(fmt: str, stream: TextIO, environ: Mapping[str, str]) -> LogStyle:
     if fmt != "auto":
-        return Look(fmt)
+        return LogStyle(fmt)
     if stream.isatty():
-        return Look.CONSOLE
-    return Look.JOURNAL if _is_journal(stream, environ) else Look.JSON
+        return LogStyle.CONSOLE
+    return LogStyle.JOURNAL if _is_journal(stream, environ) else LogStyle.JSON
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -146,8 +149,8 @@ def _wants_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stream.isatty() and environ.get("TERM") != "dumb"
 
 
-def _rendering(look: Look, *, colours: bool) -> list[Processor]:
-    if look is Look.CONSOLE:
+def _rendering(style: LogStyle, *, colours: bool) -> list[Processor]:
+    if style is LogStyle.CONSOLE:
         return [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(
@@ -156,20 +159,24 @@ def _rendering(look: Look, *, colours: bool) -> list[Processor]:
                 sort_keys=False,
             ),
         ]
-    json = structlog.processors.JSONRenderer(ensure_ascii=False)
-    if look is Look.JOURNAL:  # journald has its own clock
-        return [_heading_first, _WithPriority(json)]
-    return [structlog.processors.TimeStamper(fmt="iso", utc=True), _heading_first, json]
+    render = structlog.processors.JSONRenderer(serializer=_to_json)
+    if style is LogStyle.JOURNAL:  # journald has its own clock
+        return [_heading_first, _WithPriority(render)]
+    return [structlog.processors.TimeStamper(fmt="iso", utc=True), _heading_first, render]
+
+
+def _to_json(event: EventDict, **options: Any) -> str:
+    return escape_in_json(json.dumps(event, ensure_ascii=False, **options))
 
 
 def _heading_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Order a line as people read it: when, how grave, what, and then the details."""
+    """Order the fields of a line: time, level, event, link, run, then the others."""
     heading = {key: event[key] for key in ("timestamp", "level", "event", "link", "run_id") if key in event}
     return heading | {key: value for key, value in event.items() if key not in heading}
 
 
 class _WithPriority:
-    """Puts `<N>` before a line, which journald takes off and keeps as the entry's priority (sd-daemon(3))."""
+    """Prefixes lines with `<N>`, which journald removes and stores as the priority (sd-daemon(3))."""
 
     def __init__(self, render: structlog.processors.JSONRenderer) -> None:
         self._render = render

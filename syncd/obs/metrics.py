@@ -1,13 +1,12 @@
-"""Metrics in Prometheus' conventions: prefix `syncd_`, base units, `_total` for counters, label `link`, never an order.
+"""Metrics by the conventions of Prometheus: prefix `syncd_`, base units, `_total` for counters, no order ids as labels.
 
-`docs/reference/metrics.md` lists them. The daemon serves them at `/metrics`; a one-shot command leaves them in a file
+`docs/reference/metrics.md` lists them. The daemon serves them at `/metrics`; a one-shot command writes them to a file
 for the node exporter's textfile collector (`write_textfile`).
 """
 
 from __future__ import annotations
 
 import platform
-from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,9 +24,9 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from syncd import __version__
-from syncd.core.model import CONFLICTS, Hold, Outcome, Side
+from syncd.core.model import CONFLICTS, Action, Hold, Outcome, Side
 from syncd.core.ports import Usage
-from syncd.core.records import RunRow, StoredChange
+from syncd.core.records import RunRow, Tally
 from syncd.errors import IncompleteListing, SyncdError
 
 _MOMENTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
@@ -36,19 +35,19 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 72
 
 
 class Reported(Protocol):
-    """What a run came to, as far as metrics care (`syncd.engine.report.Report`)."""
+    """The parts of a run's report that metrics need (`syncd.engine.report.Report`)."""
 
     row: RunRow
-    changes: list[StoredChange]
+    tally: Tally
     holds: list[Hold]
     error: SyncdError | None
 
 
 class _OfLinks:
-    """Metrics that have a label `link`.
+    """The metrics with a label `link`.
 
     Args:
-        registry: Where they are kept.
+        registry: Their registry.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -72,14 +71,14 @@ class _OfLinks:
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own.
+    """All metrics of one process, in their own registry.
 
     Args:
-        process: Add those of the process itself (memory, CPU, open files); a file that outlives it has no use for them.
+        process: Add those of the process itself (memory, CPU, open files), which make no sense in a file.
     """
 
     def __init__(self, *, process: bool = True) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter: nobody reads it
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series of each counter
         self.registry = registry = CollectorRegistry()
         if process:
             ProcessCollector(registry=registry)
@@ -88,34 +87,41 @@ class Metrics:
         build = Info("syncd_build", "This syncd.", registry=registry)
         build.info({"version": __version__, "python": platform.python_version()})
 
-        self.attempted = gauge("run_attempt_timestamp_seconds", "When a pass was last tried, by this process.", "link")
+        self.attempted = gauge("run_attempt_timestamp_seconds", "When this process last tried to start a pass.", "link")
         self.started = gauge("run_started_timestamp_seconds", "When the last pass began.", "link")
         self.succeeded = gauge(
             "run_success_timestamp_seconds", "When a pass last ended with everything in step or held.", "link"
         )
         self.duration = histogram(
             "run_duration_seconds",
-            "How long the phases of passes took: observe (until the plan is stored) and apply.",
+            "Duration of the phases of passes: observe (until the plan is stored) and apply.",
             _SECONDS,
             "link",
             "phase",
         )
-        self.runs = counter("runs", "Passes by how they ended.", "link", "outcome")
+        self.runs = counter("runs", "Passes by outcome.", "link", "outcome")
         self.bindings = gauge("bindings", "Bindings in scope at the last pass.", "link", "side")
-        self.in_step = gauge("in_step_bindings", "Orders that both sides shared at the last pass.", "link")
+        self.in_step = gauge(
+            "in_step_bindings",
+            "Orders that were equal on both sides at the last pass; agreed ones if passes cover parts of the link.",
+            "link",
+        )
         self.drift = gauge("drift_bindings", "Changes the last pass planned.", "link", "side", "action")
-        self.changes = counter("changes", "Changes by what became of them.", "link", "side", "action", "outcome")
+        self.changes = counter("changes", "Changes by outcome.", "link", "side", "action", "outcome")
         self.conflicts = gauge("conflicts", "Open holds because both sides changed.", "link")
         self.holds = gauge("holds", "Open holds.", "link")
         self.oldest_hold = gauge(
-            "oldest_hold_timestamp_seconds", "Since when the oldest open hold is held; 0: none.", "link"
+            "oldest_hold_timestamp_seconds", "When the oldest open hold began; 0 if there is none.", "link"
         )
-        self.quarantined = gauge("quarantined_keys", "Orders whose writes failed and are tried again later.", "link")
-        self.intents = gauge("intents_open", "Changes sent whose outcome is not known yet.", "link")
+        self.quarantined = gauge("quarantined_keys", "Orders whose writes failed and will be retried.", "link")
+        self.intents = gauge("intents_open", "Changes that were sent and whose outcome is not known yet.", "link")
         self.refusals = counter("guard_refusals", "Plans refused and stored.", "link", "guard")
-        self.incomplete = counter("listing_incomplete", "Listings of the portal not proved complete.", "link")
+        self.incomplete = counter("listing_incomplete", "Listings of the portal that were not proved complete.", "link")
         self.cas_misses = counter(
-            "cas_misses", "Changes skipped: another value stood there by then, or the order waits.", "link", "side"
+            "cas_misses",
+            "Changes skipped because the value had changed meanwhile, or because the order waits.",
+            "link",
+            "side",
         )
         self.requests = counter("portal_requests", "Requests sent to the portal.", "link", "outcome")
         self.calls = counter("portal_calls", "Method calls sent to the portal, in batches.", "link")
@@ -124,7 +130,7 @@ class Metrics:
         )
         self.token_end = gauge(
             "portal_token_expiry_timestamp_seconds",
-            "When the link's OAuth tokens can be renewed no more: 180 days after they were renewed last.",
+            "When the link's OAuth tokens can no longer be renewed: 180 days after the last renewal.",
             "link",
         )
         self.transactions = counter(
@@ -132,7 +138,7 @@ class Metrics:
         )
         self.transaction_time = histogram(
             "db_transaction_duration_seconds",
-            "How long they took: readings and writings, waiting for locks included.",
+            "Duration of these transactions, including waits for locks.",
             _MOMENTS,
             "store",
             "link",
@@ -141,32 +147,50 @@ class Metrics:
         self.throttled = counter("portal_throttled_seconds", "Time spent waiting for the portal's limits.", "link")
 
         self.operating = gauge(
-            "portal_operating_seconds", "Operating time of a method in the portal's ten minutes.", "link", "method"
+            "portal_operating_seconds",
+            "Operating time of a method in the last ten minutes, as the portal counts it.",
+            "link",
+            "method",
+        )
+        self.conditional = gauge(
+            "portal_conditional_writes", "1 if the portal's batches carry the conditions of writes, 0 if not.", "link"
         )
         self.lease_epoch = gauge("lease_epoch", "The fencing number of the link's lease.", "link")
-        self.health = gauge("link_health", "1 for the health the link has.", "link", "health")
+        self.health = gauge("link_health", "1 for the link's health, 0 for the others.", "link", "health")
         self.leader = gauge("leader", "1 while this process holds the link's lease.", "link")
         self.next_run = gauge("scheduler_next_run_timestamp_seconds", "When the next pass is due.", "link")
-        self.spacing = gauge("schedule_interval_seconds", "How far apart the link's scheduled passes are.", "link")
-        self.skipped = counter("scheduler_skipped", "Slots passed over, by why.", "link", "reason")
-        self.trouble = counter("scheduler_trouble", "Slots APScheduler could not ask for.", "link", "kind")
+        self.fresh = gauge(
+            "covered_timestamp_seconds",
+            "When the orders of a part (all, recent) were last compared; the earliest time of them.",
+            "link",
+            "part",
+        )
+        self.spacing = gauge("schedule_interval_seconds", "The time between the link's scheduled passes.", "link")
+        self.skipped = counter("scheduler_skipped", "Scheduled passes skipped, by reason.", "link", "reason")
+        self.trouble = counter(
+            "scheduler_trouble", "Scheduled passes that APScheduler failed to trigger, by kind.", "link", "kind"
+        )
         self.notifications = Counter(
-            "syncd_notifications", "Notifications by way and outcome.", ["way", "outcome"], registry=registry
+            "syncd_notifications", "Notifications by way (channel) and outcome.", ["way", "outcome"], registry=registry
         )
         self.reload_ok = Gauge(
-            "syncd_config_last_reload_successful", "1 if the configuration was last read well.", registry=registry
+            "syncd_config_last_reload_successful",
+            "1 if the last reading of the configuration succeeded.",
+            registry=registry,
         )
         self.reloaded = Gauge(
-            "syncd_config_last_reload_timestamp_seconds", "When it was last read well.", registry=registry
+            "syncd_config_last_reload_timestamp_seconds",
+            "When the configuration was last read successfully.",
+            registry=registry,
         )
-        self.lag = Gauge("syncd_event_loop_lag_seconds", "How late the event loop last was.", registry=registry)
+        self.lag = Gauge("syncd_event_loop_lag_seconds", "The last measured lag of the event loop.", registry=registry)
 
     def observe(self, report: Reported, usage: Usage | None = None, phases: Mapping[str, float] | None = None) -> None:
-        """Take in what a run came to.
+        """Count the results of a run.
 
         Args:
             report: The run.
-            usage: What of the portal it used, where that is known better than the run's own numbers.
+            usage: Its usage of the portal, if known more exactly than the run's own numbers.
             phases: Seconds by phase.
         """
         row, link = report.row, report.row.link
@@ -179,20 +203,21 @@ class Metrics:
             self.refusals.labels(link, hit.name).inc()
         if isinstance(report.error, IncompleteListing):
             self.incomplete.labels(link).inc()
-        if report.error is None and row.state in {"applied", "partial", "refused"}:
-            self._observe_counts(row)
+        if report.error is None and row.state in {"applied", "partial", "refused"} and row.covers is None:
+            self.show_counts(row)
         if report.error is None and row.state in {"applied", "partial"}:
             self.succeeded.labels(link).set(row.finished_at or row.started_at)
-        self._observe_holds(link, report.holds)
-        self._observe_changes(link, report.changes)
+        if report.error is None:
+            self.show_holds(link, report.holds)
+        self._observe_changes(link, report.tally)
         self._observe_usage(link, usage or Usage(requests=row.requests, calls=row.calls, listing_seconds=row.seconds))
 
     def request(self, link: str, seconds: float) -> None:
-        """See `syncd.obs.measure.Measure`."""
+        """See `syncd.obs.clock.Measure`."""
         self.answers.labels(link).observe(seconds)
 
     def transaction(self, store: str, link: str, seconds: float, *, failed: bool) -> None:
-        """See `syncd.obs.measure.Measure`."""
+        """See `syncd.obs.clock.Measure`."""
         self.transactions.labels(store, link, "failed" if failed else "done").inc()
         self.transaction_time.labels(store, link).observe(seconds)
 
@@ -202,11 +227,12 @@ class Metrics:
         return next((metric._labelnames for metric in made if metric._name == name), ())  # noqa: SLF001 - shown nowhere else
 
     def forget(self, link: str) -> None:
-        """Drop what is shown of a link that is no longer configured."""
+        """Remove the series of a link that is no longer configured."""
         for metric in self._of_links.made:
             metric.remove_by_labels({"link": link})
 
-    def _observe_counts(self, row: RunRow) -> None:
+    def show_counts(self, row: RunRow) -> None:
+        """Show the counts of a pass that read both sides."""
         counts = row.counts
         self.in_step.labels(row.link).set(counts.in_step)
         for side, rows in ((Side.CRM, counts.crm_rows), (Side.TABLE, counts.table_rows)):
@@ -215,21 +241,18 @@ class Metrics:
             for action, number in (("add", planned.add), ("move", planned.move), ("remove", planned.remove)):
                 self.drift.labels(row.link, side.value, action).set(number)
 
-    def _observe_holds(self, link: str, holds: Sequence[Hold]) -> None:
+    def show_holds(self, link: str, holds: Sequence[Hold]) -> None:
+        """Show the open holds of a link."""
         self.holds.labels(link).set(len(holds))
         self.conflicts.labels(link).set(sum(hold.kind in CONFLICTS for hold in holds))
         self.oldest_hold.labels(link).set(min((hold.since for hold in holds), default=0.0))
 
-    def _observe_changes(self, link: str, changes: Iterable[StoredChange]) -> None:
-        done = Tally(
-            (one.change.side.value, one.change.action.value, one.outcome)
-            for one in changes
-            if one.change.side is not None and one.outcome is not Outcome.PLANNED
-        )
+    def _observe_changes(self, link: str, tally: Mapping[tuple[Side, Action, Outcome], int]) -> None:
+        done = {key: number for key, number in tally.items() if key[2] not in {Outcome.PLANNED, Outcome.WAITING}}
         for (side, action, outcome), number in done.items():
-            self.changes.labels(link, side, action, outcome.value).inc(number)
+            self.changes.labels(link, side.value, action.value, outcome.value).inc(number)
             if outcome is Outcome.SKIPPED:
-                self.cas_misses.labels(link, side).inc(number)
+                self.cas_misses.labels(link, side.value).inc(number)
 
     def _observe_usage(self, link: str, usage: Usage) -> None:
         self.requests.labels(link, "answered").inc(max(0, usage.requests - usage.refused))
@@ -245,8 +268,8 @@ def reference() -> str:
         "# Metrics",
         "",
         "Served at `/metrics` where `web.listen` is set, in Prometheus' text format. With `--metrics-textfile`,",
-        "`syncd reconcile` leaves those of its passes in a file. The names are stable. The only label that grows is",
-        "`link`; order ids are never in labels. Of several daemons on one state database each shows what it knows:",
+        "`syncd reconcile` writes those of its passes to a file. The names are stable. The only label that grows is",
+        "`link`; order ids are never in labels. Several daemons on one state database each show their own values:",
         "take the newest, with `max by (link)`. `process_*` (memory, CPU, open files) are there too.",
         "",
         "`deploy/prometheus` holds alert rules with unit tests, `deploy/grafana` a dashboard.",
@@ -263,9 +286,9 @@ def reference() -> str:
 
 
 def write_textfile(path: Path, reports: Iterable[Reported]) -> None:
-    """Write what these runs came to as a file for the node exporter, replacing the one before in one step.
+    """Write the metrics of these runs to a file for the node exporter, replacing an earlier file in one step.
 
-    Counters begin at zero with each file: alert on gauges (`syncd_run_success_timestamp_seconds`).
+    Counters start at zero in each file: alert on gauges (`syncd_run_success_timestamp_seconds`).
 
     Raises:
         OSError: The file cannot be written.

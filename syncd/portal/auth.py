@@ -1,67 +1,84 @@
-"""Credentials: what a request carries, and what can be done when the portal says they are over."""
+"""Credentials: what a request carries, and what can be done when the portal says that they have expired."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from syncd.config.urls import InboundWebhook
 from syncd.core.ports import Clock
+from syncd.core.store import Store
 from syncd.errors import AuthError, UnavailableError
-from syncd.portal.address import Webhook
 from syncd.portal.hosts import Host
 from syncd.portal.oauth import InvalidGrant, OAuthApp, Token
 from syncd.portal.ratefile import LockedFile
 
 EARLY: Final = 60.0
-"""Seconds before its known end that an access token is refreshed; refreshing on a timer may get an app blocked."""
-_TURN_PATIENCE: Final = 3000
+"""An access token is refreshed at its first use in its last seconds, so many of them. Refreshing on a timer may get an
+application blocked."""
+_LOCK_TRIES: Final = 3000
 _LOOK_AGAIN: Final = 5
 
 
-class Pass(NamedTuple):
-    """What the next request carries: the REST base (it may hold a secret) and an access token, empty with a webhook."""
+class Auth(NamedTuple):
+    """What a request carries: the REST base (it may hold a secret) and an access token, empty with a webhook."""
 
     base: SecretStr
     token: SecretStr
 
+    @property
+    def origin(self) -> str:
+        """Where the portal is, without any secret."""
+        parts = urlsplit(self.base.get_secret_value())
+        return f"{parts.scheme}://{parts.netloc}"
 
-class TokenStore(Protocol):
-    """The part of the state database that keeps token pairs."""
+    def url(self, method: str) -> SecretStr:
+        """Given a method, return the URL that calls it."""
+        return SecretStr(self.base.get_secret_value() + method)
 
-    async def token(self, portal: str) -> dict[str, Any] | None:
-        """Return the stored pair, as stored."""
-        ...
-
-    async def swap_token(self, portal: str, expected_refresh: str | None, token: Mapping[str, Any]) -> bool:
-        """Store a pair if the stored `refresh_token` is still the expected one (None: whatever it is)."""
-        ...
+    def at(self, origin: str) -> Auth:
+        """Return the same credentials for another address of the portal, `https://host[:port]`."""
+        path = urlsplit(self.base.get_secret_value()).path
+        return self._replace(base=SecretStr(origin + path))
 
 
 class Credentials(Protocol):
-    """One way to be let in."""
+    """One kind of credentials, with the address that the portal answers at."""
 
     key: str
 
-    async def present(self) -> Pass:
+    async def current(self) -> Auth:
         """Return what the next request carries."""
         ...
 
-    async def renew(self, stale: Pass) -> bool:
-        """The portal says that these are over. Return whether there are newer ones to try."""
+    async def renew(self, expired: Auth) -> bool:
+        """Given credentials that the portal calls expired, return whether there are newer ones to try."""
         ...
 
-    async def moved(self, origin: str) -> None:
-        """The portal answers at another address from now on."""
+    async def member_id(self) -> str:
+        """Return the portal's lasting id, where these credentials came with it; else an empty text."""
+        ...
+
+    def is_proved(self, auth: Auth) -> bool:
+        """Return whether the portal is known to answer at this address, rather than tried there."""
+        ...
+
+    async def confirm(self, auth: Auth) -> bool:
+        """Note that the portal answered at this address; return whether it is a new one, used from now on."""
+        ...
+
+    def fall_back(self, auth: Auth) -> bool:
+        """Given an address that cannot be reached, return whether there is another one to try."""
         ...
 
 
-def webhook_key(webhook: Webhook) -> str:
+def webhook_key(webhook: InboundWebhook) -> str:
     """Given a webhook, return what its operating budget is kept under: the portal counts it by webhook."""
     code = hashlib.sha256(webhook.code.encode()).hexdigest()[:12]
     return f"{webhook.host}/{webhook.user}/{code}"
@@ -70,22 +87,38 @@ def webhook_key(webhook: Webhook) -> str:
 class WebhookCredentials:
     """An inbound webhook: its secret is in the path."""
 
-    def __init__(self, webhook: Webhook, host: Host) -> None:
+    def __init__(self, webhook: InboundWebhook, host: Host) -> None:
         self.key = webhook_key(webhook)
         self._webhook = webhook
         self._host = host
 
-    async def present(self) -> Pass:
-        """Return the webhook at the portal's current address."""
-        return Pass(SecretStr(self._host.current(self._webhook.origin) + self._webhook.path), SecretStr(""))
+    async def current(self) -> Auth:
+        """Return the webhook at the address that the portal answers at."""
+        return self._at(self._host.origin)
 
-    async def renew(self, stale: Pass) -> bool:
-        """A webhook cannot be renewed."""
-        del stale
+    async def renew(self, expired: Auth) -> bool:
+        """Return False: a webhook cannot be renewed."""
+        del expired
         return False
 
-    async def moved(self, origin: str) -> None:
-        """The host keeps its own address."""
+    async def member_id(self) -> str:
+        """Return an empty text: a webhook does not know it."""
+        return ""
+
+    def is_proved(self, auth: Auth) -> bool:
+        """See `Credentials`: the configured address always counts as proved."""
+        return auth in {self._at(self._host.origin), self._at(self._webhook.origin)}
+
+    async def confirm(self, auth: Auth) -> bool:
+        """Keep the address for all links of the host, until the process ends."""
+        return self._host.move(auth.base)
+
+    def fall_back(self, auth: Auth) -> bool:
+        """See `Credentials`: only the configured address is left."""
+        return auth != self._at(self._webhook.origin) and self._host.move(self._at(self._webhook.origin).base)
+
+    def _at(self, origin: str) -> Auth:
+        return Auth(SecretStr(origin + self._webhook.path), SecretStr(""))
 
 
 class OAuthCredentials:
@@ -95,14 +128,12 @@ class OAuthCredentials:
         key: The pair's key in the state database.
         app: The application.
         store: The state database.
-        turn: The file whose lock says whose turn a refresh is, on this host. Over hosts, `swap_token` decides.
+        turn: The file whose lock decides which process of this host refreshes. Between hosts, `swap_token` decides.
         clock: Time.
         link: The link's name, for hints.
     """
 
-    def __init__(
-        self, key: str, app: OAuthApp, store: TokenStore, *, turn: LockedFile, clock: Clock, link: str
-    ) -> None:
+    def __init__(self, key: str, app: OAuthApp, store: Store, *, turn: LockedFile, clock: Clock, link: str) -> None:
         self.key = key
         self._app = app
         self._store = store
@@ -110,42 +141,67 @@ class OAuthCredentials:
         self._clock = clock
         self._link = link
         self._token: Token | None = None
+        self._elsewhere = ""
+        """The address to try instead of the one kept with the pair; empty for none."""
         self._unsaved: tuple[str, Token] | None = None
         self._lock = asyncio.Lock()
 
-    async def present(self) -> Pass:
+    async def current(self) -> Auth:
         """Return the access token, refreshed if it is about to end.
 
         Raises:
-            AuthError: There is no pair, or it is over for good.
+            AuthError: There is no pair, or it can no longer be renewed.
             UnavailableError: The authorisation server or the state database is out of reach.
         """
         token = self._token
         if token is None or token.expires_at - self._clock.now() < EARLY:
             token = await self._renewed(SecretStr("" if token is None else token.access_token))
-        return _pass(token)
+        return Auth(SecretStr(self._elsewhere or token.client_endpoint), SecretStr(token.access_token))
 
-    async def renew(self, stale: Pass) -> bool:
-        """Refresh, unless another coroutine or process did since; calls at the same time share one refresh."""
-        await self._renewed(stale.token)
+    async def renew(self, expired: Auth) -> bool:
+        """Refresh, unless another coroutine or process has done so; calls at the same time share one refresh."""
+        await self._renewed(expired.token)
         return True
 
-    async def moved(self, origin: str) -> None:
-        """Keep the portal's new address with the pair, so that it outlives this process."""
-        assert self._token is not None  # whoever was redirected had presented it
-        self._token = replace(self._token, client_endpoint=f"{origin}/rest/")
-        await self._store.swap_token(self.key, self._token.refresh_token, self._token.dump())
+    async def member_id(self) -> str:
+        """Return the id that came with the pair; empty before `syncd auth`."""
+        kept = await self._store.token(self.key)
+        return "" if kept is None else Token.load(kept).member_id
 
-    async def _renewed(self, stale: SecretStr) -> Token:
-        """Given the access token that is over ("" for none), return a pair with another one."""
+    def is_proved(self, auth: Auth) -> bool:
+        """See `Credentials`: that is the address kept with the pair."""
+        return self._token is not None and auth.base.get_secret_value() == self._token.client_endpoint
+
+    async def confirm(self, auth: Auth) -> bool:
+        """Keep the address with the pair, so that it outlives this process."""
+        base = auth.base.get_secret_value()
+        token = self._token
+        if token is None or base == token.client_endpoint or auth.token.get_secret_value() != token.access_token:
+            return False
+        self._token, self._elsewhere = replace(token, client_endpoint=base), ""
+        # Where the address cannot be kept, it will be found again the same way.
+        with contextlib.suppress(UnavailableError):
+            await self._store.swap_token(self.key, token.refresh_token, self._token.dump())
+        return True
+
+    def fall_back(self, auth: Auth) -> bool:
+        """See `Credentials`: the address kept with the pair and the configured one take turns."""
+        if self._token is None or self._token.client_endpoint == self._app.endpoint:
+            return False
+        self._elsewhere = self._app.endpoint if self.is_proved(auth) else ""
+        return True
+
+    async def _renewed(self, expired: SecretStr) -> Token:
+        """Given an expired access token ("" for none), return a pair with another one."""
         async with self._lock:
-            if self._token is not None and self._token.access_token != stale.get_secret_value():
+            if self._token is not None and self._token.access_token != expired.get_secret_value():
                 return self._token
-            locked = await self._turn.lock(self._clock, patience=_TURN_PATIENCE)
+            locked = await self._turn.lock(self._clock, patience=_LOCK_TRIES)
             try:
                 stored = await self._stored()
-                over = stored.access_token == stale.get_secret_value() or stored.expires_at - self._clock.now() < EARLY
-                self._token = await self._refreshed(stored) if over else stored
+                is_over = stored.access_token == expired.get_secret_value()
+                is_over = is_over or stored.expires_at - self._clock.now() < EARLY
+                self._token = await self._refreshed(stored) if is_over else stored
                 return self._token
             finally:
                 if locked:
@@ -167,21 +223,22 @@ class OAuthCredentials:
         except InvalidGrant:
             pass
         else:
-            # The old pair is spent: the new one must be safe before anything relies on it.
+            # The old pair is spent, so the new one must be stored before it is used.
             return fresh if await self._save(stored.refresh_token, fresh) else await self._stored()
         for _ in range(_LOOK_AGAIN):
-            # Another host may have refreshed this very moment, and not stored the pair yet.
+            # Another host may have refreshed a moment ago, and not stored the pair yet.
             again = await self._stored()
             if again.refresh_token != stored.refresh_token:
                 return again
             await self._clock.sleep(1.0)
         raise AuthError(
-            "The refresh token is no longer good: it was used elsewhere, or the authorisation was withdrawn.",
+            "The refresh token is no longer valid: it was used elsewhere, or the authorisation was withdrawn.",
             hint=f"Run `syncd auth {self._link}` to authorise the application again.",
         )
 
     async def _save(self, expected: str, fresh: Token) -> bool:
-        # Kept here until the state database has it: the old pair is spent, losing this one means to authorise anew.
+        # Kept here until the state database has it: the old pair is spent, and without this one a person must authorise
+        # the application again.
         self._unsaved = (expected, fresh)
         for _ in range(_LOOK_AGAIN - 1):
             with contextlib.suppress(UnavailableError):
@@ -193,7 +250,3 @@ class OAuthCredentials:
         saved = await self._store.swap_token(self.key, expected, fresh.dump())
         self._unsaved = None
         return saved
-
-
-def _pass(token: Token) -> Pass:
-    return Pass(SecretStr(token.client_endpoint), SecretStr(token.access_token))

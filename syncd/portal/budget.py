@@ -1,28 +1,45 @@
-"""The operating budget: how much of its time the portal lets each method use.
+"""The portal's time: how much of it each method may use, and how much a call takes.
 
 The portal adds up the time a method takes, per credentials, over ten minutes; above 480 s it refuses that method until
-the oldest minute falls out (bitrix24-rest.md 9.2). How it adds up is not modelled here: what the answers say of each
-method (`operating`, `operating_reset_at`), and of `batch` itself, is believed.
+the oldest minute falls out (portal.md 9.2). syncd does not model that sum; it trusts what the answers say of each
+method (`operating`, `operating_reset_at`), and of `batch` itself. How long calls take decides how many fit into
+one request.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from syncd.core.ports import OPERATING_LIMIT, Clock
-from syncd.portal.envelope import number
+from syncd.portal.commands import ADD, DELETE, LIST, method_in
+from syncd.portal.responses import CommandAnswer, number
 
 SLOW: Final = 0.8 * OPERATING_LIMIT
-"""From here on each call waits a little, the longer the nearer the limit is."""
+"""From here on each call waits, longer the nearer the limit is."""
 STOP: Final = 0.95 * OPERATING_LIMIT
-"""From here on calls wait for the reset: the one that crosses the limit blocks the method for everybody."""
+"""From here on calls wait for the reset, since a call that crosses the limit blocks the method for all callers."""
 WINDOW: Final = 600.0
 """Seconds after which nothing of a use is left."""
 UNKNOWN_RESET: Final = 120.0
-"""Seconds to wait when a method is blocked and the portal never said until when."""
+"""Seconds to wait when a method is blocked and no answer named the reset."""
 LONGEST_PAUSE: Final = 20.0
 """Seconds before a call just below `STOP`."""
+
+AIM: Final = 5.0
+"""Seconds that a batch of writes should take: several are under way side by side, and one that is lost is small."""
+
+FIRST_BATCH: Final = 2
+"""Writes of the first batches: small ones are answered soon, and say how long this portal takes."""
+
+_START: Final = {ADD: 0.33, DELETE: 1.8, LIST: 0.04}
+"""The vendor's own samples (portal.md 9.4)."""
+
+_WEIGHT: Final = 0.5
+"""How much a batch counts against all before it."""
+
+_SHORTEST: Final = 0.02
 
 
 class _Use(NamedTuple):
@@ -37,7 +54,7 @@ class Budget:
     """The operating budget of one set of credentials.
 
     Args:
-        clock: Time. Waiting times survive a jump of it: none is longer than the window.
+        clock: Time. No wait is longer than the window, also after the clock jumped.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -46,7 +63,7 @@ class Budget:
         self.changed = False
 
     def observe(self, method: str, times: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what an answer says of a method; answers without `operating` (a box) say nothing.
+        """Note what an answer says of a method; answers without `operating` (a box) say nothing.
 
         Args:
             method: The method, in lower case.
@@ -64,7 +81,7 @@ class Budget:
         self.changed = True
 
     def blocked(self, method: str) -> None:
-        """The portal refused the method for its budget; the refusal itself does not say until when."""
+        """Note that the portal refused the method for its budget; the refusal does not say until when."""
         now = self._clock.now()
         last = self._uses.get(method)
         reset_at = last.reset_at if last is not None and last.reset_at > now else now + UNKNOWN_RESET
@@ -72,7 +89,7 @@ class Budget:
         self.changed = True
 
     def delay(self, method: str) -> float:
-        """Given a method, return the seconds until it should be called again; 0 is now."""
+        """Given a method, return the seconds until it should be called again; 0: now."""
         return self.blocked_for(method) or self.slowdown(method)
 
     def blocked_for(self, method: str) -> float:
@@ -80,17 +97,17 @@ class Budget:
         return self._left(method) if self.used(method) >= STOP else 0.0
 
     def slowdown(self, method: str) -> float:
-        """Given a method, return the seconds to wait before a call, more the less of its budget is left, else 0."""
+        """Given a method, return the seconds to wait before a call: more, the less of its budget is left, else 0."""
         part = (self.used(method) - SLOW) / (STOP - SLOW)
         return min(self._left(method), LONGEST_PAUSE * part) if 0 < part < 1 else 0.0
 
     def used(self, method: str) -> float:
-        """Return the seconds of the budget that the method had used when it was last heard of."""
+        """Return the seconds of the budget that the method had used at its last answer."""
         use = self._uses.get(method)
         return 0.0 if use is None or self._clock.now() >= use.read_at + WINDOW else use.used
 
     def _left(self, method: str) -> float:
-        """Given a method that was heard of, return the seconds until a part of its use is released."""
+        """Given a method with an answer so far, return the seconds until a part of its use is released."""
         use = self._uses[method]
         over_at = (use.reset_at or use.read_at + WINDOW) + 1.0
         # No longer than the window, should the clock have been set back meanwhile.
@@ -101,6 +118,57 @@ class Budget:
         return {method: (use.used, use.reset_at, use.read_at) for method, use in self._uses.items()}
 
     def restore(self, kept: Mapping[str, tuple[float, float, float]]) -> None:
-        """Take in what was kept, except for methods that were heard of since."""
+        """Take over what was kept, except for methods with an answer since."""
         for method, use in kept.items():
             self._uses.setdefault(method, _Use(*use))
+
+
+class Pace:
+    """A moving average of seconds a call, by method.
+
+    Args:
+        aim: Seconds that a batch should take.
+    """
+
+    def __init__(self, aim: float = AIM) -> None:
+        self._aim = aim
+        self._seconds = dict(_START)
+        self._observed: Counter[str] = Counter()
+
+    @property
+    def aim(self) -> float:
+        """Seconds that a batch of writes should take."""
+        return self._aim
+
+    def seconds(self, method: str) -> float:
+        """Given a method, return the seconds that one call of it takes; 0 for one that neither writes nor lists."""
+        return self._seconds.get(method, 0.0)
+
+    def trusted(self, method: str) -> int:
+        """Given a method, return how many of its calls a batch may hold: a few at first, then twice those measured."""
+        return max(FIRST_BATCH, 2 * self._observed[method])
+
+    def observe(self, commands: Mapping[str, str], answers: Mapping[str, CommandAnswer]) -> None:
+        """Given a batch as sent and its answers, note how long its calls took.
+
+        The portal carries out a batch's commands one after another, so a call took from the end of the one before to
+        its own end. Some versions cut the calls' own `start` and `duration` to whole seconds (portal.md 0.3), but not
+        their ends. A failed call has no time, so the call after it cannot be measured.
+        """
+        taken: dict[str, list[float]] = {}
+        before: float | None = None
+        for key, command in commands.items():
+            time = answers[key].time if key in answers else None
+            end = None if time is None else number(time.get("finish"))
+            if before is not None and end is not None:
+                taken.setdefault(method_in(command), []).append(max(0.0, end - before))
+            before = end
+        for method, seconds in taken.items():
+            self._observed[method] += len(seconds)
+            if method in self._seconds:
+                mean = max(_SHORTEST, sum(seconds) / len(seconds))
+                self._seconds[method] += _WEIGHT * (mean - self._seconds[method])
+
+    def overrun(self, method: str) -> None:
+        """Note that a batch of this method got no answer in time: half as many go into one from now on."""
+        self._seconds[method] = min(self._aim, self._seconds[method] * 2)

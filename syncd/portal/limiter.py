@@ -1,14 +1,14 @@
-"""The portal's request limit, kept before it is met.
+"""The portal's request limit: requests wait here instead of being refused there.
 
-The portal counts requests of one source address in a leaky bucket: each one adds 1, so many drain a second, and above
-the brim requests are refused with 503 (bitrix24-rest.md 9.1). This bucket counts sends, not answers, for all links of
-the process, and through a small file for all processes of this user on this host.
+The portal counts requests of one source address in a leaky bucket. Each request adds 1, a fixed number drains a second,
+and a request that would overflow it is refused with 503 (portal.md 9.1). This bucket counts requests as they are sent,
+for all links of the process, and through a small file for all processes of this user on this host.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
 from syncd.config.model import PortalPlan
@@ -16,23 +16,23 @@ from syncd.core.ports import Clock
 from syncd.portal.ratefile import Bucket, RateFile
 
 
-class Limits(NamedTuple):
+class RateLimits(NamedTuple):
     """A bucket's size in requests, and how many drain a second."""
 
     burst: float
     rate: float
 
 
-_Step: TypeAlias = Callable[[Bucket, Limits], tuple[Bucket, float]]
-_BRIM = 250.0
+_Step: TypeAlias = Callable[[Bucket, RateLimits], tuple[Bucket, float]]
+_LARGEST = 250.0
 """No portal's bucket is larger."""
-_LIMITS = {PortalPlan.STANDARD: Limits(50, 2), PortalPlan.ENTERPRISE: Limits(250, 5)}
+_LIMITS = {PortalPlan.STANDARD: RateLimits(50, 2), PortalPlan.ENTERPRISE: RateLimits(250, 5)}
 
 
-def limits_of(plan: PortalPlan, share: float) -> Limits | None:
+def limits_of(plan: PortalPlan, share: float) -> RateLimits | None:
     """Given the portal's plan and the part of its limit to use, return the limits; None on a box, which has none."""
     whole = _LIMITS.get(plan)
-    return None if whole is None else Limits(max(1.0, whole.burst * share), whole.rate * share)
+    return None if whole is None else RateLimits(max(1.0, whole.burst * share), whole.rate * share)
 
 
 class Limiter:
@@ -44,18 +44,18 @@ class Limiter:
         shared: The file that shares it between processes; None keeps it to this one.
     """
 
-    def __init__(self, clock: Clock, limits: Limits | None, shared: RateFile | None = None) -> None:
+    def __init__(self, clock: Clock, limits: RateLimits | None, shared: RateFile | None = None) -> None:
         self._clock = clock
         self._limits = limits
         self._shared = shared
         self._bucket = Bucket(0.0, clock.monotonic())
         self._turn = asyncio.Lock()
 
-    def narrow(self, limits: Limits | None) -> None:
-        """Another link of this host has these limits: keep to the smaller ones."""
+    def narrow(self, limits: RateLimits | None) -> None:
+        """Keep to the smaller of the present limits and those of another link of this host."""
         if limits is not None:
             own = self._limits or limits
-            self._limits = Limits(min(own.burst, limits.burst), min(own.rate, limits.rate))
+            self._limits = RateLimits(min(own.burst, limits.burst), min(own.rate, limits.rate))
 
     def free(self) -> float:
         """Return how many requests could be sent at once now; infinite without limits."""
@@ -63,8 +63,11 @@ class Limiter:
             return float("inf")
         return max(0.0, self._limits.burst - self._now(self._bucket).level)
 
-    async def take(self) -> float:
+    async def take(self, sleep: Callable[[float], Awaitable[None]] | None = None) -> float:
         """Wait for the right to send one request, in order of asking.
+
+        Args:
+            sleep: How to wait, for a caller that reports long waits.
 
         Returns:
             The seconds waited.
@@ -74,14 +77,14 @@ class Limiter:
         began = self._clock.monotonic()
         async with self._turn:
             while True:
-                wait = await self._change(self._pour)
+                wait = await self._change(self._add)
                 if wait <= 0:
                     break
-                await self._clock.sleep(wait)
+                await (sleep or self._clock.sleep)(wait)
         return self._clock.monotonic() - began
 
     async def refused(self) -> None:
-        """The portal said 503: its bucket is full, whoever filled it, so take ours for full as well."""
+        """Note that the portal answered 503: its bucket is full, perhaps with others' requests, so this one is, too."""
         if self._limits is not None:
             await self._change(self._fill)
 
@@ -90,14 +93,14 @@ class Limiter:
         if self._shared is not None:
             self._shared.close()
 
-    def _pour(self, bucket: Bucket, limits: Limits) -> tuple[Bucket, float]:
+    def _add(self, bucket: Bucket, limits: RateLimits) -> tuple[Bucket, float]:
         """Add one request if there is room; otherwise return the seconds until there is."""
         over = bucket.level + 1 - limits.burst
         if over > 1e-9:
             return bucket, max(over / limits.rate, 0.001)
         return Bucket(bucket.level + 1, bucket.at), 0.0
 
-    def _fill(self, bucket: Bucket, limits: Limits) -> tuple[Bucket, float]:
+    def _fill(self, bucket: Bucket, limits: RateLimits) -> tuple[Bucket, float]:
         return Bucket(max(bucket.level, limits.burst), bucket.at), 0.0
 
     def _now(self, bucket: Bucket) -> Bucket:
@@ -105,15 +108,16 @@ class Limiter:
         assert self._limits is not None
         now = self._clock.monotonic()
         drained = max(0.0, now - bucket.at) * self._limits.rate
-        # Not capped at our own burst: another process may have a larger share. A spoilt file must not stop us for ever.
-        return Bucket(min(max(0.0, bucket.level - drained), _BRIM), now)
+        # The cap keeps a spoilt file from stopping this process. It is not our own burst: another process may have a
+        # larger share.
+        return Bucket(min(max(0.0, bucket.level - drained), _LARGEST), now)
 
     async def _change(self, step: _Step) -> float:
         assert self._limits is not None
         bucket = self._bucket
         if self._shared is not None and await self._shared.lock(self._clock):
             try:
-                # What other processes sent is in the file; without it, what this one knows stands.
+                # The file has what other processes sent; without it, this process's own count is used.
                 bucket = self._shared.load() or bucket
                 self._bucket, wait = step(self._now(bucket), self._limits)
                 self._shared.store(self._bucket)

@@ -1,7 +1,7 @@
-"""The authorisation server: exchanging a code, refreshing a pair (bitrix24-rest.md 8).
+"""The authorisation server: exchanging a code, refreshing a pair of tokens (portal.md 8).
 
-Everything secret travels in a form's body, never in a URL. The server's host is taken from the last answer
-(`server_endpoint`); `domain` in its answers is its own host, not the portal's.
+Secrets travel in a form's body, never in a URL. The last answer names the server's host (`server_endpoint`); `domain`
+in its answers is its own host, not the portal's.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretBytes, SecretStr
 
+from syncd.config.urls import is_loopback, origin_of, web_host
 from syncd.core.backoff import pause
 from syncd.core.ports import Clock
-from syncd.errors import AuthError, UnavailableError
+from syncd.errors import AuthError, UnavailableError, UsageError
 from syncd.obs.redact import remember
-from syncd.portal.address import is_loopback, origin_of
-from syncd.portal.codes import Fault
-from syncd.portal.envelope import fault_of, number
-from syncd.portal.transport import NotExecuted, PerhapsExecuted, Reply, Wire
+from syncd.portal.api_errors import ApiError
+from syncd.portal.hosts import VENDOR_SERVERS
+from syncd.portal.responses import error_of, number
+from syncd.portal.transport import HttpClient, NotExecuted, PerhapsExecuted, Reply
 
 DEFAULT_SERVER: Final = "https://oauth.bitrix.info"
 LIFETIME: Final = 3600.0
-"""Seconds an access token lives when the answer does not say."""
+"""Seconds for which an access token is valid when the answer does not say."""
 REFRESH_LIFETIME: Final = 180 * 86400.0
-"""Seconds in which a pair can be renewed (bitrix24-rest.md 8); no answer says."""
+"""Seconds in which a pair can be renewed (portal.md 8); no answer says."""
 _TRIES: Final = 3
 _SECONDS: Final = 30.0
 
@@ -44,17 +45,17 @@ _Form: TypeAlias = dict[str, str | SecretStr]
 
 
 class InvalidGrant(Exception):
-    """The code or refresh token is wrong, used or over; another process may hold its successor."""
+    """The code or refresh token is wrong, used or expired; another process may hold its successor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A pair of tokens with where they are good.
+    """A pair of tokens, with the addresses where they are used.
 
     Args:
         access_token: The access token.
         refresh_token: The refresh token; each refresh replaces it.
-        expires_at: When the access token ends, seconds since the epoch.
+        expires_at: When the access token expires, in seconds since the epoch.
         client_endpoint: The portal's REST base, ending in a slash.
         server_endpoint: The authorisation server, any of its URLs.
         member_id: The portal's lasting id.
@@ -88,7 +89,7 @@ class OAuthApp:
         client_id: The application's id.
         client_secret: Its secret.
         server: The authorisation server to begin with.
-        wire: Connections.
+        client: Connections.
         clock: Time.
         link: The link's name, for hints.
     """
@@ -100,15 +101,17 @@ class OAuthApp:
         client_secret: SecretStr,
         *,
         server: str = DEFAULT_SERVER,
-        wire: Wire,
+        client: HttpClient,
         clock: Clock,
         link: str,
     ) -> None:
         remember(client_secret.get_secret_value())
+        self.endpoint = f"{portal}/rest/"
+        """The REST base at the configured address."""
         self._portal = portal
         self._client_id = client_id
         self._client_secret = client_secret
-        self._wire = wire
+        self._client = client
         self._clock = clock
         self._link = link
         # A portal on this machine is a sandbox, which plays the authorisation server too.
@@ -119,42 +122,101 @@ class OAuthApp:
         query = urlencode({"client_id": self._client_id, "response_type": "code", "state": state})
         return f"{self._portal}/oauth/authorize/?{query}"
 
-    async def exchange(self, code: str, server: str = "") -> Token:
-        """Given the code (good for 30 s) and the `server_domain` that came with it, return the first pair.
+    async def exchange(self, code: str, server: str = "", *, member_id: str = "") -> Token:
+        """Fetch the first pair.
+
+        Args:
+            code: The one that the redirect brought; valid for 30 s.
+            server: The `server_domain` that came with it; empty for the configured server.
+            member_id: The id of the portal that is meant, where it is known.
 
         Raises:
-            AuthError: The server refuses the code or the application.
+            UsageError: The server is neither the configured one nor the vendor's, so it does not get the secret.
+            AuthError: The server refuses the code or the application, or the pair is of another portal.
             UnavailableError: The server cannot be reached.
         """
-        scheme = urlsplit(self._portal).scheme if is_loopback(self._portal) else "https"
-        host = server if "://" in server else f"{scheme}://{server}" if server else self._server
+        asked = self._server
+        if server:
+            scheme = urlsplit(self._portal).scheme if is_loopback(self._portal) else "https"
+            asked = server if "://" in server else f"{scheme}://{server}"
+            if not self._is_trusted(asked):
+                raise UsageError(
+                    f"The address names the authorisation server {server[:100]}, which is neither the configured one "
+                    "nor the vendor's; nothing was sent or stored.",
+                    hint=f"If it is the right one, set links.{self._link}.portal.oauth.server to it and begin again.",
+                )
         grant: _Form = {"grant_type": "authorization_code", "code": SecretStr(code)}
         try:
-            return await self._ask(host, grant, client_endpoint=f"{self._portal}/rest/", tries=1)
+            fresh = await self._ask(asked, grant, client_endpoint=self.endpoint, tries=1)
         except InvalidGrant:
             refusal = AuthError(
-                "The authorisation server refuses the code: it is good once, for 30 seconds.",
-                hint=f"Run `syncd auth {self._link}` again, and be quick with the code.",
+                "The authorisation server refuses the code: it is valid once, for 30 seconds.",
+                hint=f"Run `syncd auth {self._link}` again, and paste the address without delay.",
             )
+        else:
+            self._require_portal(fresh, endpoint=self.endpoint, member_id=member_id)
+            return fresh
         raise refusal
 
     async def refresh(self, token: Token) -> Token:
-        """Given a pair, return its successor. The given refresh token is spent by this.
+        """Given a pair, return its successor. This spends the given refresh token.
+
+        The server that came with the pair is asked, or the configured one where that cannot be reached.
 
         Raises:
             InvalidGrant: It was spent before.
-            AuthError: The server refuses the application.
+            AuthError: The server refuses the application, or answers with a pair of another portal.
             UnavailableError: The server cannot be reached.
         """
         grant: _Form = {"grant_type": "refresh_token", "refresh_token": SecretStr(token.refresh_token)}
-        server = token.server_endpoint or self._server
-        fresh = await self._ask(server, grant, client_endpoint=token.client_endpoint, tries=_TRIES)
-        if token.member_id and fresh.member_id and fresh.member_id != token.member_id:
-            raise AuthError(
-                "The authorisation server answered with tokens of another portal.",
-                hint=f"Run `syncd auth {self._link}`, and see that it names the right portal.",
-            )
+        kept = token.server_endpoint if self._is_trusted(token.server_endpoint) else self._server
+        try:
+            fresh = await self._ask(kept, grant, client_endpoint=token.client_endpoint, tries=_TRIES)
+        except UnavailableError as error:
+            if _same_host(kept, self._server):
+                raise
+            fresh = await self._refresh_elsewhere(grant, token, error)
+        self._require_portal(fresh, endpoint=token.client_endpoint, member_id=token.member_id)
         return fresh
+
+    async def _refresh_elsewhere(self, grant: _Form, token: Token, kept: UnavailableError) -> Token:
+        """Ask the configured server instead of the kept one; its refusal says nothing about the pair."""
+        try:
+            return await self._ask(self._server, grant, client_endpoint=token.client_endpoint, tries=_TRIES)
+        except (InvalidGrant, AuthError, UnavailableError):
+            problem = UnavailableError(
+                f"{kept.message.rstrip('.')}, and neither does the configured one, {web_host(self._server)}.",
+                hint=kept.hint,
+            )
+        raise problem
+
+    def _is_trusted(self, server: str) -> bool:
+        """Given an authorisation server, return whether it may be given the application's secret."""
+        try:
+            host = web_host(origin_of(server))
+        except ValueError:
+            return False
+        return host in VENDOR_SERVERS or _same_host(server, self._server)
+
+    def _require_portal(self, fresh: Token, *, endpoint: str, member_id: str) -> None:
+        """Given a new pair, refuse it unless it is of the portal that is meant (portal.md 14).
+
+        A portal that was renamed answers at another address, under the same `member_id`.
+        """
+        same = fresh.member_id == member_id if fresh.member_id and member_id else None
+        if same is None:
+            same = _same_host(fresh.client_endpoint, endpoint)
+        if not same:
+            theirs, ours = web_host(fresh.client_endpoint), web_host(endpoint)
+            which = f"{theirs}, not {ours}" if theirs != ours else f"at {ours}, but not the one this link was made for"
+            raise AuthError(
+                f"The authorisation server answered with tokens of another portal ({which}); they were not stored.",
+                hint=f"Sign in to {ours} in the browser, and run `syncd auth {self._link}` again. If the portal has a "
+                "new address, write it into the configuration first."
+                if theirs != ours
+                else f"If the portal was made anew, the link starts anew, too: `syncd rebase {self._link}`, then "
+                f"`syncd auth {self._link}` again.",
+            )
 
     async def _ask(self, server: str, grant: _Form, *, client_endpoint: str, tries: int) -> Token:
         parts = urlsplit(server)
@@ -166,35 +228,36 @@ class OAuthApp:
             if attempt > 1:
                 await self._clock.sleep(pause(attempt - 1, first=1, most=5, spread=0.5, chance=self._clock.random()))
             try:
-                reply = await self._wire.post(url, form, "application/x-www-form-urlencoded", seconds=_SECONDS)
+                reply = await self._client.post(url, form, "application/x-www-form-urlencoded", seconds=_SECONDS)
             except (NotExecuted, PerhapsExecuted) as error:
                 words = str(error)
                 continue
             answer = _decoded(reply)
-            if isinstance(answer, Fault):
+            if isinstance(answer, ApiError):
                 words = self._refused(answer)
             else:
                 return self._token(answer, client_endpoint, server)
         raise UnavailableError(
             f"The authorisation server {parts.hostname} gives no new tokens: {words}.",
-            hint="It is asked again in the next run; see that this host can reach it.",
+            hint="It is asked again in the next run; check that this host can reach it.",
         )
 
-    def _refused(self, fault: Fault) -> str:
-        """Given an error, return the words of a passing one, or raise a terminal one."""
-        if fault.code.upper() == "INVALID_GRANT":
+    def _refused(self, error: ApiError) -> str:
+        """Given an error, return it in words if it may pass; raise one that does not."""
+        if error.code.upper() == "INVALID_GRANT":
             raise InvalidGrant
-        if fault.code.upper() in _TERMINAL:
+        if error.code.upper() in _TERMINAL:
             raise AuthError(
-                f"The authorisation server refuses the application: {fault}.",
-                hint=_TERMINAL[fault.code.upper()].format(link=self._link),
+                f"The authorisation server refuses the application: {error}.",
+                hint=_TERMINAL[error.code.upper()].format(link=self._link),
             )
-        return str(fault)
+        return str(error)
 
     def _token(self, body: dict[str, Any], client_endpoint: str, server: str) -> Token:
         now = self._clock.now()
+        named = _endpoint(body.get("server_endpoint"), server)
         lifetime, expires = number(body.get("expires_in")), number(body.get("expires"))
-        # Relative first: it holds whatever this host's clock says.
+        # The lifetime comes first: it is right whatever this host's clock says.
         expires_at = now + lifetime if lifetime else expires or now + LIFETIME
         return Token.load(
             {
@@ -202,23 +265,23 @@ class OAuthApp:
                 "refresh_token": body["refresh_token"],
                 "expires_at": expires_at,
                 "client_endpoint": _endpoint(body.get("client_endpoint"), client_endpoint),
-                "server_endpoint": _endpoint(body.get("server_endpoint"), server),
+                "server_endpoint": named if self._is_trusted(named) else server,
                 "member_id": str(body.get("member_id") or ""),
             }
         )
 
 
-def _decoded(reply: Reply) -> dict[str, Any] | Fault:
-    """Given an answer, return the pair in it, or the error; errors come with HTTP 200 too (bitrix24-rest.md 8.3)."""
+def _decoded(reply: Reply) -> dict[str, Any] | ApiError:
+    """Given an answer, return its pair, or its error; errors come with HTTP 200, too (portal.md 8.3)."""
     try:
         body = json.loads(reply.body)
     except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict) and "error" in body:
-        return fault_of(body, reply.status)
+        return error_of(body, reply.status)
     if isinstance(body, dict) and all(isinstance(body.get(name), str) for name in ("access_token", "refresh_token")):
         return body
-    return Fault("", "an answer without tokens", reply.status)
+    return ApiError("", "an answer without tokens", reply.status)
 
 
 def _encoded(form: _Form) -> SecretBytes:
@@ -229,7 +292,7 @@ def _encoded(form: _Form) -> SecretBytes:
 
 
 def _endpoint(given: Any, kept: str) -> str:
-    """Given an endpoint from an answer, return it if it is fit to be sent tokens, else the one known before."""
+    """Given an endpoint from an answer, return it if tokens may be sent there, else the one known before."""
     if not isinstance(given, str):
         return kept
     try:
@@ -239,3 +302,7 @@ def _endpoint(given: Any, kept: str) -> str:
     if is_loopback(given) and not is_loopback(kept):
         return kept
     return given if given.endswith("/") else given + "/"
+
+
+def _same_host(url: str, other: str) -> bool:
+    return web_host(url) == web_host(other)

@@ -1,30 +1,28 @@
-"""From settings to a portal: what the wiring calls."""
+"""Makes a portal from its settings; called by the wiring."""
 
 from __future__ import annotations
 
 import secrets
-from typing import Any, Protocol
+from typing import Any
 
 from syncd.config.model import OAuthSettings, PortalSettings
-from syncd.core.ports import Clock
+from syncd.config.urls import InboundWebhook, parse_webhook
+from syncd.core.ports import Clock, Progress
+from syncd.core.store import Store
 from syncd.errors import ConfigError
-from syncd.obs.measure import UNMEASURED, Measure
-from syncd.portal.address import Webhook, parse_origin, parse_webhook
-from syncd.portal.auth import Credentials, OAuthCredentials, TokenStore, WebhookCredentials, webhook_key
-from syncd.portal.client import BitrixPortal, BudgetStore
+from syncd.obs.clock import UNMEASURED, Measure
+from syncd.obs.redact import remember
+from syncd.portal.auth import Credentials, OAuthCredentials, WebhookCredentials, webhook_key
+from syncd.portal.budget import AIM, Pace
+from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Host, Hosts
 from syncd.portal.limiter import limits_of
 from syncd.portal.oauth import LIFETIME, REFRESH_LIFETIME, OAuthApp, Token
-from syncd.portal.pace import AIM, Pace
 from syncd.portal.ratefile import LockedFile
 from syncd.portal.session import Session
 
 PATIENCE = 15.0
-"""Seconds beyond the portal's own limit for a request that an answer is waited for."""
-
-
-class PortalStore(BudgetStore, TokenStore, Protocol):
-    """What a portal keeps in the state database; `syncd.core.store.Store` is one."""
+"""Seconds that an answer is waited for beyond the portal's own limit for a request."""
 
 
 def open_portal(
@@ -32,9 +30,10 @@ def open_portal(
     *,
     link: str,
     hosts: Hosts,
-    store: PortalStore | None = None,
+    store: Store | None = None,
     verify_owners: bool = True,
     measure: Measure = UNMEASURED,
+    progress: Progress | None = None,
 ) -> BitrixPortal:
     """Given a link's portal settings, return its portal. Connects to nothing yet.
 
@@ -42,9 +41,10 @@ def open_portal(
         settings: `[links.X.portal]`.
         link: The link's name, for hints and logs.
         hosts: What all links of the process share; brings the clock.
-        store: Keeps budgets and token pairs; None is good enough for a webhook and a moment.
+        store: Keeps budgets and token pairs; None is enough for a short look with a webhook.
         verify_owners: Whether owners are asked for before orders are bound to them.
-        measure: Told of every request.
+        measure: Takes the time of every request.
+        progress: Shows long waits.
 
     Raises:
         ConfigError: The settings name no portal, or not in a form that can be used.
@@ -70,6 +70,7 @@ def open_portal(
         seconds=settings.max_request_seconds + PATIENCE,
         pace=Pace(min(AIM, settings.max_request_seconds / 3)),
         measure=measure,
+        progress=progress,
     )
 
     async def closing() -> None:
@@ -86,7 +87,7 @@ def token_key(settings: PortalSettings) -> str:
 
 
 def token_end(settings: PortalSettings, kept: dict[str, Any] | None) -> float | None:
-    """Given portal settings and the token pair kept for them, return when the pair can be renewed no more.
+    """Given portal settings and the token pair kept for them, return until when the pair can be renewed.
 
     Returns:
         Seconds since the epoch; None for a webhook, and before `syncd auth`.
@@ -109,14 +110,16 @@ class Authorisation:
         link: The link's name.
         hosts: The process's portal hosts.
         store: The state database.
+        member_id: The id of the portal that the link's agreed state belongs to, where that is known.
     """
 
-    def __init__(self, settings: PortalSettings, *, link: str, hosts: Hosts, store: TokenStore) -> None:
+    def __init__(self, settings: PortalSettings, *, link: str, hosts: Hosts, store: Store, member_id: str = "") -> None:
         self._hosts = hosts
         self._host = hosts.open(_origin(settings), limits_of(settings.plan, settings.rate_share))
         self._app = _app(_oauth(settings), self._host, hosts.clock, link)
         self._key = token_key(settings)
         self._store = store
+        self._member_id = member_id
         self.state = secrets.token_urlsafe(16)
         """What the redirect must bring back."""
 
@@ -129,10 +132,11 @@ class Authorisation:
         """Given the redirect's `code` and `server_domain`, fetch the pair and store it.
 
         Raises:
-            AuthError: The code or the application is refused.
+            UsageError: The server is neither the configured one nor the vendor's.
+            AuthError: The code or the application is refused, or the pair is of another portal.
             UnavailableError: The authorisation server cannot be reached.
         """
-        token = await self._app.exchange(code, server_domain)
+        token = await self._app.exchange(code, server_domain, member_id=self._member_id)
         await self._store.swap_token(self._key, None, token.dump())
         return token
 
@@ -142,13 +146,15 @@ class Authorisation:
 
 
 def _origin(settings: PortalSettings) -> str:
-    return _webhook(settings).origin if settings.oauth is None else parse_origin(settings.oauth.portal)
+    return _webhook(settings).origin if settings.oauth is None else settings.oauth.portal
 
 
-def _webhook(settings: PortalSettings) -> Webhook:
+def _webhook(settings: PortalSettings) -> InboundWebhook:
     if settings.webhook is None:
         raise ConfigError("The portal's settings hold no webhook: its file was not read, or it uses oauth.")
-    return parse_webhook(settings.webhook.get_secret_value())
+    webhook = parse_webhook(settings.webhook.get_secret_value())
+    remember(webhook.code)
+    return webhook
 
 
 def _oauth(settings: PortalSettings) -> OAuthSettings:
@@ -164,11 +170,11 @@ def _app(oauth: OAuthSettings, host: Host, clock: Clock, link: str) -> OAuthApp:
     if oauth.client_secret is None:
         raise ConfigError("The settings hold no client_secret: its file was not read.")
     return OAuthApp(
-        parse_origin(oauth.portal),
+        oauth.portal,
         oauth.client_id,
         oauth.client_secret,
         server=oauth.server,
-        wire=host.wire,
+        client=host.client,
         clock=clock,
         link=link,
     )

@@ -1,21 +1,36 @@
-"""A page of bindings, decoded and checked, at the speed of C: a million of them pass through here."""
+"""Pages of bindings: decoded and checked, and kept until the whole listing is proved.
+
+A million rows pass through here, so the work is left to C: flat lists of numbers, packed into 24 bytes a row.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from operator import itemgetter, lt
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from syncd.core.model import Row
-from syncd.portal.envelope import whole
+from syncd.core.model import HoldKind, Owner, Row, Unreadable
+from syncd.errors import UnavailableError
+from syncd.portal.commands import OPEN
+from syncd.portal.responses import CommandAnswer, whole
 
 ROW_BYTES: Final = 24
 """Bytes of a packed row: three numbers of 64 bits."""
+
+NO_OWNER: Final = Unreadable(HoldKind.INVALID_ROW, "The order's row in the CRM names no owner that can be read.")
+"""The owner of an order whose row names none (portal.md 13.46)."""
+
+IN_MEMORY: Final = 256 * 1024
+"""Bytes of rows that need no file: some ten thousand."""
+
+CHUNK: Final = 1000
+"""Rows that are yielded at a time, at least."""
 
 _FIELDS: Final = ("orderId", "ownerTypeId", "ownerId")
 _fields = itemgetter(*_FIELDS)
@@ -28,13 +43,20 @@ class UnusablePage(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """The rows of a list's result, end to end: order id, owner type id, owner id, and again. All are positive.
+class RowPage:
+    """The rows of a list's result, end to end: order id, owner type id, owner id, and again.
 
+    Order ids and the numbers of owners are positive; an owner that cannot be read (null, 0, missing, text) is 0 and 0.
     One flat list, since an object for each row would cost as much time as all that is done with it here.
     """
 
     numbers: list[int]
+
+    @classmethod
+    def of(cls, owners: Iterable[tuple[int, Owner | Unreadable]]) -> RowPage:
+        """Given orders with their owners, ascending, return their page."""
+        found = ((order, *(owner if isinstance(owner, Owner) else (0, 0))) for order, owner in owners)
+        return cls(list(chain.from_iterable(found)))
 
     def __len__(self) -> int:
         return len(self.numbers) // _WIDTH
@@ -48,12 +70,12 @@ class Page:
         """Return the rows one by one, in the portal's order."""
         return _rows(self.numbers)
 
-    def beyond(self, order_id: int) -> Page:
+    def beyond(self, order_id: int) -> RowPage:
         """Given an order id, return the rows after it; for a page that ascends."""
-        return Page(self.numbers[_WIDTH * bisect_right(self.order_ids, order_id) :])
+        return RowPage(self.numbers[_WIDTH * bisect_right(self.order_ids, order_id) :])
 
 
-def decode_page(result: Any, *, backwards: bool = False) -> Page:
+def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     """Given a list's result, return its rows.
 
     Args:
@@ -61,7 +83,7 @@ def decode_page(result: Any, *, backwards: bool = False) -> Page:
         backwards: Last row first.
 
     Raises:
-        UnusablePage: It has another shape. What cannot be read is not "no rows".
+        UnusablePage: It has another shape, or a row without an order id. What cannot be read is not "no rows".
     """
     page = result.get("orderEntity") if isinstance(result, dict) else None
     if isinstance(page, dict):
@@ -73,12 +95,30 @@ def decode_page(result: Any, *, backwards: bool = False) -> Page:
     try:
         numbers = list(chain.from_iterable(map(_fields, page)))
     except (KeyError, TypeError):
-        raise UnusablePage("a row without orderId, ownerTypeId and ownerId") from None
-    if not set(map(type, numbers)) <= {int}:
-        numbers = [_whole(value) for value in numbers]
-    if numbers and min(numbers) <= 0:
-        raise UnusablePage("a row with an id that is not positive")
-    return Page(numbers)
+        numbers = []
+    if len(numbers) != _WIDTH * len(page) or not set(map(type, numbers)) <= {int} or (numbers and min(numbers) <= 0):
+        numbers = list(chain.from_iterable(map(_row_by_field, page)))
+    return RowPage(numbers)
+
+
+def page_of(answer: CommandAnswer | None) -> RowPage:
+    """Given the answer to a list command, return its rows.
+
+    Raises:
+        UnusablePage: There is no answer, an error, or one of another shape.
+    """
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.error is not None:
+        raise UnusablePage(str(answer.error))
+    return decode_page(answer.result)
+
+
+def split(rows: Sequence[Row]) -> tuple[list[Row], dict[int, Unreadable]]:
+    """Given rows, return those with an owner, and the orders whose owner cannot be read."""
+    if 0 not in map(itemgetter(2), rows):
+        return list(rows), {}
+    return [row for row in rows if row[2]], {row[0]: NO_OWNER for row in rows if not row[2]}
 
 
 def ascending(order_ids: Sequence[int]) -> bool:
@@ -86,7 +126,7 @@ def ascending(order_ids: Sequence[int]) -> bool:
     return all(map(lt, order_ids, order_ids[1:]))
 
 
-def pack(page: Page) -> bytes:
+def pack(page: RowPage) -> bytes:
     """Given a page, return its rows as `ROW_BYTES` each.
 
     Raises:
@@ -108,8 +148,97 @@ def _rows(numbers: Sequence[int]) -> list[Row]:
     return list(map(_row, zip(one, one, one, strict=True)))
 
 
-def _whole(value: Any) -> int:
-    number = whole(value)
-    if number is None:
-        raise UnusablePage("a row with an id that is not a whole number")
-    return number
+def _row_by_field(row: Any) -> tuple[int, int, int]:
+    """Given a row that is not three positive integers at first sight, return it field by field.
+
+    The portal's order id is a unique whole number, and `add` takes none below 1 (portal.md 3 and 3.3). A row
+    with another one, written into a box's database, is in no window, since each asks for ids above its bound, nor in a
+    window's total. So a row without an order id is an answer that cannot be trusted.
+    """
+    if not isinstance(row, dict):
+        raise UnusablePage("a row that is not an object")
+    order_id, owner_type_id, owner_id = (whole(row.get(name)) or 0 for name in _FIELDS)
+    if order_id <= 0:
+        raise UnusablePage("a row without an order id that can be read")
+    return (order_id, owner_type_id, owner_id) if owner_type_id > 0 and owner_id > 0 else (order_id, 0, 0)
+
+
+class ReadRange(NamedTuple):
+    """A range of order ids (after, upto] that was read, with its number of rows and where they are."""
+
+    after: int
+    upto: int
+    rows: int
+    offset: int
+
+
+class RowBuffer:
+    """The rows of one listing, by the ranges they were read in: packed, in a file once there are many.
+
+    Rows that were handed out cannot be taken back, and a page that came short has to be read again. So nothing is
+    yielded before the proof. Only one small tuple for each page read is in memory.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="syncd-")  # noqa: SIM115 - `close` closes it
+        self._end = 0
+        self._read_ranges: list[ReadRange] = []
+
+    def put(self, after: int, upto: int, page: RowPage) -> None:
+        """Keep the rows of the range (after, upto].
+
+        Raises:
+            UnusablePage: An id is beyond 63 bits.
+            UnavailableError: The temporary directory is full or cannot be written.
+        """
+        packed = pack(page)
+        try:
+            self._file.seek(self._end)
+            self._file.write(packed)
+        except OSError as error:
+            raise UnavailableError(
+                f"The listing cannot be kept in the temporary directory: {error.strerror}.",
+                hint="It needs 24 bytes a binding; TMPDIR names another directory.",
+            ) from None
+        self._read_ranges.append(ReadRange(after, upto, len(page), self._end))
+        self._end += len(packed)
+        self.rows += len(page)
+
+    def drop(self, after: int, upto: int) -> None:
+        """Forget the rows read inside (after, upto]: they are being read again."""
+        inside = [one for one in self._read_ranges if after <= one.after and one.upto <= upto]
+        self.rows -= sum(one.rows for one in inside)
+        gone = set(inside)
+        self._read_ranges = [one for one in self._read_ranges if one not in gone]
+
+    def read_ranges(self, after: int = 0, upto: int = OPEN) -> list[ReadRange]:
+        """Return the ranges read inside (after, upto], in order of order id."""
+        self._read_ranges.sort()
+        return [one for one in self._read_ranges if after <= one.after and one.upto <= upto]
+
+    def gap(self, after: int, upto: int) -> int | None:
+        """Return the order id after which the first part of (after, upto] was not read; None where all of it was."""
+        for one in self.read_ranges(after, upto):
+            if one.after != after:
+                return after
+            after = one.upto
+        return None if after == upto else after
+
+    def chunks(self) -> Iterator[list[Row]]:
+        """Yield all rows in order of order id."""
+        rows: list[Row] = []
+        for one in self.read_ranges():
+            if one.rows:
+                self._file.seek(one.offset)
+                rows += unpack(self._file.read(one.rows * ROW_BYTES))
+                if len(rows) >= CHUNK:
+                    yield rows
+                    rows = []
+        if rows:
+            yield rows
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._file.close()
+        self._read_ranges = []

@@ -1,6 +1,6 @@
-"""Small files under a lock, through which processes of one host agree: the request bucket, and whose turn a refresh is.
+"""Small files under a lock that processes of one host share: the request bucket, and the turn to refresh a token.
 
-Nothing here may stop a run: where a file cannot be made, read or locked, the process goes on by itself.
+Nothing here may stop a run: where a file cannot be made, read or locked, the process works without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LockedFile:
         self._usable = True
 
     async def lock(self, clock: Clock, *, patience: int = _TRIES) -> bool:
-        """Lock the file. False when that cannot be done: a holder that sleeps, or no such file to be had.
+        """Lock the file. Return False where its holder keeps it, or the file cannot be made.
 
         Args:
             clock: To wait by.
@@ -73,7 +73,7 @@ class LockedFile:
         return False
 
     def unlock(self) -> None:
-        """Let the others in."""
+        """Give the lock back."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -95,7 +95,7 @@ class LockedFile:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self._directory.lstat()
-            # A directory that somebody else made below /tmp could hold anything.
+            # Another user may have made this directory below /tmp.
             if status.st_uid != os.getuid() or self._directory.is_symlink():
                 return None
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -110,7 +110,7 @@ class RateFile(LockedFile):
         super().__init__(directory, host, ".rate")
 
     def load(self) -> Bucket | None:
-        """Return what the file says; None when it says nothing that can be read."""
+        """Return the bucket in the file; None where there is none that can be read."""
         try:
             level, at = json.loads(self._read())
             bucket = Bucket(float(level), float(at))
@@ -119,7 +119,7 @@ class RateFile(LockedFile):
         return bucket if math.isfinite(bucket.level) and math.isfinite(bucket.at) else None
 
     def store(self, bucket: Bucket) -> None:
-        """Write the bucket; a full disk costs the sharing, not the run."""
+        """Write the bucket. Where the disk is full, the process shares it no more, and goes on."""
         try:
             self._write(json.dumps([round(bucket.level, 6), bucket.at]).encode())
         except OSError:

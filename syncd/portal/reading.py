@@ -1,8 +1,8 @@
 """Asking for the bindings of given orders.
 
-Fifty orders fit into one IN list. But boxes of mid-2024 and older take any IN list for "= 1" (bitrix24-rest.md 0.3):
-bound orders would look unbound. So IN is trusted only once it has found a binding that equality finds too, in the same
-batch; until then, and on such boxes, each order is asked for by equality.
+Fifty orders fit into one IN list. But boxes of mid-2024 and older take any IN list for "= 1" (portal.md 0.3), so bound
+orders would look unbound. IN is trusted only once it has found a binding that equality finds, too, in the same batch.
+Until then, and on such boxes, each order is asked for by equality.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from syncd.core.model import Owner
+from syncd.core.model import Owner, Unreadable
 from syncd.errors import UnavailableError
-from syncd.portal.codes import Verdict, terminal, verdict
 from syncd.portal.commands import MAX_COMMANDS, PAGE, list_newest, list_order, list_orders
-from syncd.portal.envelope import CommandAnswer
-from syncd.portal.pages import UnusablePage, decode_page
+from syncd.portal.hosts import Ability
+from syncd.portal.pages import NO_OWNER, UnusablePage, page_of
+from syncd.portal.responses import CommandAnswer
 from syncd.portal.session import Session
 
 TRIES: Final = 4
@@ -33,7 +33,7 @@ class Reader:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._in_lists: bool | None = None
+        self._in_lists: bool | None = session.host.has(Ability.IN_LISTS) or None
         self._witness = 0
 
     @property
@@ -41,24 +41,24 @@ class Reader:
         """Whether IN lists are known to work."""
         return self._in_lists is True
 
-    def seen(self, order_id: int) -> None:
-        """This order is bound: it can bear witness to IN lists. Order 1 cannot, since a misread IN finds it."""
+    def note_bound(self, order_id: int) -> None:
+        """Note a bound order, which can bear witness to IN lists. Order 1 cannot, since a misread IN finds it."""
         if order_id > 1:
             self._witness = order_id
 
-    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner]:
-        """Given order ids, return the owners of those that are bound.
+    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
+        """Given order ids, return the owners of those that are bound; an owner that cannot be read is `Unreadable`.
 
         Raises:
             UnavailableError: At least one id could not be asked for.
             AuthError, PortalBlocked: As their names say.
         """
         left = sorted(set(order_ids))
-        found: dict[int, Owner] = {}
+        found: dict[int, Owner | Unreadable] = {}
         problem, tries = "", 0
         while left:
             asked = self._compose(left)
-            answer = await self._session.read({key: command for key, (command, _) in asked.items()})
+            answer = await self._session.send({key: command for key, (command, _) in asked.items()})
             self._learn(answer.commands)
             answered: set[int] = set()
             for key, (_, ids) in asked.items():
@@ -67,7 +67,7 @@ class Reader:
                         found |= owners_of(answer.commands.get(key), ids)
                     except UnusablePage as error:
                         problem = str(error)
-                        self._end(answer.commands.get(key))
+                        self._session.end_if_refused(answer.commands.get(key))
                     else:
                         answered.update(ids)
             left = [order_id for order_id in left if order_id not in answered]
@@ -84,14 +84,8 @@ class Reader:
         """Return whether the portal is known not to understand IN lists; find out now if a witness is at hand."""
         if self._in_lists is None and self._witness:
             asked = {_EQUAL: list_order(self._witness), _IN: list_orders([self._witness])}
-            self._learn((await self._session.read(asked)).commands)
+            self._learn((await self._session.send(asked)).commands)
         return self._in_lists is False
-
-    def command(self, order_ids: Sequence[int]) -> str | None:
-        """Given up to 50 orders, return one command that lists them; None where that takes more than one."""
-        if len(order_ids) == 1:
-            return list_order(order_ids[0])
-        return list_orders(order_ids) if self.in_lists and len(order_ids) <= PAGE else None
 
     def _compose(self, order_ids: Sequence[int]) -> dict[str, tuple[str, Sequence[int]]]:
         """Given orders, return a batch for as many of them as fit: the command and the orders it asks for, by key."""
@@ -112,35 +106,26 @@ class Reader:
         """Find out from the witness whether IN lists work; look for another witness where it is unbound by now."""
         try:
             if _NEWEST in answers:
-                for order_id in decode_page(answers[_NEWEST].result).order_ids:
-                    self.seen(order_id)
+                for order_id in page_of(answers[_NEWEST]).order_ids:
+                    self.note_bound(order_id)
             if _EQUAL in answers and _IN in answers:
                 plain = owners_of(answers[_EQUAL], (self._witness,))
                 self._in_lists = _finds(answers[_IN], self._witness) if plain else None
                 self._witness = self._witness if plain else 0
+                if self._in_lists:
+                    self._session.host.note(Ability.IN_LISTS)
         except UnusablePage:
             return
 
-    def _end(self, answer: CommandAnswer | None) -> None:
-        """Given a command that did not answer, raise if the run must end."""
-        if answer is not None and answer.fault is not None:
-            meaning = verdict(answer.fault)
-            if meaning in {Verdict.BLOCKED, Verdict.AUTH, Verdict.CLOSED, Verdict.EXPIRED}:
-                raise terminal(answer.fault, host=self._session.host.name, link=self._session.link) from None
 
-
-def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[int, Owner]:
+def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
     """Given the answer to a list of these orders, return their owners.
 
     Raises:
         UnusablePage: There is no answer, or it holds rows that were not asked for.
     """
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.fault is not None:
-        raise UnusablePage(str(answer.fault))
-    page = decode_page(answer.result)
-    owners = {row.order_id: row.owner for row in page.rows()}
+    page = page_of(answer)
+    owners = {row.order_id: row.owner if row.owner_id else NO_OWNER for row in page.rows()}
     if len(owners) != len(page) or not owners.keys() <= set(order_ids):
         raise UnusablePage("rows that were not asked for: the portal ignored the filter")
     return owners
@@ -148,6 +133,4 @@ def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[in
 
 def _finds(answer: CommandAnswer, order_id: int) -> bool:
     """Given the answer to an IN list of one order, return whether it found it, and only it."""
-    if answer.fault is not None:
-        raise UnusablePage(str(answer.fault))
-    return decode_page(answer.result).order_ids == [order_id]
+    return page_of(answer).order_ids == [order_id]

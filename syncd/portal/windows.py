@@ -1,4 +1,4 @@
-"""Cutting a range of order ids into windows, each to be read as one page: pure arithmetic.
+"""Cutting a range of order ids into windows, each to be read as one page. Pure arithmetic.
 
 Order ids are unique, so a window of 50 ids never needs a second page. Wider ones are cut so that few overflow.
 """
@@ -13,26 +13,26 @@ from typing import Final, NamedTuple, TypeVar
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE
 
 SPREAD: Final = 1.4
-"""Standard deviations kept free in a window when ids have gaps. More means more windows, fewer means more overflows;
-the sum of both is flat around here."""
+"""Standard deviations kept free in a window when ids have gaps. More of them make more windows, fewer make more windows
+overflow; the number of calls hardly changes around this value."""
 
 UNEVEN: Final = 3.0
-"""How many times denser or thinner than the average the ids near an end must be to call a range uneven."""
+"""A range is uneven where the ids near an end are this many times denser or thinner than its average."""
 
 MOST_CELLS: Final = MAX_COMMANDS - 2
 LEAST_CELLS: Final = 8
 ROWS_A_CELL: Final = 2000
-"""Into how many windows an uneven range is cut, each counted, to find out where its ids are: one for so many rows,
-within these limits. More finds out sooner, and asks for more that is empty."""
+"""An uneven range is cut into windows that are counted, to find out where its ids are: one for so many rows, within
+these limits. More windows find out sooner, but more of them are empty."""
 
-BRISK: Final = 12
-"""Commands that a batch should not have fewer of, where requests are to spare."""
+LEAST_COMMANDS: Final = 12
+"""Commands that a batch has at least, where requests are to spare."""
 
 T = TypeVar("T")
 
 
 class Window(NamedTuple):
-    """Order ids (after, upto] to be read as one page; with the number of rows there are, if counted."""
+    """Order ids (after, upto] to be read as one page; `counted` asks for their number, too."""
 
     after: int
     upto: int
@@ -59,12 +59,12 @@ def width(part: float) -> int:
 
 
 def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Window]:
-    """Given a range and the number of rows thought to be in it, return windows that cover it exactly.
+    """Given a range and the number of rows expected in it, return windows that cover it exactly.
 
     Args:
         after: Its lower bound, excluded.
         upto: Its upper bound, included; may be `OPEN`.
-        rows: The rows thought to be in it.
+        rows: The rows expected in it.
         near: Densities seen at its ends, the lower one first. Where they are far from the average, only a few windows
             are cut, to be counted.
     """
@@ -74,12 +74,12 @@ def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Wi
     if span <= PAGE or rows <= 0:
         return [Window(after, upto)]
     if upto == OPEN:
-        # Nobody knows how far the ids go; guess from the density, and leave the rest open.
+        # How far the ids go is unknown: guess from the density, and leave the rest open.
         reach = after + ceil(rows / min(near, default=1.0))
         return [*cut(after, reach, rows), Window(reach, OPEN, counted=True)]
     part = min(1.0, rows / span)
     uneven = any(one > UNEVEN * part or one * UNEVEN < part for one in near)
-    # Few rows are read sooner than counted.
+    # A few rows are read faster than counted.
     if not uneven or rows <= 10 * PAGE:
         return _even(after, upto, ceil(span / width(part)), counted=False)
     # As far as the rows would go at the density near the lower end, then the rest in cells.
@@ -98,12 +98,12 @@ def between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
 def batches(calls: Sequence[T], lanes: int) -> list[Sequence[T]]:
     """Given calls and how many requests may be under way at once, return the calls of each batch, never more than 50.
 
-    A portal works one batch's commands off one after another, so as many batches as there are lanes, down to `BRISK`
-    commands in each; smaller ones would cost requests and gain nothing.
+    A portal carries out a batch's commands one after another, so there are as many batches as lanes, but with
+    `LEAST_COMMANDS` in each: smaller ones would cost requests and gain nothing.
     """
     if not calls:
         return []
-    number = max(ceil(len(calls) / MAX_COMMANDS), min(ceil(len(calls) / BRISK), lanes))
+    number = max(ceil(len(calls) / MAX_COMMANDS), min(ceil(len(calls) / LEAST_COMMANDS), lanes))
     edges = [index * len(calls) // number for index in range(number + 1)]
     return [calls[low:high] for low, high in pairwise(edges)]
 

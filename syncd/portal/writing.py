@@ -1,212 +1,235 @@
-"""Writing: one batch that lists its orders and then writes them, and what became of each of them.
+"""How a batch of conditional writes is composed, and what its answer says of each of them. Pure functions.
 
-A batch is made of groups: a list of the group's orders, then their writes. The list says what was there right before,
-so that whatever a race still overwrites is known. Groups are small, so that little time lies between the two.
+A write carries its condition inside the batch (portal.md 6.6): a list right before it lets it pass or makes its
+order id 0, which the portal refuses. Where the portal's batches cannot carry one, or no bound order can bear witness, a
+write is bare: its list only says what was there right before, and the caller has read the order first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from syncd.core.model import Owner
-from syncd.core.ports import Effect, Write, WriteAnswer, WriteResult
-from syncd.errors import SyncdError
+from syncd.core.model import MaybeOwner, Owner, Row, Unreadable
+from syncd.core.ports import Effect, Write, WriteResult
 from syncd.portal import commands
-from syncd.portal.codes import (
+from syncd.portal.api_errors import (
     DUPLICATE,
     NO_SUCH_BINDING,
     NO_SUCH_ORDER,
-    Fault,
-    Verdict,
-    terminal,
-    verdict,
+    ORDER_ID_EMPTY,
+    ApiError,
+    ApiErrorKind,
+    kind_of,
 )
-from syncd.portal.commands import MAX_COMMANDS
-from syncd.portal.envelope import BatchAnswer, CommandAnswer, whole
 from syncd.portal.pages import UnusablePage
-from syncd.portal.reading import Reader, owners_of
-from syncd.portal.session import OverBudget, Session
-from syncd.portal.transport import PerhapsExecuted
+from syncd.portal.reading import owners_of
+from syncd.portal.responses import CommandAnswer, whole
 
-GROUP: Final = 9
-"""Writes after one list: at 0.33 s each about 3 s lie between the list and the last of them."""
-
-_READ: Final = "read"
-
-# (code, whether it is a removal): the codes mean different things to the two methods.
+# (code, whether it is a removal): a code means one thing to `add` and another to `deleteByFilter`.
 _BY_CODE: Final = {
     (DUPLICATE, False): Effect.ALREADY,
     (NO_SUCH_BINDING, True): Effect.MOVED,
     (NO_SUCH_ORDER, False): Effect.ORDER_MISSING,
     (NO_SUCH_ORDER, True): Effect.ORDER_MISSING,
 }
-_BY_VERDICT: Final = {
-    Verdict.RATE: Effect.NOT_SENT,
-    Verdict.OPERATING: Effect.NOT_SENT,
-    Verdict.PASSING: Effect.NOT_SENT,
-    Verdict.BROKEN: Effect.UNKNOWN,
+_BY_KIND: Final = {
+    ApiErrorKind.RATE: Effect.NOT_SENT,
+    ApiErrorKind.OPERATING: Effect.NOT_SENT,
+    ApiErrorKind.PASSING: Effect.NOT_SENT,
+    ApiErrorKind.BROKEN: Effect.UNKNOWN,
 }
+_NO_WITNESS: Final = "the order that was to bear witness is not bound any more"
+_NOT_ASKED: Final = "its condition could not be asked"
 
 
-class _Sent(NamedTuple):
-    """A batch as composed: the commands, each order's own key and its list's."""
+class Form(Enum):
+    """How a batch carries a write."""
+
+    REMOVE = auto()
+    MOVE = auto()
+    BIND = auto()
+    BARE = auto()
+
+
+class Composed(NamedTuple):
+    """A batch: its commands, and the form of each order's write with the order that bears witness to it."""
 
     commands: dict[str, str]
-    own: dict[int, str]
-    listed: dict[int, tuple[str, tuple[int, ...]]]
+    forms: dict[int, Form]
+    witnesses: dict[int, int]
 
 
-class Writer:
-    """Writes batches of bindings.
+def commands_for(write: Write) -> int:
+    """Given a write, return how many commands of a batch it takes at most."""
+    if write.after is None:
+        return 1
+    return 2 if write.before is not None else 3
+
+
+def compose(batch: Sequence[Write], bare: Collection[int], witnesses: Mapping[int, Row]) -> Composed:
+    """Given writes of one method, return the batch that carries them out.
 
     Args:
-        session: The way to the portal.
-        reader: Knows whether IN lists work, and reads again what is in doubt.
+        batch: The writes, each order once.
+        bare: The orders whose writes carry no condition.
+        witnesses: For each order to bind that is not bare, a bound order that can bear witness.
     """
-
-    def __init__(self, session: Session, reader: Reader) -> None:
-        self._session = session
-        self._reader = reader
-
-    def batch_size(self, writes: Sequence[Write]) -> int:
-        """Given writes of one method, return how many of the first fit into one request."""
-        if not writes:
-            return 0
-        # One list a group and one for `then_read`; without IN lists, one a write.
-        most = (MAX_COMMANDS - 1) * GROUP // (GROUP + 1) if self._reader.in_lists else MAX_COMMANDS // 2
-        return min(len(writes), most, self._session.pace.fit(commands.method_of(writes[0])))
-
-    async def write(self, batch: Sequence[Write], then_read: Sequence[int]) -> WriteAnswer:
-        """Send one batch and account for each write; see `syncd.core.ports.Portal.write`."""
-        if not batch:
-            return WriteAnswer([], await self._there(then_read) if then_read else {})
-        sent = self._compose(batch)
-        last = self._reader.command(then_read) if then_read and len(sent.commands) < MAX_COMMANDS else None
-        everything = sent.commands | ({_READ: last} if last is not None else {})
-        try:
-            answer = await self._session.write(everything)
-        except PerhapsExecuted as lost:
-            self._session.pace.overrun(commands.method_of(batch[0]))
-            return _all(batch, Effect.UNKNOWN, str(lost))
-        except OverBudget as refused:
-            return _all(batch, Effect.NOT_SENT, str(refused))
-        self._end_if_none_executed(batch, sent, answer)
-        results = [self._result(write, sent, answer) for write in batch]
-        read: dict[int, Owner] | None = None if then_read else {}
-        if last is not None:
-            read = _owners(answer.commands.get(_READ), then_read)
-        return WriteAnswer(await self._settle(batch, results), read)
-
-    def _compose(self, batch: Sequence[Write]) -> _Sent:
-        sent = _Sent({}, {}, {})
-        size = GROUP if self._reader.in_lists else 1
-        for start in range(0, len(batch), size):
-            group = batch[start : start + size]
-            ids = tuple(write.order_id for write in group)
-            listing = self._reader.command(ids)
-            assert listing is not None
-            sent.commands[f"l{start}"] = listing
-            for write in group:
-                key = f"o{write.order_id}"
-                sent.commands[key] = commands.write(write)
-                sent.own[write.order_id] = key
-                sent.listed[write.order_id] = (f"l{start}", ids)
-        return sent
-
-    def _result(self, write: Write, sent: _Sent, answer: BatchAnswer) -> WriteResult:
-        key, ids = sent.listed[write.order_id]
-        before = _owners(answer.commands.get(key), ids)
-        own = answer.commands.get(sent.own[write.order_id])
-        effect, fault = _effect(write, own)
-        result = WriteResult(write.order_id, effect, code=fault.code, text=fault.text)
-        return result if before is None else result._replace(found=before.get(write.order_id), found_known=True)
-
-    async def _settle(self, batch: Sequence[Write], results: list[WriteResult]) -> list[WriteResult]:
-        """Read again the orders whose answer leaves open what is there now."""
-        open_ids = [result.order_id for result in results if result.effect is Effect.UNKNOWN or _is_gone(result)]
-        if not open_ids:
-            return results
-        there = await self._there(open_ids)
-        return [
-            result if result.order_id not in open_ids else _seen(write, result, there)
-            for write, result in zip(batch, results, strict=True)
-        ]
-
-    async def _there(self, order_ids: Sequence[int]) -> dict[int, Owner] | None:
-        """Read orders; None where that cannot be done: the writes stand, whatever reading comes to."""
-        try:
-            return await self._reader.read(order_ids)
-        except SyncdError:
-            return None
-
-    def _end_if_none_executed(self, batch: Sequence[Write], sent: _Sent, answer: BatchAnswer) -> None:
-        """Raise what ends the run if each write was refused for it; where some were executed, all are reported."""
-        faults = [
-            own.fault
-            for write in batch
-            if (own := answer.commands.get(sent.own[write.order_id])) is not None and own.fault is not None
-        ]
-        ends = {Verdict.AUTH, Verdict.EXPIRED, Verdict.BLOCKED, Verdict.CLOSED}
-        if len(faults) == len(batch) and all(verdict(fault) in ends for fault in faults):
-            raise terminal(faults[0], host=self._session.host.name, link=self._session.link)
+    made = Composed({}, {}, {})
+    for write in batch:
+        order_id = write.order_id
+        if write.after is None:
+            made.forms[order_id] = Form.REMOVE
+            made.commands[commands.write_key(write)] = commands.write(write)
+        elif order_id in bare:
+            made.forms[order_id] = Form.BARE
+            made.commands[commands.seen_key(write)] = commands.list_order(order_id)
+            made.commands[commands.write_key(write)] = commands.write(write)
+        elif write.before is not None:
+            made.forms[order_id] = Form.MOVE
+            made.commands.update(commands.move_if_still(write))
+        else:
+            made.forms[order_id] = Form.BIND
+            made.witnesses[order_id] = witnesses[order_id].order_id
+            made.commands.update(commands.bind_if_unbound(write, witnesses[order_id]))
+    return made
 
 
-def _effect(write: Write, answer: CommandAnswer | None) -> tuple[Effect, Fault]:
+def not_as_expected(write: Write, found: Owner | Unreadable | None) -> WriteResult | None:
+    """Given a bare write and what was read right before it, return its result where it is not to be sent."""
+    if isinstance(found, Unreadable):
+        return WriteResult(write.order_id, Effect.MOVED)
+    if found == write.before:
+        return None
+    effect = Effect.ALREADY if found == write.after else Effect.MOVED
+    return WriteResult(write.order_id, effect, found, found_known=True)
+
+
+def result_of(write: Write, form: Form, answers: Mapping[str, CommandAnswer]) -> WriteResult:
+    """Given a write and the answers of its batch, return what became of it.
+
+    MOVED without `found_known`: the write was refused because the order is bound otherwise; the order must be read to
+    find out how. After UNKNOWN it must be read, too.
+    """
+    own = answers.get(commands.write_key(write))
+    effect, error = _effect(write, own)
+    result = WriteResult(write.order_id, effect, code=error.code, text=error.text)
+    if form is Form.REMOVE:
+        return result if effect is not Effect.DONE else result._replace(found=write.before, found_known=True)
+    if form is Form.BARE:
+        known, before = _seen(write, answers)
+        return result._replace(found=before, found_known=True) if known else result
+    if own is not None and own.error is not None and _is_order_zero(own.error):
+        return _refused(write, form, answers, result)
+    # It was not refused as order 0, so its condition held.
+    found = write.after if effect is Effect.ALREADY else write.before
+    return result._replace(found=found, found_known=effect is not Effect.UNKNOWN)
+
+
+def gone_witnesses(made: Composed, answers: Mapping[str, CommandAnswer]) -> set[int]:
+    """Given a batch and its answers, return the witnesses that were not found although nothing hid them."""
+    gone = set()
+    for order_id, witness in made.witnesses.items():
+        write = Write(order_id, None, None)
+        if _seen(write, answers) == (True, None) and _gate(write, answers) is False:
+            gone.add(witness)
+    return gone
+
+
+def after_reading(write: Write, result: WriteResult, there: Mapping[int, Owner | Unreadable] | None) -> WriteResult:
+    """Given a result in doubt and what a later reading found (None: it failed), return what is certain."""
+    refused = result.effect is Effect.MOVED
+    if there is None:
+        return result if refused and write.after is not None else result._replace(effect=Effect.UNKNOWN)
+    now = there.get(write.order_id)
+    known: MaybeOwner = now if isinstance(now, Owner) else None
+    readable = now is None or isinstance(now, Owner)
+    if refused and readable:
+        if now == write.after:
+            return result._replace(effect=Effect.ALREADY, found=known, found_known=True)
+        if now == write.before:
+            # The order is as expected now: nothing was executed, and the write may be sent again.
+            return result._replace(effect=Effect.NOT_SENT, text=_NOT_ASKED)
+    if refused:
+        return result._replace(found=known, found_known=readable)
+    if now == write.after:  # by syncd or by somebody else
+        return result._replace(effect=Effect.DONE)
+    # A write that broke with an error of its own and left no trace is over. Any other may have been replaced since.
+    return result._replace(effect=Effect.REFUSED) if result.code and now == write.before else result
+
+
+def is_open(result: WriteResult) -> bool:
+    """Whether the order must be read to find out what became of its write, or what it is bound to instead."""
+    return result.effect is Effect.UNKNOWN or (result.effect is Effect.MOVED and not result.found_known)
+
+
+def _refused(write: Write, form: Form, answers: Mapping[str, CommandAnswer], result: WriteResult) -> WriteResult:
+    """Given a write that was refused as one of order 0, find out whether its condition failed, or was never asked."""
+    gate = _gate(write, answers)
+    if gate and result.code != ORDER_ID_EMPTY:
+        # The order id was not 0. PHP's null-call text is what old boxes say of an order that is not there, too.
+        return result._replace(effect=Effect.ORDER_MISSING, found=write.before, found_known=True)
+    if form is Form.MOVE:
+        return result._replace(effect=Effect.MOVED)
+    known, seen = _seen(write, answers)
+    if not known:
+        return result._replace(effect=Effect.NOT_SENT, text=_NOT_ASKED)
+    if seen is None:
+        return result._replace(effect=Effect.NOT_SENT, text=_NO_WITNESS if gate is False else _NOT_ASKED)
+    return result._replace(effect=Effect.ALREADY if seen == write.after else Effect.MOVED, found=seen, found_known=True)
+
+
+def _gate(write: Write, answers: Mapping[str, CommandAnswer]) -> bool | None:
+    """Return whether the list that lets a write pass found its row; None where it did not answer."""
+    answer = answers.get(commands.gate_key(write))
+    result = None if answer is None or answer.error is not None else answer.result
+    page = result.get("orderEntity") if isinstance(result, dict) else None
+    return bool(page) if isinstance(page, list | dict) else None
+
+
+def _seen(write: Write, answers: Mapping[str, CommandAnswer]) -> tuple[bool, MaybeOwner]:
+    """Return what the batch's own list says of an order: whether that is known, and its owner."""
+    try:
+        there = owners_of(answers.get(commands.seen_key(write)), (write.order_id,)).get(write.order_id)
+    except UnusablePage:
+        return False, None
+    return (True, there) if there is None or isinstance(there, Owner) else (False, None)
+
+
+def _effect(write: Write, answer: CommandAnswer | None) -> tuple[Effect, ApiError]:
     """Given a write and its answer, return what became of it; `NO_SUCH_BINDING` is MOVED until it is read again."""
     if answer is None:
-        return Effect.UNKNOWN, Fault("", "the answer says nothing of this write")
-    fault = answer.fault
-    if fault is None:
+        return Effect.UNKNOWN, ApiError("", "the answer says nothing of this write")
+    error = answer.error
+    if error is None:
         if _confirms(write, answer.result):
-            return Effect.DONE, Fault("", "")
-        return Effect.UNKNOWN, Fault("", "the answer does not confirm the write")
-    known = _BY_CODE.get((fault.code, write.after is None))
-    if fault.code == "0" and fault.text.startswith("Call to a member function"):
-        # PHP's own words on boxes of mid-2024 and older for an order that is not there (bitrix24-rest.md 0.3).
+            return Effect.DONE, ApiError("", "")
+        return Effect.UNKNOWN, ApiError("", "the answer does not confirm the write")
+    known = _BY_CODE.get((error.code, write.after is None))
+    if _is_null_call(error):
         known = Effect.ORDER_MISSING
-    return known or _BY_VERDICT.get(verdict(fault), Effect.REFUSED), fault
+    return known or _BY_KIND.get(kind_of(error), Effect.REFUSED), error
+
+
+def _is_order_zero(error: ApiError) -> bool:
+    return error.code == ORDER_ID_EMPTY or _is_null_call(error)
+
+
+def _is_null_call(error: ApiError) -> bool:
+    """PHP's own words on boxes of mid-2024 and older for an order that is not there (portal.md 0.3)."""
+    return error.code == "0" and error.text.startswith("Call to a member function")
 
 
 def _confirms(write: Write, result: Any) -> bool:
     """Given a write and the result, return whether it says that exactly this was done.
 
-    `add` may answer 200 with `dealOrder: []`: the row was not found right after (bitrix24-rest.md 3.3.11).
+    `add` may answer 200 with `dealOrder: []`: the row was not found right after (portal.md 3.3.11).
     """
     if write.after is None:
         return result is True
     echo = result.get("dealOrder") if isinstance(result, dict) else None
     if not isinstance(echo, dict):
         return False
-    told = tuple(whole(echo.get(name)) for name in ("orderId", "ownerTypeId", "ownerId"))
-    return told == (write.order_id, *write.after)
-
-
-def _is_gone(result: WriteResult) -> bool:
-    """Whether the triple to delete was not there: unbound, which is what was wanted, or bound elsewhere."""
-    return result.effect is Effect.MOVED
-
-
-def _seen(write: Write, result: WriteResult, there: Mapping[int, Owner] | None) -> WriteResult:
-    """Given a result in doubt and what a later reading found, return the result that can be stood for."""
-    if there is None:
-        return result._replace(effect=Effect.UNKNOWN)
-    now = there.get(write.order_id)
-    if _is_gone(result):
-        effect = Effect.ALREADY if now is None else Effect.MOVED
-        return result._replace(effect=effect, found=now, found_known=True)
-    if now == write.after:  # whoever put it there
-        return result._replace(effect=Effect.DONE)
-    # What broke, said so, and left no trace is over. Otherwise it may have been written and replaced since.
-    return result._replace(effect=Effect.REFUSED) if result.code and now == write.before else result
-
-
-def _all(batch: Sequence[Write], effect: Effect, text: str) -> WriteAnswer:
-    return WriteAnswer([WriteResult(write.order_id, effect, text=text) for write in batch], None)
-
-
-def _owners(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[int, Owner] | None:
-    try:
-        return owners_of(answer, order_ids)
-    except UnusablePage:
-        return None
+    echoed = tuple(whole(echo.get(name)) for name in ("orderId", "ownerTypeId", "ownerId"))
+    return echoed == (write.order_id, *write.after)

@@ -1,18 +1,20 @@
-"""A Bitrix24 portal to try things on: faithful, stateful, fault-scriptable.
+"""A simulated Bitrix24 portal for trials and tests: faithful, stateful, with scripted faults.
 
-`SandboxPortal` is the machine, `SandboxServer` puts it on a TCP port. What it imitates is written down in
-bitrix24-rest.md; every number and code there is one here.
+`SandboxPortal` answers requests, `SandboxServer` serves it on a TCP port. It follows portal.md, with the same
+numbers and codes.
 """
 
 from __future__ import annotations
 
-from syncd.sandbox.answers import SandboxRequest, SandboxResponse, Version
+from syncd.sandbox.answers import Version
 from syncd.sandbox.faults import Fault, FaultRule, Faults
-from syncd.sandbox.limits import Latencies, Limits
+from syncd.sandbox.limits import Latencies, PortalLimits
 from syncd.sandbox.oauth import Application
 from syncd.sandbox.portal import SandboxPortal
-from syncd.sandbox.serve import ServeOptions, serve
+from syncd.sandbox.references import References
+from syncd.sandbox.requests import SandboxRequest, SandboxResponse
 from syncd.sandbox.server import SandboxServer
+from syncd.sandbox.service import ServeOptions, handler_problem, serve
 
 __all__ = [
     "Application",
@@ -20,12 +22,14 @@ __all__ = [
     "FaultRule",
     "Faults",
     "Latencies",
-    "Limits",
+    "PortalLimits",
+    "References",
     "SandboxPortal",
     "SandboxRequest",
     "SandboxResponse",
     "SandboxServer",
     "ServeOptions",
     "Version",
+    "handler_problem",
     "serve",
 ]

@@ -1,14 +1,14 @@
-"""What a call answers: a result or a refusal, with the portal's codes (bitrix24-rest.md 3, 7)."""
+"""The answers and refusals of calls, with the portal's codes (portal.md 3, 7)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 
 class Version(StrEnum):
-    """Which portal is played: today's cloud, mid-2024 to September 2025, or an older box (bitrix24-rest.md 0.3)."""
+    """The simulated release: today's cloud, mid-2024 to September 2025, or an older box (portal.md 0.3)."""
 
     NEW = "new"
     MID = "mid"
@@ -32,8 +32,8 @@ DUPLICATE = 201650000001
 class Answer:
     """A successful call.
 
-    `counted` says that a COUNT ran for `total`, `walked` how many rows the database went over without returning them;
-    both cost time.
+    `counted`: whether the database ran a COUNT for `total`. `walked`: how many rows it read without returning them.
+    Both take time.
     """
 
     result: Any
@@ -43,7 +43,7 @@ class Answer:
     walked: int = 0
 
 
-class Refusal(Exception):  # a refusal is an answer that travels as an exception, not a failure of ours
+class Refusal(Exception):  # an answer of the portal, not an error of ours
     """A call the portal refuses.
 
     Args:
@@ -66,35 +66,3 @@ class Refusal(Exception):  # a refusal is an answer that travels as an exception
         body: dict[int | str, Any] = {"error": code, "error_description": self.text}
         body.update(self.extra)
         return body
-
-
-@dataclass(slots=True)
-class SandboxResponse:
-    """What goes back over the wire.
-
-    Args:
-        status: HTTP status.
-        headers: Header lines in order; Content-Length is the server's to add.
-        body: The whole body, also where only a part of it arrives.
-        dropped: The connection closes without a single byte of answer.
-        cut_at: Only this many bytes of the body arrive, then the connection closes; None is all.
-    """
-
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-    dropped: bool = False
-    cut_at: int | None = None
-
-
-@dataclass(slots=True)
-class SandboxRequest:
-    """One HTTP request as the portal sees it; header names in lower case."""
-
-    method: str
-    path: str
-    query: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    client: str = "127.0.0.1"
-    secure: bool = False

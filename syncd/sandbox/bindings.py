@@ -1,7 +1,7 @@
-"""The binding table of the sandbox: order id → (owner type, owner id), with views that stay sorted while it is written.
+"""The binding table of the sandbox, order id → (owner type, owner id), and pages of it. Its views are kept sorted.
 
-A window of order ids and its COUNT cost O(log n), a page of the default order a slice; anything else is scanned once
-and remembered until the next write.
+A window of order ids and its COUNT cost O(log n), a page of the default order a slice. Any other query scans the table
+once and is cached until the next write.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from syncd.sandbox.names import ORDER_ID, OWNER_ID, OWNER_TYPE_ID, Op
-from syncd.sandbox.query import DEFAULT_ORDER, Condition, ListQuery
+from syncd.sandbox.php import JsonValue
+from syncd.sandbox.query import (
+    CAMEL,
+    COLUMNS,
+    DEFAULT_ORDER,
+    ORDER_ID,
+    OWNER_ID,
+    OWNER_TYPE_ID,
+    Condition,
+    ListQuery,
+    Op,
+)
 
 OwnerPair = tuple[int, int]
 """(owner type id, owner id)."""
 
-_REMEMBERED = 8
-
-
-class Row(NamedTuple):
-    """One binding, as selected."""
-
-    order_id: int
-    owner_type_id: int
-    owner_id: int
+_MAX_CACHED = 8
 
 
 class Selection(NamedTuple):
-    """The order ids a query selects, as a sequence and the part of it that counts; descending reads it backwards."""
+    """The order ids that a query selects: a slice of a sequence, read backwards if descending."""
 
     ids: Sequence[int]
     first: int
@@ -51,7 +53,7 @@ class Selection(NamedTuple):
 
 
 class Bindings:
-    """The table. `owners` may be read freely; write through `put` and `remove`.
+    """The table. Read `owners` freely, but write with `put` and `remove`.
 
     Args:
         rows: Either a mapping of order id → (type, owner) or triples (order id, type, owner).
@@ -69,7 +71,7 @@ class Bindings:
         self.unstable_ties = unstable_ties
         self._by_order: list[int] | None = None
         self._by_owner: list[int] | None = None
-        self._remembered: dict[tuple[object, ...], list[int]] = {}
+        self._cached: dict[tuple[object, ...], list[int]] = {}
         self._queries = 0
 
     def put(self, order_id: int, owner: OwnerPair) -> None:
@@ -80,7 +82,7 @@ class Bindings:
             insort(self._by_order, order_id)
         if self._by_owner is not None:
             insort(self._by_owner, order_id, key=self._owner_key)
-        self._remembered.clear()
+        self._cached.clear()
 
     def remove(self, order_id: int) -> OwnerPair | None:
         """Unbind an order; return what it was bound to."""
@@ -92,14 +94,14 @@ class Bindings:
         if self._by_owner is not None:
             del self._by_owner[bisect_left(self._by_owner, self._owner_key(order_id), key=self._owner_key)]
         del self.owners[order_id]
-        self._remembered.clear()
+        self._cached.clear()
         return owner
 
     def _owner_key(self, order_id: int) -> tuple[int, int]:
         return self.owners[order_id][1], order_id
 
     def select(self, query: ListQuery) -> Selection:
-        """Given a query, return what it selects, in its order."""
+        """Return the order ids that a query selects, in its order."""
         column, descending = query.order[0]
         if column == ORDER_ID:
             window = self._window(query.conditions)
@@ -110,12 +112,12 @@ class Bindings:
             return Selection(ids, 0, len(ids))
         self._queries += self.unstable_ties
         key = (query.conditions, query.order, self._queries % 2)
-        ids_found = self._remembered.get(key)
+        ids_found = self._cached.get(key)
         if ids_found is None:
             ids_found = self._scan(query)
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = ids_found
+            if len(self._cached) >= _MAX_CACHED:
+                self._cached.clear()
+            self._cached[key] = ids_found
         return Selection(ids_found, 0, len(ids_found))
 
     def _order_view(self) -> list[int]:
@@ -129,7 +131,7 @@ class Bindings:
         return self._by_owner
 
     def _window(self, conditions: tuple[Condition, ...]) -> tuple[list[int], int, int] | None:
-        """Given conditions, return them as a slice of the ids if they all bound or name order ids, else None."""
+        """Return conditions as a slice of the ids if all of them bound or name order ids, else None."""
         ids = self._order_view()
         first, stop = 0, len(ids)
         named: Sequence[int] | None = None
@@ -182,7 +184,7 @@ class Bindings:
 
 
 def _predicate(condition: Condition) -> Callable[[int], bool]:
-    """Given a condition, return its test. Zero stands for NULL: `= 0` finds nothing but zeros, `<> 0` everything."""
+    """Return the test of a condition. Zero stands for NULL."""
     first, values = condition.values[0], frozenset(condition.values)
     tests: dict[Op, Callable[[int], bool]] = {
         Op.EQUAL: lambda value: value in values,
@@ -193,3 +195,55 @@ def _predicate(condition: Condition) -> Callable[[int], bool]:
         Op.LESS_EQUAL: lambda value: value <= first,
     }
     return tests[condition.op]
+
+
+PageRow = tuple[int, int, int]
+"""(order id, owner type id, owner id)."""
+
+
+class ListPage(JsonValue):
+    """The `{"orderEntity": [...]}` of a list call.
+
+    It renders its own JSON, since the sandbox sends rows by the hundred thousand.
+
+    Args:
+        order_ids: The rows' order ids, in order.
+        owners: (type, owner) of each, read at once, so that later writes do not change the page.
+        columns: What was selected.
+    """
+
+    __slots__ = ("columns", "rows")
+
+    def __init__(
+        self, order_ids: Sequence[int], owners: Mapping[int, tuple[int, int]], columns: tuple[str, ...] = COLUMNS
+    ) -> None:
+        self.columns = columns
+        self.rows: list[PageRow] = [(order_id, *owners[order_id]) for order_id in order_ids]
+
+    def json(self) -> str:
+        """Return the JSON text; an id of 0 is null (portal.md 3.5)."""
+        if self.columns == COLUMNS and all(owner_id and order_id for order_id, _, owner_id in self.rows):
+            rows = [
+                f'{{"orderId":{order_id},"ownerId":{owner_id},"ownerTypeId":{owner_type_id}}}'
+                for order_id, owner_type_id, owner_id in self.rows
+            ]
+        else:
+            rows = [
+                "{" + ",".join(f'"{name}":{"null" if value is None else value}' for name, value in row.items()) + "}"
+                for row in self._dicts()
+            ]
+        return '{"orderEntity":[' + ",".join(rows) + "]}"
+
+    def value(self) -> dict[str, list[dict[str, int | None]]]:
+        """Return the page as plain values, for `$result` references."""
+        return {"orderEntity": self._dicts()}
+
+    def _dicts(self) -> list[dict[str, int | None]]:
+        return [
+            {
+                CAMEL[column]: (order_id if column == ORDER_ID else owner_id if column == OWNER_ID else owner_type_id)
+                or None
+                for column in self.columns
+            }
+            for order_id, owner_type_id, owner_id in self.rows
+        ]

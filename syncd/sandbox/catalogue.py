@@ -1,39 +1,32 @@
-"""Every method the sandbox knows, by lower-case name."""
+"""The methods of the sandbox, by lower-case name, and those that are not about orders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from syncd.sandbox import orderentity
-from syncd.sandbox.answers import ARGUMENT, NO_ACTION, ORDER_MISSING, Answer, Refusal
-from syncd.sandbox.method import Call, Method
-from syncd.sandbox.names import Op
+from syncd.sandbox import order_methods
+from syncd.sandbox.answers import ARGUMENT, NO_ACTION, Answer, Refusal
+from syncd.sandbox.calls import Call, Method, local_time
+from syncd.sandbox.order_methods import ID_TESTS, id_condition
 from syncd.sandbox.php import PhpArray, to_int
-from syncd.sandbox.query import PAGE_SIZE, Condition, array_argument, integers, read_start
+from syncd.sandbox.query import PAGE_SIZE, Condition, Op, array_argument, read_start
 
 EVENTS = ("ONSALEORDERSAVED", "ONORDERENTITYSAVED", "ONORDERDELETED", "ONSALEBEFOREORDERDELETE")
-_ID_PREFIXES = {
-    "": Op.EQUAL, "=": Op.EQUAL, "@": Op.EQUAL, "!": Op.NOT_EQUAL, "!=": Op.NOT_EQUAL, "!@": Op.NOT_EQUAL,
-    ">": Op.GREATER, ">=": Op.GREATER_EQUAL, "<": Op.LESS, "<=": Op.LESS_EQUAL,
-}  # fmt: skip
-_TESTS: dict[Op, Callable[[int, tuple[int, ...]], bool]] = {
-    Op.EQUAL: lambda value, values: value in values,
-    Op.NOT_EQUAL: lambda value, values: value not in values,
-    Op.GREATER: lambda value, values: value > values[0],
-    Op.GREATER_EQUAL: lambda value, values: value >= values[0],
-    Op.LESS: lambda value, values: value < values[0],
-    Op.LESS_EQUAL: lambda value, values: value <= values[0],
-}
 
 
-def _enum_order_owner_types(_call: Call) -> Answer:
-    """`crm.enum.getorderownertypes`: one item only, whatever else is possible (bitrix24-rest.md 3.2)."""
-    return Answer([{"attribute": "DYN", "code": "DEAL", "id": 2, "name": "Deal"}])
+def _enum_order_owner_types(call: Call) -> Answer:
+    """`crm.enum.getorderownertypes`: returns one type only, although others are possible (portal.md 3.2)."""
+    names = call.portal.owner_type_names
+    codes = {2: "DEAL", 31: "SMART_INVOICE"}
+    listed = [
+        {"attribute": "DYN", "code": codes.get(one, f"DYNAMIC_{one}"), "id": one, "name": names[one]} for one in names
+    ]
+    return Answer(listed[:1])
 
 
 def _item_list(call: Call) -> Answer:
-    """`crm.item.list`: ids of deals, invoices or items, 50 a page; what the credentials may not see is not there."""
+    """`crm.item.list`: ids and titles of deals, invoices or items, 50 a page, without those hidden from the user."""
     if call.params.get("entityTypeId") is None:
         raise Refusal(ARGUMENT, "Could not find value for parameter {entityTypeId}")
     kind = to_int(call.params["entityTypeId"])
@@ -49,36 +42,18 @@ def _item_list(call: Call) -> Answer:
             return sorted(owner for owner in set.intersection(*named) if owner > 0 and portal.owner_exists(kind, owner))
         return portal.owner_ids(kind)
 
-    return _page_of_ids(call, known, "items")
-
-
-def _order_list(call: Call) -> Answer:
-    """`sale.order.list`: ids of orders, 50 a page."""
-    portal = call.portal
-
-    def known(conditions: list[Condition]) -> Sequence[int]:
-        named = [set(values) for _, op, values in conditions if op is Op.EQUAL]
-        if named:
-            return sorted(order for order in set.intersection(*named) if portal.order_exists(order))
-        return portal.order_ids()
-
-    return _page_of_ids(call, known, "orders")
-
-
-def _order_get(call: Call) -> Answer:
-    """`sale.order.get`: an order, or that there is none."""
-    if call.params.get("id") is None:
-        raise Refusal(ARGUMENT, "Could not find value for parameter {id}")
-    order_id = to_int(call.params["id"])
-    if not call.portal.order_exists(order_id):
-        raise Refusal(ORDER_MISSING, "order is not exists")
-    return Answer({"order": {"id": order_id}})
+    answer = _page_of_ids(call, known, "items")
+    if {"title", "*"} & {str(name) for name in array_argument(call.params, "select").values()}:
+        answer.result["items"] = [
+            item | {"title": portal.title_of(kind, item["id"])} for item in answer.result["items"]
+        ]
+    return answer
 
 
 def _page_of_ids(call: Call, known: Callable[[list[Condition]], Sequence[int]], key: str) -> Answer:
     conditions = _id_conditions(array_argument(call.params, "filter"), call)
     descending = str(array_argument(call.params, "order").get("id", "asc")).upper() == "DESC"
-    ids = [number for number in known(conditions) if all(_TESTS[op](number, values) for _, op, values in conditions)]
+    ids = [number for number in known(conditions) if all(ID_TESTS[op](number, values) for _, op, values in conditions)]
     if descending:
         ids.reverse()
     offset, counted = read_start(call.params.get("start"))
@@ -94,20 +69,19 @@ def _page_of_ids(call: Call, known: Callable[[list[Condition]], Sequence[int]], 
 def _id_conditions(asked: PhpArray, call: Call) -> list[Condition]:
     conditions = []
     for name, value in asked.items():
-        text = str(name)
-        op = _ID_PREFIXES.get(text[:-2]) if text.endswith("id") else None
-        if op is None:
-            raise Refusal(ARGUMENT, f"Unknown field definition `{text}` ({text}) for the list.")
-        conditions.append(Condition("ID", op, integers(value, call.portal.version)))
+        condition = id_condition(str(name), value, call)
+        if condition is None:
+            raise Refusal(ARGUMENT, f"Unknown field definition `{name}` ({name}) for the list.")
+        conditions.append(condition)
     return conditions
 
 
 def _scope(call: Call) -> Answer:
-    return Answer(sorted(call.actor.scope))
+    return Answer(sorted(call.caller.scope))
 
 
 def _server_time(call: Call) -> Answer:
-    return Answer(call.portal.local_time())
+    return Answer(local_time(int(call.portal.clock.now())))
 
 
 def _profile(call: Call) -> Answer:
@@ -119,8 +93,8 @@ def _profile(call: Call) -> Answer:
 
 def _app_info(call: Call) -> Answer:
     return Answer({
-        "ID": 1, "CODE": call.actor.key, "VERSION": 1, "STATUS": "L", "INSTALLED": True, "PAYMENT_EXPIRED": "N",
-        "DAYS": None, "LANGUAGE_ID": "en", "LICENSE": "en_std", "SCOPE": sorted(call.actor.scope),
+        "ID": 1, "CODE": call.caller.key, "VERSION": 1, "STATUS": "L", "INSTALLED": True, "PAYMENT_EXPIRED": "N",
+        "DAYS": None, "LANGUAGE_ID": "en", "LICENSE": "en_std", "SCOPE": sorted(call.caller.scope),
     })  # fmt: skip
 
 
@@ -149,7 +123,7 @@ def _event_get(call: Call) -> Answer:
 
 def _event_arguments(call: Call) -> tuple[str, str]:
     event, handler = str(call.params.get("event") or "").upper(), str(call.params.get("handler") or "")
-    if event not in EVENTS or "sale" not in call.actor.scope:
+    if event not in EVENTS or "sale" not in call.caller.scope:
         raise Refusal("ERROR_EVENT_NOT_FOUND", "Event not found")
     return event, handler
 
@@ -169,14 +143,14 @@ def _unknown_action(controller: str) -> Callable[[str], Method]:
 
 
 METHODS: dict[str, Method] = {
-    "crm.orderentity.list": Method(orderentity.list_bindings, cost="list"),
-    "crm.orderentity.add": Method(orderentity.add, cost="add"),
-    "crm.orderentity.deletebyfilter": Method(orderentity.delete_by_filter, cost="delete"),
-    "crm.orderentity.getfields": Method(orderentity.get_fields),
+    "crm.orderentity.list": Method(order_methods.list_bindings, cost="list"),
+    "crm.orderentity.add": Method(order_methods.add, cost="add"),
+    "crm.orderentity.deletebyfilter": Method(order_methods.delete_by_filter, cost="delete"),
+    "crm.orderentity.getfields": Method(order_methods.get_fields),
     "crm.enum.getorderownertypes": Method(_enum_order_owner_types),
     "crm.item.list": Method(_item_list),
-    "sale.order.list": Method(_order_list, scope="sale"),
-    "sale.order.get": Method(_order_get, scope="sale"),
+    "sale.order.list": Method(order_methods.list_orders, scope="sale"),
+    "sale.order.get": Method(order_methods.get_order, scope="sale"),
     "server.time": Method(_server_time, scope=""),
     "profile": Method(_profile, scope=""),
     "app.info": Method(_app_info, scope=""),
@@ -189,7 +163,7 @@ METHODS: dict[str, Method] = {
     "event.offline.clear": Method(_offline_unlicensed, scope="", app_only=True),
     "event.offline.error": Method(_offline_unlicensed, scope="", app_only=True),
 }
-"""The methods by lower-case name; `batch` is not one of them."""
+"""The methods by lower-case name, without `batch`."""
 
 _CONTROLLERS = {
     "crm.orderentity": _unknown_action("Bitrix\\Crm\\Controller\\OrderEntity"),
@@ -200,7 +174,7 @@ _CONTROLLERS = {
 
 
 def find_method(name: str) -> Method | None:
-    """Given a lower-case name, return its method; an unknown action of a known controller is one that refuses."""
+    """Return the method of a lower-case name. An unknown action of a known controller is a method that refuses."""
     method = METHODS.get(name)
     if method is None:
         controller, _, action = name.rpartition(".")
@@ -210,5 +184,5 @@ def find_method(name: str) -> Method | None:
 
 
 def call_name(value: Any) -> str:
-    """Given a batch command or URL part, return the lower-case method name in it."""
+    """Return the lower-case method name in a batch command or a part of a URL."""
     return str(value).partition("?")[0].lower()

@@ -1,6 +1,6 @@
-"""The authorisation server (bitrix24-rest.md 8): codes, access tokens, refresh tokens that rotate.
+"""The authorisation server (portal.md 8): codes, access tokens, refresh tokens that rotate.
 
-The sandbox plays both the portal and the OAuth host; nobody is asked for consent.
+The sandbox plays both the portal and the OAuth host, and asks nobody for consent.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from syncd.core.ports import Clock
-from syncd.sandbox.answers import Refusal, SandboxRequest, SandboxResponse
-from syncd.sandbox.damage import html
-from syncd.sandbox.method import Actor
-from syncd.sandbox.parsing import parameters
-from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray, to_text
-from syncd.sandbox.phpjson import encode
+from syncd.sandbox.answers import Refusal
+from syncd.sandbox.faults import html
+from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray, encode, to_text
+from syncd.sandbox.requests import SandboxRequest, SandboxResponse, parameters
 
 AUTHORIZE, TOKEN = "oauth/authorize", "oauth/token"
 """The endpoints' names, for statistics and fault rules."""
@@ -35,12 +33,12 @@ class Application:
 
     Args:
         client_id, client_secret: Its credentials.
-        redirect_uri: Where the authorisation page sends the browser; a `redirect_uri` in the request wins. Without
-            either a page shows the code.
-        scope: What its tokens may do.
+        redirect_uri: Where the authorisation page sends the browser, unless the request has its own `redirect_uri`.
+            Without either, a page shows the code.
+        scope: The scope of its tokens.
         member_id: The portal's stable id.
-        installed: An application that is not gets no tokens, and those it has stop working.
-        server_endpoint, client_endpoint: Announced instead of the sandbox's own address.
+        installed: Without it, the application gets no tokens, and its present ones stop working.
+        server_endpoint, client_endpoint: Sent instead of the sandbox's own address.
     """
 
     client_id: str = "local.sandbox"
@@ -51,6 +49,14 @@ class Application:
     installed: bool = True
     server_endpoint: str = ""
     client_endpoint: str = ""
+
+
+class Caller(NamedTuple):
+    """A webhook or an application's token. `key` names its operating budget and holds no secret."""
+
+    key: str
+    scope: frozenset[str]
+    is_application: bool = False
 
 
 class _Grant(NamedTuple):
@@ -64,7 +70,7 @@ class OAuth:
     Args:
         application: The application; may be changed while the portal runs.
         user_id: The user tokens act for.
-        clock: For lifetimes, and for the chance behind the tokens.
+        clock: For lifetimes, and for random tokens.
     """
 
     def __init__(self, application: Application, user_id: int, clock: Clock) -> None:
@@ -76,11 +82,11 @@ class OAuth:
         self._grants: dict[str, _Grant] = {}
 
     def expire_access_tokens(self) -> None:
-        """Have every access token run out now."""
+        """Let every access token expire now."""
         self._expire("access")
 
     def expire_refresh_tokens(self) -> None:
-        """Have every refresh token be refused from now on."""
+        """Let every refresh token expire now."""
         self._expire("refresh")
 
     def _expire(self, kind: str) -> None:
@@ -89,8 +95,8 @@ class OAuth:
             {token: grant._replace(expires=now) for token, grant in self._grants.items() if grant.kind == kind}
         )
 
-    def actor_of(self, token: str | None) -> Actor:
-        """Given a request's token, return who calls.
+    def caller_of(self, token: str | None) -> Caller:
+        """Given a request's token, return its caller.
 
         Raises:
             Refusal: There is none, or it is unknown, expired, or its application is gone.
@@ -104,10 +110,10 @@ class OAuth:
             raise Refusal("APPLICATION_NOT_FOUND", "Application not found", 401)
         if grant.expires <= self._clock.now():
             raise Refusal("expired_token", "The access token provided has expired.", 401)
-        return Actor(f"app:{self.application.client_id}", self.application.scope, is_application=True)
+        return Caller(f"app:{self.application.client_id}", self.application.scope, is_application=True)
 
     def respond(self, endpoint: str, request: SandboxRequest) -> SandboxResponse:
-        """Given one of the endpoints and a request, return the response."""
+        """Answer a request to one of the endpoints."""
         params = parameters(request, MAX_INPUT_VARS)
         origin = f"{'https' if request.secure else 'http'}://{request.headers.get('host', '127.0.0.1')}"
         return self._authorize(params, origin) if endpoint == AUTHORIZE else self._token(params, origin)
@@ -191,7 +197,7 @@ class OAuth:
 
 
 def endpoint_of(path: str) -> str | None:
-    """Given a URL path, return the endpoint's name; None is none of these."""
+    """Return the name of the endpoint at a URL path; None for other paths."""
     name = path.strip("/")
     return name if name in (AUTHORIZE, TOKEN) else None
 

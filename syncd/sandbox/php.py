@@ -1,12 +1,17 @@
-"""PHP's reading of a request: query strings, casts, truthiness.
+r"""PHP's values: query strings, casts, truthiness, `json_decode(…, true)` and `Bitrix\Main\Web\Json::encode`.
 
-A PHP array, whatever it looks like in JSON, is a `dict` here: insertion-ordered, with decimal string keys turned into
-integers, as PHP does. Source: bitrix24-rest.md 1.3 and PHP's `main/php_variables.c`.
+A PHP array is a `dict` here, whatever it looks like in JSON: in insertion order, with decimal string keys as integers,
+as in PHP. An empty array is encoded as `[]` even where an object is documented, one with the keys 0..n-1 as a list, any
+other as an object; text escapes `< > & ' "` and leaves UTF-8 alone. Source: portal.md 1.3, 1.5, 2, 6.4, and PHP's
+`main/php_variables.c`.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -14,7 +19,7 @@ from urllib.parse import unquote
 PhpArray: TypeAlias = dict[int | str, Any]
 
 MAX_INPUT_VARS = 1000
-"""PHP's default; form bodies, query strings and each batch sub-query are silently cut there."""
+"""PHP's default. Form bodies, query strings and each sub-query of a batch are silently cut there."""
 
 _MAX_NESTING = 64
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
@@ -35,7 +40,7 @@ def array_key(text: str) -> int | str:
 
 
 def url_decode(text: str) -> str:
-    """Given percent-encoded text, return it decoded; bytes that are no UTF-8 survive as surrogates."""
+    """Decode percent-encoded text. Bytes that are not UTF-8 become surrogates."""
     if "+" in text:
         text = text.replace("+", " ")
     if "%" in text:
@@ -45,9 +50,9 @@ def url_decode(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def variable_path(raw: str) -> tuple[int | str | None, ...]:
-    """Given a variable's percent-encoded name, return the keys it addresses: None appends, () is no variable.
+    """Given a variable's percent-encoded name, return the keys it addresses. None appends; () is ignored.
 
-    `a.b` becomes `a_b`, `filter[>orderId]` becomes `("filter", ">orderId")`, `a[b` becomes `a_b`, text behind a closing
+    `a.b` becomes `a_b`, `filter[>orderId]` becomes `("filter", ">orderId")`, `a[b` becomes `a_b`, text after a closing
     bracket is ignored.
     """
     name = url_decode(raw)
@@ -73,7 +78,7 @@ def variable_path(raw: str) -> tuple[int | str | None, ...]:
 
 
 def parse_query(text: str, max_input_vars: int = MAX_INPUT_VARS) -> PhpArray:
-    """Given a query string or form body, return PHP's array of it; pairs beyond `max_input_vars` are dropped."""
+    """Given a query string or form body, return PHP's array of it, without the pairs beyond `max_input_vars`."""
     result: PhpArray = {}
     next_free: dict[int, int] = {}
     count = 0
@@ -162,3 +167,116 @@ def to_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
+
+
+_ESCAPES = (
+    ('\\"', "\\u0022"),
+    ("/", "\\/"),
+    ("<", "\\u003C"),
+    (">", "\\u003E"),
+    ("&", "\\u0026"),
+    ("'", "\\u0027"),
+    ("\u2028", "\\u2028"),
+    ("\u2029", "\\u2029"),
+)
+
+
+class JsonValue(ABC):
+    """A value that renders its own JSON, which is faster than encoding a page of rows as plain values."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def json(self) -> str:
+        """Return the JSON text."""
+
+    @abstractmethod
+    def value(self) -> Any:
+        """Return the value as PHP would hold it, for `$result` references."""
+
+
+def decode_array(body: bytes) -> PhpArray:
+    """Given a request body, return the array in it; anything else, broken JSON included, is an empty array."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return {}
+    value = to_php(value)
+    return value if isinstance(value, dict) else {}
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _integer(digits: str) -> int | float:
+    number = int(digits) if len(digits) <= 20 else None
+    return number if number is not None and -(2**63) <= number < 2**63 else float(digits)
+
+
+def to_php(value: Any) -> Any:
+    """Given decoded JSON, return it with every list and object as a PHP array."""
+    if isinstance(value, dict):
+        return {array_key(key) if isinstance(key, str) else key: to_php(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return {index: to_php(item) for index, item in enumerate(value)}
+    if isinstance(value, JsonValue):
+        return to_php(value.value())
+    return value
+
+
+def encode(value: Any) -> str:
+    """Given a value made of PHP arrays, lists, scalars and `JsonValue`, return its JSON text."""
+    writer = _WRITERS.get(type(value))
+    if writer is not None:
+        return writer(value)
+    if isinstance(value, JsonValue):
+        return value.json()
+    raise TypeError(f"{type(value).__name__} has no JSON here")
+
+
+def _array(array: PhpArray) -> str:
+    if not array:
+        return "[]"
+    if is_list(array):
+        return "[" + ",".join([encode(item) for item in array.values()]) + "]"
+    return "{" + ",".join([_key(str(key)) + encode(item) for key, item in array.items()]) + "}"
+
+
+def is_list(array: PhpArray) -> bool:
+    """Given an array, return whether its keys are 0..n-1 in order."""
+    return all(type(key) is int and key == index for index, key in enumerate(array))
+
+
+def _text(text: str) -> str:
+    if text.isalnum():
+        return f'"{text}"'
+    body = json.dumps(text, ensure_ascii=False)[1:-1]
+    for plain, escaped in _ESCAPES:
+        if plain in body:
+            body = body.replace(plain, escaped)
+    return f'"{body}"'
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str) -> str:
+    return _text(key) + ":"
+
+
+def _list(items: list[Any]) -> str:
+    return "[" + ",".join([encode(item) for item in items]) + "]"
+
+
+def _float(number: float) -> str:
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: _text,
+    int: str,
+    dict: _array,
+    list: _list,
+    float: _float,
+    bool: lambda flag: "true" if flag else "false",
+    type(None): lambda _none: "null",
+}

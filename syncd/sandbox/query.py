@@ -1,21 +1,109 @@
-"""What a list call asks for: `select`, `filter`, `order` and `start` turned into a value (bitrix24-rest.md 4 and 5)."""
+"""The query of a list call: `select`, `filter`, `order` and `start` as the portal parses them (portal.md 4 and 5).
+
+The portal mangles upper-case keys and ignores unknown ones silently, so that the list is longer than asked for
+(4.1 to 4.3).
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from syncd.sandbox.answers import ARGUMENT, Refusal, Version
-from syncd.sandbox.names import COLUMNS, OWNER_ID, Op, column_of, filter_key
 from syncd.sandbox.php import PhpArray, to_int, to_text
+
+ORDER_ID, OWNER_ID, OWNER_TYPE_ID = "ORDER_ID", "OWNER_ID", "OWNER_TYPE_ID"
+COLUMNS = (ORDER_ID, OWNER_ID, OWNER_TYPE_ID)
+"""The columns in the order in which the portal returns them."""
+
+CAMEL = {ORDER_ID: "orderId", OWNER_ID: "ownerId", OWNER_TYPE_ID: "ownerTypeId"}
+
+_UPPER_AFTER_ANY = re.compile(r"(.)([A-Z])")
+_FIRST_PARSER = (">=", ">", "<=", "<", "@", "=%", "%=", "%", "?", "*=", "*%", "*", "=")
+
+
+class Op(StrEnum):
+    """The operation of a filter key on an integer column."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    GREATER = ">"
+    GREATER_EQUAL = ">="
+    LESS = "<"
+    LESS_EQUAL = "<="
+    NOTHING = "*"
+
+
+_SECOND_PARSER = {
+    "!=%": Op.NOT_EQUAL,
+    "!%=": Op.NOT_EQUAL,
+    "!=": Op.NOT_EQUAL,
+    "!%": Op.NOT_EQUAL,
+    "!@": Op.NOT_EQUAL,
+    "!": Op.NOT_EQUAL,
+    ">=": Op.GREATER_EQUAL,
+    "<=": Op.LESS_EQUAL,
+    "=%": Op.EQUAL,
+    "%=": Op.EQUAL,
+    "*=": Op.NOTHING,
+    "*%": Op.NOTHING,
+    "*": Op.NOTHING,
+    "?": Op.NOTHING,
+    "=": Op.EQUAL,
+    "%": Op.EQUAL,
+    ">": Op.GREATER,
+    "<": Op.LESS,
+    "@": Op.EQUAL,
+}
+
+
+class FilterKey(NamedTuple):
+    """A filter key: its column and operation. op is None if the first parser accepts a prefix that the ORM refuses."""
+
+    name: str
+    column: str
+    op: Op | None
+
+
+@lru_cache(maxsize=1024)
+def upper_snake(name: str) -> str:
+    """Convert a name as the portal does: `orderId` and `order_id` become `ORDER_ID`; `ORDER_ID` is mangled."""
+    return _UPPER_AFTER_ANY.sub(r"\1_\2", name).upper()
+
+
+@lru_cache(maxsize=1024)
+def column_of(name: str) -> str | None:
+    """Return the column of a name as sent; None if it is unknown."""
+    converted = upper_snake(name)
+    return converted if converted in CAMEL else None
+
+
+@lru_cache(maxsize=1024)
+def filter_key(name: str) -> FilterKey | None:
+    """Parse a filter key as sent; None if the portal ignores it."""
+    converted = upper_snake(name)
+    rest = converted.removeprefix("!")
+    rest = rest.removeprefix("+")
+    for prefix in _FIRST_PARSER:
+        if rest.startswith(prefix):
+            rest = rest[len(prefix) :]
+            break
+    if rest not in CAMEL:
+        return None
+    prefix = converted[: len(converted) - len(rest)]
+    return FilterKey(converted, rest, _SECOND_PARSER.get(prefix) if prefix else Op.EQUAL)
+
 
 PAGE_SIZE = 50
 DEFAULT_ORDER = ((OWNER_ID, False),)
-"""Not unique: rows of one owner have no promised order (bitrix24-rest.md 4.5)."""
+"""Not unique: rows of one owner come in any order (portal.md 4.5)."""
 
 
 class Condition(NamedTuple):
-    """One condition on a column; several are ANDed. Only the (in)equalities take more than one value."""
+    """A condition on a column; several are ANDed. Only = and != take more than one value."""
 
     column: str
     op: Op
@@ -24,7 +112,7 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """A list call: columns to answer, conditions, order (column, descending), and the page."""
+    """A parsed list call: columns to return, conditions, order (column, descending), and the page."""
 
     columns: tuple[str, ...] = COLUMNS
     conditions: tuple[Condition, ...] = ()
@@ -34,7 +122,7 @@ class ListQuery:
 
 
 def array_argument(params: PhpArray, name: str) -> PhpArray:
-    """Given parameters, return the array called `name`, empty when absent.
+    """Return the array parameter `name`, empty if absent.
 
     Raises:
         Refusal: It is not an array.
@@ -51,10 +139,10 @@ def array_argument(params: PhpArray, name: str) -> PhpArray:
 
 
 def read_query(params: PhpArray, version: Version) -> ListQuery:
-    """Given the parameters of a list call, return the query.
+    """Parse the parameters of a list call.
 
     Raises:
-        Refusal: `select`, `filter` or `order` is no array, a prefix is unknown to the ORM, or a direction is wrong.
+        Refusal: `select`, `filter` or `order` is not an array, a prefix is unknown to the ORM, or a direction is wrong.
     """
     select = array_argument(params, "select")
     conditions_asked = array_argument(params, "filter")
@@ -70,7 +158,7 @@ def read_query(params: PhpArray, version: Version) -> ListQuery:
 
 
 def read_start(value: Any) -> tuple[int, bool]:
-    """Given `start`, return (offset, whether a total is wanted): rounded down to whole pages, -1 is not counted."""
+    """Given `start`, return the offset, rounded down to whole pages, and whether the rows are counted: not with -1."""
     start = to_int(value)
     if start > 0:
         return start // PAGE_SIZE * PAGE_SIZE, True
@@ -101,7 +189,7 @@ def _conditions(asked: PhpArray, version: Version) -> list[Condition]:
 
 
 def integers(value: Any, version: Version) -> tuple[int, ...]:
-    """Given a filter value, return the integers the portal compares with; never empty (bitrix24-rest.md 4.4)."""
+    """Return the integers that the portal compares a filter value with; never empty (portal.md 4.4)."""
     if type(value) is not dict:
         return (to_int(value),)
     if version is Version.OLD:

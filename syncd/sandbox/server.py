@@ -1,24 +1,30 @@
-"""The sandbox portal on a TCP port.
+"""The sandbox portal on a TCP port, served by uvicorn.
 
-A request that needs no waiting is answered within the call that received it; one that does gets a task, which goes on
-when the client hangs up, as a real portal does.
+A request goes on when its client hangs up, as on a real portal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from syncd.sandbox.answering import Steps
-from syncd.sandbox.answers import SandboxResponse
-from syncd.sandbox.exchange import Pause
-from syncd.sandbox.http11 import BadRequest, Head, RequestReader, to_bytes, to_request
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from syncd.errors import ConfigError
 from syncd.sandbox.portal import SandboxPortal
-from syncd.sandbox.tls import Certificate, make_certificate
+from syncd.sandbox.requests import SandboxRequest, SandboxResponse
+
+MAX_BODY: Final = 64 * 1024 * 1024
+KEEP_ALIVE: Final = 75
+"""Seconds that an idle connection stays open, as with nginx's default."""
 
 
 class SandboxServer:
@@ -26,7 +32,7 @@ class SandboxServer:
 
     Args:
         portal: The portal.
-        host: Where to listen.
+        host: The address to listen on.
         port: 0 takes a free one.
         tls: Serve https with a certificate made now; needs the extra `tls`.
     """
@@ -35,25 +41,23 @@ class SandboxServer:
         self.portal = portal
         self.host = host
         self.port = port
-        self._certificate: Certificate | None = make_certificate(host) if tls else None
+        self.ca_pem = ""
+        """The certificate of the authority that clients must trust, as PEM text; empty without TLS."""
+        self._tls: ssl.SSLContext | None = None
+        if tls:
+            self._tls, self.ca_pem = _make_certificate(host)
+        self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
-        self._working: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Scheme, host and port, without a slash at the end."""
-        return f"{'https' if self._certificate else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def webhook_url(self) -> str:
         """The webhook's URL, with its secret and a slash at the end."""
         return self.url + self.portal.webhook_path
-
-    @property
-    def ca_pem(self) -> str:
-        """The certificate clients must trust, as PEM text; empty without TLS."""
-        return self._certificate.certificate_pem if self._certificate else ""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -70,28 +74,39 @@ class SandboxServer:
         Raises:
             OSError: The port cannot be opened.
         """
-        context = self._certificate.server_context() if self._certificate else None
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self, context is not None), self.host, self.port, ssl=context, backlog=1024
+        config = Config(
+            _Application(self.portal),
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
+        config.load()
+        # uvicorn's own server would look for its end ten times a second, and wait for slow answers.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(config, self._state, {}), self.host, self.port, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
-        """Stop listening, hang up, and drop what is still being worked on."""
+        """Stop listening, close all connections, and cancel the requests under way."""
         assert self._server is not None
         self._server.close()
-        for connection in tuple(self._connections):
-            connection.abort()
-        for task in tuple(self._working):
+        tasks = tuple(self._state.tasks)
+        for connection in tuple(self._state.connections):
+            connection.transport.abort()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     @classmethod
     @contextmanager
     def in_thread(cls, portal: SandboxPortal, **options: Any) -> Iterator[SandboxServer]:
-        """Serve from a thread of its own while the context lasts, for callers that block; edits stay safe.
+        """Serve from another thread while the context lasts, for callers that block. Edits of the portal stay safe.
 
         Args:
             portal: The portal.
@@ -127,94 +142,100 @@ class SandboxServer:
             stop[0]()
             thread.join()
 
-    def opened(self, connection: _Connection) -> None:
-        """Remember a connection."""
-        self._connections.add(connection)
 
-    def closed(self, connection: _Connection) -> None:
-        """Forget a connection."""
-        self._connections.discard(connection)
+class _Connection(H11Protocol):
+    """A connection that hands its transport to the application, for faults that close it without a whole answer."""
 
-    def work_on(self, connection: _Connection, steps: Steps, pause: Pause, head: Head) -> None:
-        """Go on with an exchange that waits, whatever becomes of its connection."""
-        task = asyncio.get_running_loop().create_task(self._finish(connection, steps, pause, head))
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-
-    async def _finish(self, connection: _Connection, steps: Steps, pause: Pause, head: Head) -> None:
-        connection.answer(head, await self.portal.drive(steps, pause))
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {"transport": transport}
 
 
-class _Connection(asyncio.Protocol):
-    """One client connection: requests are answered one after another."""
+class _Application:
+    """The ASGI application of a portal."""
 
-    def __init__(self, server: SandboxServer, secure: bool) -> None:  # noqa: FBT001  # made in one place, positionally
-        self._server = server
-        self._secure = secure
-        self._reader = RequestReader()
-        self._busy = False
-        self._transport: asyncio.Transport | None = None
-        self._client = ""
+    def __init__(self, portal: SandboxPortal) -> None:
+        self._portal = portal
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._client = transport.get_extra_info("peername")[0]
-        self._server.opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        self._transport = None
-        self._server.closed(self)
-
-    def abort(self) -> None:
-        """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        self._advance()
-
-    def answer(self, head: Head, response: SandboxResponse) -> None:
-        """Send a response, then go on with what has arrived meanwhile."""
-        self._send(head, response)
-        self._busy = False
-        self._advance()
-
-    def _advance(self) -> None:
-        while not self._busy and self._transport is not None:
-            try:
-                parsed = self._reader.next()
-            except BadRequest as bad:
-                self._transport.write(to_bytes(SandboxResponse(bad.status), head_only=False, keep_alive=False))
-                self._transport.close()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope["state"]["transport"]
+        try:
+            body = await _read_body(receive)
+            if body is None:
                 return
-            if parsed is None:
-                if self._reader.wants_continue():
-                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                return
-            head, body = parsed
-            portal = self._server.portal
-            steps = portal.exchange(to_request(head, body, self._client, secure=self._secure))
-            try:
-                with portal.lock:
-                    pause = next(steps)
-            except StopIteration as end:
-                portal.answered()
-                self._send(head, end.value)
+            too_large = len(body) > MAX_BODY
+            response = SandboxResponse(413) if too_large else await self._portal.answer(_to_request(scope, body))
+            if response.dropped:
+                await _close(transport.abort, receive)
             else:
-                self._busy = True
-                self._server.work_on(self, steps, pause, head)
+                await _send(response, send)
+                if response.cut_at is not None:
+                    await _close(transport.close, receive)
+        except asyncio.CancelledError:  # the server closes
+            await _close(transport.abort, receive)
 
-    def _send(self, head: Head, response: SandboxResponse) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        if response.dropped:
-            transport.abort()
-            return
-        cut = response.cut_at is not None
-        keep = head.keep_alive and not cut
-        transport.write(to_bytes(response, head_only=head.method == "HEAD", keep_alive=head.keep_alive))
-        if not keep:
-            transport.close()
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """Return the body of a request, cut above `MAX_BODY`; None if the client hung up before its end."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        if not message["more_body"] or len(body) > MAX_BODY:
+            return bytes(body)
+
+
+def _to_request(scope: Scope, body: bytes) -> SandboxRequest:
+    """Return the request as the portal sees it. A client of a proxy sends a whole URL as the target."""
+    path = scope["raw_path"].decode("latin-1")
+    if path.startswith(("http://", "https://")):
+        path = "/" + "".join(path.split("/", 3)[3:])
+    return SandboxRequest(
+        scope["method"],
+        path,
+        scope["query_string"].decode("latin-1"),
+        {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        body,
+        scope["client"][0],
+        scope["scheme"] == "https",
+    )
+
+
+async def _send(response: SandboxResponse, send: Send) -> None:
+    """Send a response. One that is cut still announces its full length."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers.append((b"Content-Length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    more = response.cut_at is not None
+    await send({"type": "http.response.body", "body": response.body[: response.cut_at], "more_body": more})
+
+
+async def _close(close: Any, receive: Receive) -> None:
+    """Close the connection and wait until uvicorn has noticed, or it would log the missing answer as an error."""
+    close()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _make_certificate(host: str) -> tuple[ssl.SSLContext, str]:
+    """Make a certificate for `host`, 127.0.0.1 and localhost; nothing of it outlives the process.
+
+    Returns:
+        The context to serve with, and the certificate of its authority as PEM text.
+
+    Raises:
+        ConfigError: The package `trustme` is not installed.
+    """
+    try:
+        import trustme  # noqa: PLC0415  # an extra: only TLS needs it
+    except ImportError:
+        raise ConfigError(
+            "The sandbox cannot make a TLS certificate: the package trustme is not installed.",
+            hint="Install it with: pip install trustme",
+        ) from None
+    authority = trustme.CA(organization_name="syncd sandbox portal")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*dict.fromkeys(("localhost", "127.0.0.1", host))).configure_cert(context)
+    return context, authority.cert_pem.bytes().decode()

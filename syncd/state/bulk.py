@@ -1,7 +1,6 @@
-"""Many rows at once, the way each database is fastest at it.
+"""Many rows at once, in the fastest way of each database.
 
-The portable path of SQLAlchemy costs four times the CPU of the driver's own (operations.md 3.3), which counts at a
-million orders: tuples through the driver's executemany on SQLite and MySQL, COPY on PostgreSQL.
+SQLAlchemy's portable way takes four times the CPU of the driver's own, which matters for a million orders.
 """
 
 from __future__ import annotations
@@ -11,46 +10,22 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Executable, Table, insert, text
+from sqlalchemy import Connection, Executable, Table
 
 from syncd.core.records import BindingRow, BindingUpdate
+from syncd.db.registry import backend_at_work
 from syncd.state.rows import Values, binding_values
+from syncd.state.schema import binding
 
 T = TypeVar("T")
 
 CHUNK = 10_000
-"""Rows in one transaction: some hundred milliseconds, so that a lease is renewed in time between two."""
+"""Rows in one transaction, which takes some hundred milliseconds, so that leases are renewed in time between two."""
 
 PARAMETERS = 5_000
-"""Values in one IN list; SQLite takes 32,766 parameters, the others more."""
+"""Values in one IN list; SQLite allows 32,766 parameters, the others more."""
 
-_REPLACE = {
-    "sqlite": "INSERT OR REPLACE INTO binding (link_id, order_id, crm_type, crm_id, agreed_type, agreed_id)"
-    " VALUES (?, ?, ?, ?, ?, ?)",
-    "mysql": "REPLACE INTO binding (link_id, order_id, crm_type, crm_id, agreed_type, agreed_id)"
-    " VALUES (%s, %s, %s, %s, %s, %s)",
-}
-_DELETE = {
-    "sqlite": "DELETE FROM binding WHERE link_id = ? AND order_id = ?",
-    "mysql": "DELETE FROM binding WHERE link_id = %s AND order_id = %s",
-}
-_STAGE = text(
-    "CREATE TEMPORARY TABLE IF NOT EXISTS staged_binding (link_id bigint, order_id bigint,"
-    " crm_type bigint, crm_id bigint, agreed_type bigint, agreed_id bigint) ON COMMIT DELETE ROWS"
-)
-_COPY_STAGED = "COPY staged_binding FROM STDIN"
-_UNSTAGE = text(
-    "DELETE FROM binding USING staged_binding AS staged"
-    " WHERE binding.link_id = staged.link_id AND binding.order_id = staged.order_id"
-    " AND staged.crm_type IS NULL AND staged.agreed_type IS NULL"
-)
-_MERGE = text(
-    "INSERT INTO binding (link_id, order_id, crm_type, crm_id, agreed_type, agreed_id)"
-    " SELECT link_id, order_id, crm_type, crm_id, agreed_type, agreed_id FROM staged_binding AS staged"
-    " WHERE staged.crm_type IS NOT NULL OR staged.agreed_type IS NOT NULL"
-    " ON CONFLICT (link_id, order_id) DO UPDATE SET crm_type = excluded.crm_type, crm_id = excluded.crm_id,"
-    " agreed_type = excluded.agreed_type, agreed_id = excluded.agreed_id"
-)
+_BINDING = [column.name for column in binding.columns]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -61,7 +36,7 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def store_bindings(connection: Connection, link_id: int, updates: Iterable[BindingUpdate]) -> None:
-    """Write new values of orders; a row whose values are all none is deleted. To be called once in a transaction.
+    """Write new values of orders; a row whose values are all None is deleted. Call it once in a transaction.
 
     Args:
         connection: In a writing transaction.
@@ -69,20 +44,13 @@ def store_bindings(connection: Connection, link_id: int, updates: Iterable[Bindi
         updates: The new values; the last of several for one order counts.
     """
     rows = {update.order_id: binding_values(link_id, update) for update in updates}
-    if not rows:
-        return
-    if connection.dialect.name == "postgresql":
-        connection.execute(_STAGE)
-        _copy(connection, _COPY_STAGED, rows.values())
-        connection.execute(_UNSTAGE)
-        connection.execute(_MERGE)
-        return
     kept = [row for row in rows.values() if row[2] is not None or row[4] is not None]
+    backend = backend_at_work(connection)
     if kept:
-        connection.exec_driver_sql(_REPLACE[connection.dialect.name], kept)
+        backend.replace_rows(connection, binding, _BINDING, kept)
     if len(kept) < len(rows):
         gone = [row[:2] for row in rows.values() if row[2] is None and row[4] is None]
-        connection.exec_driver_sql(_DELETE[connection.dialect.name], gone)
+        backend.delete_rows(connection, binding, gone)
 
 
 def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Values]) -> None:
@@ -94,31 +62,17 @@ def insert_rows(connection: Connection, table: Table, columns: Sequence[str], ro
         columns: The names of the values, in the order of the table.
         rows: One tuple of values for each row.
     """
-    if not rows:
-        return
-    if connection.dialect.name == "postgresql":
-        names = ", ".join(columns)
-        _copy(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
-        return
-    compiled = insert(table).compile(dialect=connection.dialect, column_keys=list(columns))
-    connection.exec_driver_sql(str(compiled), rows)
+    if rows:
+        backend_at_work(connection).insert_rows(connection, table, columns, rows)
 
 
 def fetch_bindings(connection: Connection, query: Executable, values: dict[str, Any]) -> list[BindingRow]:
     """Given a query for the columns of `BindingRow`, return its rows.
 
-    They come from the driver's cursor and become BindingRows without one line of Python for each: a million in under a
-    second.
+    They come from the driver's cursor, without a line of Python for each: a million in less than a second.
     """
     result = connection.execute(query, values)
     rows = cast("Any", result).cursor.fetchall()
     result.close()
     make = partial(tuple.__new__, BindingRow)
     return cast("list[BindingRow]", list(map(make, rows)))
-
-
-def _copy(connection: Connection, statement: str, rows: Iterable[Values]) -> None:
-    driver = cast("Any", connection.connection.driver_connection)
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)

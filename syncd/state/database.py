@@ -1,59 +1,48 @@
-"""One state database: how it is opened, and its two kinds of transaction.
-
-SQLite runs in WAL mode with `synchronous=FULL`: the journal of intents must be on the disk before a request is sent, or
-a power cut forgets that an order may have been written. PostgreSQL and MariaDB/MySQL commit durably by default.
-"""
+"""One state database: how it is opened, and its transactions, which read or write."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import quote
+from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy import URL, Connection, exc
 
-from syncd.errors import ConfigError, StateUnavailable
-from syncd.state.faults import explained, is_passing
+from syncd.db import registry
+from syncd.db.backend import Limits
+from syncd.errors import StateUnavailable
+from syncd.state.faults import is_retryable, is_unreachable, translated_errors
+from syncd.state.files import make_private
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LOCK_SECONDS = 10.0
-"""How long a statement waits for somebody else's lock."""
+"""How long a statement waits for another session's lock."""
 
 STATEMENT_SECONDS = 120
-"""How long a server may work on one statement."""
+"""How long a server may take for one statement."""
 
 THREADS = 4
-"""How many transactions one process has at work on a server at once. SQLite has one writer."""
+"""How many transactions of one process a server runs at once. SQLite has one writer."""
 
 ATTEMPTS = 4
-"""How often a transaction is tried when the server picks it as a deadlock's victim."""
+"""How often a transaction is tried if the server ends it to break a deadlock."""
 
-# A holder of locks whose host is gone is found out by the server within half a minute instead of hours.
-_POSTGRES_SESSION = (
-    "SET tcp_keepalives_idle = 15",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 3",
-)
-_POSTGRES_LIMITS = (
-    f"SET lock_timeout = {int(LOCK_SECONDS * 1000)}",
-    f"SET statement_timeout = {STATEMENT_SECONDS * 1000}",
-)
-_MYSQL_LIMITS = (f"SET SESSION innodb_lock_wait_timeout = {int(LOCK_SECONDS)}",)
+RECONNECT_SECONDS = 5.0
+"""How long to wait for a server that went away in a transaction: a restart takes less."""
 
-_WRITES = "syncd_writes"
-_DRIVERS = {
-    "postgresql": ("postgresql+psycopg", "psycopg", "postgres"),
-    "mysql": ("mysql+pymysql", "pymysql", "mysql"),
-    "mariadb": ("mysql+pymysql", "pymysql", "mysql"),
-}
+RECONNECT_PAUSE = 0.25
+"""Seconds between two tries to reach the server again."""
+
+LIMITS = Limits(lock=LOCK_SECONDS, statement=STATEMENT_SECONDS)
+
+KEY = "[state] url"
 
 
 def read_url(url: str) -> URL:
@@ -62,34 +51,19 @@ def read_url(url: str) -> URL:
     Raises:
         ConfigError: It is not a URL, names another kind of database, or an SQLite database without a file.
     """
-    try:
-        parsed = make_url(url)
-    except exc.ArgumentError:
-        # The parser's words would repeat the URL, with its password.
-        raise ConfigError(
-            "[state] url is not a database URL.",
-            hint='Write it as "sqlite:///syncd.db" or "postgresql://user@host/name".',
-        ) from None
-    kind = parsed.get_backend_name()
-    if kind == "sqlite":
-        if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
-            raise ConfigError("[state] url names no file.", hint='Write it as "sqlite:///syncd.db".')
-        return parsed.set(drivername="sqlite")
-    if kind in _DRIVERS:
-        return parsed.set(drivername=_DRIVERS[kind][0])
-    raise ConfigError(
-        f"[state] url names a {kind} database, which cannot keep the state.",
-        hint="Use SQLite, PostgreSQL, MariaDB or MySQL.",
-    )
+    return registry.read_url(url, KEY)[1]
 
 
-def sqlite_path(url: URL) -> Path | None:
-    """Given a URL, return its SQLite file, or None for a server."""
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+def file_of(url: URL) -> Path | None:
+    """Given a URL, return the file of its database, or None for a server.
+
+    Symbolic links are followed: the lock files are beside the database itself, the same for each of its names.
+    """
+    return Path(url.database or "").resolve() if registry.backend_of(url).is_file else None
 
 
 def _place(url: URL) -> str:
-    """Given the URL of a server's database, return what of it is no secret."""
+    """Given the URL of a server's database, return it without user, password and options."""
     bare = URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
     return bare.render_as_string()
 
@@ -97,8 +71,8 @@ def _place(url: URL) -> str:
 class Purpose(Enum):
     """What a database is opened for.
 
-    WORK: short transactions over pooled connections, with limits of time. LOCKS: one session kept for as long as its
-    locks. UPGRADE: a missing SQLite file is made, and statements take as long as they take.
+    WORK: short transactions over pooled connections, with time limits. LOCKS: one session, open as long as its locks
+    are held. UPGRADE: a missing file is made, and statements have no time limit.
     """
 
     WORK = auto()
@@ -119,141 +93,107 @@ class Database:
 
     def __init__(self, url: URL, purpose: Purpose = Purpose.WORK) -> None:
         self.url = url
-        self.path = sqlite_path(url)
+        self.path = file_of(url)
         self.where = str(self.path) if self.path else _place(url)
-        self.engine = _sqlite_engine(self.path, purpose) if self.path else _server_engine(url, purpose)
-
-    @property
-    def dialect(self) -> str:
-        """sqlite, postgresql or mysql (which MariaDB is, too)."""
-        return self.engine.dialect.name
+        self.backend = registry.backend_of(url)
+        self.engine = self.backend.state_engine(
+            url if self.path is None else url.set(database=str(self.path)),
+            KEY,
+            None if purpose is Purpose.UPGRADE else LIMITS,
+            transactions=THREADS if purpose is Purpose.WORK else 0,
+            opening=partial(_opening, self.path, purpose),
+        )
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[Connection]:
-        """A transaction, committed when the block ends without an error. Let `explained` tell its errors."""
+        """Open a transaction, committed when the block ends without an error. Use it inside `translated_errors`."""
+        options = self.backend.writing_options if writes else {}
         with (
-            self.engine.connect().execution_options(**{_WRITES: writes}) as connection,
+            self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield connection
 
     def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in a transaction that only reads."""
-        with explained(self.where), self.transaction(writes=False) as connection:
-            return work(connection, *args, **kwargs)
+        """Run `work` in a transaction that only reads, and again if the connection was lost."""
+        return self._run(lambda connection: work(connection, *args, **kwargs), writes=False)
 
     def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in a transaction that writes, again when the server broke a deadlock by ending it."""
-        left = ATTEMPTS
-        with explained(self.where):
+        """Run `work` in a transaction that writes, and again if the server has certainly not committed it.
+
+        It has not if it ended the transaction to break a deadlock, or if the connection was lost before the commit was
+        sent. `work` proves its lease within the transaction, so a second try under a lost lease fails.
+        """
+        return self._run(lambda connection: work(connection, *args, **kwargs), writes=True)
+
+    def _run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
+        left, lost_until = ATTEMPTS, 0.0
+        with translated_errors(self.where):
             while True:
                 left -= 1
+                asked_to_commit = False
                 try:
-                    with self.transaction(writes=True) as connection:
-                        return work(connection, *args, **kwargs)
+                    with self.transaction(writes=writes) as connection:
+                        result = work(connection)
+                        asked_to_commit = writes
                 except exc.DBAPIError as error:
-                    if not (left and is_passing(error)):
+                    if error.connection_invalidated and not asked_to_commit and not lost_until:
+                        lost_until = time.monotonic() + RECONNECT_SECONDS
+                    if time.monotonic() < lost_until and not asked_to_commit and is_unreachable(error):
+                        time.sleep(RECONNECT_PAUSE)
+                    elif not (left > 0 and writes and is_retryable(error)):
                         raise
+                else:
+                    return result
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler in between gives each transaction another session. Connects."""
+        with self.engine.connect() as connection:
+            return self.backend.is_pooled(connection)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
-def _sqlite_engine(path: Path, purpose: Purpose) -> Engine:
-    def connect() -> sqlite3.Connection:
+@contextmanager
+def _opening(path: Path | None, purpose: Purpose) -> Iterator[None]:
+    """Around each opening of a file: check that it exists, or make it for an upgrade; name a read-only disk."""
+    if path is not None:
         _check_file(path, purpose)
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw",
-            uri=True,
-            timeout=LOCK_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute("PRAGMA cache_size = -16384")
-        except sqlite3.Error:
-            connection.close()
+    try:
+        yield
+    except Exception:
+        if path is not None:
             _check_disk(path)
-            raise
-        return connection
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, hide_parameters=True)
-
-    # The module begins transactions by itself only before some statements, and never takes the write lock up front; a
-    # transaction that reads first and writes later would then fail at once instead of waiting for its turn.
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+        raise
 
 
 def _check_file(path: Path, purpose: Purpose) -> None:
-    """See that the SQLite file is there; make it where that is the purpose."""
+    """Check that the file exists; make it for an upgrade."""
     try:
         if path.exists():
             return
         if not path.parent.is_dir():
             raise StateUnavailable(
                 f"The state database {path} cannot be made: the folder {path.parent} does not exist.",
-                hint="Create the folder, or point [state] url elsewhere.",
+                hint="Create the folder, or change [state] url.",
             )
         if purpose is not Purpose.UPGRADE:
             raise StateUnavailable(f"The state database {path} does not exist.", hint="Make it with: syncd db upgrade")
-        # Tokens are kept in it: nobody else may read it, whatever the umask.
-        path.touch(mode=0o600)
+        make_private(path, beside=path.parent)  # it will contain tokens
     except OSError as error:
         raise StateUnavailable(
-            f"The state database {path} cannot be made or looked at: {error.strerror}.",
+            f"The state database {path} cannot be made or read: {error.strerror}.",
             hint="Give the user of syncd read and write access to the folder.",
         ) from None
 
 
 def _check_disk(path: Path) -> None:
-    """See that the disk an SQLite file lies on may be written; SQLite itself only says that it cannot open a file."""
+    """Check that the disk of a file is writable; the driver only says that it cannot open the file."""
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         raise StateUnavailable(
-            f"The state database {path} lies on a disk that is mounted read-only. Nothing was written.",
-            hint="See why in the system's log (a failing disk, often), and mount it for writing again.",
+            f"The state database {path} is on a disk that is mounted read-only. Nothing was written.",
+            hint="The system's log says why (often a failing disk). Mount it for writing again.",
         )
-
-
-def _server_engine(url: URL, purpose: Purpose) -> Engine:
-    kind = url.get_backend_name()
-    options: dict[str, Any] = {"poolclass": NullPool}
-    if purpose is Purpose.WORK:
-        options = {"pool_pre_ping": True, "pool_size": THREADS, "max_overflow": THREADS, "pool_timeout": 30}
-    arguments: dict[str, Any] = {"connect_timeout": 10}
-    if kind == "mysql":
-        options["paramstyle"] = "format"  # what `bulk` hands to the driver are tuples
-        if purpose is not Purpose.UPGRADE:
-            arguments |= {"read_timeout": STATEMENT_SECONDS, "write_timeout": STATEMENT_SECONDS}
-    try:
-        engine = create_engine(
-            url, isolation_level="READ COMMITTED", hide_parameters=True, connect_args=arguments, **options
-        )
-    except (exc.NoSuchModuleError, ModuleNotFoundError):
-        _, driver, extra = _DRIVERS[kind]
-        raise ConfigError(
-            f"The driver {driver}, which a {kind} state database needs, is not installed.",
-            hint=f"Install it with: pip install 'syncd[{extra}]'",
-        ) from None
-    # As statements and not as a start-up option, which would push out those of the operator's URL (a search_path).
-    settings: tuple[str, ...] = _POSTGRES_SESSION if kind == "postgresql" else ()
-    if purpose is not Purpose.UPGRADE:
-        settings += _POSTGRES_LIMITS if kind == "postgresql" else _MYSQL_LIMITS
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _record: object) -> None:
-        with connection.cursor() as cursor:
-            for setting in settings:
-                cursor.execute(setting)
-        connection.commit()
-
-    return engine

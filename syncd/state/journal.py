@@ -1,29 +1,46 @@
-"""The journal and the audit: changes before they are sent, what became of them, and what they say of the past."""
+"""The journal, which is also the audit: changes before they are sent, and their outcomes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
-from syncd.core.model import Change, MaybeOwner, Outcome, Side
-from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredChange, StoredHold
+from syncd.core.model import Action, Change, Outcome, Reason, Side
+from syncd.core.plan import REVERTS_WITHIN
+from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredChange, StoredHold, Tally, Written
 from syncd.errors import SyncdError
-from syncd.state import attempts, holds, links
+from syncd.state import links
 from syncd.state.bulk import PARAMETERS, chunks, insert_rows, store_bindings
+from syncd.state.holds import open_all, store_attempts
+from syncd.state.orders import forget_moved_absences
 from syncd.state.rows import CHANGE_COLUMNS, change_of, change_values, clean, owner, pair
-from syncd.state.schema import change as changes
+from syncd.state.schema import change
 
-# Written into the statement: a partial index is found only by a condition that names its value.
-_INTENDED = changes.c.outcome == literal_column("'intended'")
-_REMOVE = changes.c.action == literal_column("'remove'")
-_APPLIED = changes.c.outcome == Outcome.APPLIED.value
+# Literals: the database uses a partial index only for a condition that names its value.
+_INTENDED = change.c.outcome == literal_column("'intended'")
+_REPLACES = change.c.action.in_([literal_column("'move'"), literal_column("'remove'")])
+_IN_PLACE = [Outcome.APPLIED.value, Outcome.ALREADY.value]
+_APPLIED = change.c.outcome == Outcome.APPLIED.value
+_PERHAPS_APPLIED = change.c.outcome.in_([Outcome.APPLIED.value, Outcome.UNCERTAIN.value])
+_ASKED_FOR = [Reason.RESOLVED_CRM.value, Reason.RESOLVED_TABLE.value]
 
 _SET_OUTCOME = (
-    update(changes)
-    .where(changes.c.id == bindparam("change_id"), changes.c.link_id == bindparam("of_link"))
+    update(change)
+    .where(change.c.id == bindparam("change_id"), change.c.link_id == bindparam("of_link"))
     .values(
         outcome=bindparam("new_outcome"),
         error=bindparam("new_error"),
@@ -35,33 +52,30 @@ _SET_OUTCOME = (
 )
 
 
-def save_plan(connection: Connection, lease: Lease, run: int, planned: Sequence[Change]) -> list[int]:
-    """Store changes as `planned`, and return their ids, in order."""
-    last = connection.scalar(select(func.max(changes.c.id))) or 0
-    rows = [change_values(run, lease.link_id, one, Outcome.PLANNED, 0.0) for one in planned]
-    insert_rows(connection, changes, CHANGE_COLUMNS, rows)
-    # Every database numbers the rows of a statement in their order; other links may have taken numbers in between.
-    query = select(changes.c.id).where(changes.c.id > last, _unindexed(changes.c.run_id) == run)
-    return list(connection.scalars(query.order_by(changes.c.id)))
+def save_plan(connection: Connection, lease: Lease, run: int, changes: Sequence[Change]) -> list[int]:
+    last = connection.scalar(select(func.max(change.c.id))) or 0
+    rows = [change_values(run, lease.link_id, one, Outcome.PLANNED, 0.0) for one in changes]
+    insert_rows(connection, change, CHANGE_COLUMNS, rows)
+    # Every database numbers the rows of a statement in order; other links may have taken numbers in between.
+    query = select(change.c.id).where(change.c.id > last, _unindexed(change.c.run_id) == run)
+    return list(connection.scalars(query.order_by(change.c.id)))
 
 
 def agree(
     connection: Connection, lease: Lease, run: int, now: float, agreements: Sequence[tuple[Change, BindingUpdate]]
 ) -> None:
-    """Move the agreed state, with an `agree` row in the audit for each order."""
     rows = [change_values(run, lease.link_id, one, Outcome.APPLIED, now) for one, _ in agreements]
-    insert_rows(connection, changes, CHANGE_COLUMNS, rows)
-    store_bindings(connection, lease.link_id, (update for _, update in agreements))
+    insert_rows(connection, change, CHANGE_COLUMNS, rows)
+    _move(connection, lease.link_id, [update for _, update in agreements])
 
 
-def intend(connection: Connection, lease: Lease, ids: Sequence[int], now: float) -> None:
-    """Write that these changes are about to be sent."""
+def intend(connection: Connection, lease: Lease, changes: Sequence[int], now: float, batch: int) -> None:
     intended = 0
-    for some in chunks(ids, PARAMETERS):
-        statement = update(changes).where(changes.c.id.in_(some), _unindexed(changes.c.link_id) == lease.link_id)
-        values = {"outcome": Outcome.INTENDED.value, "at": now}
+    for some in chunks(changes, PARAMETERS):
+        statement = update(change).where(change.c.id.in_(some), _unindexed(change.c.link_id) == lease.link_id)
+        values = {"outcome": Outcome.INTENDED.value, "at": now, "batch": batch, "sends": change.c.sends + 1}
         intended += connection.execute(statement.values(values)).rowcount
-    _check_all(intended, len(ids), lease)
+    _check_all(intended, len(changes), lease)
 
 
 def record(
@@ -71,76 +85,147 @@ def record(
     outcomes: Sequence[ChangeOutcome],
     *,
     now: float,
-    opened: Sequence[StoredHold],
-    failures: Sequence[Attempt],
+    holds: Sequence[StoredHold] = (),
+    attempts: Sequence[Attempt] = (),
 ) -> None:
-    """Write outcomes, the agreed state they lead to, new holds and failure counts."""
     if outcomes:
         values = [_outcome_values(lease, outcome, now) for outcome in outcomes]
         recorded = connection.execute(_SET_OUTCOME, values).rowcount
         _check_all(recorded, len(outcomes), lease)
-    store_bindings(connection, lease.link_id, (one.update for one in outcomes if one.update is not None))
-    holds.open_all(connection, lease, run, opened, now)
-    attempts.store(connection, lease.link_id, failures)
+    _move(connection, lease.link_id, [one.update for one in outcomes if one.update is not None])
+    open_all(connection, lease, run, holds, now)
+    store_attempts(connection, lease.link_id, attempts)
 
 
-def of_run(connection: Connection, run: int, after: int, limit: int | None) -> list[StoredChange]:
-    """Return a run's changes on either side with ids above `after`, in order."""
+def _move(connection: Connection, link_id: int, updates: Sequence[BindingUpdate]) -> None:
+    """Write new agreed values."""
+    store_bindings(connection, link_id, updates)
+    forget_moved_absences(connection, link_id, (one.order_id for one in updates))
+
+
+def changes(connection: Connection, run: int, after: int = 0, limit: int | None = None) -> list[StoredChange]:
     found: list[StoredChange] = []
     for side in Side:  # one query for each, so that agreements, often a million, are never touched
-        query = select(changes).where(changes.c.run_id == run, changes.c.side == side.value, changes.c.id > after)
-        found += _fetch(connection, query.order_by(changes.c.id).limit(limit))
+        query = select(change).where(change.c.run_id == run, change.c.side == side.value, change.c.id > after)
+        found += fetch_changes(connection, query.order_by(change.c.id).limit(limit))
     found.sort(key=lambda stored: stored.id)
     return found[:limit]
 
 
-def of_order(connection: Connection, link: str, order_id: int, limit: int) -> list[StoredChange]:
-    """Return the newest `limit` records of one order over all generations of a link, oldest first."""
-    query = select(changes).where(
-        changes.c.link_id.in_(links.generations(connection, link)), changes.c.order_id == order_id
+def tally(connection: Connection, run: int) -> Tally:
+    counted: Tally = {}
+    for side in Side:  # one query for each, so that agreements, often a million, are never touched
+        query = (
+            select(change.c.action, change.c.outcome, func.count())
+            .where(change.c.run_id == run, change.c.side == side.value)
+            .group_by(change.c.action, change.c.outcome)
+        )
+        for action, outcome, number in connection.execute(query):
+            counted[side, Action(action), Outcome(outcome)] = number
+    return counted
+
+
+def history(
+    connection: Connection, link: str, order_id: int, limit: int = 200, before: int | None = None
+) -> list[StoredChange]:
+    query = select(change).where(
+        change.c.link_id.in_(links.generations(connection, link)), change.c.order_id == order_id
     )
-    return _fetch(connection, query.order_by(changes.c.id.desc()).limit(limit))[::-1]
+    if before is not None:
+        query = query.where(change.c.id < before)
+    return fetch_changes(connection, query.order_by(change.c.id.desc()).limit(limit))[::-1]
 
 
 def open_intents(connection: Connection, link_id: int) -> list[StoredChange]:
-    """Return the changes that were about to be sent and have no outcome, oldest first."""
-    query = select(changes).where(changes.c.link_id == link_id, _INTENDED)
-    return _fetch(connection, query.order_by(changes.c.id))
+    query = select(change).where(change.c.link_id == link_id, _INTENDED)
+    return fetch_changes(connection, query.order_by(change.c.id))
 
 
-def removed_since(connection: Connection, link_id: int, since: float) -> dict[Side, int]:
-    """Return how many removes were applied on each side since then."""
-    query = (
-        select(changes.c.side, func.count())
-        .where(changes.c.link_id == link_id, _REMOVE, changes.c.at >= since, _APPLIED)
-        .group_by(changes.c.side)
+def answered_siblings(connection: Connection, link_id: int) -> list[StoredChange]:
+    intents = select(change.c.run_id, change.c.side, change.c.batch).where(
+        change.c.link_id == link_id, _INTENDED, change.c.batch.is_not(None)
     )
-    return dict.fromkeys(Side, 0) | {Side(side): count for side, count in connection.execute(query) if side}
+    requests = sorted({tuple(row) for row in connection.execute(intents)})
+    found: list[StoredChange] = []
+    for run, side, batch in requests:
+        query = select(change).where(
+            change.c.run_id == run, change.c.side == side, change.c.batch == batch, change.c.outcome.in_(_IN_PLACE)
+        )
+        found += fetch_changes(connection, query.order_by(change.c.id))
+    return found
 
 
-def repeats(
-    connection: Connection, link_id: int, orders: Iterable[int], since: float
-) -> dict[tuple[int, Side, MaybeOwner], int]:
-    """Return how often (order, side, owner written) was applied since then, for these orders."""
-    counted: Counter[tuple[int, Side, MaybeOwner]] = Counter()
+def replaced_since(connection: Connection, link_id: int, since: float) -> tuple[dict[Side, int], dict[Side, int]]:
+    """Return how many moves and how many removes were made since then, by side; those before a rebase count too.
+
+    One of which nobody can tell whether it was made counts as well.
+    """
+    query = (
+        select(change.c.action, change.c.side, func.count())
+        .where(
+            change.c.link_id.in_(links.all_generations(connection, link_id)),
+            _REPLACES,
+            change.c.at >= since,
+            _PERHAPS_APPLIED,
+        )
+        .group_by(change.c.action, change.c.side)
+    )
+    counted = {(Action(action), Side(side)): count for action, side, count in connection.execute(query) if side}
+    moved, removed = (
+        {side: counted.get((action, side), 0) for side in Side} for action in (Action.MOVE, Action.REMOVE)
+    )
+    return moved, removed
+
+
+def written(connection: Connection, link_id: int, orders: Sequence[int], since: float) -> list[Written]:
+    found: list[Written] = []
     for some in chunks(orders, PARAMETERS):
-        query = select(changes.c.order_id, changes.c.side, changes.c.after_type, changes.c.after_id).where(
-            changes.c.link_id == link_id,
-            changes.c.order_id.in_(some),
-            changes.c.at >= since,
-            changes.c.side.is_not(None),
-            _APPLIED,
-        )
-        counted.update(
-            (order_id, Side(side), owner(after_type, after_id))
-            for order_id, side, after_type, after_id in connection.execute(query)
-            if side
-        )
-    return dict(counted)
+        query = (
+            select(
+                change.c.order_id, change.c.side, change.c.at,
+                change.c.before_type, change.c.before_id, change.c.after_type, change.c.after_id,
+                change.c.found_known, change.c.found_type, change.c.found_id,
+            )
+            .where(
+                change.c.link_id == link_id,
+                change.c.order_id.in_(some),
+                change.c.at >= since,
+                change.c.side.is_not(None),
+                _APPLIED,
+            )
+            .order_by(change.c.order_id, change.c.id)
+        )  # fmt: skip
+        for order_id, side, at, before_type, before_id, after_type, after_id, known, *there in connection.execute(
+            query
+        ):
+            before = owner(*there) if known else owner(before_type, before_id)
+            found.append(Written(order_id, Side(side or ""), before, owner(after_type, after_id), at))
+    return found
+
+
+def reverted_by(connection: Connection, run: int, side: Side) -> Sequence[int]:
+    """Return the orders whose value on a side a pass has put back after syncd replaced it (`core.plan.is_revert`)."""
+    earlier = change.alias()
+    replaced_type, replaced_id = (
+        case((earlier.c.found_known, found), else_=before)
+        for found, before in ((earlier.c.found_type, earlier.c.before_type), (earlier.c.found_id, earlier.c.before_id))
+    )
+    replaced = exists().where(
+        earlier.c.link_id == change.c.link_id,
+        earlier.c.order_id == change.c.order_id,
+        earlier.c.id < change.c.id,
+        earlier.c.side == side.other.value,
+        earlier.c.outcome == Outcome.APPLIED.value,
+        earlier.c.at >= change.c.at - REVERTS_WITHIN,
+        replaced_type.is_not_distinct_from(change.c.after_type),
+        replaced_id.is_not_distinct_from(change.c.after_id),
+    )
+    written = (change.c.run_id == run, change.c.side == side.value, _APPLIED, change.c.reason.not_in(_ASKED_FOR))
+    return connection.scalars(select(change.c.order_id).where(*written, replaced)).all()
 
 
 def _unindexed(column: Column[int]) -> ColumnElement[int]:
-    # SQLite keeps no statistics and takes an index on a whole link or run, a million rows, for better than a few ids.
+    # SQLite keeps no statistics and would prefer the index on a whole link or run, a million rows, to a few ids.
     return column + 0
 
 
@@ -167,5 +252,6 @@ def _check_all(written: int, expected: int, lease: Lease) -> None:
         )
 
 
-def _fetch(connection: Connection, query: Select[Any]) -> list[StoredChange]:
+def fetch_changes(connection: Connection, query: Select[Any]) -> list[StoredChange]:
+    """Given a query for all columns of changes, return them."""
     return [change_of(row) for row in connection.execute(query).mappings()]

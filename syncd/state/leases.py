@@ -1,14 +1,15 @@
 """The lease of a link: a row with an expiry and a fencing number, and a lock that ends with its holder.
 
-Who takes the lease raises its fence by one; every later transaction of the previous holder finds that out (`prove`) and
-writes nothing. The row is taken over when it is free, when it has expired, or when its holder is proved dead by a lock.
+Taking the lease raises its fence by one. Every later transaction of the previous holder notices that (`prove`) and
+writes nothing. A process takes the lease if it is free, has expired, or if a lock proves its holder dead.
 
-The lock is taken and given back only while the row is locked. So nobody ever has it without the row, not even whoever
-is turned away: a lease that was taken without its lock could not be told from a dead one's before it expires.
+The lock is taken and released only while the row is locked. So the lock is never held without the row, not even by a
+process that fails to get the lease. A lease whose holder has no lock would look like a dead holder's until it expires.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,25 +17,25 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from syncd.core.records import Lease, LeaseRow, LinkRow
+from syncd.core.records import Lease, LeaseRow, LinkRow, Reached
 from syncd.errors import LeaseHeld, LeaseLost
 from syncd.state import links
 from syncd.state.database import Database
 from syncd.state.locks import Locks
 from syncd.state.rows import NAME_LIMIT, clean
-from syncd.state.schema import lease as leases
+from syncd.state.schema import lease as lease_table
 
 log = structlog.get_logger(__name__)
 
 
 def prove(connection: Connection, lease: Lease) -> None:
-    """Prove, for the rest of this transaction, that the lease is still ours: nobody can take it over before it ends.
+    """Check that the lease is ours, and lock its row, so that it stays ours until this transaction ends.
 
     Raises:
         LeaseLost: It is not.
     """
-    query = select(leases.c.fence).where(
-        leases.c.link == lease.link, leases.c.fence == lease.fence, leases.c.holder == lease.holder
+    query = select(lease_table.c.fence).where(
+        lease_table.c.link == lease.link, lease_table.c.fence == lease.fence, lease_table.c.holder == lease.holder
     )
     if connection.scalar(query.with_for_update()) is None:
         raise LeaseLost(
@@ -43,15 +44,15 @@ def prove(connection: Connection, lease: Lease) -> None:
         )
 
 
-def held(connection: Connection) -> list[LeaseRow]:
-    """Return the leases somebody has, by link name, expired ones too."""
-    columns = (leases.c.link, leases.c.holder, leases.c.fence, leases.c.acquired_at, leases.c.expires_at)
-    rows = connection.execute(select(*columns).where(leases.c.holder != "").order_by(leases.c.link))
-    return [LeaseRow(*row) for row in rows]
+def leases(connection: Connection) -> list[LeaseRow]:
+    at = lease_table.c
+    columns = (at.link, at.holder, at.fence, at.acquired_at, at.expires_at, at.progress)
+    rows = connection.execute(select(*columns).where(at.holder != "").order_by(at.link))
+    return [LeaseRow(*row[:-1], None if row[-1] is None else Reached(**json.loads(row[-1]))) for row in rows]
 
 
 class _Taken(NamedTuple):
-    """A lease that was taken, and whose it was: `previous` is empty where its holder had given it back."""
+    """A lease that was taken, and its previous holder; empty if the holder had released it."""
 
     lease: Lease
     previous: str
@@ -59,12 +60,12 @@ class _Taken(NamedTuple):
     holder_dead: bool
 
 
-class Keeper:
-    """Takes, prolongs and gives back the leases of one process. Blocking; call it in a worker thread.
+class LeaseKeeper:
+    """Takes, renews and releases the leases of one process. Blocking; call it in a worker thread.
 
     Args:
         database: The state database.
-        locks: The locks that fit it.
+        locks: Its locks.
     """
 
     def __init__(self, database: Database, locks: Locks) -> None:
@@ -79,7 +80,7 @@ class Keeper:
         Raises:
             LeaseHeld: Another holder has it, or the link was rebased since `link` was read.
         """
-        with self._alone(link.name):
+        with self._one_at_a_time(link.name):
             self._locks.open()
             try:
                 taken = self._database.write(
@@ -100,39 +101,41 @@ class Keeper:
             )
         return taken.lease
 
-    def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
-        """Prolong a lease to `ttl` seconds from now, and get its lock (again) if that was lost with a connection.
+    def renew(self, lease: Lease, ttl: float, now: float, reached: Reached | None = None) -> Lease:
+        """Renew a lease to `ttl` seconds from now, and take its lock again if a lost connection released it.
+
+        `reached` is stored with the lease, for people who watch.
 
         Raises:
             LeaseLost: It is no longer ours.
         """
-        with self._alone(lease.link):
+        with self._one_at_a_time(lease.link):
             self._locks.open()
             try:
-                self._database.write(self._prolong_row, lease, expires_at=now + ttl)
+                self._database.write(self._renew_row, lease, expires_at=now + ttl, reached=reached)
             except LeaseLost:
-                self._let_go(lease)
+                self._drop_lock(lease)
                 raise
         return lease._replace(expires_at=now + ttl)
 
     def release(self, lease: Lease) -> None:
-        """Give a lease back; one that is no longer ours is left alone."""
-        with self._alone(lease.link):
+        """Release a lease. A lease that is no longer ours is left alone."""
+        with self._one_at_a_time(lease.link):
             try:
                 self._database.write(self._free_row, lease)
             finally:
-                self._let_go(lease)
+                self._drop_lock(lease)
 
     def close(self) -> None:
-        """Give all locks back; rows not released are then free for whoever gets the lock."""
+        """Release all locks. Leases not released are then free for the process that takes the lock."""
         self._locks.close()
 
-    def _alone(self, link: str) -> threading.Lock:
-        # Lock and row change together: another thread that saw only one of them changed would take us for dead.
+    def _one_at_a_time(self, link: str) -> threading.Lock:
+        # Lock and row change together: a thread that saw only one of them changed would think the holder dead.
         return self._mutexes.setdefault(link, threading.Lock())
 
-    def _let_go(self, lease: Lease) -> None:
-        # A newer lease of this process on the same link keeps the lock.
+    def _drop_lock(self, lease: Lease) -> None:
+        # A newer lease of this process on the same link needs the lock.
         if self._fences.get(lease.link) == lease.fence:
             del self._fences[lease.link]
             self._locks.drop(lease.link)
@@ -146,50 +149,56 @@ class Keeper:
             raise LeaseHeld(
                 f"Link {link.name} is being worked on by {row['holder']} since {_moment(row['acquired_at'])}; "
                 f"its lease runs until {_moment(row['expires_at'])}. Nothing was done.",
-                hint="Try again later, or see what it does with: syncd status",
+                hint="Try again later. To see what it does: syncd status",
             )
         has_lock = self._locks.take(link.name)
         fence = row["fence"] + 1
         connection.execute(
-            update(leases)
-            .where(leases.c.link == link.name)
+            update(lease_table)
+            .where(lease_table.c.link == link.name)
             .values(
                 holder=holder,
                 fence=fence,
                 acquired_at=now,
                 expires_at=expires_at,
                 lock_scope=self._locks.scope if has_lock else "",
+                progress=None,
             )
         )
         lease = Lease(link.id, link.name, holder, fence, expires_at)
         return _Taken(lease, row["holder"], expired=expired, holder_dead=has_lock and provable)
 
-    def _prolong_row(self, connection: Connection, lease: Lease, *, expires_at: float) -> None:
+    def _renew_row(self, connection: Connection, lease: Lease, *, expires_at: float, reached: Reached | None) -> None:
         prove(connection, lease)
         has_lock = self._fences.get(lease.link) == lease.fence and self._locks.take(lease.link)
         scope = self._locks.scope if has_lock else ""
-        connection.execute(
-            update(leases).where(leases.c.link == lease.link).values(expires_at=expires_at, lock_scope=scope)
-        )
+        values = {"expires_at": expires_at, "lock_scope": scope}
+        if reached is not None:
+            values["progress"] = json.dumps(reached._replace(stage=clean(reached.stage))._asdict())
+        connection.execute(update(lease_table).where(lease_table.c.link == lease.link).values(values))
 
     def _free_row(self, connection: Connection, lease: Lease) -> None:
         connection.execute(
-            update(leases)
-            .where(leases.c.link == lease.link, leases.c.fence == lease.fence, leases.c.holder == lease.holder)
+            update(lease_table)
+            .where(
+                lease_table.c.link == lease.link,
+                lease_table.c.fence == lease.fence,
+                lease_table.c.holder == lease.holder,
+            )
             .values(holder="", lock_scope="")
         )
-        # Before this is committed: whoever waits for the row then finds both free.
-        self._let_go(lease)
+        # Before the commit, so that a process waiting for the row then finds both free.
+        self._drop_lock(lease)
 
 
 def _lock_row(connection: Connection, link: str) -> RowMapping:
-    query = select(leases).where(leases.c.link == link).with_for_update()
+    query = select(lease_table).where(lease_table.c.link == link).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
     if row is not None:
         return row
-    # Should two processes do this at once, the second fails and is tried again (`Database.write`).
+    # If two processes do this at once, the second one fails and tries again (`Database.write`).
     connection.execute(
-        insert(leases).values(link=link, holder="", fence=0, acquired_at=0.0, expires_at=0.0, lock_scope="")
+        insert(lease_table).values(link=link, holder="", fence=0, acquired_at=0.0, expires_at=0.0, lock_scope="")
     )
     return connection.execute(query).mappings().one()
 
@@ -203,4 +212,5 @@ def _check_current(connection: Connection, link: LinkRow) -> None:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
+    """A time in a sentence: in UTC, as in JSON; a terminal shows it in its own zone."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,34 +1,45 @@
 """Making and upgrading the schema of the state database.
 
-The migrations are Alembic's, in `migrations/` (in the wheel: `syncd/migrations/`). An upgrade is one transaction where
-DDL is transactional (SQLite, PostgreSQL): a kill in the middle leaves the old schema or the new one. MySQL commits
-after each statement; there the migrations are written so that the upgrade can simply be run again.
+The migrations are Alembic's, in `migrations/` (in the wheel: `syncd/migrations/`). On SQLite and PostgreSQL an upgrade
+is one transaction: a kill in the middle leaves the old schema or the new one. MySQL commits after each statement; there
+the migrations are written so that an interrupted upgrade can be run again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 import syncd
+from syncd.core.records import KnownRun
+from syncd.db.server import Server
+from syncd.db.sqlite import copy_database
 from syncd.errors import ConfigError, StateUnavailable
 from syncd.state.database import Database, Purpose, read_url
-from syncd.state.faults import explained
-from syncd.state.locks import take_file
+from syncd.state.faults import translated_errors
+from syncd.state.files import make_private, take_lock
 from syncd.state.schema import REVISION, metadata
 
 log = structlog.get_logger(__name__)
 
-VERSION_TABLE = "alembic_version"
-_LOCK_KEY = int.from_bytes(hashlib.sha256(b"syncd upgrade").digest()[:8], signed=True)
+VERSION_TABLE = "syncd_version"
+"""The table with the revision. Not Alembic's default name, which another program in the database may use."""
+
+_OLD_REVISIONS = ("0001",)
+_OLD_TABLES = frozenset({"link", "binding", "run", "change", "hold", "lease"})
+
+_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+# The table with the revision up to 0001. Another program's table of this name has other revisions, or lacks our tables.
+_OLD_VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+NO_RUNS: Mapping[str, KnownRun] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +47,9 @@ class Schema:
     """Which schema a database has.
 
     Args:
-        revision: The revision it has; None where syncd has made no schema in it yet.
+        revision: The revision it has; None if it has no schema of syncd.
         head: The newest revision this syncd knows.
-        backup: The copy that was made before an upgrade (SQLite).
+        backup: The copy made before an upgrade (SQLite).
     """
 
     revision: str | None
@@ -46,26 +57,32 @@ class Schema:
     backup: Path | None = None
 
 
-def upgrade(url: str, *, scripts: Path | None = None) -> Schema:
-    """Bring the state database to the newest schema; make it, and its SQLite file, where there is none. Blocking.
+def upgrade(url: str, *, scripts: Path | None = None, used_by: Mapping[str, KnownRun] = NO_RUNS) -> Schema:
+    """Upgrade the state database to the newest schema; make it, and its SQLite file, if there is none. Blocking.
 
     Two processes may call this at once; one of them upgrades, the other waits for it.
 
     Args:
         url: The state database.
-        scripts: The folder of the migrations; left out, the one that came with syncd.
+        scripts: The folder of the migrations; by default the one that came with syncd.
+        used_by: Links known to have used this database. If there are any, a missing database is not made.
 
     Returns:
-        The schema before; its `revision` equals `head` where there was nothing to do.
+        The schema before; its `revision` equals `head` if there was nothing to do.
 
     Raises:
         ConfigError: It was made by a newer syncd, or holds tables of another program.
-        StateUnavailable: It cannot be reached or written, or the backup cannot be made.
+        StateUnavailable: It cannot be reached or written; the backup cannot be made; or it is missing or empty although
+            links have used it.
     """
     head = _head(scripts)
     database = Database(read_url(url), Purpose.UPGRADE)
     try:
+        if used_by and database.path is not None and not database.path.exists():
+            raise lost(database.where, used_by)
         found = database.read(revision_of)
+        if found is None and used_by:
+            raise lost(database.where, used_by)
         if found == head:
             return Schema(found, head)
         with _alone(database) as connection:
@@ -74,8 +91,19 @@ def upgrade(url: str, *, scripts: Path | None = None) -> Schema:
         database.close()
 
 
+def lost(where: str, used_by: Mapping[str, KnownRun]) -> StateUnavailable:
+    """Given a missing or empty state database and the links that have used it, return the error."""
+    last = max(used_by, key=lambda link: used_by[link].started_at)
+    when = datetime.fromtimestamp(used_by[last].started_at, UTC).isoformat(timespec="seconds")
+    return StateUnavailable(
+        f"The state database {where} is missing or empty, although {', '.join(sorted(used_by))} used it; "
+        f"the last known run was {used_by[last].run} of {last}, at {when}. No new database was made.",
+        hint=f"Restore its backup, or correct [state] url. To start again with nothing agreed: syncd rebase {last}",
+    )
+
+
 def current(url: str) -> Schema:
-    """Return which schema the state database has, whichever that is. Blocking; raises what opening it raises."""
+    """Return which schema the state database has. Blocking. Raises what opening it raises."""
     database = Database(read_url(url))
     try:
         return Schema(database.read(revision_of), REVISION)
@@ -84,7 +112,7 @@ def current(url: str) -> Schema:
 
 
 def require_current(url: str) -> None:
-    """Do nothing if the state database has exactly the schema this syncd works with.
+    """Check that the state database has exactly the schema this syncd works with.
 
     Raises:
         ConfigError: It was made by a newer syncd.
@@ -101,11 +129,21 @@ def require_current(url: str) -> None:
 
 
 def revision_of(connection: Connection) -> str | None:
-    """Return the revision a database says it has, or None."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    """Return the revision of a database's schema, or None."""
+    tables = set(inspect(connection).get_table_names())
+    if VERSION_TABLE in tables:
+        version: str | None = connection.scalar(select(_VERSION.c.version_num))
+        if version is not None:
+            return version
+    return _old_revision(connection, tables)
+
+
+def _old_revision(connection: Connection, tables: set[str]) -> str | None:
+    """Given the names of all tables, return the revision in Alembic's default table, if that is syncd's."""
+    if not tables >= _OLD_TABLES | {_OLD_VERSION.name}:
         return None
-    version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return version
+    versions = list(connection.scalars(select(_OLD_VERSION.c.version_num)))
+    return versions[0] if len(versions) == 1 and versions[0] in _OLD_REVISIONS else None
 
 
 def scripts_folder() -> Path:
@@ -116,7 +154,7 @@ def scripts_folder() -> Path:
 
 
 def _head(scripts: Path | None) -> str:
-    # Importing Alembic costs every command 0.1 s; a test keeps the constant true.
+    # Importing Alembic would cost every command 0.1 s; a test compares the constant.
     if scripts is None:
         return REVISION
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - as said above
@@ -131,13 +169,26 @@ def _upgrade_alone(database: Database, connection: Connection, head: str, script
     if before == head:
         return Schema(before, head)
     if before is None:
-        _check_ours(connection, database.where)
+        check_ours(connection, database.where)
     else:
         check_known(before, scripts, database.where)
     backup = None if before is None or database.path is None else _back_up(database.path, before)
+    _take_over_version(connection)
     _run_alembic(connection, scripts)
     log.info("upgraded state", before=before, after=head, backup=None if backup is None else str(backup))
     return Schema(before, head, backup)
+
+
+def _take_over_version(connection: Connection) -> None:
+    """Move the revision from Alembic's default table, if that is syncd's, to `VERSION_TABLE`."""
+    tables = set(inspect(connection).get_table_names())
+    old = _old_revision(connection, tables)
+    if old is None:
+        return
+    _VERSION.create(connection, checkfirst=True)
+    if connection.scalar(select(func.count()).select_from(_VERSION)) == 0:
+        connection.execute(insert(_VERSION).values(version_num=old))
+    _OLD_VERSION.drop(connection)
 
 
 def _run_alembic(connection: Connection, scripts: Path) -> None:
@@ -148,19 +199,20 @@ def _run_alembic(connection: Connection, scripts: Path) -> None:
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["version_table"] = VERSION_TABLE
     command.upgrade(config, "head")
 
 
 def check_known(revision: str, scripts: Path, where: str) -> None:
-    """Do nothing if a revision is one of this syncd's.
+    """Check that this syncd knows a revision.
 
     Args:
-        revision: What a database says it has.
+        revision: The revision of the database.
         scripts: The folder of the migrations.
         where: The database, free of secrets.
 
     Raises:
-        ConfigError: It is not, so a newer syncd made it.
+        ConfigError: It does not, so a newer syncd made it.
     """
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see _head
 
@@ -173,62 +225,60 @@ def check_known(revision: str, scripts: Path, where: str) -> None:
         )
 
 
-def _check_ours(connection: Connection, where: str) -> None:
-    # An upgrade killed on MySQL leaves tables of ours, but always Alembic's own table first.
-    inspector = inspect(connection)
-    foreign = sorted(set(inspector.get_table_names()) & set(metadata.tables))
-    if foreign and not inspector.has_table(VERSION_TABLE):
+def check_ours(connection: Connection, where: str) -> None:
+    """Check that a database without a revision has no tables of another program with the names syncd needs.
+
+    Raises:
+        ConfigError: It has.
+    """
+    # An upgrade killed on MySQL leaves tables of syncd; the version table is always made first.
+    tables = set(inspect(connection).get_table_names())
+    foreign = sorted(tables & set(metadata.tables))
+    if foreign and VERSION_TABLE not in tables:
         raise ConfigError(
             f"The database {where} already has tables of another program with the names syncd needs: "
             f"{', '.join(foreign)}. Nothing was changed.",
-            hint="Give syncd a database of its own in [state] url.",
+            hint="Give syncd its own database in [state] url.",
         )
 
 
 @contextmanager
 def _alone(database: Database) -> Iterator[Connection]:
-    """A writing transaction in which no other process upgrades."""
-    with explained(database.where):
+    """Open a writing transaction during which no other process upgrades."""
+    with translated_errors(database.where):
         if database.path is not None:
-            descriptor = take_file(database.path.with_name(f"{database.path.name}.upgrade.lock"), wait=True)
+            file = database.path.with_name(f"{database.path.name}.upgrade.lock")
+            descriptor = take_lock(file, beside=database.path, wait=True)
             try:
                 with database.transaction(writes=True) as connection:
                     yield connection
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
-        elif database.dialect == "postgresql":
-            with database.transaction(writes=True) as connection:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-                yield connection
         else:
-            # The lock is the session's and ends with it: the connection is not pooled. MariaDB knows no endless wait.
             with database.transaction(writes=True) as connection:
-                name = f"syncd upgrade {hashlib.sha256((database.url.database or '').encode()).hexdigest()[:40]}"
-                while not connection.scalar(text("SELECT GET_LOCK(:name, 60)"), {"name": name}):
-                    pass
+                backend = database.backend
+                assert isinstance(backend, Server)
+                backend.wait_for_lock(connection, f"syncd upgrade {database.url.database}")
                 yield connection
 
 
 def _back_up(path: Path, revision: str) -> Path:
-    """Make a consistent copy of an SQLite database as it is committed now, and return its path."""
+    """Make a consistent copy of a database that is a file, and return its path."""
     target = path.with_name(f"{path.name}.backup-{revision}")
     part = target.with_name(f"{target.name}.part")
     try:
         part.unlink(missing_ok=True)
-        part.touch(mode=0o600)
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as copy:
-            source.backup(copy)
-            # A copy that stands alone in one file, whatever is restored or mailed.
-            copy.execute("PRAGMA journal_mode = DELETE")
+        make_private(part, beside=path)
+        copy_database(path, part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(target)
-    except (sqlite3.Error, OSError) as error:
+    except OSError as error:
         with suppress(OSError):
             part.unlink()
         raise StateUnavailable(
             f"The backup {target} could not be made before the upgrade ({error}). The schema was not changed.",
-            hint="Free some space in the folder of the state database and see that syncd may write there.",
+            hint="Free some space in the folder of the state database, and give syncd write access to it.",
         ) from None
     return target

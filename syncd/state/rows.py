@@ -1,4 +1,4 @@
-"""Values to columns and back: one place that knows how owners, facts, changes and holds lie in rows."""
+"""Values to columns and back: how owners, facts, changes and holds are stored in rows."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from syncd.core.model import (
 from syncd.core.records import BindingUpdate, GuardHit, StoredChange, StoredHold
 
 TEXT_LIMIT = 4000
-"""Characters kept of a text from outside: enough for any sentence, too few for a portal's HTML page."""
+"""Characters stored of a text from outside: enough for any sentence, too few for a portal's HTML page."""
 
 NAME_LIMIT = 190
-"""Characters kept of a name; the width of the columns."""
+"""Characters stored of a name; the width of the columns."""
 
 BINDING_COLUMNS = ("link_id", "order_id", "crm_type", "crm_id", "agreed_type", "agreed_id")
 
 CHANGE_COLUMNS = (
     "run_id", "link_id", "order_id", "side", "action", "before_type", "before_id", "after_type", "after_id", "reason",
     "crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id", "unreadable_kind", "unreadable_detail",
-    "agreed_after_type", "agreed_after_id", "hold_after", "outcome", "error", "at", "found_type", "found_id",
-    "found_known",
+    "unreadable_side", "agreed_after_type", "agreed_after_id", "hold_after", "outcome", "error", "at",
+    "found_type", "found_id", "found_known",
 )  # fmt: skip
 """The columns of `change` in the order of `change_values`; the id is the database's."""
 
 HOLD_COLUMNS = (
     "link_id", "order_id", "kind", "crm_type", "crm_id", "table_type", "table_id", "agreed_type", "agreed_id",
-    "unreadable_kind", "unreadable_detail", "seen", "seen_crm_type", "seen_crm_id", "seen_table_type", "seen_table_id",
+    "unreadable_kind", "unreadable_detail", "unreadable_side", "seen", "seen_crm_type", "seen_crm_id",
+    "seen_table_type", "seen_table_id",
     "seen_agreed_type", "seen_agreed_id", "detail", "since", "sticky", "decision", "decided_at", "run_id",
     "released_at",
 )  # fmt: skip
@@ -53,7 +54,7 @@ HOLD_COLUMNS = (
 Values: TypeAlias = tuple[Any, ...]
 
 _UNBOUND = (None, None)
-_READABLE = (None, None)
+_READABLE = (None, None, None)
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -82,7 +83,11 @@ def _facts_values(facts: Facts) -> Values:
         *pair(facts.crm),
         *pair(facts.table),
         *pair(facts.agreed),
-        *(_READABLE if unreadable is None else (unreadable.kind.value, clean(unreadable.detail))),
+        *(
+            _READABLE
+            if unreadable is None
+            else (unreadable.kind.value, clean(unreadable.detail), unreadable.side.value)
+        ),
     )
 
 
@@ -93,7 +98,9 @@ def facts_of(row: RowMapping | Mapping[str, Any]) -> Facts:
         crm=owner(row["crm_type"], row["crm_id"]),
         table=owner(row["table_type"], row["table_id"]),
         agreed=owner(row["agreed_type"], row["agreed_id"]),
-        unreadable=None if kind is None else Unreadable(HoldKind(kind), row["unreadable_detail"]),
+        unreadable=None
+        if kind is None
+        else Unreadable(HoldKind(kind), row["unreadable_detail"], Side(row["unreadable_side"] or Side.TABLE)),
     )
 
 
@@ -143,6 +150,8 @@ def change_of(row: RowMapping) -> StoredChange:
         at=row["at"],
         found=owner(row["found_type"], row["found_id"]),
         found_known=row["found_known"],
+        batch=row["batch"],
+        sends=row["sends"],
     )
 
 
@@ -166,7 +175,7 @@ def hold_values(link_id: int, run: int, stored: StoredHold, since: float) -> Val
 
 
 def _seen_values(seen: Facts | None) -> Values:
-    # What is seen is what a write left there, and a write leaves nothing unreadable.
+    # What is seen is what a write left, so it is readable.
     if seen is None:
         return (False, *_UNBOUND, *_UNBOUND, *_UNBOUND)
     return (True, *pair(seen.crm), *pair(seen.table), *pair(seen.agreed))

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, update
 
-from syncd.core.model import Counts
-from syncd.core.records import Lease, RunRow
-from syncd.state import links
+from syncd.core.model import Counts, Outcome, Side, SideCounts
+from syncd.core.order_ranges import OrderRanges
+from syncd.core.records import LastDay, Lease, RunRow
+from syncd.state import journal, links
+from syncd.state.bulk import PARAMETERS
+from syncd.state.orders import newest_absences
 from syncd.state.rows import clean, counts_of, counts_text, guards_of, guards_text
+from syncd.state.schema import change, hold, portal_name, request
 from syncd.state.schema import link as link_table
-from syncd.state.schema import run as runs
+from syncd.state.schema import run as run_table
 
-_ROWS = select(runs, link_table.c.name).join(link_table, link_table.c.id == runs.c.link_id)
+LOOKED_THROUGH = 500
+"""How many runs of a day are read to find one that says something."""
+LONGEST = 500
+"""Characters of a run's ranges that are kept once its plan can no longer be applied."""
+KEEP_RUNS = 1000
+"""How many of a link's newest runs `prune` keeps whatever their age."""
+
+_DAY = 86_400.0
+_ROWS = select(run_table, link_table.c.name).join(link_table, link_table.c.id == run_table.c.link_id)
 
 
-def start(connection: Connection, lease: Lease, *, kind: str, origin: str, now: float, source: int | None) -> int:
-    """Open a run and return its number."""
+def start_run(  # noqa: PLR0917 - the protocol's
+    connection: Connection, lease: Lease, kind: str, origin: str, now: float, source: int | None = None
+) -> int:
     inserted = connection.execute(
-        insert(runs).values(
+        insert(run_table).values(
             link_id=lease.link_id,
             kind=kind,
             state="running",
@@ -42,11 +55,10 @@ def start(connection: Connection, lease: Lease, *, kind: str, origin: str, now: 
     return int(key[0])
 
 
-def finish(connection: Connection, lease: Lease, row: RunRow) -> None:
-    """Write a run's final state and numbers. `spent_by` is only ever added: a spent plan stays spent."""
+def finish_run(connection: Connection, lease: Lease, row: RunRow) -> None:
     connection.execute(
-        update(runs)
-        .where(runs.c.id == row.id, runs.c.link_id == lease.link_id)
+        update(run_table)
+        .where(run_table.c.id == row.id, run_table.c.link_id == lease.link_id)
         .values(
             state=row.state,
             source=row.source,
@@ -60,60 +72,194 @@ def finish(connection: Connection, lease: Lease, row: RunRow) -> None:
             calls=row.calls,
             seconds=row.seconds,
             operating=row.operating,
-            spent_by=func.coalesce(runs.c.spent_by, row.spent_by),
+            conditional=row.conditional,
+            spent_by=func.coalesce(run_table.c.spent_by, row.spent_by),
+            covers=_covers_text(row),
+            part=row.part or None,
         )
     )
 
 
 def spend(connection: Connection, lease: Lease, run: int, by: int) -> bool:
-    """Mark a stored plan, and the passes that found it still refused, as applied; False when it was already."""
     spent = connection.execute(
-        update(runs)
-        .where(runs.c.id == run, runs.c.link_id == lease.link_id, runs.c.spent_by.is_(None))
+        update(run_table)
+        .where(run_table.c.id == run, run_table.c.link_id == lease.link_id, run_table.c.spent_by.is_(None))
         .values(spent_by=by)
     )
     if spent.rowcount != 1:
         return False
     connection.execute(
-        update(runs)
-        .where(runs.c.link_id == lease.link_id, runs.c.source == run, runs.c.kind == "pass")
+        update(run_table)
+        .where(run_table.c.link_id == lease.link_id, run_table.c.source == run, run_table.c.kind == "pass")
         .values(spent_by=by)
     )
     return True
 
 
-def find(connection: Connection, run: int) -> RunRow | None:
-    """Return a run, or None."""
-    row = connection.execute(_ROWS.where(runs.c.id == run)).one_or_none()
+def run(connection: Connection, run: int) -> RunRow | None:
+    row = connection.execute(_ROWS.where(run_table.c.id == run)).one_or_none()
     return None if row is None else _run_of(row)
 
 
-def latest(connection: Connection, link: str | None, limit: int, before: int | None) -> list[RunRow]:
-    """Return at most `limit` runs below `before`, newest first: of one link over all generations, or of all links."""
-    query = _ROWS.order_by(runs.c.id.desc())
+def runs(connection: Connection, link: str | None, limit: int, before: int | None = None) -> list[RunRow]:
+    query = _ROWS.order_by(run_table.c.id.desc())
     if before is not None:
-        query = query.where(runs.c.id < before)
+        query = query.where(run_table.c.id < before)
     if link is None:
         return [_run_of(row) for row in connection.execute(query.limit(limit))]
-    # One generation after the other, each through its index: every run of a generation is newer than those of the one
-    # before, since a lease stands between them.
+    # Each generation through its index: all runs of a generation are newer than those of the one before, since both
+    # need the link's lease.
     found: list[RunRow] = []
     for link_id in links.generations(connection, link):
         if len(found) < limit:
-            rows = connection.execute(query.where(runs.c.link_id == link_id).limit(limit - len(found)))
+            rows = connection.execute(query.where(run_table.c.link_id == link_id).limit(limit - len(found)))
             found += [_run_of(row) for row in rows]
     return found
 
 
 def completed(connection: Connection, link_id: int) -> bool:
-    """Return whether a pass or an application of this generation has come to its end: with leftovers, but uncut."""
-    query = select(runs.c.id).where(
-        runs.c.link_id == link_id,
-        runs.c.kind.in_(["pass", "apply"]),
-        runs.c.state.in_(["applied", "partial"]),
-        runs.c.error == "",
+    query = select(run_table.c.id).where(
+        run_table.c.link_id == link_id,
+        run_table.c.kind.in_(["pass", "apply"]),
+        run_table.c.state.in_(["applied", "partial"]),
+        run_table.c.error == "",
+        run_table.c.covers.is_(None),
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def last_day(connection: Connection, link_id: int, since: float, in_parts_since: float) -> LastDay:
+    moved, removed = journal.replaced_since(connection, link_id, since)
+    in_parts = _in_parts(connection, link_id, in_parts_since)
+    reverted = _reverted(connection, link_id, since)
+    return LastDay(_agreed_before(connection, link_id, since), moved, removed, in_parts, reverted)
+
+
+def _agreed_before(connection: Connection, link_id: int, since: float) -> int | None:
+    """Return how many bindings were agreed before the first run since then that came to a plan; None without one."""
+    query = select(run_table.c.counts, run_table.c.covers).where(
+        run_table.c.link_id == link_id, run_table.c.started_at >= since, run_table.c.digest != ""
+    )
+    # A pass over only some orders counts the whole link only when it has something to write.
+    for text, covers in connection.execute(
+        query.order_by(run_table.c.started_at, run_table.c.id).limit(LOOKED_THROUGH)
+    ):
+        counts = counts_of(text)
+        if covers is None or counts.whole is not None:
+            return counts.agreed_of_link
+    return None
+
+
+def _in_parts(connection: Connection, link_id: int, since: float) -> dict[Side, SideCounts]:
+    """Return what passes over only some orders have written since then, by side."""
+    parts = select(run_table.c.id, run_table.c.counts).where(
+        run_table.c.link_id == link_id,
+        run_table.c.started_at >= since,
+        run_table.c.covers.is_not(None),
+        run_table.c.kind == "pass",
+        run_table.c.digest != "",
+    )
+    found: dict[Side, SideCounts] = {}
+    for run, text in connection.execute(parts).all():
+        counts = counts_of(text)
+        for side in Side:
+            if not counts.of(side).total:
+                continue
+            query = (
+                select(change.c.action, func.count().label("number"))
+                .where(change.c.run_id == run, change.c.side == side.value, change.c.outcome == Outcome.APPLIED.value)
+                .group_by(change.c.action)
+            )
+            written = SideCounts(**{str(row.action): int(row.number) for row in connection.execute(query)})
+            found[side] = found.get(side, SideCounts()).plus(written)
+    return found
+
+
+def _reverted(connection: Connection, link_id: int, since: float) -> dict[Side, set[int]]:
+    """Return the orders on which passes since then have put back what syncd had replaced, by the side written.
+
+    A pass counts its planned reverts; only the writes of passes that have any are compared.
+    """
+    passes = select(run_table.c.id, run_table.c.counts).where(
+        run_table.c.link_id == link_id,
+        run_table.c.started_at >= since,
+        run_table.c.kind == "pass",
+        run_table.c.digest != "",
+    )
+    found: dict[Side, set[int]] = {}
+    for run, text in connection.execute(passes).all():
+        counts = counts_of(text)
+        for side in Side:
+            if counts.of(side).reverts:
+                found.setdefault(side, set()).update(journal.reverted_by(connection, run, side))
+    return found
+
+
+def active_orders(connection: Connection, link_id: int, since: float, limit: int) -> list[int]:
+    absent = newest_absences(connection, link_id, limit)
+    return list(dict.fromkeys([*absent, *_written_orders(connection, link_id, since, limit)]))[:limit]
+
+
+def _written_orders(connection: Connection, link_id: int, since: float, limit: int) -> list[int]:
+    """Return the orders that runs since then have written, newest first, at most `limit`."""
+    recent = select(run_table.c.id, run_table.c.counts).where(
+        run_table.c.link_id == link_id, run_table.c.started_at >= since, run_table.c.digest != ""
+    )
+    orders: dict[int, None] = {}
+    for run, text in connection.execute(recent.order_by(run_table.c.id.desc()).limit(LOOKED_THROUGH)).all():
+        counts = counts_of(text)
+        for side in Side:
+            if counts.of(side).total and len(orders) < limit:
+                query = select(change.c.order_id).where(change.c.run_id == run, change.c.side == side.value)
+                orders.update(dict.fromkeys(connection.scalars(query.order_by(change.c.id.desc()).limit(limit))))
+    return list(orders)[:limit]
+
+
+def drop_run(connection: Connection, lease: Lease, run: int) -> None:
+    connection.execute(delete(run_table).where(run_table.c.id == run, run_table.c.link_id == lease.link_id))
+
+
+def prune(connection: Connection, lease: Lease, now: float, keep_days: float) -> int:
+    """Delete the leased link's passes that did nothing, are older than `keep_days` and not among its newest runs.
+
+    At most some thousand at a time. Old requests of the link go too, and day-old names of owners of all links: a link
+    that is no longer looked at must not keep its names. Changes, holds and decisions are never deleted.
+
+    Returns:
+        How many passes were deleted.
+    """
+    old = now - keep_days * _DAY
+    connection.execute(delete(portal_name).where(portal_name.c.read_at < now - _DAY))
+    connection.execute(delete(request).where(request.c.link == lease.link, request.c.served_at < old))
+    newest = select(run_table.c.id).where(run_table.c.link_id == lease.link_id).order_by(run_table.c.id.desc())
+    oldest_kept = connection.scalar(newest.offset(KEEP_RUNS - 1).limit(1))
+    if oldest_kept is None:
+        return 0
+    query = (
+        select(run_table.c.id)
+        .where(
+            run_table.c.link_id == lease.link_id,
+            run_table.c.id < oldest_kept,
+            run_table.c.kind == "pass",
+            or_(run_table.c.state == "applied", run_table.c.source.is_not(None)),
+            run_table.c.finished_at < old,
+            ~exists().where(change.c.run_id == run_table.c.id),
+            ~exists().where(hold.c.run_id == run_table.c.id),
+        )
+        .order_by(run_table.c.id)
+        .limit(PARAMETERS)
+    )
+    idle = list(connection.scalars(query))
+    if idle:
+        connection.execute(delete(run_table).where(run_table.c.id.in_(idle)))
+    return len(idle)
+
+
+def _covers_text(row: RunRow) -> str | None:
+    if row.covers is None:
+        return None
+    text = str(row.covers)
+    return text if row.state in {"planned", "refused"} or len(text) <= LONGEST else str(row.covers.hull())
 
 
 def _run_of(row: Row[Any]) -> RunRow:
@@ -138,4 +284,7 @@ def _run_of(row: Row[Any]) -> RunRow:
         seconds=values["seconds"],
         spent_by=values["spent_by"],
         operating=values["operating"],
+        conditional=values["conditional"],
+        covers=None if values["covers"] is None else OrderRanges.parse(values["covers"]),
+        part=values["part"] or "",
     )

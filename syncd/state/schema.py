@@ -35,23 +35,23 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-REVISION = "0001"
+REVISION = "0011"
 """The revision of `migrations/` that these tables are."""
 
 metadata = MetaData(naming_convention=NAMING)
 
-# SQLite counts rows up by itself only in a column declared INTEGER; the others need 64 bits said.
+# SQLite numbers rows only in a column declared INTEGER; the others need a 64-bit type.
 Serial: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
-# MySQL's TEXT ends at 64 KB and refuses the row beyond that.
+# MySQL's TEXT takes 64 KB and refuses longer values.
 LongText: TypeEngine[str] = Text().with_variant(mysql.MEDIUMTEXT, "mysql")
 Name = String(190)
 
-# MySQL's default collation takes "Shop" and "shop" for one link.
+# MySQL's default collation would treat "Shop" and "shop" as one link.
 OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 class LinkColumns(TypedColumns):
-    """One generation of a link; the highest is the current one."""
+    """One generation of a link; the highest is the current one. `pause` and `coverage` are JSON."""
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     name: Named[str] = Column(Name)
@@ -60,6 +60,10 @@ class LinkColumns(TypedColumns):
     paused: Named[bool] = Column(Boolean)
     parked: Named[str] = Column(LongText)
     created_at: Named[float] = Column(Double)
+    portal: Named[str | None] = Column(String(300))
+    member_id: Named[str | None] = Column(String(190))
+    pause: Named[str | None] = Column(LongText)
+    coverage: Named[str | None] = Column(LongText)
 
 
 link = Table(
@@ -68,7 +72,7 @@ link = Table(
 
 
 class BindingColumns(TypedColumns):
-    """One order: the CRM as last completely listed, and the agreed state. No foreign key: a million rows pay for it."""
+    """One order: the CRM as last completely listed, and the agreed state. A foreign key would slow a million rows."""
 
     link_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
     order_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
@@ -79,6 +83,39 @@ class BindingColumns(TypedColumns):
 
 
 binding = Table("binding", metadata, BindingColumns, sqlite_with_rowid=False, **OPTIONS)
+
+
+class AbsenceColumns(TypedColumns):
+    """An order missing from a complete reading of a side; its remove on the other side waits for a second look."""
+
+    link_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    order_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    side: Named[str] = Column(String(8))
+    since: Named[float] = Column(Double)
+
+
+absence = Table("absence", metadata, AbsenceColumns, sqlite_with_rowid=False, **OPTIONS)
+
+
+class OrderKeyColumns(TypedColumns):
+    """The key of an order, for a mapping table that holds keys instead of order ids (`core.order_keys.KeyRow`)."""
+
+    link_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    order_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    order_key: Named[str] = Column(String(255))
+    checked_at: Named[float] = Column(Double)
+    misses: Named[int] = Column(Integer)
+
+
+order_key = Table(
+    "order_key",
+    metadata,
+    OrderKeyColumns,
+    # Includes the order, so that a lookup by key reads only the index.
+    Index(None, "link_id", "order_key", "order_id"),
+    sqlite_with_rowid=False,
+    **OPTIONS,
+)
 
 
 class RunColumns(TypedColumns):
@@ -102,13 +139,24 @@ class RunColumns(TypedColumns):
     seconds: Named[float] = Column(Double)
     spent_by: Named[int | None] = Column(BigInteger)
     operating: Named[float] = Column(Double, server_default=text("0"))
+    conditional: Named[bool | None] = Column(Boolean)
+    covers: Named[str | None] = Column(LongText)
+    part: Named[str | None] = Column(String(64))
 
 
-run = Table("run", metadata, RunColumns, Index(None, "link_id", "id"), sqlite_autoincrement=True, **OPTIONS)
+run = Table(
+    "run",
+    metadata,
+    RunColumns,
+    Index(None, "link_id", "id"),
+    Index(None, "link_id", "started_at"),
+    sqlite_autoincrement=True,
+    **OPTIONS,
+)
 
 
 class ChangeColumns(TypedColumns):
-    """Journal and audit in one: what was planned, on which facts, and what became of it."""
+    """Journal and audit in one: what was planned, on which facts, and its outcome."""
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     run_id: Named[int] = Column(BigInteger)
@@ -129,6 +177,7 @@ class ChangeColumns(TypedColumns):
     agreed_id: Named[int | None] = Column(BigInteger)
     unreadable_kind: Named[str | None] = Column(String(16))
     unreadable_detail: Named[str | None] = Column(LongText)
+    unreadable_side: Named[str | None] = Column(String(8))
     agreed_after_type: Named[int | None] = Column(BigInteger)
     agreed_after_id: Named[int | None] = Column(BigInteger)
     hold_after: Named[str | None] = Column(String(16))
@@ -138,6 +187,8 @@ class ChangeColumns(TypedColumns):
     found_type: Named[int | None] = Column(BigInteger)
     found_id: Named[int | None] = Column(BigInteger)
     found_known: Named[bool] = Column(Boolean)
+    batch: Named[int | None] = Column(BigInteger)
+    sends: Named[int] = Column(Integer, server_default=text("0"))
 
 
 change = Table(
@@ -145,10 +196,10 @@ change = Table(
     metadata,
     ChangeColumns,
     Index(None, "link_id", "order_id", "id"),
-    # By side, so that a page of a run with a million agreements, which have none, is found without reading them.
+    # By side, so that a page of a run is found without reading its agreements, often a million, which have no side.
     Index(None, "run_id", "side", "id"),
-    # What every pass asks, found among a million audit rows. MySQL has no partial indexes and keeps all rows in them,
-    # which is as right, only larger.
+    # For what every pass asks of a million audit rows. MySQL has no partial indexes: there they include all rows, which
+    # is correct, only larger.
     Index(
         "ix_change_intended",
         "link_id",
@@ -158,12 +209,12 @@ change = Table(
         postgresql_where=text("outcome = 'intended'"),
     ),
     Index(
-        "ix_change_removed",
+        "ix_change_replaced",
         "link_id",
         "action",
         "at",
-        sqlite_where=text("action = 'remove'"),
-        postgresql_where=text("action = 'remove'"),
+        sqlite_where=text("action IN ('move', 'remove')"),
+        postgresql_where=text("action IN ('move', 'remove')"),
     ),
     sqlite_autoincrement=True,
     **OPTIONS,
@@ -173,7 +224,7 @@ change = Table(
 class HoldColumns(TypedColumns):
     """One hold; open while `released_at` is null. Holds are never deleted.
 
-    The `seen_…` columns mean something where `seen` is true: `Hold.seen`.
+    The `seen_…` columns are `Hold.seen`, if `seen` is true.
     """
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
@@ -188,6 +239,7 @@ class HoldColumns(TypedColumns):
     agreed_id: Named[int | None] = Column(BigInteger)
     unreadable_kind: Named[str | None] = Column(String(16))
     unreadable_detail: Named[str | None] = Column(LongText)
+    unreadable_side: Named[str | None] = Column(String(8))
     seen: Named[bool] = Column(Boolean)
     seen_crm_type: Named[int | None] = Column(BigInteger)
     seen_crm_id: Named[int | None] = Column(BigInteger)
@@ -223,6 +275,31 @@ hold = Table(
 )
 
 
+class DecisionColumns(TypedColumns):
+    """What a person decided; append-only."""
+
+    id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
+    link: Named[str] = Column(Name)
+    kind: Named[str] = Column(String(16))
+    said: Named[str] = Column(String(190))
+    decided_by: Named[str] = Column(String(190))
+    at: Named[float] = Column(Double)
+    comment: Named[str] = Column(LongText)
+    order_id: Named[int | None] = Column(BigInteger)
+    run_id: Named[int | None] = Column(BigInteger)
+
+
+decision = Table(
+    "decision",
+    metadata,
+    DecisionColumns,
+    Index(None, "link", "order_id", "id"),
+    Index(None, "run_id"),
+    sqlite_autoincrement=True,
+    **OPTIONS,
+)
+
+
 class AttemptColumns(TypedColumns):
     """How often writes of an order have failed in a row."""
 
@@ -237,10 +314,10 @@ attempt = Table("attempt", metadata, AttemptColumns, **OPTIONS)
 
 
 class LeaseColumns(TypedColumns):
-    """Who may work on a link, by name: the row stays after release, so that its fence grows for ever.
+    """Who may work on a link, by name. The row stays after release, so that its fence only grows.
 
-    holder is empty while nobody has it. lock_scope says where a lock proves the holder alive (see `locks`); where it is
-    empty only the expiry counts.
+    holder is empty after a release. lock_scope is where a lock proves the holder alive (see `locks`); if it is empty,
+    only the expiry counts. progress is JSON: how far its holder has got, if it has reported that.
     """
 
     link: Named[str] = Column(Name, primary_key=True)
@@ -249,6 +326,7 @@ class LeaseColumns(TypedColumns):
     acquired_at: Named[float] = Column(Double)
     expires_at: Named[float] = Column(Double)
     lock_scope: Named[str] = Column(String(190))
+    progress: Named[str | None] = Column(LongText)
 
 
 lease = Table("lease", metadata, LeaseColumns, **OPTIONS)
@@ -265,7 +343,7 @@ token = Table("token", metadata, TokenColumns, **OPTIONS)
 
 
 class RequestColumns(TypedColumns):
-    """What another process asked of the daemon; open while `served_at` is null, until a pass that served it is over."""
+    """What another process asked of the daemon; open while `served_at` is null, until a pass has served it."""
 
     id: Named[int] = Column(Serial, primary_key=True, autoincrement=True)
     link: Named[str] = Column(Name)
@@ -273,6 +351,7 @@ class RequestColumns(TypedColumns):
     asked_by: Named[str] = Column(String(190))
     created_at: Named[float] = Column(Double)
     served_at: Named[float | None] = Column(Double)
+    orders: Named[str | None] = Column(LongText)
 
 
 request = Table(
@@ -281,7 +360,7 @@ request = Table(
 
 
 class BudgetColumns(TypedColumns):
-    """The operating budget a portal told last, by method."""
+    """The operating budget that a portal last reported, by method."""
 
     portal: Named[str] = Column(Name, primary_key=True)
     method: Named[str] = Column(String(64), primary_key=True)
@@ -291,3 +370,25 @@ class BudgetColumns(TypedColumns):
 
 
 budget = Table("budget", metadata, BudgetColumns, **OPTIONS)
+
+
+class PortalNameColumns(TypedColumns):
+    """What the portal calls an owner, or with owner id 0 an owner type; empty if it shows no name."""
+
+    link_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    owner_type_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    owner_id: Named[int] = Column(BigInteger, primary_key=True, autoincrement=False)
+    name: Named[str] = Column(LongText)
+    read_at: Named[float] = Column(Double)
+
+
+portal_name = Table("portal_name", metadata, PortalNameColumns, sqlite_with_rowid=False, **OPTIONS)
+
+
+class IdentityColumns(TypedColumns):
+    """One row, made with the table: the lasting id of this state database, which copies of it share."""
+
+    id: Named[str] = Column(String(32), primary_key=True)
+
+
+identity = Table("identity", metadata, IdentityColumns, **OPTIONS)

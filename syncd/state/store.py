@@ -1,40 +1,33 @@
 """`syncd.core.store.Store` over a SQL database.
 
-What each method does in SQL stands in the module of its subject; here is how it gets there: from the event loop into a
-worker thread, there into one short transaction, and, where it takes a lease, behind the proof that it still is ours.
+The modules of the subjects say what each method does in SQL. This one takes it from the event loop into a worker
+thread, into one short transaction, and, where the method takes a lease, behind the proof that the lease is still ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from pydantic import SecretStr
 from sqlalchemy import Connection
 
-from syncd.core.model import Change, MaybeOwner, Side
+from syncd.core.model import Change
 from syncd.core.ports import Clock
-from syncd.core.records import (
-    Attempt,
-    BindingRow,
-    BindingUpdate,
-    ChangeOutcome,
-    Lease,
-    LeaseRow,
-    LinkRow,
-    Request,
-    RunRow,
-    StoredChange,
-    StoredHold,
-)
-from syncd.obs.measure import UNMEASURED, Measure, measured
-from syncd.state import attempts, bindings, holds, inbox, journal, keepsakes, leases, links, retention, runs
-from syncd.state.bulk import CHUNK, chunks, store_bindings
+from syncd.core.records import BindingUpdate, Lease, LinkRow, Reached
+from syncd.obs.clock import UNMEASURED, Measure, measured
+from syncd.state import holds as hold_rows
+from syncd.state import journal, links, orders, page_queries, portal_state
+from syncd.state import leases as lease_rows
+from syncd.state import runs as run_rows
+from syncd.state.bulk import CHUNK, chunks
 from syncd.state.database import THREADS, Database, read_url
 from syncd.state.locks import open_locks
+from syncd.state.portal_state import TokenCipher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,18 +35,54 @@ T = TypeVar("T")
 _READERS = 2
 
 
-def open_store(url: str, *, clock: Clock, measure: Measure = UNMEASURED) -> SqlStore:
+def open_store(
+    url: str, *, clock: Clock, measure: Measure = UNMEASURED, token_key: SecretStr | None = None
+) -> SqlStore:
     """Given the URL of a state database, return its store. Nothing connects before the first call.
 
     Args:
-        url: `sqlite:///…`, `postgresql://…`, `mysql://…` or `mariadb://…`; the schema is made by `migrate.upgrade`.
+        url: `sqlite:///…`, `postgresql://…`, `mysql://…` or `mariadb://…`; `migrate.upgrade` makes the schema.
         clock: For what no caller gives a time for.
-        measure: Told of every transaction.
+        measure: Called with the duration of every transaction.
+        token_key: Encrypts OAuth tokens at rest; None stores them as they are.
 
     Raises:
-        ConfigError: The URL is not one, or its driver is not installed.
+        ConfigError: The URL is not one, its driver is not installed, or the key cannot be used.
     """
-    return SqlStore(Database(read_url(url)), clock, measure)
+    return SqlStore(Database(read_url(url)), clock, measure, TokenCipher(token_key))
+
+
+def _reads(
+    query: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+    """Given what is to be read, return the method that does so in one transaction."""
+
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._read(query, *args, **kwargs)
+
+    return method
+
+
+def _writes(
+    work: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+    """Given what is to be written without a lease, return the method that does so in one transaction."""
+
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._write(work, *args, **kwargs)
+
+    return method
+
+
+def _leased(
+    work: Callable[Concatenate[Connection, Lease, P], T],
+) -> Callable[Concatenate[SqlStore, Lease, P], Coroutine[Any, Any, T]]:
+    """Given what is to be written, return the method that does so in one transaction, after proving the lease."""
+
+    async def method(self: SqlStore, lease: Lease, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._write_leased(lease, work, *args, **kwargs)
+
+    return method
 
 
 class SqlStore:
@@ -65,14 +94,16 @@ class SqlStore:
     Args:
         database: The state database.
         clock: For what no caller gives a time for.
-        measure: Told of every transaction.
+        measure: Called with the duration of every transaction.
+        cipher: Encrypts OAuth tokens at rest.
     """
 
-    def __init__(self, database: Database, clock: Clock, measure: Measure = UNMEASURED) -> None:
+    def __init__(self, database: Database, clock: Clock, measure: Measure, cipher: TokenCipher) -> None:
+        self._cipher = cipher
         self._database = database
         self._clock = clock
         self._measure = measure
-        self._keeper = leases.Keeper(database, open_locks(database))
+        self._keeper = lease_rows.LeaseKeeper(database, open_locks(database))
         # SQLite has one writer at a time: writers wait for each other here, in order, not in its busy handler.
         writers = 1 if database.path else THREADS
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="state-write")
@@ -80,219 +111,130 @@ class SqlStore:
 
     # ------------------------------------------------------------------- link
 
+    find_link = _reads(links.find_link)
+    rebase = _leased(links.rebase)
+    keep_portal = _leased(links.keep_portal)
+    set_paused = _writes(links.set_paused)
+    set_coverage = _leased(links.set_coverage)
+    set_parked = _leased(links.set_parked)
+    identity = _reads(links.identity)
+    post_request = _writes(links.post_request)
+    open_requests = _reads(links.open_requests)
+    close_requests = _leased(links.close_requests)
+
     async def link(self, name: str, fingerprint: str) -> LinkRow:
         """See `Store`."""
-        found = await self._read(links.find, name)
-        return (
-            found if found is not None else await self._write(links.find_or_make, name, fingerprint, self._clock.now())
-        )
-
-    async def find_link(self, name: str) -> LinkRow | None:
-        """See `Store`."""
-        return await self._read(links.find, name)
-
-    async def rebase(self, lease: Lease, fingerprint: str, now: float) -> LinkRow:
-        """See `Store`. The new generation is not parked; it is paused if the old one was."""
-        return await self._leased(lease, links.rebase, fingerprint, now)
-
-    async def set_paused(self, name: str, *, paused: bool) -> None:
-        """See `Store`. Raises `UsageError` for a link no run has ever seen."""
-        await self._write(links.set_paused, name, paused=paused)
-
-    async def set_parked(self, lease: Lease, reason: str) -> None:
-        """See `Store`."""
-        await self._leased(lease, links.set_parked, reason)
+        found = await self.find_link(name)
+        if found is not None:
+            return found
+        return await self._write(links.find_or_make, name, fingerprint, self._clock.now())
 
     # ------------------------------------------------------------------ lease
 
-    async def acquire(self, link: LinkRow, holder: str, ttl: float, now: float) -> Lease:
-        """See `Store`. A holder proved dead by its lock is replaced at once.
+    leases = _reads(lease_rows.leases)
 
-        Raises:
-            LeaseHeld: Another holder has it, or the link was rebased since `link` was read.
-        """
+    async def acquire(self, link: LinkRow, holder: str, ttl: float, now: float) -> Lease:
+        """See `Store`."""
         return await self._in(self._writers, partial(self._keeper.acquire, link, holder, ttl, now))
 
-    async def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
+    async def renew(self, lease: Lease, ttl: float, now: float, reached: Reached | None = None) -> Lease:
         """See `Store`."""
-        return await self._in(self._writers, partial(self._keeper.renew, lease, ttl, now))
+        return await self._in(self._writers, partial(self._keeper.renew, lease, ttl, now, reached))
 
     async def release(self, lease: Lease) -> None:
         """See `Store`."""
         await self._in(self._writers, partial(self._keeper.release, lease))
 
-    async def leases(self) -> list[LeaseRow]:
-        """See `Store`."""
-        return await self._read(leases.held)
+    # ----------------------------------------- bindings, absences, order keys
 
-    # ---------------------------------------------------------------- binding
+    boundaries = _reads(orders.boundaries)
+    bindings_of = _reads(orders.bindings_of)
+    newest_order = _reads(orders.newest_order)
+    active_orders = _reads(run_rows.active_orders)
+    bindings = _reads(orders.bindings)
+    agreed_count = _reads(orders.agreed_count)
+    absence_counts = _reads(orders.absence_counts)
+    absences = _reads(orders.absences)
+    note_absences = _leased(orders.note_absences)
+    forget_absences = _leased(orders.forget_absences)
+    orders_by_key = _reads(orders.orders_by_key)
+    order_keys = _reads(orders.order_keys)
+    unknown_keys = _reads(orders.unknown_keys)
+    save_keys = _leased(orders.save_keys)
 
-    async def boundaries(self, link_id: int, every: int) -> list[int]:
+    async def observed(self, lease: Lease, updates: Iterable[BindingUpdate]) -> None:
         """See `Store`."""
-        return await self._read(bindings.boundaries, link_id, every)
-
-    async def bindings(self, link_id: int, after: int, upto: int | None) -> list[BindingRow]:
-        """See `Store`."""
-        return await self._read(bindings.page, link_id, after, upto)
-
-    async def agreed_count(self, link_id: int) -> int:
-        """See `Store`."""
-        return await self._read(bindings.agreed_count, link_id)
-
-    async def observed(
-        self,
-        lease: Lease,
-        run: int,  # noqa: ARG002 - the port's; these rows carry no run, the listing's numbers stand in the run itself
-        updates: Iterable[BindingUpdate],
-    ) -> None:
-        """See `Store`."""
-        for chunk in _parts(updates):
-            await self._leased(lease, _observe, chunk)
+        for part in _parts(updates):
+            await self._write_leased(lease, orders.observed, part)
 
     async def agree(self, lease: Lease, run: int, changes: Iterable[tuple[Change, BindingUpdate]]) -> None:
-        """See `Store`. In chunks of some thousand orders, each a transaction."""
-        for chunk in _parts(changes):
-            await self._leased(lease, journal.agree, run, self._clock.now(), chunk)
-
-    # -------------------------------------------------------------------- run
-
-    async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
         """See `Store`."""
-        return await self._leased(lease, runs.start, kind=kind, origin=origin, now=now, source=source)
+        for part in _parts(changes):
+            await self._write_leased(lease, journal.agree, run, self._clock.now(), part)
+
+    # ---------------------------------------------------------- runs, journal
+
+    start_run = _leased(run_rows.start_run)
+    drop_run = _leased(run_rows.drop_run)
+    finish_run = _leased(run_rows.finish_run)
+    spend = _leased(run_rows.spend)
+    run = _reads(run_rows.run)
+    runs = _reads(run_rows.runs)
+    completed = _reads(run_rows.completed)
+    last_day = _reads(run_rows.last_day)
+    prune = _leased(run_rows.prune)
+    changes = _reads(journal.changes)
+    tally = _reads(journal.tally)
+    history = _reads(journal.history)
+    intend = _leased(journal.intend)
+    record = _leased(journal.record)
+    open_intents = _reads(journal.open_intents)
+    answered_siblings = _reads(journal.answered_siblings)
+    written = _reads(journal.written)
 
     async def save_plan(self, lease: Lease, run: int, changes: Sequence[Change]) -> list[int]:
-        """See `Store`. In chunks of some thousand changes; the plan is whole when `finish_run` says `planned`."""
+        """See `Store`."""
         ids: list[int] = []
-        for chunk in _parts(changes):
-            ids += await self._leased(lease, journal.save_plan, run, chunk)
+        for part in _parts(changes):
+            ids += await self._write_leased(lease, journal.save_plan, run, part)
         return ids
-
-    async def finish_run(self, lease: Lease, row: RunRow) -> None:
-        """See `Store`. A spent plan stays spent whatever the row says."""
-        await self._leased(lease, runs.finish, row)
-
-    async def spend(self, lease: Lease, run: int, by: int) -> bool:
-        """See `Store`."""
-        return await self._leased(lease, runs.spend, run, by)
-
-    async def run(self, run: int) -> RunRow | None:
-        """See `Store`."""
-        return await self._read(runs.find, run)
-
-    async def runs(self, link: str | None, limit: int, before: int | None = None) -> list[RunRow]:
-        """See `Store`."""
-        return await self._read(runs.latest, link, limit, before)
-
-    async def completed(self, link_id: int) -> bool:
-        """See `Store`."""
-        return await self._read(runs.completed, link_id)
-
-    async def changes(self, run: int, after: int = 0, limit: int | None = None) -> list[StoredChange]:
-        """See `Store`."""
-        return await self._read(journal.of_run, run, after, limit)
-
-    async def history(self, link: str, order_id: int, limit: int = 200) -> list[StoredChange]:
-        """See `Store`. Of more than `limit` records the newest."""
-        return await self._read(journal.of_order, link, order_id, limit)
-
-    async def past_holds(self, link: str, order_id: int) -> list[tuple[StoredHold, float | None]]:
-        """See `Store`."""
-        return await self._read(holds.of_order, link, order_id)
-
-    async def prune(self, lease: Lease, now: float, keep_days: float) -> int:
-        """Delete the leased link's passes that did nothing, are older than `keep_days` and not among its newest 1000.
-
-        Returns:
-            How many were deleted.
-        """
-        return await self._leased(lease, retention.prune, now, keep_days)
-
-    # ---------------------------------------------------------------- journal
-
-    async def intend(self, lease: Lease, changes: Sequence[int], now: float) -> None:
-        """See `Store`."""
-        await self._leased(lease, journal.intend, changes, now)
-
-    async def record(
-        self,
-        lease: Lease,
-        run: int,
-        outcomes: Sequence[ChangeOutcome],
-        *,
-        now: float,
-        holds: Sequence[StoredHold] = (),
-        attempts: Sequence[Attempt] = (),
-    ) -> None:
-        """See `Store`."""
-        await self._leased(lease, journal.record, run, outcomes, now=now, opened=holds, failures=attempts)
-
-    async def open_intents(self, link_id: int) -> list[StoredChange]:
-        """See `Store`."""
-        return await self._read(journal.open_intents, link_id)
-
-    async def removed_since(self, link_id: int, since: float) -> dict[Side, int]:
-        """See `Store`."""
-        return await self._read(journal.removed_since, link_id, since)
-
-    async def repeats(
-        self, link_id: int, orders: Sequence[int], since: float
-    ) -> Mapping[tuple[int, Side, MaybeOwner], int]:
-        """See `Store`."""
-        return await self._read(journal.repeats, link_id, orders, since)
 
     # ------------------------------------------------------------------ holds
 
-    async def holds(self, link_id: int) -> list[StoredHold]:
-        """See `Store`."""
-        return await self._read(holds.open_of_link, link_id)
+    holds = _reads(hold_rows.holds)
+    past_holds = _reads(hold_rows.past_holds)
+    set_holds = _leased(hold_rows.set_holds)
+    decide = _writes(hold_rows.decide)
+    note = _writes(hold_rows.note)
+    decisions = _reads(hold_rows.decisions)
+    attempts = _reads(hold_rows.attempts)
 
-    async def set_holds(
-        self, lease: Lease, run: int, *, opened: Sequence[StoredHold], released: Sequence[int], now: float
-    ) -> None:
-        """See `Store`. Releases first, then opens."""
-        await self._leased(lease, _set_holds, run, opened=opened, released=released, now=now)
+    # ----------------------------------------------------------------- portal
 
-    async def decide(self, link_id: int, orders: Sequence[int], decision: str, now: float) -> int:
-        """See `Store`."""
-        return await self._write(holds.decide, link_id, orders, decision, now)
-
-    async def attempts(self, link_id: int) -> dict[int, Attempt]:
-        """See `Store`."""
-        return await self._read(attempts.of_link, link_id)
-
-    # ------------------------------------------------ requests, token, budget
-
-    async def post_request(self, link: str, kind: str, by: str, now: float) -> int:
-        """See `Store`."""
-        return await self._write(inbox.post, link, kind, by, now)
-
-    async def open_requests(self, links: Sequence[str]) -> list[Request]:
-        """See `Store`."""
-        return await self._read(inbox.still_open, links)
-
-    async def close_requests(self, lease: Lease, requests: Sequence[int], now: float) -> None:
-        """See `Store`."""
-        await self._leased(lease, inbox.close, requests, now)
-
-    async def budget(self, portal: str) -> dict[str, tuple[float, float, float]]:
-        """See `Store`."""
-        return await self._read(keepsakes.load_budget, portal)
-
-    async def set_budget(self, portal: str, budget: Mapping[str, tuple[float, float, float]]) -> None:
-        """See `Store`. Methods not named keep what they had."""
-        await self._write(keepsakes.store_budget, portal, budget)
+    budget = _reads(portal_state.budget)
+    set_budget = _writes(portal_state.set_budget)
+    names = _reads(portal_state.names)
+    all_names = _reads(portal_state.all_names)
+    keep_names = _writes(portal_state.keep_names)
 
     async def token(self, portal: str) -> dict[str, Any] | None:
         """See `Store`."""
-        return await self._read(keepsakes.load_token, portal)
+        return await self._read(portal_state.load_token, self._cipher, portal)
 
     async def swap_token(self, portal: str, expected_refresh: str | None, token: Mapping[str, Any]) -> bool:
         """See `Store`."""
-        return await self._write(keepsakes.swap_token, portal, expected_refresh, token)
+        return await self._write(portal_state.swap_token, self._cipher, portal, expected_refresh, token)
 
-    async def aclose(self) -> None:
-        """See `Store`. Waits for the transactions at work; leases not released are left to whoever takes them over."""
-        await asyncio.to_thread(self._close)
+    # ------------------------------------------------- what only the page asks
+
+    series = _reads(page_queries.series)
+    runs_in_state = _reads(page_queries.runs_in_state)
+    run_starts = _reads(page_queries.run_starts)
+    outcome_counts = _reads(page_queries.outcome_counts)
+    changes_with = _reads(page_queries.changes_with)
+    holds_of_run = _reads(page_queries.holds_of_run)
+    last_decisions = _reads(page_queries.last_decisions)
+    bindings_of_owner = _reads(page_queries.bindings_of_owner)
 
     # --------------------------------------------------------------- plumbing
 
@@ -302,11 +244,11 @@ class SqlStore:
     async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._in(self._writers, partial(self._database.write, work, *args, **kwargs))
 
-    async def _leased(
+    async def _write_leased(
         self, lease: Lease, work: Callable[Concatenate[Connection, Lease, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def proved(connection: Connection) -> T:
-            leases.prove(connection, lease)
+            lease_rows.prove(connection, lease)
             return work(connection, lease, *args, **kwargs)
 
         return await self._in(self._writers, partial(self._database.write, proved))
@@ -316,6 +258,10 @@ class SqlStore:
         context = contextvars.copy_context()
         timed = partial(context.run, measured, self._measure, self._clock, ("state", ""), call)
         return await asyncio.get_running_loop().run_in_executor(threads, timed)
+
+    async def aclose(self) -> None:
+        """See `Store`. Waits for transactions under way. Leases not released stay until another holder takes them."""
+        await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
         self._writers.shutdown()
@@ -332,20 +278,3 @@ def _parts(items: Iterable[T]) -> Iterator[list[T]]:
         yield part
     if empty:
         yield []
-
-
-def _observe(connection: Connection, lease: Lease, updates: Sequence[BindingUpdate]) -> None:
-    store_bindings(connection, lease.link_id, updates)
-
-
-def _set_holds(
-    connection: Connection,
-    lease: Lease,
-    run: int,
-    *,
-    opened: Sequence[StoredHold],
-    released: Sequence[int],
-    now: float,
-) -> None:
-    holds.release(connection, lease.link_id, released, now)
-    holds.open_all(connection, lease, run, opened, now)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from syncd.table.propose import Proposal, propose_columns
-from syncd.table.sql import SqlTable, open_table
+from syncd.table.opening import Proposal, open_table, propose_columns
+from syncd.table.sql import SqlTable
 
 __all__ = ["Proposal", "SqlTable", "open_table", "propose_columns"]

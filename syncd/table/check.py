@@ -1,104 +1,309 @@
-"""Everything that is wrong with a link's mapping table, found without writing: its shape, `where`, rights."""
+"""Everything that is wrong with a link's mapping table: its shape, `where`, rights, keys, and a write that is tried.
+
+What can be written is found out by writing: an order is moved, removed and added again, in a transaction that is rolled
+back.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
+from syncd.config.mapping_columns import KEY_FIELDS
 from syncd.config.model import TableSettings
 from syncd.core.model import Owner
+from syncd.core.ports import TableCheck, Write
 from syncd.errors import AuthError
-from syncd.table.columns import Columns, Statement
-from syncd.table.dialect import Dialect
-from syncd.table.faults import GRANTS, Fault, diagnose, words
+from syncd.table.columns import Columns, OrderKeyColumn, display_cell, normal_id
+from syncd.table.database import TableDatabase
+from syncd.table.faults import (
+    GRANTS,
+    TableFault,
+    diagnose,
+    is_about_a_row,
+    is_of_settings,
+    is_unwritable,
+    rows_hidden,
+    words,
+)
 from syncd.table.reflect import Reflection
+from syncd.table.row_writer import RowWriter, TransactionEnded, UnexpectedEffect, savepoint
+from syncd.table.rows import active_rows, padded_cells
+from syncd.table.statements import Statements
 
-_SAMPLE = 1
-"""Stands for every id in statements that are only explained."""
+SAMPLE = 100
+"""How many rows are looked at."""
+SHOWN_KEYS = 3
+
+_MADE_UP = 32_749
+"""Stands for an order and an owner where the table has no row to try a write with; it fits a small integer."""
+_DEAL = 2
 
 
-def find_problems(settings: TableSettings, dialect: Dialect, *, key: str, writable: bool) -> list[str]:
-    """Return every problem, each a sentence that begins with its configuration key.
+@dataclass
+class _Findings:
+    """What was found so far; denied tells for each problem whether a right is missing, and nothing else."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    denied: list[bool] = field(default_factory=list)
+
+    def problem(self, text: str, *, denied: bool = False) -> None:
+        self.problems.append(text)
+        self.denied.append(denied)
+
+
+def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writable: bool) -> TableCheck:
+    """Return every problem and every warning, each a sentence that begins with its configuration key.
 
     Args:
         settings: The link's table settings.
-        dialect: How to speak to this database.
+        home: The database the table is in.
         key: The configuration key of the settings, such as `links.shop.table`.
         writable: Whether syncd may write to this table.
 
     Raises:
         DBAPIError: The database cannot be looked at.
-        AuthError: Nothing is wrong but that rights are missing.
+        AuthError: Nothing is wrong but that rights are missing, or row level security hides rows.
     """
-    with dialect.reading() as connection:
-        reflection = Reflection(connection, settings, dialect, key)
+    found = _Findings()
+    with home.reading() as connection:
+        reflection = Reflection(connection, settings, home.backend, key)
         columns = reflection.columns(writable=writable)
-    problems = reflection.problems
-    if columns is None:
-        return problems
-    # What cannot be read cannot be written either, and the database would only say the same again.
-    refusals = _reading(dialect, columns, key) or (_writing(dialect, columns, key) if writable else [])
-    if refusals and not problems and all(refusal.denied for refusal in refusals):
-        raise AuthError(f"{'; '.join(refusal.text for refusal in refusals)}.", hint=GRANTS)
-    return [*problems, *(refusal.text for refusal in refusals)]
-
-
-class _Refusal(NamedTuple):
-    """What the database refuses, as a sentence that begins with its key, and whether for want of a right."""
-
-    text: str
-    denied: bool = False
-
-
-def _reading(dialect: Dialect, columns: Columns, key: str) -> list[_Refusal]:
-    trials = [("name", "may not be read", sa.select(*columns.cells).limit(0))]
-    if columns.where is not None:
-        trials.append(
-            ("where", "is not accepted by the database", sa.select(*columns.cells).where(columns.where).limit(0))
+        watched = reflection.watched()
+        indexed = watched is None or reflection.has_index(watched.column.name)
+        exposure = home.backend.exposure(connection)
+        hidden = reflection.found and home.backend.hides_rows(connection, reflection.schema, reflection.name)
+    for problem in reflection.problems:
+        found.problem(problem)
+    if exposure:
+        found.warnings.append(f"{key}.url: {exposure}")
+    if hidden and home.refuses_hidden_rows:
+        raise rows_hidden(settings.database_identity, key)
+    if hidden:
+        found.warnings.append(
+            f"{key}.row_security: policies may hide rows from this user; what they show counts as all"
         )
-    for at, what, trial in trials:
+    if watched is not None and columns is not None and not columns.is_view and indexed is False:
+        found.warnings.append(
+            f'{key}.watch: no index begins with the column "{watched.column.name}", so the daemon reads the whole '
+            "table each time it asks what has changed; make one"
+        )
+    if columns is None:
+        return TableCheck(found.problems, found.warnings, [])
+    order_at = f"{key}.columns.{settings.key.setting}"
+    sample, keys = _Readings(home, columns, key, order_at, found).look()
+    if writable and not found.problems:
+        # What cannot be read cannot be written either, and the database would only say the same again.
+        if not columns.order_is_unique and not columns.is_view:
+            found.warnings.append(
+                f"{order_at}: the table has no unique index on {_what(columns)}, so two programs that add an order at "
+                "the same moment could make two rows of it"
+            )
+        _Trial(home, columns, key, found).run()
+    if found.problems and all(found.denied):
+        raise AuthError(f"{'; '.join(found.problems)}.", hint=GRANTS)
+    return TableCheck(found.problems, found.warnings, sample, keys)
+
+
+def _what(columns: Columns) -> str:
+    return "the order's key" if isinstance(columns.order_id, OrderKeyColumn) else "the order id"
+
+
+def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[str]:
+    """Return what of the settings the database does not take in a condition, each a sentence that begins with its key.
+
+    Args:
+        home: The database the table is in.
+        columns: The table.
+        key: The configuration key of the settings, such as `links.shop.table`.
+
+    Raises:
+        DBAPIError: The database cannot be looked at.
+    """
+    problems: list[str] = []
+    for setting, trial in Statements(columns, home.backend).conditions:
         try:
-            with dialect.reading() as connection:
+            with home.reading() as connection:
                 connection.execute(trial)
         except exc.DBAPIError as error:
-            return [_refusal(error, f"{key}.{at}", what)]
-    return []
+            if not is_of_settings(error):
+                raise
+            problems.append(f"{key}.{setting}: is not accepted by the database: {words(error)[1]}")
+    return problems
 
 
-def _writing(dialect: Dialect, columns: Columns, key: str) -> list[_Refusal]:
-    kind = columns.owner_type if isinstance(columns.owner_type, int) else _SAMPLE
-    parameters = columns.parameters(
-        _SAMPLE, Owner(kind, _SAMPLE), [each.cell(_SAMPLE) for each in columns.ids], _SAMPLE
-    )
-    refusals = []
-    for what, statement in (("insert", columns.insert), ("update", columns.move), ("delete", columns.delete)):
+class _Readings:
+    """What reading some rows tells.
+
+    Args:
+        home: The database the table is in.
+        columns: The table.
+        key: The configuration key of the settings.
+        order_at: The configuration key of the column of the order.
+        found: Takes what is found.
+    """
+
+    def __init__(self, home: TableDatabase, columns: Columns, key: str, order_at: str, found: _Findings) -> None:
+        self._home = home
+        self._columns = columns
+        self._statements = Statements(columns, home.backend)
+        self._key = key
+        self._order_at = order_at
+        self._found = found
+
+    def look(self) -> tuple[list[int], list[str]]:
+        """Return some order ids, or some keys of the shop's own where the table holds those."""
+        plain = sa.select(*self._columns.cells).limit(0)
+        if not self._accepted("name", "may not be read", plain):
+            return [], []
+        if refused := refused_settings(self._home, self._columns, self._key):
+            for problem in refused:
+                self._found.problem(problem)
+            return [], []
+        if not self._accepted("name", "may not be read", self._statements.select_all.limit(0)):
+            return [], []
+        with self._home.reading() as connection:
+            rows = connection.execute(self._statements.select_all.order_by(None).limit(SAMPLE)).all()
+            total, live = connection.execute(self._statements.count_rows).one()
+            padded = padded_cells(connection, self._columns, self._home.backend)
+        order = self._columns.order_id
+        column = order.column.name
+        orders: list[int] = []
+        keys: list[str] = []
+        if isinstance(order, OrderKeyColumn):
+            keys = [key for row in rows if (key := order.key_of(row[0])) is not None]
+        else:
+            orders = [order_id for row in rows if (order_id := normal_id(row[0])) is not None]
+        if rows and not orders and not keys:
+            shown = ", ".join(display_cell(row[0]) for row in rows[:SHOWN_KEYS])
+            has, instead = "a key", ""
+            if not isinstance(order, OrderKeyColumn):
+                has, instead = "an order id", f"; if these are keys of the shop's own, name it {', '.join(KEY_FIELDS)}"
+            seen = f"none of {len(rows)} rows looked at has {has}"
+            self._found.problem(f'{self._order_at}: {seen} in "{column}"; it holds {shown}{instead}')
+        if total and not live:
+            self._found.warnings.append(
+                f"{self._key}.deleted: all of the {total:,} rows count as deleted; if they are live, give the values "
+                "of the mark: { column, set, unset }"
+            )
+        if padded:
+            self._found.problem(
+                f'{self._order_at}: the codes in "{column}" are padded with zeros, such as '
+                f"{display_cell(padded[0])}; give their width: {{ column, width }}"
+            )
+        return orders, keys
+
+    def _accepted(self, at: str, what: str, trial: sa.Select[tuple[object, ...]]) -> bool:
         try:
-            with dialect.writing() as connection:
-                if not dialect.takes_writes(connection):
-                    return [_Refusal(f"{key}.url: the database is read-only")]
-                _explain(connection, statement, parameters)
+            with self._home.reading() as connection:
+                connection.execute(trial)
         except exc.DBAPIError as error:
-            if diagnose(error) is Fault.UNUSABLE:
-                return [_refusal(error, f"{key}.url", "the database takes no writes")]
-            refusals.append(_refusal(error, f"{key}.name", f"may not be written ({what})"))
-    return refusals
+            if diagnose(error) in {TableFault.GONE, TableFault.LOCKED, TableFault.AGAIN}:
+                raise
+            denied = diagnose(error) is TableFault.DENIED
+            self._found.problem(f"{self._key}.{at}: {what}: {words(error)[1]}", denied=denied)
+            return False
+        return True
 
 
-def _explain(connection: sa.Connection, statement: Statement, parameters: dict[str, object]) -> None:
-    """Let the database say how it would carry a statement out, for which it looks at names, types and rights."""
+class _Trial:
+    """Writes that are rolled back: an order of the table, or a made-up one, is moved, removed and added."""
 
-    @event.listens_for(connection, "before_cursor_execute", retval=True)
-    def only_explain(*given: Any) -> tuple[str, Any]:
-        _, _, text, values, _, _ = given
-        return f"EXPLAIN {text}", values
+    def __init__(self, home: TableDatabase, columns: Columns, key: str, found: _Findings) -> None:
+        self._home = home
+        self._columns = columns
+        self._key = key
+        self._found = found
 
-    connection.execute(statement.clause, statement.only(parameters))
+    def run(self) -> None:
+        try:
+            with self._home.writing() as connection:
+                if not self._home.backend.takes_writes(connection):
+                    self._found.problem(f"{self._key}.url: the database is read-only")
+                    return
+                self._try(connection)
+                connection.rollback()
+        except TransactionEnded as ended:
+            text = words(ended.error)[1]
+            self._found.warnings.append(f"{self._key}.name: writing could not be tried: {text}")
+        except exc.DBAPIError as error:
+            if not is_unwritable(error):
+                raise
+            self._found.problem(f"{self._key}.url: the database takes no writes: {words(error)[1]}")
 
+    def _try(self, connection: sa.Connection) -> None:
+        sample = connection.execute(
+            Statements(self._columns, self._home.backend).select_all.order_by(None).limit(SAMPLE)
+        )
+        cells = [row[0] for row in sample.all()]
+        columns = self._numbered(cells)
+        rows = RowWriter(connection, self._home.backend, columns, self._key)
+        order_id, owner = self._example(columns, cells, rows)
+        if owner is not None:
+            self._step(connection, "update", lambda: self._carry_out(rows, Write(order_id, owner, owner)))
+            if self._step(connection, "delete", lambda: self._carry_out(rows, Write(order_id, owner, None))):
+                self._step(connection, "insert", lambda: self._carry_out(rows, Write(order_id, None, owner)))
+            return
+        kind = self._columns.owner_type if isinstance(self._columns.owner_type, int) else _DEAL
+        first, second = Owner(kind, _MADE_UP), Owner(kind, _MADE_UP - 1)
+        if self._step(connection, "insert", lambda: self._carry_out(rows, Write(_MADE_UP, None, first))):
+            self._step(connection, "update", lambda: self._carry_out(rows, Write(_MADE_UP, first, second)))
+            self._step(connection, "delete", lambda: self._carry_out(rows, Write(_MADE_UP, second, None)))
+            return
+        # Without a row the statements meet none, but show whether the rights for them are there.
+        statements = Statements(columns, self._home.backend)
+        parameters = statements.parameters(_MADE_UP, first, [each.cell(_MADE_UP) for each in columns.ids])
+        for what, statement in (("update", statements.move), ("delete", statements.delete)):
+            self._step(connection, what, partial(connection.execute, statement.clause, statement.only(parameters)))
 
-def _refusal(error: exc.DBAPIError, at: str, what: str) -> _Refusal:
-    fault = diagnose(error)
-    if fault in {Fault.GONE, Fault.LOCKED, Fault.AGAIN}:
-        raise error
-    return _Refusal(f"{at}: {what}: {words(error)[1]}", denied=fault is Fault.DENIED)
+    def _numbered(self, cells: Sequence[object]) -> Columns:
+        """Return the table as one whose rows with these keys, and a made-up one, can be told; ids tell themselves."""
+        order = self._columns.order_id
+        if not isinstance(order, OrderKeyColumn):
+            return self._columns
+        keys = {key for cell in cells if (key := order.key_of(cell)) is not None} - {str(_MADE_UP)}
+        return self._columns.knowing({_MADE_UP: str(_MADE_UP), **dict(enumerate(sorted(keys), 1))})
+
+    def _example(self, columns: Columns, cells: Sequence[object], rows: RowWriter) -> tuple[int, Owner | None]:
+        """Return an order with one readable row, and its owner; None where there is none."""
+        for cell in cells:
+            order_id = columns.order_id.id_of(cell)
+            if order_id is None:
+                continue
+            # As for a move: what is to be added might be waited for.
+            asked = Write(order_id, Owner(_DEAL, _MADE_UP), None)
+            active = active_rows(rows.fetch([asked]).get(order_id, []))
+            if len(active) == 1 and active[0].owner is not None:
+                return order_id, active[0].owner
+        return _MADE_UP, None
+
+    def _carry_out(self, rows: RowWriter, write: Write) -> None:
+        there = rows.fetch([write])
+        rows.carry_out([(write,)], there)
+        rows.prove([write], there)
+
+    def _step(self, connection: sa.Connection, what: str, step: Callable[[], object]) -> bool:
+        """Try one write; return whether the database took it."""
+        at = f"{self._key}.name: may not be written ({what})"
+        try:
+            with savepoint(connection):
+                step()
+        except UnexpectedEffect as effect:
+            self._found.problem(f"{at}: {effect.text}")
+        except exc.DBAPIError as error:
+            fault = diagnose(error)
+            if is_unwritable(error) or fault in {TableFault.GONE, TableFault.AGAIN}:
+                raise
+            text = words(error)[1]
+            if fault is TableFault.LOCKED or is_about_a_row(error):
+                self._found.warnings.append(f"{self._key}.name: writing could not be tried ({what}): {text}")
+            else:
+                self._found.problem(f"{at}: {text}", denied=fault is TableFault.DENIED)
+        else:
+            return True
+        return False

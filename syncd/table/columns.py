@@ -1,62 +1,202 @@
-"""The mapping table as configured and as found: its columns, their types, and every statement syncd sends to it."""
+"""The mapping table as configured and as found: its columns, and what its cells and rows say.
+
+In somebody else's table `'5'`, `5`, `Decimal(5)`, `b'5'` and `5.0` are the same id, whatever the column's type. So are
+`' 5'`, `'+5'`, `'005'` and `'5.0'`, since a CHAR column pads, an import keeps zeros, and a spreadsheet adds decimals.
+Anything else is not an id. A row with it is reported, and never counts as absent.
+
+Keys of the shop's own are compared exactly: 'a-1' and 'A-1' are two keys, whatever the column's collation. A number is
+the key that its digits are. The table does not know which order has which key; `OrderKeyColumn.keys` says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from math import isfinite
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import sqlalchemy as sa
 
 from syncd.core.model import HoldKind, MaybeOwner, Owner, Unreadable
-from syncd.table.ids import normal_id, shown
-from syncd.table.marks import Marked
+from syncd.core.order_keys import LONGEST_KEY
+from syncd.db.backend import Backend
+from syncd.table.marks import EncodedColumn, SoftDelete
 
+MAX_ID = 2**63 - 1
+"""The largest id syncd handles: that of a signed 64-bit column."""
+
+_EXACT_FLOAT = 2.0**53
+_DIGITS = re.compile(r"[ \t\r\n]*\+?0*([1-9][0-9]{0,18})(?:\.0*)?[ \t\r\n]*", re.ASCII)
+LONGEST_CELL = LONGEST_KEY
+"""The most characters of a cell that holds an id or a key. One more is read, which shows that a cell is longer."""
+_SHOWN = 60
 _SHOWN_ROWS = 5
 
-IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-
-# Names of parameters; the prefix keeps them apart from the columns' own names, which SQLAlchemy reserves.
-WAS = ("syncd_was_0", "syncd_was_1", "syncd_was_2")
-"""A row's cells as they were read, in the order of `Columns.cells`."""
-IS = ("syncd_is_0", "syncd_is_1", "syncd_is_2")
-"""A row's cells as they shall be."""
-DELETED, UNDELETED, TOUCHED = "syncd_deleted", "syncd_undeleted", "syncd_touched"
-PARAMETERS = frozenset((*WAS, *IS, DELETED, UNDELETED, TOUCHED))
+NO_KEYS: Mapping[int, str] = MappingProxyType({})
 
 
-class Statement(NamedTuple):
-    """A writing statement, and the names of its parameters."""
+def normal_id(value: object) -> int | None:
+    """Given a cell's value as the driver returns it, return its id: 1 to `MAX_ID`, or None if it is not one."""
+    if type(value) is int:
+        return value if 0 < value <= MAX_ID else None
+    if isinstance(value, str):
+        match = _DIGITS.fullmatch(value) if len(value) <= LONGEST_CELL else None
+        return normal_id(int(match[1])) if match else None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return normal_id(bytes(value).decode("ascii", errors="replace"))
+    if isinstance(value, Decimal):
+        # The bounds come first: int() of Decimal("1e999999") would take its time, and a NaN compares with nothing.
+        return normal_id(int(value)) if value.is_finite() and 0 < value <= MAX_ID and value == int(value) else None
+    if isinstance(value, float):
+        return int(value) if 0 < value <= _EXACT_FLOAT and value.is_integer() else None
+    return None
 
-    clause: sa.Insert | sa.Update | sa.Delete
-    names: frozenset[str]
 
-    @classmethod
-    def of(cls, clause: sa.Insert | sa.Update | sa.Delete) -> Statement:
-        """Given a clause, return it with the names of its parameters."""
-        return cls(clause, frozenset(clause.compile().params) & PARAMETERS)
+def display_cell(value: object) -> str:
+    """Given a cell's value, return it as a sentence about the cell may show it: short, on one line."""
+    if value is None:
+        return "null"
+    if isinstance(value, str | bytes) and len(value) > LONGEST_CELL:
+        return f"longer than {LONGEST_CELL} characters ({display_cell(value[:LONGEST_CELL])})"
+    text = repr(value) if isinstance(value, str | bytes | float) else str(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
-    def only(self, parameters: Mapping[str, object]) -> dict[str, object]:
-        """Given parameters of any statement, return those of this one."""
-        return {name: parameters[name] for name in self.names}
+
+def key_text(cell: object) -> str | None:
+    """Given a cell's value as the driver returns it, return its key; None where it holds none.
+
+    No order of a portal has a key that is empty, longer than `LONGEST_KEY`, or has a zero byte in it.
+    """
+    if isinstance(cell, bytes | bytearray | memoryview):
+        try:
+            cell = bytes(cell).decode()
+        except UnicodeDecodeError:
+            return None
+    if isinstance(cell, str):
+        return cell if 0 < len(cell) <= LONGEST_KEY and "\0" not in cell else None
+    if isinstance(cell, Decimal | float):
+        # The bounds come first: int() of Decimal("1e999999") would take its time, and a NaN compares with nothing.
+        whole = isfinite(cell) and 0 <= cell <= MAX_ID and cell == int(cell)
+        return str(int(cell)) if whole else None
+    return str(cell) if type(cell) is int else None
 
 
 class IdColumn(NamedTuple):
     """A column that holds an id.
 
-    textual says whether one id may be written in several ways in it; writes is what syncd writes: int, str or bytes.
+    Args:
+        column: The column.
+        textual: Whether one id may be written in several ways in it.
+        writes: What syncd writes into it: int, str or bytes.
+        width: The number of digits that syncd pads texts to with zeros, or None.
+        odd: Whether the last reading found texts that are written in another way than syncd does; True until then.
+        fractions: Whether it may hold numbers that are not whole, such as 5.5.
     """
 
     column: sa.ColumnClause[Any]
     textual: bool
     writes: type[int | str | bytes]
+    width: int | None = None
+    odd: bool = True
+    fractions: bool = False
 
     def cell(self, value: int) -> int | str | bytes:
         """Given an id, return what is written into the column."""
         if self.writes is int:
             return value
-        return str(value) if self.writes is str else str(value).encode()
+        text = str(value).zfill(self.width or 0)
+        return text if self.writes is str else text.encode()
+
+    def id_of(self, cell: object) -> int | None:
+        """Given a cell, return its id; None where it holds none."""
+        return normal_id(cell)
+
+    def unfit(self, order_id: int) -> str:
+        """Given an id, return why it cannot be written into the column: it always can."""
+        del order_id
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKeyColumn:
+    """A column of keys.
+
+    Args:
+        column: The column.
+        writes: What syncd writes into it: int, str or bytes.
+        pads: Whether the database fills its texts up with spaces.
+        loose: Whether a cell may hold any type, whatever the column's.
+        keys: The keys of the orders that are to be read or written.
+        orders: The same, by key.
+    """
+
+    odd: ClassVar[bool] = False
+    """A key is written in one way only."""
+
+    column: sa.ColumnClause[Any]
+    writes: type[int | str | bytes]
+    pads: bool = False
+    loose: bool = False
+    keys: Mapping[int, str] = field(default_factory=dict)
+    orders: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def textual(self) -> bool:
+        """Whether the column is one of texts or bytes."""
+        return self.writes is not int
+
+    def knowing(self, keys: Mapping[int, str]) -> OrderKeyColumn:
+        """Given the keys of some orders, no key twice, return a column whose cells can be told to be theirs."""
+        return replace(self, keys=keys, orders={key: order for order, key in keys.items()})
+
+    def key_of(self, cell: object) -> str | None:
+        """Given a cell, return its key; None where it holds none."""
+        key = key_text(cell)
+        return key.rstrip(" ") or None if key is not None and self.pads else key
+
+    def keys_of(self, cells: Sequence[Any]) -> list[str | None]:
+        """Given the cells of many rows, return their keys; None where a cell holds none."""
+        plain = not self.pads and set(map(type, cells)) == {str} and all(cells)
+        if plain and max(map(len, cells)) <= LONGEST_KEY and "\0" not in "".join(cells):
+            return list(cells)
+        return list(map(self.key_of, cells))
+
+    def id_of(self, cell: object) -> int | None:
+        """Given a cell, return the order that has its key, if it is one of those that are known."""
+        key = self.key_of(cell)
+        return None if key is None else self.orders.get(key)
+
+    def cell(self, value: int) -> int | str | bytes:
+        """Given an order, return what is written into the column."""
+        key = self.keys[value]
+        if self.writes is int:
+            return int(key)
+        return key if self.writes is str else key.encode()
+
+    def unfit(self, order_id: int) -> str:
+        """Given an order, return why its key cannot be written into the column, as the end of a sentence."""
+        if self._fits(order_id):
+            return ""
+        return f'the column "{self.column.name}" holds whole numbers, and the order\'s key is {self.keys[order_id]!r}'
+
+    def search(self, order_ids: Iterable[int]) -> Iterator[object]:
+        """Given orders, yield the cells that their rows may have."""
+        for order_id in order_ids:
+            if self._fits(order_id):
+                yield self.cell(order_id)
+            if self.loose and _is_whole(self.keys[order_id]):
+                yield int(self.keys[order_id])
+
+    def _fits(self, order_id: int) -> bool:
+        return self.writes is not int or _is_whole(self.keys[order_id])
+
+
+def _is_whole(key: str) -> bool:
+    """Return whether a key is a whole number as a column of numbers shows it, of at most 18 digits."""
+    return key.isascii() and key.isdecimal() and len(key) < 19 and str(int(key)) == key
 
 
 @dataclass(frozen=True)
@@ -65,39 +205,75 @@ class Columns:
 
     Args:
         table: The table, with its schema.
-        order_id: The column of the order id.
+        order_id: The column of the order id, or of the key that the table holds instead.
         owner_type: The column of the owner type, or the type that every row is of.
         owner_id: The column of the owner id.
+        rows: The partition: columns, with the values of all rows that syncd looks at and inserts.
         where: The operator's condition, or None.
         deleted: The soft delete mark, or None.
-        touched: The column that gets the time of every write, or None.
-        extra: Values for other columns of inserted rows.
+        touched: The columns that get the time of every write.
+        extra: SQL expressions for other columns of inserted rows.
+        nullable_owner: Whether the column of the owner id may be null.
+        is_view: Whether statements need not tell how many rows they met.
+        order_is_unique: Whether the database allows only one row for an order in this partition.
+        reaches_other_rows: Whether writing a row may change others, by a trigger or ON CONFLICT REPLACE.
+        hides_effects: Whether it may do so unseen by the transaction that writes it.
     """
 
     table: sa.TableClause
-    order_id: IdColumn
+    order_id: IdColumn | OrderKeyColumn
     owner_type: IdColumn | int
     owner_id: IdColumn
+    rows: tuple[tuple[sa.ColumnClause[Any], object], ...] = ()
     where: sa.ColumnElement[Any] | None = None
-    deleted: Marked | None = None
-    touched: Marked | None = None
-    extra: tuple[tuple[sa.ColumnClause[Any], object], ...] = ()
+    deleted: SoftDelete | None = None
+    touched: tuple[EncodedColumn, ...] = ()
+    extra: tuple[tuple[sa.ColumnClause[Any], sa.ColumnElement[Any]], ...] = ()
+    nullable_owner: bool = False
+    is_view: bool = False
+    order_is_unique: bool = False
+    reaches_other_rows: bool = False
+    hides_effects: bool = False
 
-    # ------------------------------------------------------------ what a row says
+    def knowing(self, keys: Mapping[int, str]) -> Columns:
+        """Given the keys of some orders, no key twice, return this table as one whose rows of theirs can be told."""
+        if isinstance(self.order_id, IdColumn):
+            return self
+        return replace(self, order_id=self.order_id.knowing(keys))
+
+    def written(self, *, odd: bool) -> Columns:
+        """Return this table as one whose order ids are all written as syncd does, or not."""
+        return replace(self, order_id=self.order_id._replace(odd=odd)) if isinstance(self.order_id, IdColumn) else self
+
+    def read(self, backend: Backend) -> list[sa.ColumnElement[Any]]:
+        """The cells of a row as SQL that is read."""
+        length = LONGEST_CELL + 1
+        return [backend.cut(each.column, length, textual=each.textual) for each in self.ids]
+
+    @property
+    def ids(self) -> list[IdColumn | OrderKeyColumn]:
+        """The columns a row is read from: order id, owner type unless it is constant, owner id."""
+        kind: list[IdColumn | OrderKeyColumn] = [self.owner_type] if isinstance(self.owner_type, IdColumn) else []
+        return [self.order_id, *kind, self.owner_id]
+
+    @property
+    def cells(self) -> list[sa.ColumnClause[Any]]:
+        """The same, as SQL."""
+        return [each.column for each in self.ids]
 
     def owner(self, owner_type: object, owner_id: object) -> MaybeOwner:
         """Given a row's two cells, return its owner; None where they name none."""
         kind, number = normal_id(owner_type), normal_id(owner_id)
         return None if kind is None or number is None else Owner(kind, number)
 
-    def says(self, owner_type: object, owner_id: object) -> str:
+    def describe(self, owner_type: object, owner_id: object) -> str:
         """Given a row's two cells, return in words what it says about its order's owner."""
         owner = self.owner(owner_type, owner_id)
         if owner is not None:
             return f"owner type {owner.owner_type_id}, owner {owner.owner_id}"
         cells = [owner_type, owner_id][-len(self.cells[1:]) :]
         return ", ".join(
-            f"{column.name} is {shown(cell)}"
+            f"{column.name} is {display_cell(cell)}"
             for column, cell in zip(self.cells[1:], cells, strict=True)
             if normal_id(cell) is None
         )
@@ -107,120 +283,15 @@ class Columns:
 
         The same rows give the same words, in whatever order they came: holds last as long as the words stay.
         """
-        told = sorted(rows)
-        if len(told) == 1:
-            return Unreadable(HoldKind.INVALID_ROW, f"the row cannot be read: {told[0]}")
-        more = f"; and {len(told) - _SHOWN_ROWS} more" if len(told) > _SHOWN_ROWS else ""
+        described = sorted(rows)
+        if len(described) == 1:
+            return Unreadable(HoldKind.INVALID_ROW, f"the row cannot be read: {described[0]}")
+        count = len(described)
+        more = f"; and {count - _SHOWN_ROWS} more" if count > _SHOWN_ROWS else ""
         return Unreadable(
-            HoldKind.DUPLICATE_ROWS, f"{len(told)} rows for one order: {'; '.join(told[:_SHOWN_ROWS])}{more}"
+            HoldKind.DUPLICATE_ROWS, f"{count} rows for one order: {'; '.join(described[:_SHOWN_ROWS])}{more}"
         )
 
-    def orderless(self, order_id: object, owner_type: object, owner_id: object) -> str:
+    def describe_without_order(self, order_id: object, owner_type: object, owner_id: object) -> str:
         """Given a row whose order id cannot be read, return it in words."""
-        return f"{self.order_id.column.name} is {shown(order_id)} ({self.says(owner_type, owner_id)})"
-
-    # --------------------------------------------------------------- statements
-
-    @property
-    def ids(self) -> list[IdColumn]:
-        """The columns a row is read from: order id, owner type unless it is constant, owner id."""
-        kind = [self.owner_type] if isinstance(self.owner_type, IdColumn) else []
-        return [self.order_id, *kind, self.owner_id]
-
-    @property
-    def cells(self) -> list[sa.ColumnClause[Any]]:
-        """The same, as SQL."""
-        return [each.column for each in self.ids]
-
-    @property
-    def _live(self) -> list[sa.ColumnElement[bool]]:
-        return [] if self.deleted is None else [self.deleted.is_unset()]
-
-    @property
-    def _selected(self) -> list[sa.ColumnElement[Any]]:
-        return [] if self.where is None else [self.where]
-
-    @cached_property
-    def everything(self) -> sa.Select[Any]:
-        """Every row that is syncd's, in order of order id where the database can order numbers.
-
-        Ids kept as text would come in the order of their digits: those are sorted after reading.
-        """
-        select = sa.select(*self.cells).where(*self._live, *self._selected)
-        return select if self.order_id.textual else select.order_by(self.order_id.column)
-
-    @cached_property
-    def some(self) -> sa.Select[Any]:
-        """The cells of any row, whether it is live, whether `where` selects it; still without a condition on ids."""
-        live = sa.case((sa.and_(*self._live), 1), else_=0) if self._live else sa.literal(1)
-        selected = sa.case((sa.and_(*self._selected), 1), else_=0) if self._selected else sa.literal(1)
-        return sa.select(*self.cells, live, selected)
-
-    @cached_property
-    def by_id(self) -> sa.Select[Any]:
-        """`some` for the order ids in the parameter `ids`, as cells."""
-        return self.some.where(self.order_id.column.in_(IDS))
-
-    def _as_read(self) -> list[sa.ColumnElement[bool]]:
-        return [column == sa.bindparam(name) for name, column in zip(WAS, self.cells, strict=False)]
-
-    def _owner(self) -> dict[Any, Any]:
-        return {column: sa.bindparam(name) for name, column in list(zip(IS, self.cells, strict=False))[1:]}
-
-    def _touch(self) -> dict[Any, Any]:
-        return {} if self.touched is None else {self.touched.column: sa.bindparam(TOUCHED)}
-
-    @cached_property
-    def delete(self) -> Statement:
-        """Remove the row that was read, softly where there is a mark."""
-        condition = [*self._as_read(), *self._live, *self._selected]
-        if self.deleted is None:
-            return Statement.of(sa.delete(self.table).where(*condition))
-        marks = {self.deleted.column: sa.bindparam(DELETED), **self._touch()}
-        return Statement.of(sa.update(self.table).where(*condition).values(marks))
-
-    @cached_property
-    def move(self) -> Statement:
-        """Give the row that was read another owner."""
-        condition = [*self._as_read(), *self._live, *self._selected]
-        return Statement.of(sa.update(self.table).where(*condition).values(self._owner() | self._touch()))
-
-    @cached_property
-    def revive(self) -> Statement:
-        """Give an order's softly deleted row an owner, and unset its mark."""
-        assert self.deleted is not None
-        condition = [self.order_id.column == sa.bindparam(WAS[0]), sa.not_(self.deleted.is_unset())]
-        marks = {self.deleted.column: sa.bindparam(UNDELETED), **self._touch()}
-        return Statement.of(sa.update(self.table).where(*condition).values(self._owner() | marks))
-
-    @cached_property
-    def insert(self) -> Statement:
-        """Make a row."""
-        cells: dict[Any, Any] = {self.order_id.column: sa.bindparam(IS[0]), **self._owner(), **self._touch()}
-        if self.deleted is not None:
-            cells[self.deleted.column] = sa.bindparam(UNDELETED)
-        # Given as values and not as parameters: they are the same in every row.
-        cells |= {column: sa.literal(value, sa.types.NullType()) for column, value in self.extra}
-        return Statement.of(sa.insert(self.table).values(cells))
-
-    # --------------------------------------------------------------- parameters
-
-    def parameters(self, order_id: int, owner: MaybeOwner, was: Sequence[object], now: float) -> dict[str, object]:
-        """Return the parameters of the writing statements.
-
-        Args:
-            order_id: The order.
-            owner: The owner wanted; None for a removal.
-            was: The cells that were read; empty where there was no row.
-            now: Seconds since the epoch.
-        """
-        values: dict[str, object] = dict(zip(WAS, was, strict=False))
-        if owner is not None:
-            triple = (order_id, *owner)
-            wanted = triple if len(self.ids) == len(triple) else (order_id, owner.owner_id)
-            values |= {name: each.cell(number) for name, each, number in zip(IS, self.ids, wanted, strict=False)}
-        if self.deleted is not None:
-            values |= {DELETED: self.deleted.value(now), UNDELETED: self.deleted.unset}
-        if self.touched is not None:
-            values[TOUCHED] = self.touched.value(now)
-        return values
+        return f"{self.order_id.column.name} is {display_cell(order_id)} ({self.describe(owner_type, owner_id)})"

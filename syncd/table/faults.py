@@ -2,123 +2,116 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import exc
-
+from syncd.db.kinds import CLEARTEXT_HINT, ErrorKind
+from syncd.db.registry import code_and_words, driver_errors, error_kind
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
-from syncd.obs.redact import redact
 
 
-class Fault(StrEnum):
+class TableFault(StrEnum):
     """Kinds of trouble, by what may be done about them.
 
-    GONE: no connection. UNUSABLE: connected, but nothing can be done (full, read-only, shutting down). DENIED: a
-    credential or a right. NO_TABLE: table, column or database is not as configured. LOCKED: somebody held a lock, or a
+    GONE: no connection. NOT_READY: the server answered, and takes no connections now. UNUSABLE: connected, but nothing
+    can be done (full, read-only). DENIED: a credential or a right. CLEARTEXT: the
+    server asks for the password in the clear. OPTION: a connection cannot be made as the options
+    of the URL ask. NO_TABLE: table, column or database is not as configured. LOCKED: somebody held a lock, or a
     statement ran out of time; the transaction lives on. AGAIN: the database ended the whole transaction (deadlock).
     ROW: the database does not want this row.
     """
 
     GONE = "gone"
+    NOT_READY = "not-ready"
     UNUSABLE = "unusable"
     DENIED = "denied"
+    CLEARTEXT = "cleartext"
+    OPTION = "option"
     NO_TABLE = "no-table"
     LOCKED = "locked"
     AGAIN = "again"
     ROW = "row"
 
 
-# SQLite's primary result codes (sqlite.org/rescode.html). 1 is SQLITE_ERROR: what a statement itself does wrong.
-_SQLITE = {
-    1: Fault.NO_TABLE,
-    3: Fault.DENIED,
-    5: Fault.LOCKED,
-    6: Fault.LOCKED,
-    7: Fault.UNUSABLE,
-    8: Fault.UNUSABLE,
-    9: Fault.LOCKED,
-    10: Fault.UNUSABLE,
-    11: Fault.UNUSABLE,
-    13: Fault.UNUSABLE,
-    14: Fault.GONE,
-    17: Fault.AGAIN,
-    26: Fault.UNUSABLE,
-}
-
-# SQLSTATE, or its class of two characters.
-_POSTGRES = {
-    "08": Fault.GONE,
-    "25006": Fault.UNUSABLE,
-    "28": Fault.DENIED,
-    "3D000": Fault.NO_TABLE,
-    "3F000": Fault.NO_TABLE,
-    "40": Fault.AGAIN,
-    "42501": Fault.DENIED,
-    "42": Fault.NO_TABLE,
-    "53": Fault.UNUSABLE,
-    "55P03": Fault.LOCKED,
-    "57014": Fault.LOCKED,
-    "57": Fault.GONE,
-    "58": Fault.UNUSABLE,
-    "XX": Fault.UNUSABLE,
-}
-# libpq has no code for what happens before a session begins, only words.
-_POSTGRES_WORDS = {
-    "password authentication failed": Fault.DENIED,
-    "no password supplied": Fault.DENIED,
-    "no pg_hba.conf entry": Fault.DENIED,
-    "does not exist": Fault.NO_TABLE,
-}
-
-# MySQL's and MariaDB's error numbers.
-_MYSQL = {
-    **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1370, 1698), Fault.DENIED),
-    **dict.fromkeys((1049, 1051, 1054, 1064, 1109, 1146, 1305, 1356), Fault.NO_TABLE),
-    **dict.fromkeys((1021, 1030, 1040, 1041, 1114, 1203, 1290, 1792, 1836), Fault.UNUSABLE),
-    **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1317, 1927), Fault.GONE),
-    **dict.fromkeys((2002, 2003, 2005, 2006, 2013, 2014, 2055), Fault.GONE),
-    **dict.fromkeys((1205, 1969, 3024), Fault.LOCKED),
-    **dict.fromkeys((1020, 1213, 1412), Fault.AGAIN),
+_FAULTS = {
+    ErrorKind.UNREACHABLE: TableFault.GONE,
+    ErrorKind.CANNOT_OPEN: TableFault.GONE,
+    ErrorKind.NOT_READY: TableFault.NOT_READY,
+    ErrorKind.REFUSED: TableFault.DENIED,
+    ErrorKind.CLEARTEXT: TableFault.CLEARTEXT,
+    ErrorKind.HIDDEN: TableFault.DENIED,
+    ErrorKind.FORBIDDEN: TableFault.DENIED,
+    ErrorKind.NO_DATABASE: TableFault.NO_TABLE,
+    ErrorKind.NO_TABLE: TableFault.NO_TABLE,
+    ErrorKind.NO_COLUMN: TableFault.NO_TABLE,
+    ErrorKind.STATEMENT: TableFault.NO_TABLE,
+    ErrorKind.OPTION: TableFault.OPTION,
+    ErrorKind.READ_ONLY: TableFault.UNUSABLE,
+    ErrorKind.FULL: TableFault.UNUSABLE,
+    ErrorKind.OVERLOADED: TableFault.UNUSABLE,
+    ErrorKind.BROKEN: TableFault.UNUSABLE,
+    ErrorKind.DAMAGED: TableFault.UNUSABLE,
+    ErrorKind.NOT_A_DATABASE: TableFault.UNUSABLE,
+    ErrorKind.LOCKED: TableFault.LOCKED,
+    ErrorKind.SLOW: TableFault.LOCKED,
+    ErrorKind.RETRY: TableFault.AGAIN,
+    ErrorKind.DUPLICATE: TableFault.ROW,
+    ErrorKind.CONSTRAINT: TableFault.ROW,
+    ErrorKind.UNFIT: TableFault.ROW,
+    ErrorKind.OTHER: TableFault.ROW,
 }
 
 GRANTS = "Check the user, the password and the grants on the mapping table."
 
-_SENTENCES = {
-    Fault.GONE: (
+_SENTENCES: dict[TableFault, tuple[type[SyncdError], str, str]] = {
+    TableFault.GONE: (
         UnavailableError,
         "cannot be reached, or the connection was lost",
         "See that the server runs and can be reached from here; the next run looks again.",
     ),
-    Fault.UNUSABLE: (
+    TableFault.NOT_READY: (
+        UnavailableError,
+        "answers, and takes no connections now",
+        "It starts, stops or turns new clients away: look at its log; the next run looks again.",
+    ),
+    TableFault.OPTION: (
+        ConfigError,
+        "cannot be reached with the options of its URL, or its certificate is not trusted",
+        "Compare the options behind the `?` of the URL (sslmode, certificates) with what the server offers.",
+    ),
+    TableFault.UNUSABLE: (
         UnavailableError,
         "cannot be used now",
         "Look at its disk, its log and whether it is writable; the next run looks again.",
     ),
-    Fault.DENIED: (
+    TableFault.DENIED: (
         AuthError,
         "refuses these credentials or this right",
         GRANTS,
     ),
-    Fault.NO_TABLE: (
+    TableFault.CLEARTEXT: (
+        AuthError,
+        "asks for the password in the clear, and has not proved who it is; the password was not sent",
+        CLEARTEXT_HINT,
+    ),
+    TableFault.NO_TABLE: (
         ConfigError,
         "does not hold the mapping table as configured",
         "Compare the link's table settings with the database: syncd check",
     ),
-    Fault.LOCKED: (
+    TableFault.LOCKED: (
         UnavailableError,
         "was kept locked by another program for too long, or took too long over a statement",
         "Look for a long transaction on the mapping table; the next run looks again.",
     ),
-    Fault.AGAIN: (
+    TableFault.AGAIN: (
         UnavailableError,
         "ended the transaction because of others that ran beside it",
         "Nothing to do: the next run tries again.",
     ),
-    Fault.ROW: (
+    TableFault.ROW: (
         UnavailableError,
         "answered with an error",
         "Look at the database's own words, and try: syncd check",
@@ -126,58 +119,40 @@ _SENTENCES = {
 }
 
 
-def driver_error(error: BaseException) -> BaseException:
-    """Given an error of SQLAlchemy or of a driver, return the driver's."""
-    return error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
-
-
-def diagnose(error: BaseException) -> Fault:
+def diagnose(error: BaseException) -> TableFault:
     """Given an error of SQLAlchemy or of a driver, return which kind of trouble it is."""
-    origin = driver_error(error)
-    if isinstance(origin, sqlite3.Error):
-        # Python's own complaints (a closed connection) carry no code of SQLite.
-        return _SQLITE.get(getattr(origin, "sqlite_errorcode", 0) & 0xFF, Fault.ROW)
-    number = _number(origin)
-    if number is not None:  # before the SQLSTATE, which PyMySQL tells too, and which is HY000 for most of its errors
-        return _MYSQL.get(number) or Fault.ROW
-    state: str | None = getattr(origin, "sqlstate", None)
-    if state == "42501" and _by_a_row(origin):
-        return Fault.ROW
-    if state is not None:
-        return _POSTGRES.get(state) or _POSTGRES.get(state[:2]) or Fault.ROW
-    text = str(origin)
-    return next((fault for words, fault in _POSTGRES_WORDS.items() if words in text), Fault.GONE)
+    return _FAULTS[error_kind(error)]
 
 
-def _by_a_row(origin: BaseException) -> bool:
-    """Whether a right is refused to one row by a policy (row security) rather than to the user.
+def is_duplicate(error: BaseException) -> bool:
+    """Given an error, return whether the database refused a row because of another row with the same unique values."""
+    return error_kind(error) is ErrorKind.DUPLICATE
 
-    Both have one SQLSTATE, and their words are translated; the name of the server's function is not.
-    """
-    return getattr(getattr(origin, "diag", None), "source_function", None) == "ExecWithCheckOptions"
+
+def is_about_a_row(error: BaseException) -> bool:
+    """Given an error, return whether the database refused this row, and might take another one."""
+    return error_kind(error) in {ErrorKind.DUPLICATE, ErrorKind.CONSTRAINT}
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Given an error, return whether the whole database takes no writes: read-only, full, no room for a journal."""
+    # SQLite cannot open its journal in a folder that may not be written.
+    return error_kind(error) is ErrorKind.CANNOT_OPEN or diagnose(error) is TableFault.UNUSABLE
+
+
+def is_of_settings(error: BaseException) -> bool:
+    """Given an error of a statement that reads, return whether a value or a condition of the settings may cause it."""
+    return error_kind(error) in {ErrorKind.UNFIT, ErrorKind.STATEMENT, ErrorKind.NO_COLUMN}
+
+
+def hides_rows(error: BaseException) -> bool:
+    """Given an error, return whether a query was refused because a policy would hide rows from it."""
+    return error_kind(error) is ErrorKind.HIDDEN
 
 
 def words(error: BaseException) -> tuple[str, str]:
     """Given an error, return the database's own code and words: one line, without row contents and secrets."""
-    origin = driver_error(error)
-    diagnosis: Any = getattr(origin, "diag", None)
-    number = _number(origin)
-    if isinstance(origin, sqlite3.Error):
-        code, text = getattr(origin, "sqlite_errorname", ""), str(origin)
-    elif diagnosis is not None:
-        # The full text would quote the whole row; the primary message names the constraint, which is enough.
-        code, text = getattr(origin, "sqlstate", None) or "", diagnosis.message_primary or str(origin)
-    elif number is not None:
-        code, text = str(number), str(origin.args[-1])
-    else:
-        code, text = "", str(origin)
-    return code, redact(" ".join(text.split()))
-
-
-def _number(origin: BaseException) -> int | None:
-    if not type(origin).__module__.startswith("pymysql") or not origin.args:
-        return None
-    return origin.args[0] if isinstance(origin.args[0], int) and origin.args[0] else None
+    return code_and_words(error)
 
 
 def told(error: BaseException, database: str) -> SyncdError:
@@ -192,20 +167,30 @@ def told(error: BaseException, database: str) -> SyncdError:
     return kind(f"The mapping table's database {database} {sentence} ({text}). Nothing was written.", hint=hint)
 
 
-def driver_errors(dbapi: Any) -> tuple[type[BaseException], ...]:
-    """Given a driver's module, return the errors it speaks with: wrapped by SQLAlchemy, and its own."""
-    return (exc.DBAPIError, dbapi.Error)
+def rows_hidden(database: str, key: str) -> AuthError:
+    """Return what to tell the operator of row level security: a hidden row looks like a removed one.
+
+    Args:
+        database: The database, free of secrets.
+        key: The configuration key of the table's settings, such as `links.shop.table`.
+    """
+    return AuthError(
+        f"Row level security may hide rows of the mapping table in {database} from this user. syncd would take hidden "
+        "rows for removed ones. Nothing was written.",
+        hint=f'Give the role BYPASSRLS, or set {key}.row_security = "as-is" if hidden rows are not syncd\'s.',
+    )
 
 
 @contextmanager
-def explained(database: str, dbapi: Any) -> Iterator[None]:
-    """Let errors of the database out as syncd's own.
+def explained(database: str, dbapi: Any, key: str) -> Iterator[None]:
+    """Let errors of the mapping table's database out as syncd's own.
 
     Args:
         database: The database, free of secrets.
         dbapi: The driver's module.
+        key: The configuration key of the table's settings, such as `links.shop.table`.
     """
     try:
         yield
-    except driver_errors(dbapi) as error:
-        raise told(error, database) from None
+    except driver_errors(dbapi) as error:  # the snapshot's cursor is the driver's own
+        raise (rows_hidden(database, key) if hides_rows(error) else told(error, database)) from None

@@ -1,24 +1,28 @@
-"""What syncd writes into a `deleted` or `touched` column, and what in it means "not deleted", by the column's type."""
+"""Columns that take a mark: how the database's own time is written into them, and what means "not deleted".
+
+Times are the database's CURRENT_TIMESTAMP, in the time zone of its session: the one that its own defaults, triggers and
+reports go by.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
-_EPOCH_ENDINGS = ("_at", "_on", "_ts", "time", "date", "stamp")
+from syncd.db.backend import Backend
+
+_EPOCH_ENDINGS = ("_at", "_on", "_ts", "time", "date", "stamp", "_to", "until")
 _TIME_LENGTH = 19
 
 
-class Mark(StrEnum):
-    """How a column takes a mark: a time (with or without zone), a day, both as text, seconds since 1970, a yes or 1."""
+class ColumnEncoding(StrEnum):
+    """How a column takes a mark: a time, a day, both as text, seconds since 1970, a yes or 1."""
 
     TIME = "time"
-    ZONED_TIME = "zoned-time"
     DAY = "day"
     TIME_TEXT = "time-text"
     DAY_TEXT = "day-text"
@@ -27,65 +31,123 @@ class Mark(StrEnum):
     ONE = "one"
 
 
+_TIMES = frozenset({ColumnEncoding.TIME, ColumnEncoding.DAY})
+_TEXTS = frozenset({ColumnEncoding.TIME_TEXT, ColumnEncoding.DAY_TEXT})
+
+
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """A column that takes a mark. Times are UTC."""
+class EncodedColumn:
+    """A column that takes a mark; precision is the number of digits of a second it keeps, where that is known."""
 
     column: sa.ColumnClause[Any]
-    mark: Mark
+    encoding: ColumnEncoding
     nullable: bool
+    precision: int | None = None
 
-    def value(self, now: float) -> object:
-        """Given seconds since the epoch, return what the column gets."""
-        moment = datetime.fromtimestamp(now, UTC)
-        values: dict[Mark, object] = {
-            Mark.TIME: moment.replace(tzinfo=None),
-            Mark.ZONED_TIME: moment,
-            Mark.DAY: moment.date(),
-            Mark.TIME_TEXT: moment.strftime("%Y-%m-%d %H:%M:%S"),
-            Mark.DAY_TEXT: moment.strftime("%Y-%m-%d"),
-            Mark.SECONDS: int(now),
-            Mark.YES: True,
-            Mark.ONE: 1,
+    def set_value(self, backend: Backend) -> sa.ColumnElement[Any]:
+        """Return what the column gets when the mark is set, as SQL."""
+        values: dict[ColumnEncoding, Callable[[], sa.ColumnElement[Any]]] = {
+            ColumnEncoding.TIME: lambda: backend.time_now(self.precision),
+            ColumnEncoding.DAY: sa.func.current_date,
+            ColumnEncoding.TIME_TEXT: backend.text_now,
+            ColumnEncoding.DAY_TEXT: sa.func.current_date,
+            ColumnEncoding.SECONDS: backend.seconds_now,
+            ColumnEncoding.YES: sa.true,
+            ColumnEncoding.ONE: lambda: constant(1),
         }
-        return values[self.mark]
+        return values[self.encoding]()
 
-    @property
-    def unset(self) -> object:
-        """What the column holds where the mark is not set."""
-        if self.mark is Mark.YES:
-            return False
-        if self.mark is Mark.ONE:
-            return 0
+    def unset_value(self, backend: Backend) -> sa.ColumnElement[Any] | None:
+        """Return what the column gets when the mark is taken away, as SQL; None where it cannot be taken away."""
+        if self.encoding is ColumnEncoding.YES:
+            return sa.false()
+        if self.encoding is ColumnEncoding.ONE:
+            return constant(0)
         if self.nullable:
-            return None
-        return 0 if self.mark is Mark.SECONDS else ""
+            return sa.null()
+        if self.encoding is ColumnEncoding.SECONDS:
+            return constant(0)
+        if self.encoding in _TEXTS:
+            return constant("")
+        zero = "0000-00-00 00:00:00"[: 19 if self.encoding is ColumnEncoding.TIME else 10]
+        return constant(zero) if backend.zero_dates else None
 
-    def is_unset(self) -> sa.ColumnElement[bool]:
+    def is_unset(self, backend: Backend) -> sa.ColumnElement[bool]:
         """Return the condition that the mark is not set."""
-        if self.mark is Mark.YES:
+        if self.encoding is ColumnEncoding.YES:
             return self.column.is_not(sa.true())
-        if self.mark in {Mark.ONE, Mark.SECONDS}:
+        if self.encoding in {ColumnEncoding.ONE, ColumnEncoding.SECONDS}:
             return sa.func.coalesce(self.column, 0) == 0
-        if self.mark in {Mark.TIME_TEXT, Mark.DAY_TEXT}:
+        if self.encoding in _TEXTS:
             return sa.func.coalesce(self.column, "") == ""
-        return self.column.is_(None)
+        # As a number, since a server that forbids zero dates would not take one as a text either.
+        zero = [self.column == constant(0)] if backend.zero_dates else []
+        return sa.or_(self.column.is_(None), *zero)
 
 
-def mark_for(column: sa.ColumnClause[Any], reflected: sa.types.TypeEngine[Any], *, sqlite: bool) -> Mark | None:
-    """Given a column and its reflected type, return how it takes a mark; None where it cannot."""
-    mark: Mark | None = None
-    if isinstance(reflected, sa.Boolean | mysql.BIT):
-        mark = Mark.YES if not sqlite and isinstance(reflected, sa.Boolean) else Mark.ONE
+@dataclass(frozen=True, slots=True)
+class SoftDelete:
+    """A soft delete mark: the column, the values of a deleted and of a live row, and the condition of a live one."""
+
+    column: sa.ColumnClause[Any]
+    set: sa.ColumnElement[Any]
+    unset: sa.ColumnElement[Any]
+    is_live: sa.ColumnElement[bool]
+
+
+def constant(value: object) -> sa.BindParameter[Any]:
+    """Given a value from the configuration, return it as SQL whose type the database itself finds by the column."""
+    return sa.bindparam(None, value, type_=sa.types.NullType(), unique=True)
+
+
+def configured_mark(column: sa.ColumnClause[Any], set_value: object, unset_value: object) -> SoftDelete:
+    """Return the mark of a column with two values of the user's.
+
+    A row with any other value is live: that value says nothing that could be taken for a removal.
+    """
+    deleted, unset = constant(set_value), constant(unset_value)
+    is_other = column != deleted
+    # The second half adds no row: it lets the database refuse a value that it could not write later.
+    is_live = sa.or_(column.is_(None), is_other, sa.and_(is_other, column == unset))
+    return SoftDelete(column, deleted, unset, is_live)
+
+
+def mark_by_type(encoded: EncodedColumn, backend: Backend, unset_value: object | None) -> SoftDelete | None:
+    """Return the mark of a column whose type says how it is set; None where it cannot be unset.
+
+    Args:
+        encoded: The column.
+        backend: The kind of database.
+        unset_value: What else is no value, and what syncd writes as such; None where only the type says so.
+    """
+    live, unset = encoded.is_unset(backend), encoded.unset_value(backend)
+    if unset_value is not None:
+        live, unset = sa.or_(live, encoded.column == constant(unset_value)), constant(unset_value)
+    return None if unset is None else SoftDelete(encoded.column, encoded.set_value(backend), unset, live)
+
+
+def encoding_for(
+    column: sa.ColumnClause[Any], reflected: sa.types.TypeEngine[Any], backend: Backend
+) -> ColumnEncoding | None:
+    """Given a column and its plain type, return how it takes a mark; None where it cannot."""
+    encoding: ColumnEncoding | None = None
+    if isinstance(reflected, sa.Boolean):
+        encoding = ColumnEncoding.YES if backend.has_booleans else ColumnEncoding.ONE
     elif isinstance(reflected, sa.Integer):
         # A flag and a time look alike in an integer column; the name is all there is to tell them by.
-        mark = Mark.SECONDS if column.name.lower().endswith(_EPOCH_ENDINGS) else Mark.ONE
+        encoding = ColumnEncoding.SECONDS if column.name.lower().endswith(_EPOCH_ENDINGS) else ColumnEncoding.ONE
     elif isinstance(reflected, sa.DateTime):
-        mark = Mark.TIME_TEXT if sqlite else Mark.ZONED_TIME if reflected.timezone else Mark.TIME
+        encoding = ColumnEncoding.TIME if backend.has_times else ColumnEncoding.TIME_TEXT
     elif isinstance(reflected, sa.Date):
-        mark = Mark.DAY_TEXT if sqlite else Mark.DAY
+        encoding = ColumnEncoding.DAY if backend.has_times else ColumnEncoding.DAY_TEXT
     elif isinstance(reflected, sa.String) and not isinstance(reflected, sa.Enum):
-        mark = Mark.TIME_TEXT if (reflected.length or _TIME_LENGTH) >= _TIME_LENGTH else None
-    elif sqlite and isinstance(reflected, sa.types.NullType):
-        mark = Mark.TIME_TEXT
-    return mark
+        long_enough = (reflected.length or _TIME_LENGTH) >= _TIME_LENGTH
+        encoding = ColumnEncoding.TIME_TEXT if long_enough else None
+    elif not backend.has_times and isinstance(reflected, sa.types.NullType):
+        encoding = ColumnEncoding.TIME_TEXT
+    return encoding
+
+
+def keeps_times(encoding: ColumnEncoding) -> bool:
+    """Return whether a column with this encoding holds a time or a day rather than a number or a text."""
+    return encoding in _TIMES

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
+from syncd.config.mapping_columns import KeyColumn
 from syncd.config.model import TableSettings
-from syncd.table.columns import Columns, IdColumn
-from syncd.table.dialect import Dialect
-from syncd.table.faults import Fault, diagnose
-from syncd.table.marks import Mark, Marked, mark_for
+from syncd.db.backend import Backend
+from syncd.table.changes import WatchedColumn
+from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
+from syncd.table.faults import TableFault, diagnose
+from syncd.table.marks import (
+    ColumnEncoding,
+    EncodedColumn,
+    SoftDelete,
+    configured_mark,
+    constant,
+    encoding_for,
+    mark_by_type,
+)
 
 _SHOWN_COLUMNS = 20
+_WATCHABLE = frozenset({ColumnEncoding.TIME, ColumnEncoding.TIME_TEXT, ColumnEncoding.SECONDS, ColumnEncoding.ONE})
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -31,42 +43,40 @@ class Reflection:
     Args:
         connection: Reads the database's own description of the table.
         settings: The link's table settings.
-        dialect: How to speak to this database.
+        backend: The kind of database.
         key: The configuration key of the settings, such as `links.shop.table`.
     """
 
-    def __init__(self, connection: sa.Connection, settings: TableSettings, dialect: Dialect, key: str) -> None:
+    def __init__(self, connection: sa.Connection, settings: TableSettings, backend: Backend, key: str) -> None:
         self.problems: list[str] = []
-        self._settings, self._dialect, self._key = settings, dialect, key
-        self._schema, self._name = split_name(settings.name)
-        self._found = self._reflected(connection)
+        self._connection, self._settings, self._backend, self._key = connection, settings, backend, key
+        self.schema, self.name = split_name(settings.name)
+        self.found = self._reflected(connection)
         self._used: set[str] = set()
-        if lack := dialect.lacks(connection, self._schema, self._name):
+        if lack := backend.lacks(connection, self.schema, self.name):
             self._complain("name", f"the table {settings.name} {lack}")
 
     def _reflected(self, connection: sa.Connection) -> dict[str, ReflectedColumn]:
         inspector = sa.inspect(connection)
         try:
-            found = inspector.get_columns(self._name, schema=self._schema)
+            found = inspector.get_columns(self.name, schema=self.schema)
         except sa.exc.NoSuchTableError:
             found = []
         except sa.exc.DBAPIError as error:
-            if diagnose(error) is not Fault.NO_TABLE:
+            if diagnose(error) is not TableFault.NO_TABLE:
                 raise
             found = []  # SQLite says so of a schema it does not know
         if not found:
             self._complain("name", f'the database has no table "{self._settings.name}"{self._others(inspector)}')
             return {}
-        if self._dialect.kind == "sqlite":
-            _mark_rowid(found, inspector.get_pk_constraint(self._name, schema=self._schema)["constrained_columns"])
         return {column["name"]: column for column in found}
 
     def _others(self, inspector: sa.Inspector) -> str:
         try:
-            names = inspector.get_table_names(schema=self._schema)
+            names = inspector.get_table_names(schema=self.schema)
         except sa.exc.DBAPIError:
             return ""
-        return f"; it has {_listed(names, like=self._name)}" if names else "; it has no tables at all there"
+        return f"; it has {_listed(names, like=self.name)}" if names else "; it has no tables at all there"
 
     def _complain(self, at: str, sentence: str) -> None:
         self.problems.append(f"{self._key}.{at}: {sentence}")
@@ -79,29 +89,82 @@ class Reflection:
         Args:
             writable: Whether syncd may write to this table; columns it cannot fill are a problem only then.
         """
-        if not self._found:
+        if not self.found:
             return None
-        configured = self._settings.columns
-        order_id = self._id_column("columns.order_id", configured["order_id"])
+        key, configured = self._settings.key, self._settings.columns
         kind = configured["owner_type_id"]
-        owner_type = kind if isinstance(kind, int) else self._id_column("columns.owner_type_id", kind)
-        owner_id = self._id_column("columns.owner_id", configured["owner_id"])
-        deleted, touched = self._marked("deleted"), self._marked("touched")
-        extra = tuple(
-            (column, self._dialect.cell(value))
-            for name, value in self._settings.extra.items()
-            if (column := self._column(f"extra.{name}", name)) is not None
-        )
-        if deleted is not None and deleted.mark in {Mark.TIME, Mark.ZONED_TIME, Mark.DAY} and not deleted.nullable:
-            self._complain("deleted", f'the column "{deleted.column.name}" is NOT NULL, so every row would be deleted')
+        order_id = self._order_column(key)
+        owner_id = self._id_column("columns.owner_id", str(configured["owner_id"]))
+        owner_type = kind if isinstance(kind, int) else self._id_column("columns.owner_type_id", str(kind))
+        rows = self._values("rows", self._settings.rows)
+        deleted = self._deleted()
+        touched = tuple(filter(None, (self._touched(name) for name in self._settings.touched_columns)))
+        extra = self._values("extra", self._settings.extra)
         if writable:
             self._check_filled()
+            self._check_not_generated({key.setting: order_id, "owner_type_id": owner_type, "owner_id": owner_id})
         if self.problems or order_id is None or owner_type is None or owner_id is None:
             return None
-        everything = [order_id, owner_type, owner_id, deleted, touched]
-        named = [part.column for part in everything if isinstance(part, IdColumn | Marked)]
-        table = sa.table(self._name, *named, *(column for column, _ in extra), schema=self._schema)
-        return Columns(table, order_id, owner_type, owner_id, self._where(), deleted, touched, extra)
+        partition = tuple((column, value) for column, value, _ in rows)
+        filled = tuple((column, value) for column, _, value in extra)
+        parts = [order_id, owner_id, owner_type, deleted, *touched]
+        named = [part.column for part in parts if part is not None and not isinstance(part, int)]
+        table = sa.table(self.name, *named, *(column for column, _ in (*partition, *filled)), schema=self.schema)
+        fixed = {order_id.column.name, *(column.name for column, _ in partition)}
+        fixed |= {column.name for column, value, _ in extra if not isinstance(value, Mapping)}
+        at = (self._connection, self.schema, self.name)
+        return Columns(
+            table,
+            order_id,
+            owner_type,
+            owner_id,
+            rows=partition,
+            where=self._where(),
+            deleted=deleted,
+            touched=touched,
+            extra=filled,
+            nullable_owner=bool(self.found[owner_id.column.name]["nullable"]),
+            is_view=self._backend.is_view(*at),
+            order_is_unique=any(order_id.column.name in unique <= fixed for unique in self._uniques()),
+            reaches_other_rows=self._backend.may_reach_other_rows(*at),
+            hides_effects=self._backend.hides_effects(*at),
+        )
+
+    def watched(self) -> WatchedColumn | None:
+        """Return the column `watch`; None where none is configured, and where there are problems with it.
+
+        No part of `columns`, since passes do without it.
+        """
+        name = self._settings.watch
+        column = self._column("watch", name) if name is not None and self.found else None
+        if column is None:
+            return None
+        encoding = encoding_for(column, self._backend.plain_type(self.found[column.name]["type"]), self._backend)
+        if encoding in _WATCHABLE:
+            readable = self._backend.readable_times(column) if encoding is ColumnEncoding.TIME else []
+            return WatchedColumn(column, readable)
+        kind = self._type_name(column.name)
+        self._complain(
+            "watch",
+            f'the column "{column.name}" is of type {kind}; it must be a time, a whole number or a text of 19 '
+            "characters, which grows with every write to a row",
+        )
+        return None
+
+    def has_index(self, column: str) -> bool | None:
+        """Return whether an index finds rows by this column, after the partition's; None where it cannot be told."""
+        inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
+        try:
+            keys = [
+                self._primary_key,
+                *(each["column_names"] for each in inspector.get_unique_constraints(name, schema)),
+            ]
+            indexes = [each for each in inspector.get_indexes(name, schema) if not _is_partial(each)]
+        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
+            return None
+        keys += [[name or "" for name in each["column_names"]] for each in indexes]
+        fixed = set(self._settings.rows)
+        return any(next((name for name in key if name not in fixed), "") == column for key in keys)
 
     def _where(self) -> sa.ColumnElement[Any] | None:
         # On lines of its own: a comment at its end must not swallow the bracket. A literal column and not a text, in
@@ -110,68 +173,163 @@ class Reflection:
         return sa.literal_column(f"(\n{where}\n)") if where else None
 
     def _column(self, at: str, name: str) -> sa.ColumnClause[Any] | None:
-        found = name if name in self._found else None
-        if found is None and self._dialect.folds_case:
-            found = next((other for other in self._found if other.lower() == name.lower()), None)
+        found = name if name in self.found else None
+        if found is None and self._backend.folds_case:
+            found = next((other for other in self.found if other.lower() == name.lower()), None)
         if found is None:
-            names = _listed(self._found, like=name)
+            names = _listed(self.found, like=name)
             self._complain(at, f'the table {self._settings.name} has no column "{name}"; it has {names}')
             return None
         self._used.add(found)
         return sa.column(found)
 
-    def _id_column(self, at: str, name: str | int) -> IdColumn | None:
-        column = self._column(at, str(name))
+    def _order_column(self, key: KeyColumn) -> IdColumn | OrderKeyColumn | None:
+        at = f"columns.{key.setting}"
+        if key.field is None:
+            return self._id_column(at, key.column, key.width)
+        column = self._column(at, key.column)
         if column is None:
             return None
-        reflected = _plain(self._found[column.name]["type"])
-        writes = self._dialect.id_cell(reflected)
+        reflected = self._backend.plain_type(self.found[column.name]["type"])
+        loose = isinstance(reflected, sa.types.NullType)
+        writes = str if loose else self._backend.id_cell(reflected)
+        if writes is None:
+            kind = self._type_name(column.name)
+            self._complain(at, f'the column "{column.name}" is of type {kind}; keys are texts, or whole numbers')
+            return None
+        return OrderKeyColumn(column, writes, pads=isinstance(reflected, sa.CHAR), loose=loose)
+
+    def _id_column(self, at: str, name: str, width: int | None = None) -> IdColumn | None:
+        column = self._column(at, name)
+        if column is None:
+            return None
+        reflected = self._backend.plain_type(self.found[column.name]["type"])
+        writes = self._backend.id_cell(reflected)
         if writes is None:
             kind = self._type_name(column.name)
             self._complain(at, f'the column "{column.name}" is of type {kind}; ids are whole numbers, or text')
             return None
-        return IdColumn(column, not isinstance(reflected, sa.Integer | sa.Numeric), writes)
+        if width is not None and writes is int:
+            self._complain(f"{at}.width", f'the column "{column.name}" holds numbers, which have no zeros before them')
+            return None
+        textual = not isinstance(reflected, sa.Integer | sa.Numeric)
+        fractions = not textual and self._backend.holds_fractions(self.found[column.name], self._primary_key)
+        return IdColumn(column, textual, writes, width, fractions=fractions)
 
-    def _marked(self, at: str) -> Marked | None:
-        name: str | None = getattr(self._settings, at)
-        column = self._column(at, name) if name else None
-        if column is None:
+    def _values(
+        self, at: str, configured: Mapping[str, object]
+    ) -> list[tuple[sa.ColumnClause[Any], Any, sa.ColumnElement[Any]]]:
+        """Given columns with values, return each column that is there, its value, and the value as SQL."""
+        found: list[tuple[sa.ColumnClause[Any], Any, sa.ColumnElement[Any]]] = []
+        for name, value in configured.items():
+            column = self._column(f"{at}.{name}", name)
+            if column is None:
+                continue
+            if isinstance(value, Mapping):
+                # A literal column and not a text, in which colons would be parameters.
+                found.append((column, value, sa.literal_column(f"({value['sql']})")))
+            else:
+                cell = self._backend.cell(value)
+                found.append((column, cell, constant(cell)))
+        return found
+
+    def _deleted(self) -> SoftDelete | None:
+        mark = self._settings.deletion
+        column = self._column("deleted", mark.column) if mark is not None else None
+        if mark is None or column is None:
             return None
-        reflected = self._found[column.name]
-        mark = mark_for(column, _plain(reflected["type"]), sqlite=self._dialect.kind == "sqlite")
-        if mark is None or (at == "touched" and mark is Mark.YES):
+        if mark.set is not None:
+            return configured_mark(column, self._backend.cell(mark.set), self._backend.cell(mark.unset))
+        encoded = self._encoded("deleted", column)
+        if encoded is None:
+            return None
+        unset = self._backend.cell(mark.unset) if mark.unset is not None else None
+        made = mark_by_type(encoded, self._backend, unset)
+        if made is None:
+            self._complain(
+                "deleted",
+                f'the column "{column.name}" is NOT NULL, so every row would be deleted; '
+                "give the value of live rows: { column, unset }",
+            )
+        return made
+
+    def _touched(self, name: str) -> EncodedColumn | None:
+        column = self._column("touched", name)
+        encoded = self._encoded("touched", column) if column is not None else None
+        if encoded is not None and encoded.encoding is ColumnEncoding.ONE:
+            return replace(encoded, encoding=ColumnEncoding.SECONDS)
+        return encoded
+
+    def _encoded(self, at: str, column: sa.ColumnClause[Any]) -> EncodedColumn | None:
+        reflected = self.found[column.name]
+        plain = self._backend.plain_type(reflected["type"])
+        encoding = encoding_for(column, plain, self._backend)
+        if encoding is None or (at == "touched" and encoding is ColumnEncoding.YES):
             kinds = "a time, a number or a text of 19 characters" + (" or a boolean" if at == "deleted" else "")
-            self._complain(at, f'the column "{name}" is of type {self._type_name(column.name)}; it must be {kinds}')
+            more = "; or give its values: { column, set, unset }" if at == "deleted" else ""
+            kind = self._type_name(column.name)
+            self._complain(at, f'the column "{column.name}" is of type {kind}; it must be {kinds}{more}')
             return None
-        if at == "touched" and mark is Mark.ONE:
-            mark = Mark.SECONDS
-        return Marked(column, mark, bool(reflected["nullable"]))
+        return EncodedColumn(column, encoding, bool(reflected["nullable"]), getattr(plain, "fsp", None))
+
+    def _uniques(self) -> list[set[str]]:
+        """Return the sets of columns of which the database allows each combination only once, nulls apart."""
+        inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
+        try:
+            keys = [self._primary_key]
+            keys += [each["column_names"] for each in inspector.get_unique_constraints(name, schema)]
+            keys += [
+                [name or "" for name in index["column_names"]]
+                for index in inspector.get_indexes(name, schema)
+                if index["unique"] and not _is_partial(index)
+            ]
+        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
+            return []  # a view has none that it could tell
+        return [set(key) for key in keys if key]
 
     def _type_name(self, name: str) -> str:
-        return str(self._found[name]["type"].compile(dialect=self._dialect.engine.dialect))
+        return str(self.found[name]["type"].compile(dialect=self._connection.dialect))
 
     def _check_filled(self) -> None:
-        for name, column in self._found.items():
-            if name not in self._used and not column["nullable"] and not _fills_itself(column):
+        empty = [
+            name
+            for name, column in self.found.items()
+            if name not in self._used and not column["nullable"] and not self._fills_itself(column)
+        ]
+        filled = self._backend.filled_columns(self._connection, self.schema, self.name) if empty else set()
+        for name in empty:
+            if name not in filled:
                 self._complain(
                     "extra", f'the column "{name}" is NOT NULL and has no default: give a value for rows syncd inserts'
                 )
 
+    def _fills_itself(self, column: ReflectedColumn) -> bool:
+        return self._backend.fills_itself(column, self._primary_key)
 
-def _fills_itself(column: Mapping[str, Any]) -> bool:
-    own = column.get("default") is not None or column.get("computed") or column.get("identity")
-    return bool(own) or column.get("autoincrement") is True
+    @cached_property
+    def _primary_key(self) -> list[str]:
+        try:
+            key = sa.inspect(self._connection).get_pk_constraint(self.name, self.schema)
+        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
+            return []  # a view has none that it could tell
+        return list(key["constrained_columns"])
+
+    def _check_not_generated(self, columns: Mapping[str, IdColumn | OrderKeyColumn | int | None]) -> None:
+        for key, each in columns.items():
+            if isinstance(each, IdColumn | OrderKeyColumn) and _is_generated(self.found[each.column.name]):
+                self._complain(
+                    f"columns.{key}",
+                    f'the column "{each.column.name}" is generated by the database, and takes no value',
+                )
 
 
-def _mark_rowid(columns: list[ReflectedColumn], key: list[str]) -> None:
-    """An INTEGER PRIMARY KEY of SQLite is the row's number, which fills itself."""
-    for column in columns:
-        if key == [column["name"]] and str(column["type"]).upper() == "INTEGER":
-            column["autoincrement"] = True
+def _is_generated(column: Mapping[str, Any]) -> bool:
+    return bool(column.get("computed")) or bool((column.get("identity") or {}).get("always"))
 
 
-def _plain(reflected: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    return reflected.data_type if isinstance(reflected, postgresql.DOMAIN) else reflected
+def _is_partial(index: Mapping[str, Any]) -> bool:
+    options = index.get("dialect_options", {})
+    return any(name.endswith("_where") for name in options) or bool(index.get("expressions"))
 
 
 def _listed(names: Collection[str], *, like: str) -> str:

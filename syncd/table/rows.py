@@ -9,22 +9,25 @@ import sqlalchemy as sa
 
 from syncd.core.model import MaybeOwner
 from syncd.core.ports import TableValue
-from syncd.table.columns import IDS, Columns, IdColumn
-from syncd.table.dialect import Dialect
-from syncd.table.ids import normal_id
+from syncd.db.backend import Backend
+from syncd.table.columns import Columns, IdColumn, OrderKeyColumn, normal_id
+from syncd.table.statements import Statements
 
 CHUNK = 500
 """How many orders are asked for in one statement."""
 
+SCANNED = 5_000
+"""How many of them where the statement reads the whole column."""
+
 T = TypeVar("T")
 
 
-class Stored(NamedTuple):
-    """A row as it stands: its cells as read, its owner if they name one, whether it is live, whether it is syncd's."""
+class TableRow(NamedTuple):
+    """A row as it is: its cells as read, its owner if they name one, whether it is live, whether it is syncd's."""
 
     cells: tuple[Any, ...]
     owner: MaybeOwner
-    says: str
+    describe: str
     live: bool
     selected: bool
 
@@ -35,66 +38,121 @@ def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def stored(
-    connection: sa.Connection,
-    dialect: Dialect,
-    columns: Columns,
-    ids: Sequence[int],
-    cells: Collection[object] | None = None,
-) -> dict[int, list[Stored]]:
-    """Given order ids, return every row of theirs, softly deleted ones and ones `where` does not select included.
-
-    Where the column holds numbers, an index on it is used. Where it holds text, an id may be written in several ways
-    (`' 5'`, `'005'`, `'5.0'`), so the whole column is read; orders that were just written are found by their cells.
+class RowReader:
+    """Looks orders up by their ids.
 
     Args:
-        connection: Within a transaction.
-        dialect: How to speak to this database.
         columns: The table.
-        ids: The orders.
-        cells: Where only rows are of interest whose order id is written as usual or like one of these cells.
+        statements: Its statements.
+        backend: Its kind of database.
     """
-    found: dict[int, list[Stored]] = {}
-    column = columns.order_id.column
-    for some in parts(sorted(set(ids)), CHUNK):
-        # A row is looked for by one statement only, and a statement tells of its own orders only: told twice, one row
-        # would look like two.
-        if columns.order_id.textual and cells is None:
-            statement, values = columns.some.where(dialect.digits_match(column, IDS)), dialect.digits(some)
-        else:
-            forms = (
-                form for order_id in some for form in dialect.forms(order_id, numeric=not columns.order_id.textual)
-            )
-            statement, values = columns.by_id, [*{*forms, *(cells or ())}]
-        _collect(found, set(some), columns, connection.execute(statement, {"ids": values}))
-    return found
+
+    def __init__(self, columns: Columns, statements: Statements, backend: Backend) -> None:
+        self._columns = columns
+        self._statements = statements
+        self._backend = backend
+
+    def fetch(
+        self,
+        connection: sa.Connection,
+        ids: Sequence[int],
+        cells: Collection[object] | None = None,
+        *,
+        lock: bool = False,
+    ) -> dict[int, list[TableRow]]:
+        """Given order ids, return every row of theirs in the partition, softly deleted and not selected ones included.
+
+        An index on the column is used. Where it holds text, an id may be written in several ways (`' 5'`, `'005'`,
+        `'5.0'`), so the whole column is read: where the last reading found such writings for all orders, else for those
+        of which there is no row in the usual one. That costs a second for a million rows, and each statement again.
+
+        Args:
+            connection: Within a transaction.
+            ids: The orders.
+            cells: Where only rows are of interest whose order id is written as usual or like one of these cells.
+            lock: Wait for rows that others are writing.
+        """
+        found: dict[int, list[TableRow]] = {}
+        order_id = self._columns.order_id
+        wanted = sorted(set(ids))
+        scanned = isinstance(order_id, IdColumn) and order_id.textual and cells is None
+        if not (scanned and order_id.odd):
+            for some in parts(wanted, CHUNK):
+                usual = [*self._usual(some), *(cells or ())]
+                self._select(connection, some, (self._statements.select_by_id, usual), found, lock=lock)
+        if scanned:
+            for some in parts([one for one in wanted if one not in found], SCANNED):
+                by_digits = self._statements.select_by_digits, self._backend.digits(some)
+                self._select(connection, some, by_digits, found, lock=lock)
+        return found
+
+    def _usual(self, ids: Sequence[int]) -> set[object]:
+        """Return the cells that ids are usually found in."""
+        order_id = self._columns.order_id
+        if isinstance(order_id, OrderKeyColumn):
+            return {*order_id.search(ids)}
+        forms = {form for one in ids for form in self._backend.forms(one, numeric=not order_id.textual)}
+        return forms | ({order_id.cell(one) for one in ids} if order_id.width else set())
+
+    def _select(
+        self,
+        connection: sa.Connection,
+        ids: Sequence[int],
+        query: tuple[sa.Select[Any], Sequence[object]],
+        found: dict[int, list[TableRow]],
+        *,
+        lock: bool,
+    ) -> None:
+        # A statement reports only the orders it asked for; otherwise one row could be counted twice.
+        statement, values = query
+        if lock:
+            statement = statement.with_for_update(read=True)
+        self._collect(found, set(ids), connection.execute(statement, {"ids": values}))
+
+    def _collect(self, found: dict[int, list[TableRow]], wanted: set[int], rows: Iterable[Any]) -> None:
+        columns = self._columns
+        for row in rows:
+            *cells, live, selected = row
+            order_id = columns.order_id.id_of(cells[0])
+            if order_id is None or order_id not in wanted:
+                continue
+            if isinstance(columns.order_id, OrderKeyColumn) and columns.order_id.pads:
+                cells[0] = columns.order_id.cell(order_id)
+            kind = cells[1] if isinstance(columns.owner_type, IdColumn) else columns.owner_type
+            owner, describe = columns.owner(kind, cells[-1]), columns.describe(kind, cells[-1])
+            found.setdefault(order_id, []).append(TableRow(tuple(cells), owner, describe, bool(live), bool(selected)))
 
 
-def _collect(found: dict[int, list[Stored]], wanted: set[int], columns: Columns, rows: Iterable[Any]) -> None:
-    for row in rows:
-        *cells, live, selected = row
-        order_id = normal_id(cells[0])
-        if order_id is None or order_id not in wanted:
-            continue
-        kind = cells[1] if isinstance(columns.owner_type, IdColumn) else columns.owner_type
-        owner, says = columns.owner(kind, cells[-1]), columns.says(kind, cells[-1])
-        found.setdefault(order_id, []).append(Stored(tuple(cells), owner, says, bool(live), bool(selected)))
-
-
-def mine(rows: Sequence[Stored]) -> list[Stored]:
+def active_rows(rows: Sequence[TableRow]) -> list[TableRow]:
     """Given the rows of one order, return the live ones `where` selects: those syncd works with."""
     return [row for row in rows if row.live and row.selected]
 
 
-def value(columns: Columns, rows: Sequence[Stored]) -> TableValue | None:
-    """Given the rows of one order, return what the table says of it; None if there is no live row.
+def value(columns: Columns, rows: Sequence[TableRow]) -> TableValue | None:
+    """Given the rows of one order, return what the table says of it; None if there is no row that counts.
 
-    Rows that `where` selects are all that counts, as in the snapshot; only without any, the others are told of.
+    Rows that `where` selects are all that counts, as in the snapshot; only without any, the others are told of. Softly
+    deleted rows count where there is no live one, and only those that `where` selects.
     """
-    live = mine(rows) or [row for row in rows if row.live]
+    live = active_rows(rows) or [row for row in rows if row.live]
     if not live:
-        return None
+        return TableValue(None, deleted=True) if any(row.selected for row in rows) else None
     selected = live[0].selected
     if len(live) == 1 and live[0].owner is not None:
         return TableValue(live[0].owner, selected)
-    return TableValue(None, selected, columns.unreadable(row.says for row in live))
+    return TableValue(None, selected, columns.unreadable(row.describe for row in live))
+
+
+def padded_cells(connection: sa.Connection, columns: Columns, backend: Backend) -> list[str]:
+    """Return some order ids that are padded with zeros in a column of texts whose width syncd is not told.
+
+    Such a column has no shorter ids. One that has, holds a few odd writings, and takes ordinary ones as well.
+    """
+    order_id = columns.order_id
+    if isinstance(order_id, OrderKeyColumn) or not order_id.textual or order_id.width is not None:
+        return []
+    statements = Statements(columns, backend)
+    cells = [cell for cell in connection.execute(statements.select_padded).scalars() if normal_id(cell) is not None]
+    if not cells or connection.execute(statements.select_shorter(len(cells[0].strip()))).first() is not None:
+        return []
+    return cells

@@ -6,30 +6,43 @@ chunk with anything else in it is looked at row by row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby, islice
-from operator import itemgetter, lt
+from operator import gt, itemgetter, lt
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.model import Row, Scope, Unreadable
-from syncd.table.columns import Columns
-from syncd.table.dialect import Dialect
-from syncd.table.ids import MAX_ID, normal_id
+from syncd.core.model import Row, Unreadable
+from syncd.core.order_keys import UnknownKey
+from syncd.core.order_ranges import OrderRanges
+from syncd.db.backend import Backend
+from syncd.table.columns import MAX_ID, Columns, IdColumn, normal_id
 from syncd.table.spool import Spool, SpooledSnapshot
+from syncd.table.statements import Statements
 
 CHUNK = 10_000
 """How many rows are fetched at once."""
 
 SHOWN_ORDERLESS = 20
 
+NOTHING: Mapping[int, Any] = MappingProxyType({})
+
 _ONLY_INTS = {int}
+_ONLY_TEXTS = {str}
+_LONGEST_NUMBER = 19
 
 
 def read_all(
-    connection: sa.Connection, dialect: Dialect, columns: Columns, scope: Scope, tell: Callable[[int], None]
+    connection: sa.Connection,
+    backend: Backend,
+    columns: Columns,
+    orders: OrderRanges,
+    tell: Callable[[int], None],
+    *,
+    part: bool = False,
 ) -> SpooledSnapshot:
     """Read every row that is syncd's into a snapshot; the transaction may end afterwards.
 
@@ -37,47 +50,72 @@ def read_all(
 
     Args:
         connection: Within a transaction whose reads all see one moment.
-        dialect: How to speak to this database.
+        backend: The kind of database.
         columns: The table.
-        scope: Orders outside its range are left out.
+        orders: Orders outside of these are left out.
         tell: Called with the number of rows read so far; raises to stop.
+        part: The orders are a part of the table, to be asked for with their index. Ids kept as text have none, since
+            one id may be written in several ways: there, all rows are read.
     """
     spool = Spool()
     try:
-        intake = Intake(columns, scope, spool)
-        statement = columns.everything.compile(connection, compile_kwargs={"literal_binds": True})
-        with closing(dialect.stream(connection)) as cursor:
-            # Empty parameters, not none: with none, drivers would leave the doubled percent signs as they are.
-            cursor.execute(str(statement), ())
-            done = 0
-            while rows := cursor.fetchmany(CHUNK):
-                intake.feed(rows)
-                done += len(rows)
-                tell(done)
-        return intake.finish()
+        builder = SnapshotBuilder(columns, orders, spool)
+        for rows in fetch_all(connection, backend, columns, tell, orders if part else None):
+            builder.feed(rows)
+        return builder.finish()
     except BaseException:
         spool.close()
         raise
 
 
-class Intake:
+def fetch_all(
+    connection: sa.Connection,
+    backend: Backend,
+    columns: Columns,
+    tell: Callable[[int], None],
+    orders: OrderRanges | None = None,
+) -> Iterator[Sequence[Sequence[Any]]]:
+    """Yield every row that is syncd's, as the driver gives them, some thousand at a time; see `read_all`.
+
+    Of `orders` only theirs, and those without an order id, where the column has an index that finds them.
+    """
+    statements, done = Statements(columns, backend), 0
+    selects: Iterable[sa.Select[Any]] = [statements.select_all]
+    if orders is not None and isinstance(columns.order_id, IdColumn) and not columns.order_id.textual:
+        selects = [*map(statements.select_piece, orders.pieces()), *statements.selects_orderless]
+    for select in selects:
+        statement = select.compile(connection, compile_kwargs={"render_postcompile": True})
+        # Empty parameters, not none: with none, drivers would leave the doubled percent signs as they are.
+        values = statement.construct_params()
+        parameters = tuple(values[name] for name in statement.positiontup) if statement.positiontup else values
+        with closing(backend.stream(connection)) as cursor:
+            cursor.execute(str(statement), parameters)
+            while rows := cursor.fetchmany(CHUNK):
+                yield rows
+                done += len(rows)
+                tell(done)
+
+
+class SnapshotBuilder:
     """Takes rows as the driver gives them, and makes a snapshot of them.
 
     Args:
         columns: The table.
-        scope: Orders outside its range are left out.
+        orders: Orders outside of these are left out.
         spool: Where readable rows go.
     """
 
-    def __init__(self, columns: Columns, scope: Scope, spool: Spool) -> None:
+    def __init__(self, columns: Columns, orders: OrderRanges, spool: Spool) -> None:
         self._columns = columns
         self._constant = columns.owner_type if isinstance(columns.owner_type, int) else None
-        self._scope = scope
+        self._textual = isinstance(columns.order_id, IdColumn) and columns.order_id.textual
+        self._wanted = orders
         self._spool = spool
         self._last = 0
         self._troubled: dict[int, list[str]] = {}
         self._orderless: list[str] = []
         self._more_orderless = 0
+        self._odd = False
 
     def feed(self, rows: Sequence[Sequence[Any]]) -> None:
         """Take rows: order id, owner type unless it is constant, owner id."""
@@ -85,28 +123,46 @@ class Intake:
             self._one_by_one(rows)
 
     def _plain(self, rows: Sequence[Sequence[Any]]) -> bool:
-        cells = list(zip(*rows, strict=True))
+        columns = list(zip(*rows, strict=True))
+        cells = [_numbers(column) for column in columns]
+        if not all(cells):
+            return False
+        if self._textual and not self._odd:
+            self._odd = self._has_zeros(columns[0])
+        if self._textual and any(map(gt, cells[0], islice(cells[0], 1, None))):
+            # Texts come in the order of their digits, or in none.
+            cells = list(zip(*sorted(zip(*cells, strict=True)), strict=True))
         orders, owners = cells[0], cells[-1]
         types = self._constant or cells[1]
-        if any(set(map(type, column)) != _ONLY_INTS for column in cells):
-            return False
-        if not (self._last < orders[0] and orders[-1] <= MAX_ID and all(map(lt, orders, islice(orders, 1, None)))):
+        if not (orders[0] > 0 and orders[-1] <= MAX_ID and all(map(lt, orders, islice(orders, 1, None)))):
             return False
         if any(min(column) < 1 or max(column) > MAX_ID for column in cells[1:]):
             return False
-        if not (self._scope.holds_order(orders[0]) and self._scope.holds_order(orders[-1])):
+        if not self._wanted.holds(orders[0], orders[-1]):
             return False
+        if orders[0] <= self._last:
+            self._spool.new_run()
         self._spool.append(orders, types, owners)
         self._last = orders[-1]
         return True
+
+    def _has_zeros(self, digits: Sequence[Any]) -> bool:
+        """Given texts of digits only, or numbers, return whether one begins with zeros that syncd would not write."""
+        if type(digits[0]) is int or not any(text[0] == "0" for text in digits):
+            return False
+        return any(text[0] == "0" and self._oddly_written(int(text), text) for text in digits)
+
+    def _oddly_written(self, order_id: int, cell: object) -> bool:
+        return cell not in (order_id, str(order_id), self._columns.order_id.cell(order_id))
 
     def _one_by_one(self, rows: Sequence[Sequence[Any]]) -> None:
         with_order: list[tuple[int, Any, Any]] = []
         for row in rows:
             order_id = normal_id(row[0])
             if order_id is None:
-                self._without_order(row)
-            elif self._scope.holds_order(order_id):
+                self.without_order(row)
+            elif order_id in self._wanted:
+                self._odd = self._odd or (self._textual and self._oddly_written(order_id, row[0]))
                 with_order.append((order_id, self._constant or row[1], row[-1]))
         if not with_order:
             return
@@ -121,18 +177,30 @@ class Intake:
             if len(same) == 1 and owner is not None:
                 good.append((order_id, *owner))
             else:
-                self._troubled.setdefault(order_id, []).extend(self._columns.says(*row[1:]) for row in same)
+                self._troubled.setdefault(order_id, []).extend(self._columns.describe(*row[1:]) for row in same)
         if good:
             self._spool.append(*zip(*good, strict=True))
 
-    def _without_order(self, row: Sequence[Any]) -> None:
+    def without_order(self, row: Sequence[Any]) -> None:
+        """Take a row whose order cannot be read."""
         if len(self._orderless) < SHOWN_ORDERLESS:
-            self._orderless.append(self._columns.orderless(row[0], self._constant or row[1], row[-1]))
+            self._orderless.append(self._columns.describe_without_order(row[0], self._constant or row[1], row[-1]))
         else:
             self._more_orderless += 1
 
-    def finish(self) -> SpooledSnapshot:
-        """Return the snapshot of all rows fed."""
+    def describe_orderless(self, rows: str) -> None:
+        """Take a description of more rows whose orders cannot be read."""
+        self._orderless.insert(0, rows)
+
+    def finish(
+        self, shared: Mapping[int, Unreadable] = NOTHING, unknown: Mapping[int, UnknownKey] = NOTHING
+    ) -> SpooledSnapshot:
+        """Return the snapshot of all rows fed.
+
+        Args:
+            shared: Orders that share their key with others.
+            unknown: Rows whose keys no order has, by the numbers of the keys.
+        """
         spool = self._spool if len(self._spool.runs) == 1 else self._one_run()
         unreadable: dict[int, Unreadable] = {}
         alike: dict[str, Unreadable] = {}
@@ -144,25 +212,39 @@ class Intake:
                 unreadable[order_id] = self._columns.unreadable(told)
         if self._more_orderless:
             self._orderless[-1] = f"and {self._more_orderless + 1} more rows without a readable order id"
-        return SpooledSnapshot(spool, unreadable, self._orderless)
+        return SpooledSnapshot(spool, unreadable | dict(shared), self._orderless, unknown, odd=self._odd)
 
     def _one_run(self) -> Spool:
         """Merge the runs, in which an order may come more than once."""
         clean = Spool()
         try:
-            singles = self._singles()
-            while some := list(islice(singles, CHUNK)):
-                clean.append(*zip(*some, strict=True))
+            for piece in self._spool.merged():
+                orders, types, owners = zip(*piece, strict=True)
+                if self._troubled.keys().isdisjoint(orders) and all(map(lt, orders, islice(orders, 1, None))):
+                    clean.append(orders, types, owners)
+                elif singles := list(self._singles(piece)):
+                    clean.append(*zip(*singles, strict=True))
         except BaseException:
             clean.close()
             raise
         self._spool.close()
         return clean
 
-    def _singles(self) -> Iterator[Row]:
-        for order_id, group in groupby(self._spool.merged(), key=itemgetter(0)):
+    def _singles(self, rows: Sequence[Row]) -> Iterator[Row]:
+        for order_id, group in groupby(rows, key=itemgetter(0)):
             same = list(group)
             if len(same) == 1 and order_id not in self._troubled:
                 yield same[0]
             else:
-                self._troubled.setdefault(order_id, []).extend(self._columns.says(*row[1:]) for row in same)
+                self._troubled.setdefault(order_id, []).extend(self._columns.describe(*row[1:]) for row in same)
+
+
+def _numbers(column: Sequence[Any]) -> Sequence[int]:
+    """Given the cells of a column, return them as whole numbers; empty where one of them is not plainly one."""
+    kinds = set(map(type, column))
+    if kinds == _ONLY_INTS:
+        return column
+    if kinds != _ONLY_TEXTS or not all(column) or max(map(len, column)) > _LONGEST_NUMBER:
+        return ()
+    digits = "".join(column)
+    return tuple(map(int, column)) if digits.isascii() and digits.isdigit() else ()

@@ -11,16 +11,19 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from heapq import merge
-from itertools import chain
 from operator import itemgetter
 from struct import iter_unpack
 from typing import NamedTuple
 
 from syncd.core.model import Row, Unreadable
+from syncd.core.order_keys import UnknownKey
 
 BLOCK = 4096
 """How many rows are read back at once."""
+
+MERGED = 16 * BLOCK
+"""How many rows of all runs together are in memory while they are merged."""
+_FEWEST = 64
 
 _WIDTH = 3
 _ROW_BYTES = 8 * _WIDTH
@@ -29,7 +32,7 @@ _ROW_BYTES = 8 * _WIDTH
 _row = partial(tuple.__new__, Row)
 
 
-class Run(NamedTuple):
+class SortedRun(NamedTuple):
     """A stretch of the spool whose order ids ascend strictly: its first row, and how many there are."""
 
     start: int
@@ -41,7 +44,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="syncd-table-", buffering=0)  # noqa: SIM115 - close() ends it
-        self.runs = [Run(0, 0)]
+        self.runs = [SortedRun(0, 0)]
         self._rows = 0
 
     def append(self, orders: Sequence[int], types: Sequence[int] | int, owners: Sequence[int]) -> None:
@@ -66,18 +69,39 @@ class Spool:
 
     def new_run(self) -> None:
         """Begin a run."""
-        self.runs.append(Run(self._rows, 0))
+        self.runs.append(SortedRun(self._rows, 0))
 
-    def blocks(self, run: Run) -> Iterator[list[Row]]:
-        """Yield a run's rows, some thousand at a time."""
-        for start in range(0, run.rows, BLOCK):
-            count = min(BLOCK, run.rows - start)
+    def blocks(self, run: SortedRun, size: int | None = None) -> Iterator[list[Row]]:
+        """Yield a run's rows, so many at a time; some thousand if left out."""
+        size = size or BLOCK
+        for start in range(0, run.rows, size):
+            count = min(size, run.rows - start)
             data = os.pread(self._file.fileno(), count * _ROW_BYTES, (run.start + start) * _ROW_BYTES)
             yield list(map(_row, iter_unpack("qqq", data)))
 
-    def merged(self) -> Iterator[Row]:
-        """Yield the rows of all runs in order of order id; those of one order follow each other."""
-        return merge(*(chain.from_iterable(self.blocks(run)) for run in self.runs))
+    def merged(self) -> Iterator[list[Row]]:
+        """Yield the rows of all runs in order of order id, in pieces; all rows of one order are in one piece.
+
+        Each piece is what the runs hold up to the smallest of their last rows in memory, sorted as a whole: that is
+        done at C speed, and memory does not grow with the number of runs.
+        """
+        size = max(_FEWEST, MERGED // len(self.runs))
+        readers = [self.blocks(run, size) for run in self.runs if run.rows]
+        heads = [(next(reader), 0, reader) for reader in readers]
+        while heads:
+            upto = min(block[-1][0] for block, _, _ in heads)
+            piece: list[Row] = []
+            left = []
+            for block, start, reader in heads:
+                end = bisect_right(block, upto, lo=start, key=itemgetter(0))
+                piece += block[start:end]
+                if end < len(block):
+                    left.append((block, end, reader))
+                elif (following := next(reader, None)) is not None:
+                    left.append((following, 0, reader))
+            heads = left
+            piece.sort()
+            yield piece
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -91,30 +115,45 @@ class SpooledSnapshot:
         spool: Holds one run.
         unreadable: Orders whose rows cannot be read as one binding.
         orderless: Rows whose order id cannot be read, in words.
+        unknown: Rows whose keys no order of the portal has, by the numbers of the keys.
+        odd: Whether there are order ids as texts that are written in another way than syncd does.
     """
 
-    def __init__(self, spool: Spool, unreadable: Mapping[int, Unreadable], orderless: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        unreadable: Mapping[int, Unreadable],
+        orderless: Sequence[str],
+        unknown: Mapping[int, UnknownKey],
+        *,
+        odd: bool = False,
+    ) -> None:
+        self.odd = odd
         self._spool = spool
         (run,) = spool.runs
         self.rows = run.rows
         self.unreadable = unreadable
         self.orderless = orderless
+        self.unknown = unknown
         self._blocks = spool.blocks(run)
         self._block: list[Row] = []
         self._at = 0
 
-    def take(self, upto: int | None) -> list[Row]:
-        """Return the readable rows not yet taken with an order id at most `upto` (None: all that are left)."""
+    def take(self, upto: int | None, limit: int | None = None) -> list[Row]:
+        """Return the readable rows not yet taken with an order id at most `upto` (None: all that are left).
+
+        Of more than `limit` such rows, only so many are taken.
+        """
         taken: list[Row] = []
-        while self._at < len(self._block) or self._refill():
-            if upto is None or self._block[-1][0] <= upto:
-                taken += self._block[self._at :]
-                self._at = len(self._block)
-                continue
-            end = bisect_right(self._block, upto, lo=self._at, key=itemgetter(0))
+        while (limit is None or len(taken) < limit) and (self._at < len(self._block) or self._refill()):
+            end = len(self._block) if limit is None else min(len(self._block), self._at + limit - len(taken))
+            if upto is not None and self._block[end - 1][0] > upto:
+                end = bisect_right(self._block, upto, lo=self._at, hi=end, key=itemgetter(0))
+                taken += self._block[self._at : end]
+                self._at = end
+                break
             taken += self._block[self._at : end]
             self._at = end
-            break
         return taken
 
     def _refill(self) -> bool:

@@ -3,74 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from threading import Event
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
+from syncd.core.order_ranges import OrderRanges
+from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Write, WriteResult
+from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
-from syncd.obs.measure import UNMEASURED, Measure, measured
-from syncd.table.check import find_problems
-from syncd.table.columns import Columns
-from syncd.table.dialect import Dialect
-from syncd.table.dialects import dialect_for
-from syncd.table.faults import explained
+from syncd.obs.clock import UNMEASURED, Measure, measured
+from syncd.table.changes import ChangedOrders, ChangedRows
+from syncd.table.check import check_table, refused_settings
+from syncd.table.columns import NO_KEYS, Columns
+from syncd.table.database import TableDatabase
+from syncd.table.faults import explained, is_of_settings
 from syncd.table.reflect import Reflection
-from syncd.table.rows import stored, value
+from syncd.table.rows import RowReader, padded_cells, value
 from syncd.table.snapshot import read_all
 from syncd.table.spool import SpooledSnapshot
-from syncd.table.write import Writer
+from syncd.table.statements import Statements
+from syncd.table.transaction import write_batch
+
+
+class _Closing(Protocol):
+    def close(self) -> None: ...
+
 
 T = TypeVar("T")
+S = TypeVar("S", bound=_Closing)
 
 THREADS = 2
 STAGE = "table"
 """The stage that `Progress` is called with while the table is read."""
 
 
-def open_table(
-    settings: TableSettings,
-    *,
-    scope: Scope,
-    clock: Clock,
-    link: str,
-    writable: bool = True,
-    measure: Measure = UNMEASURED,
-) -> SqlTable:
-    """Return the mapping table of a link. Nothing connects yet.
-
-    Args:
-        settings: `[links.X.table]`, with the URL itself (a `url_file` has been read).
-        scope: The link's scope; only its order range is used: owners of other types are rows, too.
-        clock: Tells the time for `touched` and `deleted`.
-        link: The link's name, for the keys in problems.
-        writable: Whether the link's direction lets syncd write to the table; without, no rights are asked for.
-        measure: Told of every reading and writing.
-
-    Raises:
-        ConfigError: The URL cannot be used, or the driver is not installed.
-    """
-    key = f"links.{link}.table"
-    if settings.url is None:
-        raise ConfigError(f"{key}.url: is missing.", hint="Give the link's table a url or url_file.")
-    dialect = dialect_for(settings.url.get_secret_value(), f"{key}.url")
-    return SqlTable(settings, dialect, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
-
-
 class SqlTable:
-    """A mapping table in an SQL database; see `open_table` for the arguments."""
+    """A mapping table in an SQL database; see `syncd.table.opening.open_table` for the arguments."""
 
     def __init__(
         self,
         settings: TableSettings,
-        dialect: Dialect,
+        home: TableDatabase,
         *,
         scope: Scope,
         clock: Clock,
@@ -79,19 +59,27 @@ class SqlTable:
         measure: Measure = UNMEASURED,
     ) -> None:
         self._settings = settings
-        self._dialect = dialect
+        self._home = home
         self._scope = scope
         self._clock = clock
         self._link = link
         self._key = f"links.{link}.table"
         self._measure = measure
         self._writable = writable
-        self._database = settings.database
+        self._database = settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
         self._columns: Columns | None = None
+        self._padded: bool | None = None
+        self._odd = True
+        self._changes: ChangedRows | None = None
 
-    async def check(self) -> list[str]:
-        """Return every problem with the table, its columns, `where` and the rights, each a sentence with its key.
+    @property
+    def hides_effects(self) -> bool:
+        """Whether a write may add or remove rows of other orders unseen, as known since the last snapshot."""
+        return self._columns is not None and self._columns.hides_effects
+
+    async def check(self) -> TableCheck:
+        """Return what is wrong with the table, its columns, `where`, the rights and its keys.
 
         Raises:
             UnavailableError, AuthError: The database cannot be looked at.
@@ -99,23 +87,16 @@ class SqlTable:
         return await self._in_thread(self._check)
 
     @asynccontextmanager
-    async def snapshot(self, progress: Progress) -> AsyncIterator[SpooledSnapshot]:
-        """Read the whole selected table in one consistent transaction that is over when this yields.
+    async def snapshot(self, progress: Progress, ranges: OrderRanges | None = None) -> AsyncIterator[SpooledSnapshot]:
+        """Read the selected table, or these orders of it, in one consistent transaction that is over when this yields.
 
         Raises:
             UnavailableError: The database cannot be reached, or the table could not be read to its end.
             AuthError: The database refuses the credentials or the right to read.
             ConfigError: The table or its columns are not as configured; `problems` says all of it.
         """
-        loop = asyncio.get_running_loop()
-        stop = Event()
-
-        def tell(done: int) -> None:
-            if stop.is_set():
-                raise UnavailableError("Reading the mapping table was given up.")
-            loop.call_soon_threadsafe(progress, STAGE, done, None)
-
-        reading = await self._in_thread(lambda: self._snapshot(tell), stop.set, SpooledSnapshot.close)
+        orders = self._orders(ranges)
+        reading = await self._read_in_thread(lambda tell: self._snapshot(tell, orders, ranges is not None), progress)
         try:
             yield reading
         finally:
@@ -124,7 +105,7 @@ class SqlTable:
     async def read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
         """Given order ids, return what the table says of each, without `where`; an order with no row is absent.
 
-        A softly deleted row is no row. Where `where` selects some of an order's rows, those are all that counts.
+        Where `where` selects some of an order's rows, those are all that counts.
 
         Raises:
             UnavailableError, AuthError, ConfigError: As for `snapshot`.
@@ -137,59 +118,130 @@ class SqlTable:
         Raises:
             UnavailableError, AuthError, ConfigError: Nothing was written.
         """
-        return await self._in_thread(lambda: self._write(batch), broken=_tells_of_failure)
+        return await self._in_thread(lambda: self._write(batch), broken=tells_of_failure)
+
+    async def changed(self) -> ChangedOrders:
+        """Return the orders whose rows have changed since this was asked last; the first time, none.
+
+        Raises:
+            UnavailableError, AuthError: As for `snapshot`.
+            ConfigError: As for `snapshot`; or the column `watch` is not there, or its type cannot be compared.
+        """
+        return await self._in_thread(self._changed)
 
     async def aclose(self) -> None:
         """Close connections, after what is under way has ended."""
         await asyncio.to_thread(self._threads.shutdown)
-        self._dialect.engine.dispose()
+        self._home.engine.dispose()
 
     # ---------------------------------------------------------------- in threads
 
-    def _check(self) -> list[str]:
-        with explained(self._database, self._dialect.dbapi):
-            return find_problems(self._settings, self._dialect, key=self._key, writable=self._writable)
+    async def _read_in_thread(self, read: Callable[[Callable[[int], None]], S], progress: Progress) -> S:
+        """Read the table in a thread, which is told to end early where nobody waits for it any more."""
+        loop = asyncio.get_running_loop()
+        stop = Event()
 
-    def _snapshot(self, tell: Callable[[int], None]) -> SpooledSnapshot:
-        with explained(self._database, self._dialect.dbapi), ExitStack() as unless_done:
-            with self._dialect.snapshot() as connection:
+        def tell(done: int) -> None:
+            if stop.is_set():
+                raise UnavailableError("syncd stopped reading the mapping table. Nothing was written.")
+            loop.call_soon_threadsafe(progress, STAGE, done, None)
+
+        return await self._in_thread(lambda: read(tell), stop.set, lambda reading: reading.close())
+
+    def _check(self) -> TableCheck:
+        with self._explained():
+            return check_table(self._settings, self._home, key=self._key, writable=self._writable)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let errors of the database out as syncd's own; those that settings cause in the words of `check`."""
+        with explained(self._database, self._home.dbapi, self._key):
+            try:
+                yield
+            except driver_errors(self._home.dbapi) as error:
+                if self._columns is not None and is_of_settings(error):
+                    self._accept_settings(self._columns)
+                raise
+
+    def _accept_settings(self, columns: Columns) -> None:
+        if problems := refused_settings(self._home, columns, self._key):
+            raise self._misfit(problems) from None
+
+    def _orders(self, ranges: OrderRanges | None) -> OrderRanges:
+        """Given the orders that are asked for, or None for all, return those of them that are the link's."""
+        return self._scope.orders if ranges is None else ranges & self._scope.orders
+
+    def _snapshot(self, tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:  # noqa: FBT001
+        def read(connection: sa.Connection, columns: Columns) -> SpooledSnapshot:
+            reading = read_all(connection, self._home.backend, columns, orders, tell, part=part)
+            self._odd = reading.odd or (part and self._odd)
+            if reading.odd:
+                self._padded = None  # an import may have padded them since the last insert
+            self._columns = columns.written(odd=self._odd)
+            return reading
+
+        return self._read_whole(read)
+
+    def _read_whole(self, read: Callable[[sa.Connection, Columns], S]) -> S:
+        """Read the table in one transaction; what was read is closed where that ends with an error."""
+        with self._explained(), ExitStack() as unless_done:
+            with self._home.snapshot() as connection:
                 self._columns = self._look(connection)
-                try:
-                    reading = read_all(connection, self._dialect, self._columns, self._scope, tell)
-                except OSError as error:
-                    raise UnavailableError(
-                        f"The mapping table cannot be kept in a temporary file ({error.strerror}). "
-                        "Nothing was written.",
-                        hint="Free some space in the folder for temporary files, or name another one in $TMPDIR.",
-                    ) from None
+                with spooling():
+                    reading = read(connection, self._columns)
                 unless_done.callback(reading.close)
             unless_done.pop_all()
         return reading
 
-    def _read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
-        with explained(self._database, self._dialect.dbapi), self._dialect.reading() as connection:
-            columns = self._columns or self._look(connection)
-            rows = stored(connection, self._dialect, columns, order_ids)
+    def _read(self, order_ids: Sequence[int], keys: Mapping[int, str] = NO_KEYS) -> dict[int, TableValue]:
+        with self._explained(), self._home.reading() as connection:
+            self._columns = self._columns or self._look(connection)
+            columns = self._columns.knowing(keys)
+            rows = RowReader(columns, Statements(columns, self._home.backend), self._home.backend).fetch(
+                connection, order_ids
+            )
         return {order_id: told for order_id, of_order in rows.items() if (told := value(columns, of_order)) is not None}
 
-    def _write(self, batch: Sequence[Write]) -> list[WriteResult]:
-        if self._columns is None:
-            with explained(self._database, self._dialect.dbapi), self._dialect.reading() as connection:
-                self._columns = self._look(connection)
-        writer = Writer(self._dialect, self._columns, database=self._database, key=self._key)
-        return writer.write(batch, self._clock.now())
+    def _write(self, batch: Sequence[Write], keys: Mapping[int, str] = NO_KEYS) -> list[WriteResult]:
+        if self._columns is None or (self._padded is None and any(write.before is None for write in batch)):
+            with self._explained(), self._home.reading() as connection:
+                self._columns = self._columns or self._look(connection)
+                self._padded = bool(padded_cells(connection, self._columns, self._home.backend))
+        columns = self._columns.knowing(keys)
+        return write_batch(
+            batch, self._home, columns, database=self._database, key=self._key, padded=bool(self._padded)
+        )
+
+    def _changed(self) -> ChangedOrders:
+        with self._explained(), self._home.looking() as connection:
+            if self._changes is None:
+                reflection = self._reflection(connection)
+                columns, watched = self._resolved(reflection), reflection.watched()
+                if watched is None:
+                    raise self._misfit(reflection.problems)
+                self._changes = ChangedRows(columns, watched, self._home.backend)
+            found = self._changes.look(connection)
+        return found._replace(orders=frozenset(order for order in found.orders if order in self._scope.orders))
 
     def _look(self, connection: sa.Connection) -> Columns:
         """Look the table up in the database, or raise ConfigError with every problem found."""
-        reflection = Reflection(connection, self._settings, self._dialect, self._key)
+        return self._resolved(self._reflection(connection))
+
+    def _reflection(self, connection: sa.Connection) -> Reflection:
+        return Reflection(connection, self._settings, self._home.backend, self._key)
+
+    def _resolved(self, reflection: Reflection) -> Columns:
         columns = reflection.columns(writable=self._writable)
         if columns is None:
-            raise ConfigError(
-                f"The mapping table {self._settings.name} is not as configured. Nothing was written.",
-                hint="Mend the table or the configuration, then run: syncd check",
-                problems=tuple(reflection.problems),
-            )
+            raise self._misfit(reflection.problems)
         return columns
+
+    def _misfit(self, problems: Sequence[str]) -> ConfigError:
+        return ConfigError(
+            f"The mapping table {self._settings.name} is not as configured. Nothing was written.",
+            hint="Fix the table or the configuration, then run: syncd check",
+            problems=tuple(problems),
+        )
 
     async def _in_thread(
         self,
@@ -219,6 +271,18 @@ class SqlTable:
             raise
 
 
-def _tells_of_failure(results: Sequence[WriteResult]) -> bool:
+@contextmanager
+def spooling() -> Iterator[None]:
+    """Within it, a temporary file that cannot be written ends the run with a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"The mapping table cannot be kept in a temporary file ({error.strerror}). Nothing was written.",
+            hint="Free some space in the folder for temporary files, or name another one in $TMPDIR.",
+        ) from None
+
+
+def tells_of_failure(results: Sequence[WriteResult]) -> bool:
     """Given what became of a batch, return whether the database could not carry it out, or nobody knows."""
     return any(result.effect in {Effect.UNKNOWN, Effect.NOT_SENT} for result in results)

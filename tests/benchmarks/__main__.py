@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syncd import __version__
-from tests.benchmarks import portal, scale
+from tests.benchmarks import portal, quick_changes, scale
 
 HEAD = """# Benchmarks
 
@@ -31,7 +31,7 @@ def main() -> int:
     """Measure, write the page, and say whether every mark was reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
-    parser.add_argument("--only", choices=["portal", "scale"])
+    parser.add_argument("--only", choices=["portal", "scale", "quick-changes"])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
@@ -44,13 +44,17 @@ def main() -> int:
         load=os.getloadavg()[0],
     )
     pages, marks = [head], []
-    if options.only != "scale":
+    if options.only in {None, "portal"}:
         page, reached = portal.run(quick=options.quick)
         pages.append("## The portal client\n\n" + page)
         marks += reached
-    if options.only != "portal":
+    if options.only in {None, "scale"}:
         page, reached = scale.run(rows=options.rows)
         pages.append("## Whole passes\n\n" + page)
+        marks += reached
+    if options.only in {None, "quick-changes"} and not options.quick:
+        page, reached = quick_changes.run()
+        pages.append("## Edits beside a schedule\n\n" + page)
         marks += reached
     lines = ["## Marks", "", "| mark | reached | at most |", "|---|---:|---:|"]
     lines += [f"| {name} | {value:.3g} | {most:g} |" for name, value, most in marks]

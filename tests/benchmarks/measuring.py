@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.children import Child
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,10 +35,10 @@ def measure(client: Client, job: str, *, timeout: float = 600, **options: Any) -
     """Run one client on a fresh portal; return what it and the portal say."""
     with tempfile.TemporaryDirectory() as folder:
         lasting, out = Path(folder) / "lasting", Path(folder) / "out"
-        portal = subprocess.Popen(
+        portal = Child(
             [sys.executable, "-m", "tests.benchmarks.portal_server",
              json.dumps({**options, "tls": client.tls, "lasting": str(lasting)})],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=timeout + 120,
         )  # fmt: skip
         assert portal.stdout is not None
         told = json.loads(portal.stdout.readline())
@@ -60,7 +62,9 @@ def measure(client: Client, job: str, *, timeout: float = 600, **options: Any) -
 
 def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Given several runs of one client, return the one of median wall time, with the worst of what none may do."""
-    worst = {key: max(run[key] for run in runs) for key in ("missed", "doubled", "refused") if key in runs[0]}
+    worst: dict[str, Any] = {
+        key: max(run[key] for run in runs) for key in ("missed", "doubled", "refused") if key in runs[0]
+    }
     return {**sorted(runs, key=lambda run: run.get("wall", float("inf")))[len(runs) // 2], **worst}
 
 

@@ -22,6 +22,8 @@ PEERS = ROOT / ".venv-peers"
 PYTHON = str(PEERS / "bin" / "python")
 
 SYNCD = Client("syncd", (sys.executable, str(HERE / "syncd_client.py")))
+SYNCD10 = Client("syncd, writers = 10", (*SYNCD.command, "10"))
+FLOOR = Client("floor: proves nothing", (sys.executable, str(HERE / "floor_client.py")))
 FAST = Client("fast_bitrix24", (PYTHON, str(HERE / "fast_bitrix24_client.py")))
 SLOW = Client("fast_bitrix24, slow()", (*FAST.command, "--slow"))
 PYSDK = Client("b24pysdk", (PYTHON, str(HERE / "b24pysdk_client.py")), tls=True)
@@ -33,6 +35,7 @@ JSSDK = Client(
 )
 READERS = (SYNCD, FAST, PYSDK, JSSDK)
 WRITERS = (SYNCD, FAST, SLOW, PYSDK, JSSDK)
+SIDE_WRITERS = (SYNCD, SYNCD10, FAST, SLOW, PYSDK)
 
 TIMES = 5
 """How often a reading without latency is measured; each client in turn, then again."""
@@ -40,6 +43,17 @@ SIDE_BY_SIDE = 8
 
 READ = {"wall": "wall s", "requests": "requests", "calls": "list calls", "method_seconds": "method s", "refused": "refused", "cpu": "client CPU s", "missed": "missed", "doubled": "doubled"}  # fmt: skip
 ADD = {"wall": "wall s", "requests": "requests", "calls": "calls", "method_seconds": "method s", "refused": "refused", "added": "added", "twice": "sent twice", "cpu": "client CPU s"}  # fmt: skip
+
+RACE = {
+    "wall": "wall s",
+    "raced": "edits inside requests",
+    "replaced": "replaced",
+    "permille": "replaced, per thousand",
+}
+RACERS = {
+    "everywhere": "each write with its condition",
+    "whole-values": "the old way: read right before, a list before each write",
+}
 
 WHAT = {
     "none": "no latency at all",
@@ -95,16 +109,17 @@ def sheets(*, quick: bool) -> dict[Any, Sheet]:
     made: dict[Any, Sheet] = {}
     for rows, latency in READINGS:
         title = f"Reading {rows:,} bindings, {WHAT[latency]}"
-        times = 1 if latency == "documented" else TIMES
-        made[rows, latency] = Sheet(title, READ, "list", {"rows": rows, "latency": latency}, times=times)
+        clients = (*READERS, FLOOR) if rows == 100_000 else READERS
+        made[rows, latency] = Sheet(title, READ, "list", {"rows": rows, "latency": latency}, clients, times=TIMES)
     for change in CHANGES:
         title = f"Reading 5,000 bindings under 33 concurrent changes: {change}"
         options = {"rows": 5_000, "change": change, "orders_per_owner": 120 if change == "ties" else 1}
         made[change] = Sheet(title, READ, "list", options)
     made[7_500] = Sheet("7,500 adds, no latency", ADD, "7500", {"rows": 1_000}, WRITERS)
     if not quick:
-        options = {"rows": 1_000, "latency": "documented"}
-        made[500] = Sheet("500 adds, documented latencies", ADD, "500", options, WRITERS)
+        documented = {"rows": 1_000, "latency": "documented"}
+        made[500] = Sheet("500 adds, documented latencies", ADD, "500", documented, (*SIDE_WRITERS, JSSDK))
+        made["both"] = Sheet("500 adds and 500 moves, documented latencies", ADD, "both500", documented, SIDE_WRITERS)
     return made
 
 
@@ -130,15 +145,35 @@ def fill(made: list[Sheet], *, quick: bool) -> None:
             sheet.rows[client.name] = row
 
 
+def race() -> tuple[str, float]:
+    """Measure what edits inside requests come to, with conditions and without; return the table, and the worst share.
+
+    Each call is raced at a chance in proportion to its documented time, by an edit of one of the orders of its request.
+    """
+    cases = [(job, references) for job in ("500", "move500") for references in RACERS]
+    options: dict[str, Any] = {"rows": 1_000, "latency": "documented", "race": 1.0}
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        rows = list(pool.map(lambda case: measure(SYNCD, case[0], references=case[1], **options), cases))
+    for (job, references), row in zip(cases, rows, strict=True):
+        row["client"] = f"{'moves' if job.startswith('move') else 'binds'}: {RACERS[references]}"
+        row["permille"] = round(1000 * row["replaced"] / row["raced"]) if row["raced"] else 0
+    conditional = [row for (_, references), row in zip(cases, rows, strict=True) if references == "everywhere"]
+    share = sum(row["replaced"] for row in conditional) / sum(row["raced"] for row in conditional)
+    return table("Edits that hit an order inside the request that is to write it", rows, RACE), share
+
+
 def run(*, quick: bool) -> tuple[str, list[tuple[str, float, float]]]:
     """Measure all clients; return the tables, and (mark, reached, at most)."""
     made = sheets(quick=quick)
     fill(list(made.values()), quick=quick)
+    raced, share = race() if not quick else ("", 0.0)
+    print(raced, flush=True)
     for sheet in made.values():
         print(sheet.text(), flush=True)
     small, large = (measure(SYNCD, "count", rows=rows, limits=False)["peak"] for rows in (1_000, 1_000_000))
-    return "\n".join([_in_words(made), *(sheet.text() for sheet in made.values())]), [
+    return "\n".join([_in_words(made), *(sheet.text() for sheet in made.values()), raced]), [
         *_reading_marks(made),
+        *([] if quick else [*_writing_marks(made), ("edits inside requests that are replaced", share, 0.02)]),
         *((f"under {change}: missed", made[change].rows["syncd"]["missed"], 0) for change in CHANGES),
         ("7,500 adds: refused", made[7_500].rows["syncd"]["refused"], 1),
         ("7,500 adds: lost or sent twice", _unsound(made[7_500].rows["syncd"], 7_500), 0),
@@ -159,8 +194,8 @@ both only send, decode and (syncd) prove; and {paid:.2f} times as long where the
 before an OFFSET, and over all of them for a COUNT, at three million rows a second. Real portals do: offset pages get dearer
 the further they are.
 
-Readings without latency are the medians of {TIMES}, the clients taking turns, and the worst of them for refused, missed and
-doubled. Clients that send one request after another and mostly wait (b24pysdk and b24jssdk with latency, b24jssdk wherever
+Readings of clients that send requests side by side are the medians of {TIMES}, the clients taking turns, and the worst of them
+for refused, missed and doubled. Clients that send one request after another and mostly wait (b24pysdk and b24jssdk with latency, b24jssdk wherever
 it needs more than 50 requests), and all adds, are measured afterwards, side by side. b24jssdk spends two requests a second
 on one page each, so its 100,000 are left out.
 
@@ -170,7 +205,9 @@ it is 500. fast_bitrix24 writes as its documentation begins, and inside `slow()`
 
 
 def _reading_marks(made: dict[Any, Sheet]) -> list[tuple[str, float, float]]:
+    plain = made[100_000, "documented"].rows
     marks: list[tuple[str, float, float]] = [
+        ("100,000 with latencies: wall / the floor's", plain["syncd"]["wall"] / plain[FLOOR.name]["wall"], 1.15),
         ("100,000, OFFSET and COUNT paid: wall / fast_bitrix24's", _ratio(made, (100_000, "scanned"), "wall"), 0.35),
         ("100,000, no latency at all: requests", made[100_000, "none"].rows["syncd"]["requests"], 45),
         ("20,000 with latencies: wall / fast_bitrix24's", _ratio(made, (20_000, "documented"), "wall"), 0.5),
@@ -184,6 +221,19 @@ def _reading_marks(made: dict[Any, Sheet]) -> list[tuple[str, float, float]]:
         mine = made[rows, latency].rows["syncd"]
         marks += [(f"{rows:,}, {WHAT[latency]}: missed + refused", mine["missed"] + mine["refused"], 0)]
     return marks
+
+
+def _writing_marks(made: dict[Any, Sheet]) -> list[tuple[str, float, float]]:
+    """500 adds and 500 moves: as shipped beside the best serial client, and with ten writers beside ten batches."""
+    rows = made["both"].rows
+    mine, ten, fast = rows[SYNCD.name], rows[SYNCD10.name], rows[FAST.name]
+    serial = min(rows[SLOW.name]["wall"], rows[PYSDK.name]["wall"])
+    return [
+        ("500 adds and 500 moves: wall / the best serial client's", mine["wall"] / serial, 0.35),
+        ("with writers = 10: wall / fast_bitrix24's", ten["wall"] / fast["wall"], 1.35),
+        ("500 adds and 500 moves: lost or sent twice", _unsound(mine, 1000) + _unsound(ten, 1000), 0),
+        ("500 adds and 500 moves: refused", mine["refused"] + ten["refused"], 0),
+    ]
 
 
 def _unsound(row: dict[str, Any], asked: int) -> int:

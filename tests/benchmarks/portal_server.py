@@ -2,8 +2,10 @@
 
     python -m tests.benchmarks.portal_server '{"rows": 1000, "latency": "none", "limits": true, "change": "delete", ...}'
 
-Prints the webhook URL and the certificate's path as one JSON line, then waits for its standard input to close, and prints
-one JSON line of statistics.
+Prints the webhook URL and the certificate's path as one JSON line, obeys the lines of its standard input until that is
+closed, and prints one JSON line of statistics. A line is a JSON object: `{"bind": [order, owner]}` does what somebody does
+in the portal's pages, `{"latency": "documented"}` changes how long the portal works from now on,
+and begins to count its requests anew.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from syncd.sandbox import Latencies, Limits, SandboxPortal, SandboxServer
+from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, References, SandboxPortal, SandboxServer
+from syncd.sandbox.execution import FIRST_OWNER
+from syncd.sandbox.php import PhpArray
 
 LATENCIES = {
     "none": Latencies(),
@@ -24,6 +29,10 @@ LATENCIES = {
     # What OFFSET and COUNT cost a database that finds 3 million index rows a second; nothing else costs anything.
     "scanned": Latencies(scan=0.00033),
 }
+
+LIST = "crm.orderentity.list"
+WINDOW = 600
+"""Seconds that the portal's budget is for."""
 
 CHANGES = 33
 """Concurrent changes of a kind, as in peers.md 4."""
@@ -42,8 +51,8 @@ class Meanwhile:
         self.lasting = set(self._orders)
         """Orders that were bound before, during and after the reading: a reader must have them all."""
 
-    def __call__(self, method: str, _params: Mapping[str, Any], _request: int) -> None:
-        if method != "crm.orderentity.list":
+    def __call__(self, method: str, _params: PhpArray, _request: int) -> None:
+        if method != LIST:
             return
         self._seen += 1
         if self._seen % self._every == 0 and self._done < CHANGES:
@@ -65,6 +74,42 @@ class Meanwhile:
             self._portal.bind(order, 2, 10**7)
 
 
+class ListingTime:
+    """The method time of listing, by the second.
+
+    Args:
+        portal: The portal.
+    """
+
+    def __init__(self, portal: SandboxPortal) -> None:
+        self._portal = portal
+        self._sums: list[float] = []
+
+    async def run(self) -> None:
+        """Note how much there has been, until cancelled."""
+        began = time.monotonic()
+        while True:
+            self._sums.append(self._portal.stats.method_seconds[LIST])
+            await asyncio.sleep(began + len(self._sums) - time.monotonic())
+
+    def most(self) -> float:
+        """Return the most there has been in any ten minutes."""
+        sums = [*self._sums, self._portal.stats.method_seconds[LIST]]
+        return max(now - sums[max(0, at - WINDOW)] for at, now in enumerate(sums))
+
+
+def obey(portal: SandboxPortal, lines: Iterable[str]) -> None:
+    """Do what each line says, until there are no more."""
+    for line in lines:
+        said = json.loads(line)
+        if "bind" in said:
+            order, owner = said["bind"]
+            portal.bind(order, 2, owner)
+        if "latency" in said:
+            portal.latencies = LATENCIES[said["latency"]]
+            portal.stats.requests = portal.stats.refused = 0
+
+
 async def serve(options: dict[str, Any]) -> None:
     rows = options["rows"]
     owners = max(1, rows // options.get("orders_per_owner", 1))
@@ -72,9 +117,13 @@ async def serve(options: dict[str, Any]) -> None:
         ((order, 2, order % owners + 1) for order in range(1, rows + 1)),
         orders=range(1, 2_000_000),
         latencies=LATENCIES[options.get("latency", "none")],
-        limits=Limits.standard() if options.get("limits", True) else None,
+        limits=PortalLimits.standard() if options.get("limits", True) else None,
         unstable_ties=options.get("change") == "ties",
     )
+    if options.get("references"):
+        portal.references = References(options["references"])
+    if options.get("race"):
+        portal.faults.add(FaultRule(Fault.RACE, times=None, probability=options["race"]))
     meanwhile = None
     if options.get("change") in {"delete", "insert", "churn", "move"}:
         meanwhile = Meanwhile(portal, options["change"], rows // 50)
@@ -86,7 +135,10 @@ async def serve(options: dict[str, Any]) -> None:
                 file.write(server.ca_pem)
                 bundle = file.name
         print(json.dumps({"url": server.webhook_url, "port": server.port, "ca": bundle}), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        listing = ListingTime(portal)
+        watching = asyncio.create_task(listing.run())
+        await asyncio.to_thread(obey, portal, sys.stdin)
+        watching.cancel()
         stats = portal.stats
         lasting = Path(options["lasting"])
         lasting.write_text(json.dumps(sorted(meanwhile.lasting if meanwhile else range(1, rows + 1))))
@@ -98,8 +150,16 @@ async def serve(options: dict[str, Any]) -> None:
                     "refused": stats.refused,
                     "calls": sum(count for method, count in stats.calls.items() if method != "batch"),
                     "method_seconds": round(sum(stats.method_seconds.values()), 1),
+                    "listing_most": listing.most(),
+                    "adds": [(one.order_id, one.after and one.after[1], one.at) for one in adds]
+                    if options.get("adds")
+                    else [],
                     "added": len(adds),
                     "twice": len(adds) - len({written.order_id for written in adds}),
+                    "raced": len(portal.raced),
+                    "replaced": sum(
+                        written.before is not None and written.before[1] >= FIRST_OWNER for written in adds
+                    ),
                 }
             ),
             flush=True,

@@ -17,8 +17,10 @@ from typing import Any
 import structlog
 
 from syncd.config.model import PortalSettings, Settings
+from syncd.config.portal_and_table import PortalPlan
 from syncd.core.model import Scope
 from syncd.engine import reconcile as engine
+from syncd.engine.covering import Portion
 from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
@@ -33,9 +35,9 @@ def settings(options: dict[str, Any]) -> Settings:
         "table": {
             "url": options["table"],
             "name": options.get("name", "order_bindings"),
-            "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
+            "columns": {options.get("key", "order_id"): "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
         },
-        "guards": {"max_removes": 10**6, "max_removes_per_day": 10**7},
+        "guards": {"max_removes": 10**6, "max_removes_per_day": 10**7, "max_moves": 10**6},
     }
     return Settings.model_validate({"state": {"url": options["state"]}, "links": {"shop": link}})
 
@@ -48,22 +50,41 @@ async def one_pass(options: dict[str, Any]) -> dict[str, Any]:
                 "changes": len(report.changes), "listing": row.seconds}  # fmt: skip
 
 
+async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
+    """A pass over the 2,000 newest orders; its CPU is the pass's own, without the process's beginning."""
+    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+        link.recent_orders = 2000
+        before = time.process_time()
+        report = await engine.reconcile(link, origin="recent", portion=Portion(recent=True))
+        row = report.row
+        return {"state": row.state, "error": row.error, "in_step": row.counts.in_step, "requests": row.requests,
+                "changes": len(report.changes), "listing": row.seconds, "calls": row.calls,
+                "own cpu": time.process_time() - before}  # fmt: skip
+
+
+async def one_plan(options: dict[str, Any]) -> dict[str, Any]:
+    """Plan, and write nothing: what a plan of so many changes takes."""
+    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+        report = await engine.plan(link)
+        return {"state": report.row.state, "error": report.row.error, "changes": report.row.counts.crm.total}
+
+
 async def merely(options: dict[str, Any]) -> dict[str, Any]:
     """The floor: the same libraries list the portal and read the table, and nothing is done with the rows."""
     import sqlalchemy as sa
 
     hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
-    portal = open_portal(PortalSettings(webhook=options["webhook"], plan="box"), link="floor", hosts=hosts)
+    portal = open_portal(PortalSettings(webhook=options["webhook"], plan=PortalPlan.BOX), link="floor", hosts=hosts)
     listed = 0
-    async for rows in portal.listing([], Scope(frozenset({2})), lambda *_: None):
-        listed += len(rows)
+    async for chunk in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+        listed += len(chunk.rows)
     await portal.aclose()
     read = 0
     engine_ = sa.create_engine(options["table"])
     with engine_.connect().execution_options(yield_per=10_000) as connection:
         query = sa.text("SELECT order_id, deal_id FROM order_bindings ORDER BY order_id")
-        for chunk in connection.execute(query).partitions():
-            read += len(chunk)
+        for rows in connection.execute(query).partitions():
+            read += len(rows)
     engine_.dispose()
     return {"state": "floor", "in_step": min(listed, read)}
 
@@ -95,7 +116,9 @@ def peak() -> int:
 def main() -> None:
     options = json.loads(sys.argv[1])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    job = {"pass": one_pass, "floor": merely, "links": many_links}[options["job"]]
+    job = {"pass": one_pass, "recent": recent_pass, "plan": one_plan, "floor": merely, "links": many_links}[
+        options["job"]
+    ]
     began = time.perf_counter()
     result = asyncio.run(job(options))
     usage = resource.getrusage(resource.RUSAGE_SELF)

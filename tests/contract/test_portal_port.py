@@ -10,12 +10,14 @@ from pydantic import SecretStr
 
 from syncd.config.model import PortalSettings
 from syncd.core.model import Action, Owner, Row, Scope
+from syncd.core.order_keys import KeyField
+from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.ports import Effect, Portal, Write, WriteResult
 from syncd.errors import AuthError
 from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
-from syncd.sandbox import SandboxPortal, SandboxServer
+from syncd.sandbox import References, SandboxPortal, SandboxServer
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import FakePortal
 from tests.fakes.sandbox_transport import SandboxTransport
@@ -54,6 +56,12 @@ class World:
     def delete_order(self, order: int) -> None:
         self._behind.delete_order(order)
 
+    def give_key(self, order: int, key: str) -> None:
+        if isinstance(self._behind, SandboxPortal):
+            self._behind.set_order_key("xmlId", order, key)
+        else:
+            self._behind.keys[order] = key
+
     def owners_exist(self, *owners: Owner) -> None:
         self._behind.owners = set(owners)
 
@@ -63,21 +71,38 @@ class World:
         else:
             self._behind.write_right = False
 
-    def between_list_and_write(self, act: Callable[[], None]) -> None:
-        if isinstance(self._behind, SandboxPortal):
-            self._behind.before_call(lambda method, *_: act() if method == "crm.orderentity.add" else None)
-        else:
-            self._behind.before_each = lambda _: act()
+    def before_the_request(self, act: Callable[[], None]) -> None:
+        """Somebody acts right before the next request that writes, after whatever is read before it."""
+        if isinstance(self._behind, FakePortal):
+            self._behind.before_write = lambda _batch: act()
+            return
+        latest = self._behind.stats.requests + (0 if self.conditional else 1)
+        once = iter([act])
+
+        def acts(_method: str, _params: object, request: int) -> None:
+            if request > latest:
+                next(once, lambda: None)()
+
+        self._behind.before_call(acts)
+
+    @property
+    def conditional(self) -> bool:
+        if isinstance(self._behind, FakePortal):
+            return self._behind.conditional
+        return self._behind.references is References.EVERYWHERE
 
 
-@pytest.fixture(params=["tcp", "in-process", "memory"])
+@pytest.fixture(params=["tcp", "in-process", "in-process, no conditions", "memory", "memory, no conditions"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    if request.param == "memory":
+    conditional = "no conditions" not in request.param
+    if request.param.startswith("memory"):
         fake = FakePortal(orders=range(1, 101))
+        fake.conditional = conditional
         yield World(fake, fake)
-    elif request.param == "in-process":
+    elif request.param.startswith("in-process"):
         clock = FakeClock()
-        sandbox = SandboxPortal(clock=clock)
+        references = References.EVERYWHERE if conditional else References.WHOLE_VALUES
+        sandbox = SandboxPortal(clock=clock, references=references)
         hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(sandbox))
         portal = open_portal(PortalSettings(webhook=SecretStr(WEBHOOK)), link="shop", hosts=hosts)
         yield World(portal, sandbox)
@@ -92,8 +117,13 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             await portal.aclose()
 
 
-async def listed(portal: Portal, boundaries: tuple[int, ...] = (), scope: Scope = EVERYTHING) -> list[Row]:
-    return [row async for rows in portal.listing(boundaries, scope, lambda *_: None) for row in rows]
+async def listed(
+    portal: Portal,
+    boundaries: tuple[int, ...] = (),
+    scope: Scope = EVERYTHING,
+    ranges: OrderRanges | None = None,
+) -> list[Row]:
+    return [row async for chunk in portal.listing(boundaries, scope, lambda *_: None, ranges) for row in chunk.rows]
 
 
 def only(results: list[WriteResult]) -> WriteResult:
@@ -138,6 +168,22 @@ async def test_given_a_range_in_scope_when_listing_then_both_its_ends_are_in_and
     assert [row.order_id for row in rows] == list(range(100, 221))
 
 
+@pytest.mark.parametrize("text", ["5", "2,7,9,400", "100-250", "5,60-99,150-400", "260-", "1-40,90-", "900-999"])
+async def test_given_some_orders_when_listing_then_these_come_and_no_other(world: World, text: str) -> None:
+    bindings = {order: DEAL for order in range(1, 301) if order % 7}
+    world.fill(bindings, orders=300)
+    wanted = OrderRanges.parse(text)
+    known = [order for one in wanted.ranges for order in sorted(bindings) if order in one_of(one)][49::50]
+
+    rows = await listed(world.portal, tuple(known), ranges=wanted)
+
+    assert [row.order_id for row in rows] == [order for order in sorted(bindings) if order in wanted]
+
+
+def one_of(one: OrderRange) -> range:
+    return range(one.first, min(one.last, 1000) + 1)
+
+
 async def test_given_a_listing_when_it_goes_on_then_progress_ends_at_the_number_of_rows(world: World) -> None:
     world.fill(dict.fromkeys(range(1, 121), DEAL), orders=120)
     told: list[int] = []
@@ -172,7 +218,7 @@ async def test_given_an_unbound_order_when_adding_then_it_is_bound(world: World)
 
     answer = await world.portal.write([Write(5, None, DEAL)])
 
-    assert only(answer.results)[:4] == (5, Effect.DONE, None, True)
+    assert only(answer)[:4] == (5, Effect.DONE, None, True)
     assert world.bindings == {5: DEAL}
 
 
@@ -181,17 +227,63 @@ async def test_given_a_bound_order_when_moving_then_what_was_replaced_is_told(wo
 
     answer = await world.portal.write([Write(5, DEAL, INVOICE)])
 
-    assert only(answer.results)[:4] == (5, Effect.DONE, DEAL, True)
+    assert only(answer)[:4] == (5, Effect.DONE, DEAL, True)
     assert world.bindings == {5: INVOICE}
 
 
-async def test_given_a_race_when_adding_then_what_the_batch_itself_saw_is_told(world: World) -> None:
+@pytest.mark.parametrize("before", [None, DEAL])
+async def test_given_somebody_bound_the_order_when_written_then_it_is_not_overwritten(
+    world: World, before: Owner | None
+) -> None:
+    world.fill({5: OTHER, 4: DEAL})
+
+    answer = await world.portal.write([Write(5, before, INVOICE), Write(6, None, INVOICE)])
+
+    assert [(one.effect, one.found, one.found_known) for one in answer] == [
+        (Effect.MOVED, OTHER, True),
+        (Effect.DONE, None, True),
+    ]
+    assert world.bindings == {4: DEAL, 5: OTHER, 6: INVOICE}
+
+
+async def test_given_somebody_unbound_the_order_when_moved_then_it_is_not_bound_again(world: World) -> None:
+    world.fill({4: DEAL})
+
+    answer = await world.portal.write([Write(5, OTHER, INVOICE)])
+
+    assert only(answer)[:4] == (5, Effect.MOVED, None, True)
+    assert world.bindings == {4: DEAL}
+
+
+@pytest.mark.parametrize("before", [None, DEAL])
+async def test_given_an_edit_right_before_the_request_when_written_then_it_stands_or_is_told(
+    world: World, before: Owner | None
+) -> None:
+    world.fill({4: DEAL} | ({5: before} if before else {}))
+    await world.portal.write([Write(9, None, DEAL)])
+    world.before_the_request(lambda: world.bind(5, OTHER))
+
+    answer = await world.portal.write([Write(5, before, INVOICE)])
+
+    effect = Effect.MOVED if world.conditional else Effect.DONE
+    assert only(answer)[:4] == (5, effect, OTHER, True)
+    assert world.bindings[5] == (OTHER if world.conditional else INVOICE)
+
+
+async def test_given_nothing_bound_when_binding_then_the_first_orders_are_bound_all_the_same(world: World) -> None:
+    world.fill({})
+
+    first = await world.portal.write([Write(5, None, DEAL)])
+    second = await world.portal.write([Write(3, None, DEAL), Write(7, None, OTHER)])
+
+    assert {one.effect for one in (*first, *second)} == {Effect.DONE}
+    assert world.bindings == {3: DEAL, 5: DEAL, 7: OTHER}
+
+
+async def test_given_a_probe_then_it_tells_whether_batches_can_carry_conditions(world: World) -> None:
     world.fill({5: DEAL})
-    world.bind(5, OTHER)
 
-    answer = await world.portal.write([Write(5, DEAL, INVOICE)])
-
-    assert only(answer.results)[:4] == (5, Effect.DONE, OTHER, True)
+    assert (await world.portal.probe()).conditional is world.conditional
 
 
 async def test_given_the_wanted_owner_is_there_when_adding_then_it_is_already_so(world: World) -> None:
@@ -199,7 +291,7 @@ async def test_given_the_wanted_owner_is_there_when_adding_then_it_is_already_so
 
     answer = await world.portal.write([Write(5, None, DEAL)])
 
-    result = only(answer.results)
+    result = only(answer)
     assert result.effect is Effect.ALREADY
     assert (result.found, result.found_known) == (DEAL, True)
 
@@ -209,7 +301,7 @@ async def test_given_a_bound_order_when_removing_then_it_is_unbound(world: World
 
     answer = await world.portal.write([Write(5, DEAL, None)])
 
-    assert only(answer.results)[:4] == (5, Effect.DONE, DEAL, True)
+    assert only(answer)[:4] == (5, Effect.DONE, DEAL, True)
     assert world.bindings == {7: DEAL}
 
 
@@ -218,7 +310,7 @@ async def test_given_an_unbound_order_when_removing_then_it_is_already_so(world:
 
     answer = await world.portal.write([Write(5, DEAL, None)])
 
-    assert only(answer.results)[:4] == (5, Effect.ALREADY, None, True)
+    assert only(answer)[:4] == (5, Effect.ALREADY, None, True)
 
 
 async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the_other_is_told(world: World) -> None:
@@ -226,7 +318,7 @@ async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the
 
     answer = await world.portal.write([Write(5, DEAL, None)])
 
-    assert only(answer.results)[:4] == (5, Effect.MOVED, OTHER, True)
+    assert only(answer)[:4] == (5, Effect.MOVED, OTHER, True)
     assert world.bindings == {5: OTHER}
 
 
@@ -236,7 +328,7 @@ async def test_given_an_order_that_is_not_there_when_adding_then_it_is_missing(w
 
     answer = await world.portal.write([Write(7, None, DEAL)])
 
-    assert only(answer.results).effect is Effect.ORDER_MISSING
+    assert only(answer).effect is Effect.ORDER_MISSING
     assert world.bindings == {}
 
 
@@ -248,41 +340,30 @@ async def test_given_one_write_that_fails_when_sent_with_others_then_they_are_ca
 
     answer = await world.portal.write([Write(order, None, DEAL) for order in (3, 4, 5)])
 
-    assert [(result.order_id, result.effect) for result in answer.results] == [
+    assert [(result.order_id, result.effect) for result in answer] == [
         (3, Effect.ALREADY), (4, Effect.ORDER_MISSING), (5, Effect.DONE),
     ]  # fmt: skip
     assert world.bindings == {3: DEAL, 5: DEAL}
 
 
-async def test_given_orders_to_read_after_a_write_then_their_owners_come_with_the_answer(world: World) -> None:
-    world.fill({7: INVOICE, 8: DEAL})
-    await listed(world.portal)
-    await world.portal.read([7, 8])
-
-    answer = await world.portal.write([Write(5, None, DEAL)], then_read=[5, 6, 7])
-
-    assert answer.read == {5: DEAL, 7: INVOICE}
-
-
 async def test_given_a_full_batch_when_written_then_every_write_is_done_in_one_request(world: World) -> None:
-    world.fill({99: DEAL})
-    await listed(world.portal)
-    await world.portal.read([98, 99])
-    writes = [Write(order, None, DEAL) for order in range(1, 61)]
+    world.fill({1: DEAL})
+    await world.portal.write([Write(2, None, DEAL)])
+    writes = [Write(order, None, DEAL) for order in range(3, 63)]
     size = world.portal.batch_size(writes)
     before = world.portal.usage().requests
 
-    answer = await world.portal.write(writes[:size], then_read=[99])
+    answer = await world.portal.write(writes[:size])
 
-    assert size == 44
-    assert {result.effect for result in answer.results} == {Effect.DONE}
-    assert world.portal.usage().requests == before + 1
+    assert size > 1
+    assert {result.effect for result in answer} == {Effect.DONE}
+    assert world.portal.usage().requests == before + (1 if world.conditional else 2)
 
 
 async def test_given_no_writes_when_writing_then_nothing_happens(world: World) -> None:
     world.fill({5: DEAL})
 
-    assert (await world.portal.write([])).results == []
+    assert await world.portal.write([]) == []
     assert world.bindings == {5: DEAL}
 
 
@@ -324,6 +405,17 @@ async def test_given_no_owner_of_the_type_can_be_seen_when_asked_then_none_is_ca
     world.owners_exist(INVOICE)
 
     assert await world.portal.missing_owners({OTHER}, {DEAL}) == set()
+
+
+async def test_given_keys_when_orders_are_looked_for_then_those_with_exactly_these_keys_are_found(world: World) -> None:
+    world.fill({5: DEAL})
+    for order, key in ((5, "a"), (6, "A"), (7, "a"), (8, "")):
+        world.give_key(order, key)
+
+    assert await world.portal.orders_with(KeyField.XML_ID, ["a", "A", "b"]) == {"a": [5, 7], "A": [6], "b": []}
+    assert await world.portal.keys_of(KeyField.XML_ID, [5, 6, 8, 999]) == {5: "a", 6: "A", 8: ""}
+    world.delete_order(7)
+    assert await world.portal.orders_with(KeyField.XML_ID, ["a"]) == {"a": [5]}
 
 
 async def test_given_a_fresh_portal_when_asked_then_no_method_has_to_wait(world: World) -> None:

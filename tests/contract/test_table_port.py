@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from syncd.config.model import TableSettings
 from syncd.core.model import HoldKind, Owner, Row, Scope
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Snapshot, Table, TableValue, Write
 from syncd.table import open_table
 from tests.fakes.table import FakeTable
@@ -65,6 +66,10 @@ class World(Protocol):
         """Let an outside writer delete an order's rows."""
         ...
 
+    def make_unique(self) -> None:
+        """Let the database allow only one row for an order, live or not."""
+        ...
+
     def rows(self) -> list[tuple[object, ...]]:
         """Return (order id, owner type, owner id, selected, deleted) of all rows, in order."""
         ...
@@ -90,6 +95,9 @@ class FakeWorld:
 
     def drop(self, order_id: int) -> None:
         self._table.drop(order_id)
+
+    def make_unique(self) -> None:
+        self._table.unique = True
 
     def rows(self) -> list[tuple[object, ...]]:
         stored = [(row.order_id, row.owner_type, row.owner_id, row.selected, row.deleted) for row in self._table.stored]
@@ -150,6 +158,9 @@ class SqlWorld:
 
     def drop(self, order_id: int) -> None:
         self._run(self._table.delete().where(self._table.c.order_id == order_id))
+
+    def make_unique(self) -> None:
+        self._run(sa.text("CREATE UNIQUE INDEX one_row ON bindings (order_id)"))
 
     def rows(self) -> list[tuple[object, ...]]:
         table = self._table.c
@@ -229,6 +240,16 @@ async def test_given_rows_in_any_order_when_snapshot_then_they_come_by_order_id(
     assert (snapshot.rows, dict(snapshot.unreadable), list(snapshot.orderless)) == (3, {}, [])
 
 
+async def test_given_a_limit_when_rows_are_taken_then_no_more_come_at_a_time_and_none_twice(
+    world: World, opened: Any
+) -> None:
+    for order_id in range(1, 9):
+        world.add(order_id, 2, 5)
+    async with opened().snapshot(silent) as snapshot:
+        taken = [snapshot.take(upto, limit) for upto, limit in ((5, 3), (5, 3), (5, 3), (None, 2), (None, None))]
+    assert [[row.order_id for row in rows] for rows in taken] == [[1, 2, 3], [4, 5], [], [6, 7], [8]]
+
+
 async def test_given_an_empty_table_when_snapshot_then_nothing_comes(opened: Any) -> None:
     rows, snapshot = await whole(opened())
     assert (rows, snapshot.rows, dict(snapshot.unreadable)) == ([], 0, {})
@@ -250,6 +271,23 @@ async def test_given_rows_written_after_the_snapshot_when_taken_then_they_are_no
         world.add(2, 2, 9)
         world.change(1, 8)
         assert snapshot.take(None) == [(1, 2, 9)]
+
+
+@pytest.mark.parametrize("text", ["5", "3-5,9", "2,30-70,90", "60-", "100-200"])
+async def test_given_some_orders_when_snapshot_then_these_come_and_no_other(
+    world: World, opened: Any, text: str
+) -> None:
+    for order_id in (90, *range(1, 80, 2)):
+        world.add(order_id, 2, order_id + 1)
+    world.add(9, 2, 1000)
+    wanted = OrderRanges.parse(text)
+
+    async with opened().snapshot(silent, wanted) as snapshot:
+        rows = snapshot.take(None)
+
+    there = [order_id for order_id in (*range(1, 80, 2), 90) if order_id in wanted]
+    assert [row.order_id for row in rows] == [order_id for order_id in there if order_id != 9]
+    assert list(snapshot.unreadable) == [9] * (9 in wanted)
 
 
 async def test_given_an_owner_of_a_type_out_of_scope_when_snapshot_then_it_is_a_row(world: World, opened: Any) -> None:
@@ -357,9 +395,16 @@ async def test_given_rows_of_which_where_selects_one_when_read_then_that_one_cou
     assert await opened(where=True).read([1]) == {1: TableValue(DEAL_7)}
 
 
-async def test_given_a_softly_deleted_row_when_read_then_the_order_is_absent(world: World, opened: Any) -> None:
+async def test_given_a_softly_deleted_row_when_read_then_it_is_told_from_an_absent_one(
+    world: World, opened: Any
+) -> None:
     world.add(1, 2, 7, deleted=True)
-    assert await opened(soft=True).read([1]) == {}
+    world.add(2, 2, 8)
+    world.add(2, 2, 7, deleted=True)
+    world.add(3, 2, 7, deleted=True, selected=False)
+    assert await opened(soft=True, where=True).read([1, 2, 3, 4]) == {
+        1: TableValue(None, deleted=True), 2: TableValue(DEAL_8),
+    }  # fmt: skip
 
 
 async def test_given_trouble_with_rows_when_read_then_it_is_told_in_the_words_of_the_snapshot(
@@ -496,7 +541,21 @@ async def test_given_soft_delete_when_removed_then_the_row_is_marked(world: Worl
     assert world.rows() == [(1, 2, 7, True, True)]
 
 
-async def test_given_a_softly_deleted_row_when_added_then_it_is_revived(world: World, opened: Any) -> None:
+async def test_given_a_softly_deleted_row_and_room_beside_it_when_added_then_it_stays_as_history(
+    world: World, opened: Any
+) -> None:
+    world.add(1, 2, 7, deleted=True)
+    table = opened(soft=True)
+    assert await effects(table, Write(1, None, DEAL_8)) == [Effect.DONE]
+    assert world.rows() == [(1, 2, 7, True, True), (1, 2, 8, True, False)]
+    assert await effects(table, Write(1, DEAL_8, DEAL_9)) == [Effect.DONE]
+    assert world.rows() == [(1, 2, 7, True, True), (1, 2, 9, True, False)]
+
+
+async def test_given_a_softly_deleted_row_and_no_room_beside_it_when_added_then_it_is_revived(
+    world: World, opened: Any
+) -> None:
+    world.make_unique()
     world.add(1, 2, 7, deleted=True)
     assert await effects(opened(soft=True), Write(1, None, DEAL_8)) == [Effect.DONE]
     assert world.rows() == [(1, 2, 8, True, False)]
@@ -512,4 +571,4 @@ async def test_given_writes_when_repeated_then_they_are_already_done(world: Worl
 
 
 async def test_given_a_sound_table_when_checked_then_no_problem_is_found(opened: Any) -> None:
-    assert await opened(where=True, soft=True).check() == []
+    assert (await opened(where=True, soft=True).check()).problems == []

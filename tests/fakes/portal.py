@@ -3,7 +3,9 @@
 portal = FakePortal({5: Owner(2, 10)})
 portal.script.append(Surprise.LOST_AFTER)            # of the next write request: executed, the answer is lost
 portal.before_write = lambda batch: portal.bind(5, Owner(2, 11))   # somebody else, right before the request
-portal.before_each = lambda write: …                 # between the batch's own list and one of its writes
+portal.after_write = lambda batch: …                # somebody else, right after the request, before anything is read
+portal.before_each = lambda write: …                 # right before one of its writes
+portal.conditional = False                           # its batches carry no conditions: it is read, then overwritten
 portal.listings.append(Surprise.INCOMPLETE)          # the next listing cannot be proved complete
 portal.delays.append(30)                             # the next LATE request is executed half a minute later, not a second
 """
@@ -17,8 +19,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Container, Mapp
 from enum import StrEnum
 from typing import NamedTuple
 
-from syncd.core.model import Action, MaybeOwner, Owner, Row, Scope
-from syncd.core.ports import Effect, Progress, Rights, Usage, Write, WriteAnswer, WriteResult
+from syncd.core.model import Action, MaybeOwner, Owner, Row, Scope, Unreadable
+from syncd.core.order_keys import KeyField
+from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.ports import Effect, Listed, Progress, Rights, Usage, Write, WriteResult
 from syncd.errors import AuthError, IncompleteListing, PortalBlocked, UnavailableError
 
 
@@ -74,16 +78,24 @@ class FakePortal:
         self.owners = owners
         self.missing_orders: set[int] = set()
         self.poisoned: dict[int, tuple[str, str]] = {}
+        self.member = ""
+        self.redirected: set[str] = set()
         self.read_right = True
         self.write_right = True
         self.sees_owners = True
+        self.conditional = True
+        self.odd: dict[int, Unreadable] = {}
+        """Orders with a row whose owner cannot be read."""
         self.size = 44
         self.chunk = 50
         self.waits: dict[Action, float] = {}
         self.script: deque[Surprise] = deque()
         self.listings: deque[Surprise] = deque()
         self.reads: deque[Surprise] = deque()
+        self.unproved: dict[OrderRange, str] = {}
+        """Ranges that cannot be proved complete, each with why, where several are listed."""
         self.before_write: Callable[[Sequence[Write]], None] | None = None
+        self.after_write: Callable[[Sequence[Write]], None] | None = None
         self.before_each: Callable[[Write], None] | None = None
         self.written: list[Written] = []
         self.sent: Counter[Write] = Counter()
@@ -91,6 +103,8 @@ class FakePortal:
         self._usage = Usage()
         self.late: list[tuple[float, Sequence[Write]]] = []
         self.delays: deque[float] = deque()
+        self.keys: dict[int, str] = {}
+        """The keys of orders, of whatever kind; an order that is not here has none."""
         self.overdue: set[int] = set()
         """The places in `written` of what was executed late."""
 
@@ -122,30 +136,43 @@ class FakePortal:
     # -------------------------------------------------------------------- port
 
     def usage(self) -> Usage:
-        return dataclasses.replace(self._usage)
+        return dataclasses.replace(self._usage, conditional=True)
 
-    async def listing(self, boundaries: Sequence[int], scope: Scope, progress: Progress) -> AsyncIterator[list[Row]]:
+    async def listing(
+        self, boundaries: Sequence[int], scope: Scope, progress: Progress, ranges: OrderRanges | None = None
+    ) -> AsyncIterator[Listed]:
         self._request(1)
+        if ranges is not None and (
+            unproved := {one: why for one, why in self.unproved.items() if one in ranges.ranges}
+        ):
+            if len(unproved) == len(ranges.ranges):
+                raise IncompleteListing("The portal's list could not be proved complete. Nothing was written.")
+            ranges = ranges - OrderRanges.of(unproved)
+            yield Listed([], unproved=unproved)
+        wanted = scope.orders if ranges is None else ranges
         surprise = self._next(self.listings)
         if not self.read_right:
             surprise = Surprise.DENIED
-        rows = [Row(order, *self.bindings[order]) for order in sorted(self.bindings) if scope.holds_order(order)]
+        bound = sorted(order for order in self.bindings if order in wanted and order not in self.odd)
+        rows = [Row(order, *self.bindings[order]) for order in bound]
         for start in range(0, len(rows), self.chunk):
             if surprise is not Surprise.FINE and start >= len(rows) // 2:
                 break
             progress("listing the portal", min(start + self.chunk, len(rows)), len(rows))
-            yield rows[start : start + self.chunk]
+            yield Listed(rows[start : start + self.chunk])
         if surprise is not Surprise.FINE:
             raise _ERRORS[surprise]
+        yield Listed([], {order: why for order, why in self.odd.items() if order in wanted})
 
-    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner]:
+    async def read(self, order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
         if not order_ids:
             return {}
         self._request(1)
         surprise = self._next(self.reads)
         if surprise is not Surprise.FINE:
             raise _ERRORS[surprise]
-        return {order: self.bindings[order] for order in order_ids if order in self.bindings}
+        bound: dict[int, Owner | Unreadable] = {**self.bindings, **self.odd}
+        return {order: bound[order] for order in order_ids if order in bound}
 
     def batch_size(self, writes: Sequence[Write]) -> int:
         return min(self.size, len(writes))
@@ -153,7 +180,32 @@ class FakePortal:
     def wait_for(self, action: Action) -> float:
         return self.waits.get(action, 0.0)
 
-    async def write(self, batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
+    async def write(self, batch: Sequence[Write]) -> list[WriteResult]:
+        if not batch:
+            return []
+        told = {} if self.conditional else self._moved(batch)
+        left = [write for write in batch if write.order_id not in told]
+        told |= {one.order_id: one for one in self._send(left)}
+        if self.after_write is not None:
+            self.after_write(batch)
+        return [told[write.order_id] for write in batch]
+
+    def _moved(self, batch: Sequence[Write]) -> dict[int, WriteResult]:
+        """Where batches carry no conditions, orders are read right before them."""
+        self._request(1)
+        told = [self._refused(write) for write in batch if write.after is not None]
+        return {one.order_id: one for one in told if one is not None}
+
+    def _refused(self, write: Write) -> WriteResult | None:
+        """Given an add or a move, return what becomes of it where its condition does not hold."""
+        order, now = write.order_id, self.bindings.get(write.order_id)
+        if order in self.odd:
+            return WriteResult(order, Effect.MOVED)
+        if now == write.before:
+            return None
+        return WriteResult(order, Effect.ALREADY if now == write.after else Effect.MOVED, now, found_known=True)
+
+    def _send(self, batch: Sequence[Write]) -> list[WriteResult]:
         self._request(len(batch))
         if self.before_write is not None:
             self.before_write(batch)
@@ -163,11 +215,11 @@ class FakePortal:
         if surprise in _ERRORS:
             raise _ERRORS[surprise]
         if surprise is Surprise.NOT_SENT:
-            return WriteAnswer([WriteResult(write.order_id, Effect.NOT_SENT) for write in batch], None)
+            return [WriteResult(write.order_id, Effect.NOT_SENT) for write in batch]
         self.sent.update(batch)
         if surprise is not Surprise.FINE:
             self._lose(surprise, batch)
-            return WriteAnswer([WriteResult(write.order_id, Effect.UNKNOWN) for write in batch], None)
+            return [WriteResult(write.order_id, Effect.UNKNOWN) for write in batch]
         found = {write.order_id: self.bindings.get(write.order_id) for write in batch}
         results = []
         for write in batch:
@@ -177,7 +229,24 @@ class FakePortal:
             results.append(
                 result if result.found_known else result._replace(found=found[write.order_id], found_known=True)
             )
-        return WriteAnswer(results, {order: self.bindings[order] for order in then_read if order in self.bindings})
+        return results
+
+    async def member_id(self) -> str:
+        return self.member
+
+    async def is_target_of(self, address: str) -> bool:
+        return address in self.redirected
+
+    async def orders_with(self, field: KeyField, keys: Collection[str]) -> dict[str, list[int]]:
+        if keys:
+            self._request(1)
+        there = sorted(order for order in self.keys if self._order_exists(order))
+        return {key: [order for order in there if self.keys[order] == key] for key in keys}
+
+    async def keys_of(self, field: KeyField, order_ids: Collection[int]) -> dict[int, str]:
+        if order_ids:
+            self._request(1)
+        return {order: self.keys.get(order, "") for order in order_ids if self._order_exists(order)}
 
     async def missing_owners(self, owners: Collection[Owner], witnesses: Collection[Owner]) -> set[Owner]:
         if not owners or self.owners is None or not self.sees_owners:
@@ -188,7 +257,7 @@ class FakePortal:
     async def probe(self, witnesses: Collection[Owner] = ()) -> Rights:
         self._request(3)
         sees = None if not witnesses else self.sees_owners and any(self._owner_exists(owner) for owner in witnesses)
-        return Rights(read=self.read_right, write=self.write_right, sees_owners=sees)
+        return Rights(read=self.read_right, write=self.write_right, sees_owners=sees, conditional=self.conditional)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -206,17 +275,20 @@ class FakePortal:
             self._execute(write)
 
     def _execute(self, write: Write) -> WriteResult:
+        """Do what a batch does; its conditions, where it carries them, are asked right before each add."""
+        refused = self._refused(write) if self.conditional and write.after is not None else None
+        return refused or self._do(write)
+
+    def _do(self, write: Write) -> WriteResult:
         """Do what the portal does: `add` replaces, `deleteByFilter` compares and deletes."""
         order, now = write.order_id, self.bindings.get(write.order_id)
         if order in self.poisoned:
             code, text = self.poisoned[order]
             return WriteResult(order, Effect.REFUSED, code=code, text=text)
-        if write.after is None:
-            if now is None:
-                return WriteResult(order, Effect.ALREADY, None, found_known=True, code="201640400004")
-            if now != write.before:
-                return WriteResult(order, Effect.MOVED, now, found_known=True, code="201640400004")
-        elif now == write.after:
+        if write.after is None and now != write.before:
+            effect = Effect.ALREADY if now is None else Effect.MOVED
+            return WriteResult(order, effect, now, found_known=True, code="201640400004")
+        if now == write.after:
             return WriteResult(order, Effect.ALREADY, code="201650000001")
         if not self._order_exists(order):
             return WriteResult(order, Effect.ORDER_MISSING, code="200540400001", text="order does not exist")

@@ -5,25 +5,37 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from syncd.core.model import Action, Change, MaybeOwner, Outcome, Side
+from syncd.core.coverage import Coverage
+from syncd.core.model import Action, Change, Counts, HoldKind, Outcome, Reason, Side, SideCounts
+from syncd.core.order_keys import KeyRow
+from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.plan import REVERTS_WITHIN, is_revert
 from syncd.core.ports import Clock
 from syncd.core.records import (
+    Absence,
     Attempt,
     BindingRow,
     BindingUpdate,
     ChangeOutcome,
+    Decision,
+    LastDay,
     Lease,
     LeaseRow,
     LinkRow,
+    Pause,
+    Reached,
     Request,
     RunRow,
     StoredChange,
     StoredHold,
+    Tally,
+    Written,
 )
+from syncd.engine.report import tally
 from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
 
 
@@ -32,16 +44,21 @@ class MemoryStore:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.name = "the state in memory"
         self._links: list[LinkRow] = []
         self._leases: dict[str, LeaseRow] = {}
         self._locks: dict[str, tuple[str, int]] = {}
         self._locked: set[tuple[str, int]] = set()
         self._bindings: dict[int, dict[int, BindingRow]] = {}
         self._runs: dict[int, RunRow] = {}
+        self._numbers = 0
         self._changes: dict[int, tuple[int, StoredChange]] = {}
         self._holds: list[tuple[int, StoredHold, float | None]] = []
         self._decided_at: dict[int, float] = {}
+        self._decisions: list[Decision] = []
         self._attempts: dict[int, dict[int, Attempt]] = {}
+        self._absences: dict[int, dict[int, Absence]] = {}
+        self._order_keys: dict[int, dict[int, KeyRow]] = {}
         self._requests: dict[int, tuple[Request, bool]] = {}
         self._budgets: dict[str, dict[str, tuple[float, float, float]]] = {}
         self._tokens: dict[str, dict[str, Any]] = {}
@@ -65,27 +82,44 @@ class MemoryStore:
     async def link(self, name: str, fingerprint: str) -> LinkRow:
         return await self.find_link(name) or self._make_link(name, 1, fingerprint, self._clock.now())
 
+    async def identity(self) -> str:
+        return self.name
+
     async def find_link(self, name: str) -> LinkRow | None:
         return next((row for row in reversed(self._links) if row.name == name), None)
+
+    async def keep_portal(self, lease: Lease, fingerprint: str, portal: str, member_id: str) -> LinkRow:
+        self._prove(lease)
+        row = self._links[lease.link_id - 1]
+        self._links[lease.link_id - 1] = row._replace(fingerprint=fingerprint, portal=portal, member_id=member_id)
+        return self._links[lease.link_id - 1]
 
     async def rebase(self, lease: Lease, fingerprint: str, now: float) -> LinkRow:
         self._prove(lease)
         old = await self.find_link(lease.link)
         assert old is not None
         self._release_holds(lease.link_id, {stored.hold.order_id for _, stored in self._open(lease.link_id)}, now)
-        return self._make_link(lease.link, old.generation + 1, fingerprint, now, paused=old.paused)
+        made = self._make_link(lease.link, old.generation + 1, fingerprint, now)
+        if not old.paused:
+            return made
+        await self.set_paused(lease.link, paused=True, pause=old.pause)
+        return self._links[-1]
 
-    async def set_paused(self, name: str, *, paused: bool) -> None:
+    async def set_paused(self, name: str, *, paused: bool, pause: Pause = Pause()) -> None:  # noqa: B008 - a constant
         if await self.find_link(name) is None:
             raise UsageError(f"The state database does not know a link {name} yet.")
-        self._links = [row._replace(paused=paused) if row.name == name else row for row in self._links]
+        self._links = [row._replace(paused=paused, pause=pause) if row.name == name else row for row in self._links]
+
+    async def set_coverage(self, lease: Lease, coverage: Coverage) -> None:
+        self._prove(lease)
+        self._links = [row._replace(coverage=coverage) if row.id == lease.link_id else row for row in self._links]
 
     async def set_parked(self, lease: Lease, reason: str) -> None:
         self._prove(lease)
         self._links = [row._replace(parked=reason) if row.id == lease.link_id else row for row in self._links]
 
-    def _make_link(self, name: str, generation: int, fingerprint: str, now: float, *, paused: bool = False) -> LinkRow:
-        row = LinkRow(len(self._links) + 1, name, generation, fingerprint, paused, "", now)
+    def _make_link(self, name: str, generation: int, fingerprint: str, now: float) -> LinkRow:
+        row = LinkRow(len(self._links) + 1, name, generation, fingerprint, paused=False, parked="", created_at=now)
         self._links.append(row)
         return row
 
@@ -106,9 +140,10 @@ class MemoryStore:
         self._lock(lease)
         return lease
 
-    async def renew(self, lease: Lease, ttl: float, now: float) -> Lease:
+    async def renew(self, lease: Lease, ttl: float, now: float, reached: Reached | None = None) -> Lease:
         self._prove(lease)
-        self._leases[lease.link] = self._leases[lease.link]._replace(expires_at=now + ttl)
+        row = self._leases[lease.link]
+        self._leases[lease.link] = row._replace(expires_at=now + ttl, reached=reached or row.reached)
         self._lock(lease)
         return lease._replace(expires_at=now + ttl)
 
@@ -135,18 +170,40 @@ class MemoryStore:
 
     # ---------------------------------------------------------------- binding
 
-    async def boundaries(self, link_id: int, every: int) -> list[int]:
-        rows = self._bindings.get(link_id, {}).values()
-        return sorted(row.order_id for row in rows if row.crm_id is not None)[every - 1 :: every]
+    async def boundaries(self, link_id: int, every: int, ranges: Sequence[OrderRange] = ()) -> list[int]:
+        bound = sorted(row.order_id for row in self._bindings.get(link_id, {}).values() if row.crm_id is not None)
+        return [
+            order
+            for inside in ranges or [OrderRange(1)]
+            for order in [one for one in bound if inside.first <= one <= inside.last][every - 1 :: every]
+        ]
 
-    async def bindings(self, link_id: int, after: int, upto: int | None) -> list[BindingRow]:
+    async def bindings_of(self, link_id: int, orders: Sequence[int]) -> list[BindingRow]:
+        rows = self._bindings.get(link_id, {})
+        return [rows[order] for order in sorted(orders) if order in rows]
+
+    async def newest_order(self, link_id: int, number: int) -> int | None:
+        known = sorted(self._bindings.get(link_id, {}))
+        return known[-number] if len(known) >= number else None
+
+    async def active_orders(self, link_id: int, since: float, limit: int) -> list[int]:
+        absent = sorted(self._absences.get(link_id, {}).values(), key=lambda one: (-one.since, -one.order_id))
+        runs = {row.id for row in self._runs.values() if row.link_id == link_id and row.started_at >= since}
+        written = sorted(
+            (row for _, row in self._changes.values() if row.run in runs and row.change.side is not None),
+            key=lambda row: (-row.run, str(row.change.side), -row.id),
+        )
+        orders = [*(one.order_id for one in absent), *(row.change.order_id for row in written)]
+        return list(dict.fromkeys(orders))[:limit]
+
+    async def bindings(self, link_id: int, after: int, upto: int | None, limit: int | None = None) -> list[BindingRow]:
         rows = self._bindings.get(link_id, {}).values()
-        return sorted(row for row in rows if row.order_id > after and (upto is None or row.order_id <= upto))
+        return sorted(row for row in rows if row.order_id > after and (upto is None or row.order_id <= upto))[:limit]
 
     async def agreed_count(self, link_id: int) -> int:
         return sum(row.agreed_id is not None for row in self._bindings.get(link_id, {}).values())
 
-    async def observed(self, lease: Lease, run: int, updates: Iterable[BindingUpdate]) -> None:
+    async def observed(self, lease: Lease, updates: Iterable[BindingUpdate]) -> None:
         self._prove(lease)
         self._store_bindings(lease.link_id, updates)
 
@@ -154,7 +211,11 @@ class MemoryStore:
         self._prove(lease)
         for change, update in changes:
             self._add_change(lease.link_id, run, change, Outcome.APPLIED, self._clock.now())
-            self._store_bindings(lease.link_id, [update])
+            self._move(lease.link_id, update)
+
+    def _move(self, link_id: int, update: BindingUpdate) -> None:
+        self._store_bindings(link_id, [update])
+        self._absences.get(link_id, {}).pop(update.order_id, None)
 
     def _store_bindings(self, link_id: int, updates: Iterable[BindingUpdate]) -> None:
         rows = self._bindings.setdefault(link_id, {})
@@ -168,7 +229,7 @@ class MemoryStore:
 
     async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
         self._prove(lease)
-        number = len(self._runs) + 1
+        number = self._numbers = self._numbers + 1
         self._runs[number] = RunRow(
             number, lease.link, lease.link_id, kind, "running", origin, source=source, started_at=now
         )
@@ -178,11 +239,15 @@ class MemoryStore:
         self._prove(lease)
         return [self._add_change(lease.link_id, run, change, Outcome.PLANNED, 0.0) for change in changes]
 
+    async def drop_run(self, lease: Lease, run: int) -> None:
+        self._prove(lease)
+        del self._runs[run]
+
     async def finish_run(self, lease: Lease, row: RunRow) -> None:
         self._prove(lease)
         old = self._runs[row.id]
         self._runs[row.id] = replace(
-            copy.deepcopy(row),
+            _copied(row),
             link=old.link,
             link_id=old.link_id,
             kind=old.kind,
@@ -201,7 +266,8 @@ class MemoryStore:
         return True
 
     async def run(self, run: int) -> RunRow | None:
-        return copy.deepcopy(self._runs.get(run))
+        row = self._runs.get(run)
+        return None if row is None else _copied(row)
 
     async def runs(self, link: str | None, limit: int, before: int | None = None) -> list[RunRow]:
         rows = [
@@ -209,7 +275,7 @@ class MemoryStore:
             for row in self._runs.values()
             if (link is None or row.link == link) and (before is None or row.id < before)
         ]
-        return copy.deepcopy(sorted(rows, key=lambda row: -row.id)[:limit])
+        return [_copied(row) for row in sorted(rows, key=lambda row: -row.id)[:limit]]
 
     async def completed(self, link_id: int) -> bool:
         return any(
@@ -217,6 +283,7 @@ class MemoryStore:
             and row.kind in {"pass", "apply"}
             and row.state in {"applied", "partial"}
             and not row.error
+            and row.covers is None
             for row in self._runs.values()
         )
 
@@ -224,10 +291,17 @@ class MemoryStore:
         found = [row for _, row in self._changes.values() if row.run == run and row.id > after]
         return [row for row in found if row.change.action is not Action.AGREE][:limit]
 
-    async def history(self, link: str, order_id: int, limit: int = 200) -> list[StoredChange]:
+    async def tally(self, run: int) -> Tally:
+        return tally(await self.changes(run))
+
+    async def history(
+        self, link: str, order_id: int, limit: int = 200, before: int | None = None
+    ) -> list[StoredChange]:
         generations = self._generations(link)
         return [
-            row for link_id, row in self._changes.values() if link_id in generations and row.change.order_id == order_id
+            row
+            for link_id, row in self._changes.values()
+            if link_id in generations and row.change.order_id == order_id and (before is None or row.id < before)
         ][-limit:]
 
     async def past_holds(self, link: str, order_id: int) -> list[tuple[StoredHold, float | None]]:
@@ -245,12 +319,12 @@ class MemoryStore:
 
     # ---------------------------------------------------------------- journal
 
-    async def intend(self, lease: Lease, changes: Sequence[int], now: float) -> None:
+    async def intend(self, lease: Lease, changes: Sequence[int], now: float, batch: int) -> None:
         self._prove(lease)
         self._check_known(lease, changes)
         for number in changes:
             link_id, row = self._changes[number]
-            intended = replace(row, outcome=Outcome.INTENDED, at=now)
+            intended = replace(row, outcome=Outcome.INTENDED, at=now, batch=batch, sends=row.sends + 1)
             self._changes[number] = (link_id, intended)
 
     async def record(
@@ -271,7 +345,8 @@ class MemoryStore:
                 link_id,
                 replace(row, outcome=outcome, error=error, at=now, found=found, found_known=found_known),
             )
-            self._store_bindings(link_id, [] if update is None else [update])
+            if update is not None:
+                self._move(link_id, update)
         self._open_holds(lease.link_id, run, holds, now)
         for failure in attempts:
             if failure[1]:
@@ -282,41 +357,158 @@ class MemoryStore:
     async def open_intents(self, link_id: int) -> list[StoredChange]:
         return [row for link, row in self._changes.values() if link == link_id and row.outcome is Outcome.INTENDED]
 
-    async def removed_since(self, link_id: int, since: float) -> dict[Side, int]:
-        removes = Counter(
-            row.change.side
-            for row in self._applied(link_id, since)
-            if row.change.action is Action.REMOVE and row.change.side is not None
-        )
-        return {side: removes[side] for side in Side}
+    async def answered_siblings(self, link_id: int) -> list[StoredChange]:
+        requests = {(one.run, one.change.side, one.batch) for one in await self.open_intents(link_id)}
+        return [
+            row
+            for _, row in self._changes.values()
+            if row.batch is not None
+            and (row.run, row.change.side, row.batch) in requests
+            and row.outcome in {Outcome.APPLIED, Outcome.ALREADY}
+        ]
 
-    async def repeats(
-        self, link_id: int, orders: Sequence[int], since: float
-    ) -> Mapping[tuple[int, Side, MaybeOwner], int]:
-        asked = set(orders)
-        return dict(
-            Counter(
-                (row.change.order_id, row.change.side, row.change.after)
-                for row in self._applied(link_id, since)
-                if row.change.order_id in asked and row.change.side is not None
-            )
+    async def last_day(self, link_id: int, since: float, in_parts_since: float) -> LastDay:
+        planned = [
+            row
+            for row in self._runs.values()
+            if row.link_id == link_id
+            and row.started_at >= since
+            and row.digest
+            and (row.covers is None or row.counts.whole is not None)
+        ]
+        first = min(planned, key=lambda row: (row.started_at, row.id), default=None)
+        counted = Counter(
+            (row.change.action, row.change.side)
+            for generation in self._generations(self._links[link_id - 1].name)
+            for row in self._of(generation, since, {Outcome.APPLIED, Outcome.UNCERTAIN})
+            if row.change.side is not None
         )
+        moved, removed = ({side: counted[action, side] for side in Side} for action in (Action.MOVE, Action.REMOVE))
+        agreed = None if first is None else first.counts.agreed_of_link
+        in_parts = self._in_parts(link_id, in_parts_since)
+        return LastDay(agreed, moved, removed, in_parts, self._reverted(link_id, since))
+
+    def _reverted(self, link_id: int, since: float) -> dict[Side, set[int]]:
+        """Return the orders of which passes since then have put back what syncd had replaced, by the side written."""
+        found: dict[Side, set[int]] = {}
+        passes = {row.id: row for row in self._runs.values() if row.kind == "pass" and row.started_at >= since}
+        earlier: list[StoredChange] = []
+        for one in sorted(self._applied(link_id, 0.0), key=lambda kept: kept.id):
+            side = one.change.side
+            counts = passes[one.run].counts if one.run in passes else Counts()
+            asked_for = one.change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE}
+            if side is not None and counts.of(side).reverts and not asked_for:
+                lately = [
+                    Written(kept.change.order_id, kept.change.side, kept.before, kept.change.after, kept.at)
+                    for kept in earlier
+                    if kept.change.side is not None
+                    and kept.change.order_id == one.change.order_id
+                    and kept.at >= one.at - REVERTS_WITHIN
+                ]
+                if is_revert(one.change, lately):
+                    found.setdefault(side, set()).add(one.change.order_id)
+            earlier.append(one)
+        return found
+
+    def _in_parts(self, link_id: int, since: float) -> dict[Side, SideCounts]:
+        found: dict[Side, SideCounts] = {}
+        for row in self._runs.values():
+            part = row.covers is not None and row.kind == "pass" and row.digest
+            if row.link_id != link_id or row.started_at < since or not part:
+                continue
+            for side in Side:
+                written = SideCounts()
+                for one in (kept for _, kept in self._changes.values() if kept.run == row.id):
+                    if one.change.side is side and one.outcome is Outcome.APPLIED:
+                        written.count(one.change.action)
+                if row.counts.of(side).total:
+                    found[side] = found.get(side, SideCounts()).plus(written)
+        return found
+
+    async def written(self, link_id: int, orders: Sequence[int], since: float) -> list[Written]:
+        asked = set(orders)
+        found = [
+            Written(row.change.order_id, row.change.side, row.before, row.change.after, row.at)
+            for row in self._applied(link_id, since)
+            if row.change.order_id in asked and row.change.side is not None
+        ]
+        return sorted(found, key=lambda one: one.order_id)
 
     def _applied(self, link_id: int, since: float) -> Iterable[StoredChange]:
+        return self._of(link_id, since, {Outcome.APPLIED})
+
+    def _of(self, link_id: int, since: float, outcomes: Collection[Outcome]) -> Iterable[StoredChange]:
         return (
             row
             for link, row in self._changes.values()
-            if link == link_id and row.outcome is Outcome.APPLIED and row.at >= since
+            if link == link_id and row.outcome in outcomes and row.at >= since
         )
 
     def _check_known(self, lease: Lease, numbers: Sequence[int]) -> None:
         if any(number not in self._changes or self._changes[number][0] != lease.link_id for number in numbers):
             raise SyncdError(f"The journal of link {lease.link} does not know all changes.")
 
+    # --------------------------------------------------------------- absences
+
+    async def absence_counts(self, link_id: int, ranges: OrderRanges | None = None) -> dict[Side, tuple[int, float]]:
+        rows = self._bindings.get(link_id, {})
+        waiting = [
+            one
+            for one in self._absences.get(link_id, {}).values()
+            if one.order_id in rows
+            and rows[one.order_id].agreed_id is not None
+            and (ranges is None or one.order_id in ranges)
+        ]
+        since = {side: [one.since for one in waiting if one.side is side] for side in Side}
+        return {side: (len(times), min(times)) for side, times in since.items() if times}
+
+    async def absences(self, link_id: int, orders: Sequence[int]) -> dict[int, Absence]:
+        waiting = self._absences.get(link_id, {})
+        return {order: waiting[order] for order in orders if order in waiting}
+
+    async def note_absences(self, lease: Lease, side: Side, orders: Sequence[int], since: float) -> None:
+        self._prove(lease)
+        waiting = self._absences.setdefault(lease.link_id, {})
+        waiting.update({order: Absence(order, side, since) for order in orders})
+
+    async def forget_absences(self, lease: Lease, side: Side, orders: Sequence[int] | None = None) -> None:
+        self._prove(lease)
+        waiting = self._absences.get(lease.link_id, {})
+        for one in list(waiting.values()):
+            if one.side is side and (orders is None or one.order_id in orders):
+                del waiting[one.order_id]
+
+    # ------------------------------------------------------------- order keys
+
+    async def orders_by_key(self, link_id: int, keys: Sequence[str]) -> list[tuple[str, int]]:
+        known = self._order_keys.get(link_id, {}).values()
+        return [(row.key, row.order_id) for row in known if row.key in set(keys)]
+
+    async def order_keys(self, link_id: int, orders: Sequence[int]) -> list[KeyRow]:
+        known = self._order_keys.get(link_id, {})
+        return [known[order] for order in dict.fromkeys(orders) if order in known]
+
+    async def unknown_keys(self, link_id: int) -> list[KeyRow]:
+        return [row for row in self._order_keys.get(link_id, {}).values() if row.order_id < 0]
+
+    async def save_keys(self, lease: Lease, learned: Sequence[KeyRow], gone: Sequence[int] = ()) -> None:
+        self._prove(lease)
+        known = self._order_keys.setdefault(lease.link_id, {})
+        for order in gone:
+            known.pop(order, None)
+        known.update({row.order_id: row for row in learned})
+
     # ------------------------------------------------------------------ holds
 
-    async def holds(self, link_id: int) -> list[StoredHold]:
-        return sorted((stored for _, stored in self._open(link_id)), key=lambda stored: stored.hold.order_id)
+    async def holds(
+        self, link_id: int, *, kind: HoldKind | None = None, after: int | None = None, limit: int | None = None
+    ) -> list[StoredHold]:
+        found = [
+            stored
+            for _, stored in self._open(link_id)
+            if kind in {None, stored.hold.kind} and (after is None or stored.hold.order_id > after)
+        ]
+        return sorted(found, key=lambda stored: stored.hold.order_id)[:limit]
 
     async def set_holds(
         self, lease: Lease, run: int, *, opened: Sequence[StoredHold], released: Sequence[int], now: float
@@ -325,7 +517,10 @@ class MemoryStore:
         self._release_holds(lease.link_id, set(released), now)
         self._open_holds(lease.link_id, run, opened, now)
 
-    async def decide(self, link_id: int, orders: Sequence[int], decision: str, now: float) -> int:
+    async def decide(
+        self, link_id: int, orders: Sequence[int], decision: str, now: float, *, notes: Sequence[Decision] = ()
+    ) -> int:
+        self._decisions += notes
         asked = set(orders)
         found = [(place, stored) for place, stored in self._open(link_id) if stored.hold.order_id in asked]
         for place, stored in found:
@@ -333,8 +528,19 @@ class MemoryStore:
             self._decided_at[place] = now
         return len(found)
 
-    async def attempts(self, link_id: int) -> dict[int, Attempt]:
-        return dict(self._attempts.get(link_id, {}))
+    async def note(self, decision: Decision) -> None:
+        self._decisions.append(decision)
+
+    async def decisions(
+        self, link: str, *, order_id: int | None = None, run: int | None = None, limit: int = 200
+    ) -> list[Decision]:
+        of_link = [one for one in self._decisions if one.link == link]
+        of_order = [one for one in of_link if order_id is None or one.order_id == order_id]
+        return [one for one in of_order if run is None or one.run == run][-limit:]
+
+    async def attempts(self, link_id: int, orders: Sequence[int] | None = None) -> dict[int, Attempt]:
+        known = self._attempts.get(link_id, {})
+        return {order: known[order] for order in sorted(known) if orders is None or order in orders}
 
     def _began(self, run: int) -> float:
         return self._runs[run].started_at if run in self._runs else math.inf
@@ -374,9 +580,9 @@ class MemoryStore:
 
     # ------------------------------------------------ requests, token, budget
 
-    async def post_request(self, link: str, kind: str, by: str, now: float) -> int:
+    async def post_request(self, link: str, kind: str, by: str, now: float, orders: OrderRanges | None = None) -> int:
         number = len(self._requests) + 1
-        self._requests[number] = (Request(number, link, kind, by, now), False)
+        self._requests[number] = (Request(number, link, kind, by, now, orders), False)
         return number
 
     async def open_requests(self, links: Sequence[str]) -> list[Request]:
@@ -405,3 +611,9 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing to close."""
+
+
+def _copied(row: RunRow) -> RunRow:
+    """Given a run, return it as a database would: sharing nothing that changes."""
+    counts = replace(row.counts, crm=copy.copy(row.counts.crm), table=copy.copy(row.counts.table))
+    return replace(row, counts=counts, guards=list(row.guards))

@@ -11,13 +11,16 @@ It passes the same contract suite as the tables over SQL (tests/contract/test_ta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from syncd.core.model import HoldKind, MaybeOwner, Owner, Row, Scope, Unreadable
-from syncd.core.ports import Effect, Progress, TableValue, Write, WriteResult
-from syncd.table.ids import normal_id
+from syncd.core.order_keys import UnknownKey
+from syncd.core.order_ranges import OrderRanges
+from syncd.core.ports import Effect, Progress, TableCheck, TableValue, Write, WriteResult
+from syncd.table.columns import normal_id
 
 EVERYTHING = Scope(frozenset({2}))
 
@@ -47,15 +50,17 @@ class FakeSnapshot:
     readable: list[Row]
     unreadable: Mapping[int, Unreadable]
     orderless: Sequence[str]
+    unknown: Mapping[int, UnknownKey] = field(default_factory=dict)
+    rows: int = field(init=False)
     _taken: int = 0
 
-    @property
-    def rows(self) -> int:
-        return len(self.readable)
+    def __post_init__(self) -> None:
+        self.rows = len(self.readable)
 
-    def take(self, upto: int | None) -> list[Row]:
+    def take(self, upto: int | None, limit: int | None = None) -> list[Row]:
         start = self._taken
-        while self._taken < len(self.readable) and (upto is None or self.readable[self._taken].order_id <= upto):
+        most = len(self.readable) if limit is None else min(start + limit, len(self.readable))
+        while self._taken < most and (upto is None or self.readable[self._taken].order_id <= upto):
             self._taken += 1
         return self.readable[start : self._taken]
 
@@ -69,6 +74,7 @@ class FakeTable:
         scope: Only its order range is used.
         soft: Whether removing marks rows instead of dropping them.
         selects: Whether `where` selects the rows syncd inserts; if not, inserting is refused.
+        unique: Whether an order may have only one row; if so, a softly deleted one is revived.
         holds_type: The one owner type the table can hold, or None for any.
     """
 
@@ -77,12 +83,16 @@ class FakeTable:
     soft: bool = False
     selects: bool = True
     holds_type: int | None = None
+    unique: bool = False
     problems: list[str] = field(default_factory=list)
+    hides_effects: bool = False
 
     def __post_init__(self) -> None:
         self.stored = [FakeRow(order_id, *owner) for order_id, owner in self.owners.items()]
         self.calls: list[str] = []
         self.written: list[Write] = []
+        self.trigger: Callable[[Write], None] | None = None
+        """A trigger of the table's: called right after each write, within its transaction."""
         self._meanwhile: dict[str, list[Callable[[], object]]] = {}
         self._faults: dict[str, list[Exception]] = {}
         self._lost: list[bool] = []
@@ -137,14 +147,14 @@ class FakeTable:
 
     # ------------------------------------------------------------------ the port
 
-    async def check(self) -> list[str]:
+    async def check(self) -> TableCheck:
         self._called("check")
-        return list(self.problems)
+        return TableCheck(list(self.problems), [], [])
 
     @asynccontextmanager
-    async def snapshot(self, progress: Progress) -> AsyncIterator[FakeSnapshot]:
+    async def snapshot(self, progress: Progress, ranges: OrderRanges | None = None) -> AsyncIterator[FakeSnapshot]:
         self._called("snapshot")
-        snapshot = self._snapshot()
+        snapshot = self._snapshot(ranges)
         progress("table", len(snapshot.readable), None)
         yield snapshot
 
@@ -157,15 +167,32 @@ class FakeTable:
         self._called("write")
         if self._lost:
             if self._lost.pop(0):
-                for write in batch:
-                    self._write(write)
+                self._transact(batch)
             return [WriteResult(write.order_id, Effect.UNKNOWN, code="", text="connection lost") for write in batch]
-        return [self._write(write) for write in batch]
+        return self._transact(batch)
 
     async def aclose(self) -> None:
         self.calls.append("aclose")
 
     # -------------------------------------------------------------------- inside
+
+    def _transact(self, batch: Sequence[Write]) -> list[WriteResult]:
+        """Carry out writes; where a trigger makes more or less of one than was written, that one is rolled back."""
+        if self.trigger is None:
+            return [self._write(write) for write in batch]
+        before, places = [copy.copy(row) for row in self.stored], len(self.written)
+        results = [self._write(write) for write in batch]
+        done = [write for write, result in zip(batch, results, strict=True) if result.effect is Effect.DONE]
+        grown = sum((write.before is None) - (write.after is None and not self.soft) for write in done)
+        values = [self._value(write.order_id) for write in done]
+        if len(self.stored) - len(before) == grown and all(
+            write.after == (None if value is None else value.owner) for write, value in zip(done, values, strict=True)
+        ):
+            return results
+        self.stored, self.written = before, self.written[:places]
+        if len(batch) > 1:
+            return [result for write in batch for result in self._transact([write])]
+        return [WriteResult(batch[0].order_id, Effect.REFUSED, code="other-rows", text="a trigger changes other rows")]
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
@@ -174,7 +201,8 @@ class FakeTable:
         if self._faults.get(call):
             raise self._faults[call].pop(0)
 
-    def _snapshot(self) -> FakeSnapshot:
+    def _snapshot(self, ranges: OrderRanges | None = None) -> FakeSnapshot:
+        wanted = self.scope.orders if ranges is None else ranges & self.scope.orders
         by_order: dict[int, list[FakeRow]] = {}
         orderless = []
         for row in self.stored:
@@ -183,7 +211,7 @@ class FakeTable:
             order_id = normal_id(row.order_id)
             if order_id is None:
                 orderless.append(f"order_id is {row.order_id} {row.says}")
-            elif self.scope.holds_order(order_id):
+            elif order_id in wanted:
                 by_order.setdefault(order_id, []).append(row)
         readable, unreadable = [], {}
         for order_id in sorted(by_order):
@@ -195,12 +223,18 @@ class FakeTable:
         return FakeSnapshot(readable, unreadable, orderless)
 
     def _rows(self, order_id: int) -> list[FakeRow]:
-        return [row for row in self.stored if normal_id(row.order_id) == order_id]
+        return [
+            row
+            for row in self.stored
+            if (row.order_id if type(row.order_id) is int else normal_id(row.order_id)) == order_id
+        ]
 
     def _value(self, order_id: int) -> TableValue | None:
         live = [row for row in self._rows(order_id) if not row.deleted]
         live = [row for row in live if row.selected] or live
-        return _value(live) if live else None
+        if not live:
+            return TableValue(None, deleted=True) if any(row.selected for row in self._rows(order_id)) else None
+        return _value(live)
 
     def _write(self, write: Write) -> WriteResult:
         value = self._value(write.order_id)
@@ -216,6 +250,8 @@ class FakeTable:
             return WriteResult(write.order_id, Effect.REFUSED, code=refusal[0], text=refusal[1])
         self._effect(write)
         self.written.append(write)
+        if self.trigger is not None:
+            self.trigger(write)
         return WriteResult(write.order_id, Effect.DONE, found, found_known=True)
 
     def _refusal(self, write: Write) -> tuple[str, str] | None:
@@ -237,7 +273,7 @@ class FakeTable:
             else:
                 self.stored.remove(live)
             return
-        row = live or next(iter(rows), None)
+        row = live or (next(iter(rows), None) if self.unique else None)
         if row is None:
             self.add(write.order_id, *write.after)
         else:

@@ -1,24 +1,34 @@
-"""Each row of bitrix24-rest.md 7.2 has a behaviour: sent again, read first, or ended at once with a hint."""
+"""Each row of portal.md 7.2 has a behaviour: sent again, read first, or ended at once with a hint."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import ssl
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from pydantic import SecretBytes, SecretStr
 
+from syncd.config.model import PortalSettings
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
 from syncd.portal.hosts import Hosts
-from syncd.portal.transport import PerhapsExecuted, Wire
+from syncd.portal.opening import open_portal
+from syncd.portal.transport import HttpClient, PerhapsExecuted
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer, Version
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock
-from tests.fakes.portal_client import WEBHOOK, batch_answer, client, listed
+from tests.fakes.portal_client import CODE, WEBHOOK, batch_answer, client, listed
+from tests.fakes.sandbox_transport import SandboxTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -39,16 +49,14 @@ def sandbox(clock: FakeClock, *rules: FaultRule, **options) -> SandboxPortal:
     return portal
 
 
-def status(number: int, code: str, body: str = "json", times: int | None = 1) -> FaultRule:
-    return FaultRule(Fault.STATUS, status=number, code=code, body=body, times=times)  # type: ignore[arg-type]
+def status(number: int, code: str, body: str = "json", times: int | None = 1, skip: int = 0) -> FaultRule:
+    return FaultRule(Fault.STATUS, status=number, code=code, body=body, times=times, skip=skip)  # type: ignore[arg-type]
 
 
 # Not executed, and passing: sent again until it works, writes too; each is executed once.
 
 PASSING = {
     "rate limit, as documented": status(503, "QUERY_LIMIT_EXCEEDED"),
-    "rate limit, as a page of the front server": status(503, "", "html"),
-    "429 without an envelope": status(429, "", "html"),
     "OAuth server unreachable from the portal": status(401, "CONNECTION_ERROR"),
 }
 
@@ -61,9 +69,20 @@ async def test_given_a_refusal_that_passes_when_writing_then_it_is_sent_again_an
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(9, None, DEAL)])
 
-    assert [result.effect for result in answer.results] == [Effect.DONE]
+    assert [result.effect for result in answer] == [Effect.DONE]
     assert [written.order_id for written in portal.stats.writes] == [9]
     assert portal.stats.requests == 2
+
+
+async def test_given_a_refusal_that_passes_when_a_bare_write_is_sent_again_then_its_order_was_read_again(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, status(503, "QUERY_LIMIT_EXCEEDED", skip=1))
+    async with client(portal, clock, conditional=False) as ours:
+        answer = await ours.write([Write(9, None, DEAL)])
+
+    assert [result.effect for result in answer] == [Effect.DONE]
+    assert portal.stats.requests == 4  # a reading, the refusal, a reading of what is there after the wait, the write
 
 
 @pytest.mark.parametrize("rule", PASSING.values(), ids=PASSING.keys())
@@ -76,13 +95,17 @@ async def test_given_a_refusal_that_never_passes_when_writing_then_the_portal_is
             await ours.write([Write(9, None, DEAL)])
 
     assert portal.stats.writes == []
-    assert portal.stats.requests <= 10
+    assert portal.stats.requests <= 11
 
 
 # Perhaps executed: reads are repeated, writes are not; the caller is told that it is unknown.
 
 BROKEN = {
     "502 page": status(502, "", "html"),
+    "503 page of a proxy, without the portal's own code": status(503, "", "html"),
+    "429 of a proxy, without the portal's own code": status(429, "", "html"),
+    "503 with a code that is not the portal's": status(503, "SLOW_DOWN"),
+    "503 page after the effect": FaultRule(Fault.STATUS, status=503, code="", body="html", when="after"),
     "504 page": status(504, "", "html"),
     "500 page": status(500, "", "html"),
     "403 page of the front server": status(403, "", "html"),
@@ -112,10 +135,9 @@ async def test_given_an_answer_that_cannot_be_used_when_writing_then_nothing_is_
 ) -> None:
     portal = sandbox(clock, rule)
     async with client(portal, clock) as ours:
-        answer = await ours.write([Write(9, None, DEAL), Write(5, DEAL, OTHER)], then_read=[7])
+        answer = await ours.write([Write(9, None, DEAL), Write(5, DEAL, OTHER)])
 
-    assert [result.effect for result in answer.results] == [Effect.UNKNOWN, Effect.UNKNOWN]
-    assert answer.read is None
+    assert [result.effect for result in answer] == [Effect.UNKNOWN, Effect.UNKNOWN]
     assert portal.stats.requests == 1
 
 
@@ -134,6 +156,223 @@ async def test_given_answers_that_stay_unusable_when_reading_then_the_portal_is_
     assert "portal.example" in caught.value.message
     assert caught.value.hint
     assert portal.stats.requests <= 5
+
+
+# A reading made before a wait is stale after it.
+
+
+def after_each_wait(clock: FakeClock, act: Callable[[], None]) -> None:
+    """Let somebody act while syncd waits."""
+    sleep = clock.sleep
+
+    async def sleeping(seconds: float) -> None:
+        await sleep(seconds)
+        act()
+
+    clock.sleep = sleeping  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("now", "effect"), [(OTHER, Effect.MOVED), (DEAL, Effect.ALREADY)])
+async def test_given_somebody_binds_an_order_while_its_write_waits_for_the_rate_then_that_write_is_not_sent(
+    clock: FakeClock, now: Owner, effect: Effect
+) -> None:
+    portal = sandbox(clock, status(503, "QUERY_LIMIT_EXCEEDED", skip=1, times=4))
+    after_each_wait(clock, lambda: portal.bind(9, *now))
+    async with client(portal, clock, conditional=False) as ours:
+        first, second = await ours.write([Write(9, None, DEAL), Write(11, None, DEAL)])
+
+    assert (first.effect, first.found, first.found_known) == (effect, now, True)
+    assert second.effect is Effect.DONE
+    assert [written.order_id for written in portal.stats.writes if written.method != "ui"] == [11]
+
+
+async def test_given_every_order_was_changed_during_the_wait_then_no_write_is_sent_at_all(clock: FakeClock) -> None:
+    portal = sandbox(clock, status(503, "QUERY_LIMIT_EXCEEDED", skip=1))
+    after_each_wait(clock, lambda: portal.bind(9, *OTHER))
+    async with client(portal, clock, conditional=False) as ours:
+        (result,) = await ours.write([Write(9, None, DEAL)])
+
+    assert result.effect is Effect.MOVED
+    assert portal.stats.calls["crm.orderentity.add"] == 0
+
+
+async def test_given_a_write_that_waits_long_for_the_request_bucket_then_it_is_read_again_before_it_is_sent(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock, rate_share=0.02, conditional=False) as ours:
+        await ours.read([5])
+        after_each_wait(clock, lambda: portal.bind(9, *OTHER))
+        (result,) = await ours.write([Write(9, None, DEAL)])
+
+    assert result.effect is Effect.MOVED
+    assert portal.stats.calls["crm.orderentity.add"] == 0
+
+
+# What stands in front of the portal is told as what it is, and may say when to ask again.
+
+
+def after(seconds: str) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: httpx.Response(503, html="<h1>Maintenance</h1>", headers={"Retry-After": seconds})
+
+
+@pytest.mark.parametrize(
+    ("header", "waited"),
+    [("7", 3 * 7), ("60", 3 * 60), ("86400", 3 * 60), ("soon", 10), ("", 10), ("Fri, 31 Dec 1999 23:59:59 GMT", 10)],
+)
+async def test_given_a_page_with_503_when_reading_then_it_is_called_a_page_and_retry_after_is_honoured_up_to_a_minute(
+    clock: FakeClock, header: str, waited: float
+) -> None:
+    began = clock.monotonic()
+    async with client(after(header), clock) as ours:
+        with pytest.raises(UnavailableError) as caught:
+            await ours.read([5])
+
+        assert ours.usage().requests == 4
+        assert ours.usage().refused == 0
+    assert "a web page with HTTP 503" in caught.value.message
+    assert "rate" not in caught.value.message
+    assert "maintenance" in caught.value.hint
+    spent = clock.monotonic() - began
+    assert waited <= spent <= waited + 3 if waited > 10 else spent < waited
+
+
+async def test_given_a_date_in_retry_after_when_reading_then_it_is_waited_for(clock: FakeClock) -> None:
+    theirs = datetime(2001, 1, 1, tzinfo=UTC)  # a server whose clock is far off
+    headers = {
+        "Date": format_datetime(theirs, usegmt=True),
+        "Retry-After": format_datetime(theirs + timedelta(seconds=40), usegmt=True),
+    }
+    began = clock.monotonic()
+    async with client(lambda _: httpx.Response(503, html="<h1>Maintenance</h1>", headers=headers), clock) as ours:
+        with pytest.raises(UnavailableError):
+            await ours.read([5])
+
+    assert 3 * 40 <= clock.monotonic() - began <= 3 * 41
+
+
+async def test_given_a_long_wait_then_the_log_and_the_progress_say_until_when(clock: FakeClock, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=httpx.MockTransport(after("30")))
+    settings = PortalSettings(webhook=SecretStr(WEBHOOK))
+    ours = open_portal(settings, link="shop", hosts=hosts, progress=lambda *step: told.append(step))
+    with structlog.testing.capture_logs() as logs, pytest.raises(UnavailableError):
+        await ours.read([5])
+    await ours.aclose()
+
+    waits = [line for line in logs if line["event"] == "waiting for the portal"]
+    assert [line["seconds"] for line in waits] == [30, 30, 30]
+    assert datetime.fromisoformat(waits[0]["until"]).timestamp() == pytest.approx(FakeClock().now() + 30, abs=2)
+    assert [step[1:] for step in told[:2]] == [(0, 30), (30, 30)]
+    assert told[0][0].startswith("waiting until ")
+
+
+async def test_given_a_long_wait_for_the_request_bucket_then_the_log_says_until_when(clock: FakeClock) -> None:
+    async with client(sandbox(clock), clock, rate_share=0.02) as ours:
+        await ours.read([5])
+        with structlog.testing.capture_logs() as logs:
+            await ours.read([5])
+        throttled = ours.usage().throttled_seconds
+
+    (wait,) = [line for line in logs if line["event"] == "waiting for the portal"]
+    assert (wait["reason"], wait["seconds"]) == ("its limit of requests", pytest.approx(25, abs=1))
+    assert throttled == pytest.approx(25, abs=1)
+
+
+async def test_given_a_short_wait_then_nothing_is_made_of_it(clock: FakeClock) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with client(sandbox(clock, status(503, "QUERY_LIMIT_EXCEEDED")), clock) as ours:
+            await ours.read([5])
+
+    assert "waiting for the portal" not in [line["event"] for line in logs]
+
+
+# An answer is limited to what a batch can be.
+
+
+@pytest.mark.parametrize("packing", ["identity", "gzip"])
+async def test_given_an_answer_of_gigabytes_in_a_few_kilobytes_when_reading_then_it_is_not_unpacked(
+    clock: FakeClock, packing: str
+) -> None:
+    large = b'{"result":[' + b"[]," * 20_000_000 + b"[]]}"
+    body = gzip.compress(large) if packing == "gzip" else large
+    del large
+
+    async def drip() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=drip(), headers={"Content-Encoding": packing})
+
+    async with client(answer, clock) as ours:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnavailableError, match="larger than 4 MiB"):
+                await ours.read([5])
+            assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        (gzip.compress(b'{"result":{"result":[]}}')[:-9], "ends in the middle"),
+        (b"this is not gzip", "cannot be unpacked"),
+    ],
+    ids=["cut off", "something else"],
+)
+async def test_given_an_answer_whose_packing_is_broken_when_reading_then_it_is_not_taken_for_one(
+    clock: FakeClock, packed: bytes, words: str
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield packed
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=body(), headers={"Content-Encoding": "gzip"})
+
+    async with client(answer, clock) as ours:
+        with pytest.raises(UnavailableError, match=words):
+            await ours.read([5])
+
+
+async def test_given_an_answer_that_is_packed_when_reading_then_it_is_unpacked(clock: FakeClock) -> None:
+    portal = sandbox(clock)
+    inner = SandboxTransport(portal)
+
+    class Packing(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            packed = gzip.compress((await inner.handle_async_request(request)).content)
+
+            async def body() -> AsyncIterator[bytes]:
+                for start in range(0, len(packed), 10):
+                    yield packed[start : start + 10]
+
+            return httpx.Response(200, content=body(), headers={"Content-Encoding": "gzip"})
+
+    async with client(Packing(), clock) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+
+
+@pytest.mark.parametrize("packing", ["gzip, gzip", "br", "zstd", "deflate"])
+async def test_given_an_answer_that_is_packed_otherwise_than_offered_when_reading_then_it_is_not_unpacked(
+    clock: FakeClock, packing: str
+) -> None:
+    asked: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield gzip.compress(gzip.compress(b"{}"))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return httpx.Response(200, content=body(), headers={"Content-Encoding": packing})
+
+    async with client(answer, clock) as ours:
+        with pytest.raises(UnavailableError, match="not asked for"):
+            await ours.read([5])
+
+    assert set(asked) == {"gzip"}
 
 
 # Cannot heal: ended at once, after one request, with a hint that fits.
@@ -212,8 +451,8 @@ async def test_given_numeric_codes_as_numbers_or_strings_when_writing_then_they_
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(5, None, DEAL), Write(100, None, DEAL)])
 
-    first, second = answer.results
-    assert (first.effect, first.code) == (Effect.ALREADY, "201650000001")
+    first, second = answer
+    assert (first.effect, first.code) == (Effect.ALREADY, "0" if version is Version.OLD else "201640400003")
     assert second.effect is Effect.ORDER_MISSING
 
 
@@ -228,7 +467,7 @@ async def test_given_the_error_code_zero_when_writing_then_it_is_a_refusal_like_
         return batch_answer({listing: {"orderEntity": []}}, {"o9": error})
 
     async with client(answer, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.code, result.text) == (Effect.REFUSED, "0", "Required fields: ownerId")
 
@@ -307,7 +546,7 @@ async def test_given_a_timeout_when_writing_then_only_one_before_sending_is_cert
             with pytest.raises(raised):
                 await ours.write([Write(9, None, DEAL)])
         else:
-            (result,) = (await ours.write([Write(9, None, DEAL)])).results
+            (result,) = await ours.write([Write(9, None, DEAL)])
             assert result.effect is Effect.UNKNOWN
             assert ours.usage().requests == 1
 
@@ -321,25 +560,30 @@ async def test_given_a_new_portal_address_when_writing_then_the_post_is_repeated
     async def answer(request: httpx.Request) -> httpx.Response:
         seen.append(f"{request.method} {request.url.host}")
         if request.url.host == "portal.example":
-            return httpx.Response(302, headers={"Location": str(request.url.copy_with(host="new.example"))})
+            return httpx.Response(302, headers={"Location": str(request.url.copy_with(host="new.portal.example"))})
         response = await portal.respond(
             request.method, request.url.raw_path.decode(), "", dict(request.headers), request.content, secure=True
         )
         return httpx.Response(response.status, headers=list(response.headers), content=response.body)
 
     async with client(httpx.MockTransport(answer), clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(5, DEAL, OTHER)])
         await ours.read([9])
 
     assert result.effect is Effect.DONE
-    assert seen == ["POST portal.example", "POST new.example", "POST new.example"]
+    assert seen == ["POST portal.example", "POST new.portal.example", "POST new.portal.example"]
 
 
 REFUSED_REDIRECTS = {
-    "to plain http": "http://new.example{path}",
-    "to another path": "https://new.example/rest/1/collect/batch",
+    "to plain http": "http://new.portal.example{path}",
+    "to another path": "https://new.portal.example/rest/1/collect/batch",
     "to a page": "/auth/",
-    "with a user name": "https://me:you@new.example{path}",
+    "with a user name": "https://me:you@new.portal.example{path}",
+    "to somebody else's domain": "https://portal.evil.example{path}",
+    "to a domain that only ends alike": "https://evilportal.example{path}",
+    "to a host that only begins alike": "https://portal.example.evil.test{path}",
+    "to a site that users make at the vendor's": "https://evil.bitrix24.site{path}",
+    "to this machine": "https://127.0.0.1{path}",
     "to nowhere": "",
     "to nonsense": "https://[::1",
 }
@@ -362,9 +606,122 @@ async def test_given_a_redirect_that_is_no_change_of_address_when_followed_then_
     assert hosts == {f"{WEBHOOK}batch"}
 
 
+class Addresses(httpx.AsyncBaseTransport):
+    """A portal at several addresses: each answers, redirects or fails as it is told to.
+
+    Args:
+        portal: The portal.
+        answers: By host: what it does; the portal itself answers at any other.
+    """
+
+    def __init__(self, portal: SandboxPortal, **answers: Callable[[httpx.Request], httpx.Response]) -> None:
+        self.answers = {name.replace("_", "."): answer for name, answer in answers.items()}
+        self.seen: list[str] = []
+        self._portal = SandboxTransport(portal)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request.url.host)
+        answer = self.answers.get(request.url.host)
+        return await self._portal.handle_async_request(request) if answer is None else answer(request)
+
+
+def redirecting(host: str) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: httpx.Response(302, headers={"Location": str(request.url.copy_with(host=host))})
+
+
+def unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("no route to host", request=request)
+
+
+OTHERS = {
+    "a page for the time of maintenance": lambda _: httpx.Response(503, html="<p>soon"),
+    "a page with status 200": lambda _: httpx.Response(200, html="<p>hello"),
+    "nobody": unreachable,
+    "another portal": lambda _: httpx.Response(401, json={"error": "INVALID_CREDENTIALS"}),
+    "another portal that was deleted": lambda _: httpx.Response(410, json={"error": "PORTAL_DELETED"}),
+}
+
+
+@pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS.keys())
+async def test_given_one_passing_redirect_to_what_is_not_the_portal_when_reading_then_its_own_address_is_asked_again(
+    clock: FakeClock, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    behind = Addresses(sandbox(clock), portal_example=redirecting("new.portal.example"), new_portal_example=answer)
+
+    def once(request: httpx.Request) -> httpx.Response:
+        del behind.answers["portal.example"]
+        return redirecting("new.portal.example")(request)
+
+    behind.answers["portal.example"] = once
+    async with client(behind, clock) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert behind.seen == ["portal.example", "new.portal.example", "portal.example", "portal.example"]
+
+
+async def test_given_a_redirect_to_a_portal_that_does_not_know_the_webhook_then_the_run_is_not_ended_as_unauthorised(
+    clock: FakeClock,
+) -> None:
+    behind = Addresses(
+        sandbox(clock),
+        portal_example=redirecting("other.bitrix24.com"),
+        other_bitrix24_com=OTHERS["another portal"],
+    )
+    async with client(behind, clock) as ours:
+        with pytest.raises(UnavailableError, match=r"other\.bitrix24\.com.*INVALID_CREDENTIALS") as caught:
+            await ours.read([5])
+
+    assert "new address" in caught.value.hint
+
+
+async def test_given_the_new_address_dies_when_reading_then_the_configured_one_is_asked_again(clock: FakeClock) -> None:
+    behind = Addresses(sandbox(clock), portal_example=redirecting("new.portal.example"))
+    async with client(behind, clock) as ours:
+        await ours.read([5])
+        behind.answers = {"new.portal.example": unreachable}
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert behind.seen == ["portal.example", "new.portal.example", "new.portal.example", "portal.example"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (redirecting("portal.example"), True),
+        (redirecting("www.old.example"), True),
+        (redirecting("third.example"), False),
+        (unreachable, False),
+        (lambda _: httpx.Response(200, html="<p>parked"), False),
+        (lambda _: httpx.Response(302, headers={"Location": "https://portal.example/"}), False),
+        (lambda request: httpx.Response(302, headers={"Location": f"http://portal.example{request.url.path}"}), False),
+    ],
+)
+async def test_given_an_old_address_then_it_is_this_portals_only_if_it_redirects_here_and_no_secret_is_sent_to_it(
+    clock: FakeClock, answer: Callable[[httpx.Request], httpx.Response], expected: bool
+) -> None:
+    behind = Addresses(
+        sandbox(clock), old_example=answer, www_old_example=redirecting("portal.example"), third_example=unreachable
+    )
+    sent: list[str] = []
+    inner = behind.handle_async_request
+
+    async def spying(request: httpx.Request) -> httpx.Response:
+        sent.append(f"{request.url} {(await request.aread()).decode()} {request.headers}")
+        return await inner(request)
+
+    behind.handle_async_request = spying  # type: ignore[method-assign]
+    async with client(behind, clock) as ours:
+        assert await ours.is_target_of("old.example") is expected
+        assert await ours.member_id() == ""
+
+    assert sent
+    assert CODE not in "".join(sent)
+
+
 async def test_given_two_addresses_that_redirect_to_each_other_when_asked_then_it_ends(clock: FakeClock) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        other = "b.example" if request.url.host != "b.example" else "a.example"
+        other = "b.portal.example" if request.url.host != "b.portal.example" else "a.portal.example"
         return httpx.Response(302, headers={"Location": str(request.url.copy_with(host=other))})
 
     async with client(answer, clock) as ours:
@@ -389,10 +746,47 @@ async def test_given_an_answer_that_never_comes_when_waited_for_then_it_counts_a
         await asyncio.Event().wait()
         raise AssertionError("never")
 
-    wire = Wire(transport=httpx.MockTransport(hang))
+    wire = HttpClient("https://portal.example", transport=httpx.MockTransport(hang))
     with pytest.raises(PerhapsExecuted, match="no complete answer in time"):
         await wire.post(SecretStr(WEBHOOK), SecretBytes(b""), "application/json", seconds=0.01)
     await wire.aclose()
+
+
+CERTIFICATES = {
+    "expired": (10, "has expired", "clock"),
+    "not valid yet": (9, "not valid yet", "clock"),
+    "another name": (62, "for another host name", "host"),
+    "another address": (64, "for another host name", "host"),
+    "unknown authority": (20, "authority that signed it is unknown", "SSL_CERT_FILE"),
+    "signed by itself": (18, "authority that signed it is unknown", "SSL_CERT_FILE"),
+}
+
+
+@pytest.mark.parametrize(("code", "words", "hint"), CERTIFICATES.values(), ids=CERTIFICATES.keys())
+async def test_given_a_certificate_that_will_not_do_when_asked_then_the_sentence_and_the_hint_say_why(
+    clock: FakeClock, code: int, words: str, hint: str
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        cause = ssl.SSLCertVerificationError("certificate verify failed")
+        cause.verify_code = code
+        raise httpx.ConnectError("certificate verify failed", request=request) from cause
+
+    async with client(refuse, clock) as ours:
+        with pytest.raises(UnavailableError, match=words) as caught:
+            await ours.read([5])
+
+    assert hint in caught.value.hint
+
+
+async def test_given_a_proxy_that_refuses_when_asked_then_the_hint_names_its_variables(clock: FakeClock) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ProxyError("407 Proxy Authentication Required", request=request)
+
+    async with client(refuse, clock) as ours:
+        with pytest.raises(UnavailableError, match="407 Proxy Authentication Required") as caught:
+            await ours.read([5])
+
+    assert "HTTPS_PROXY" in caught.value.hint
 
 
 async def test_given_a_certificate_nobody_vouches_for_when_asked_then_the_sentence_says_how_to_trust_it(
@@ -416,14 +810,16 @@ def test_given_a_location_that_is_no_address_when_followed_then_it_is_not(clock:
     host = Hosts(clock).open("https://portal.example", None)
 
     assert host.follow(SecretStr("https://portal.example/rest/1/x/batch"), location) is None
-    assert host.current("https://portal.example") == "https://portal.example"
+    assert host.origin == "https://portal.example"
 
 
 @pytest.mark.parametrize(
     ("location", "origin"),
     [
         ("http://127.0.0.1:9/rest/1/x/batch", "http://127.0.0.1:9"),
-        ("https://new.example/rest/1/x/batch/", "https://new.example"),
+        ("https://127.0.0.1:9/rest/1/x/batch", None),
+        ("https://new.bitrix24.com/rest/1/x/batch/", "https://new.bitrix24.com"),
+        ("https://new.example/rest/1/x/batch/", None),
         ("http://new.example/rest/1/x/batch", None),
     ],
 )

@@ -15,9 +15,9 @@ from syncd.core.ports import Effect, Write
 from syncd.errors import PortalBlocked, StateUnavailable, UnavailableError
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
-from syncd.sandbox import Fault, FaultRule, Latencies, Limits, SandboxPortal
+from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal
 from tests.fakes.clock import FakeClock
-from tests.fakes.portal_client import MemoryPortalStore, client, listed
+from tests.fakes.portal_client import PortalStore, client, listed
 from tests.fakes.sandbox_transport import SandboxTransport
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ def bound(number: int, clock: FakeClock, **options) -> SandboxPortal:
 
 
 async def test_given_more_rows_than_the_burst_holds_when_listed_then_no_request_is_refused(clock: FakeClock) -> None:
-    portal = bound(125_000, clock, limits=Limits.standard())
+    portal = bound(125_000, clock, limits=PortalLimits.standard())
     async with client(portal, clock) as ours:
         assert len(await listed(ours)) == 125_000
         usage = ours.usage()
@@ -49,7 +49,7 @@ async def test_given_more_rows_than_the_burst_holds_when_listed_then_no_request_
 
 
 async def test_given_another_program_uses_the_limit_when_refused_then_it_is_survived(clock: FakeClock) -> None:
-    portal = bound(100_000, clock, limits=Limits.standard())
+    portal = bound(100_000, clock, limits=PortalLimits.standard())
     for _ in range(50):
         portal.buckets.admit("127.0.0.1", clock.monotonic())
     async with client(portal, clock) as ours:
@@ -76,7 +76,7 @@ async def test_given_a_refusal_when_other_links_of_the_host_send_then_they_wait_
 async def test_given_two_links_of_one_host_when_both_list_at_once_then_they_share_the_bucket(
     clock: FakeClock, tmp_path: Path
 ) -> None:
-    portal = bound(40_000, clock, limits=Limits.standard())
+    portal = bound(40_000, clock, limits=PortalLimits.standard())
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
     async with client(portal, clock, hosts=hosts) as one, client(portal, clock, hosts=hosts) as other:
         both = await asyncio.gather(listed(one), listed(other))
@@ -88,7 +88,7 @@ async def test_given_two_links_of_one_host_when_both_list_at_once_then_they_shar
 async def test_given_two_processes_of_one_host_when_both_list_then_they_share_the_bucket(
     clock: FakeClock, tmp_path: Path
 ) -> None:
-    portal = bound(40_000, clock, limits=Limits.standard())
+    portal = bound(40_000, clock, limits=PortalLimits.standard())
     transport = SandboxTransport(portal)
     processes = [Hosts(clock, runtime_dir=tmp_path, transport=transport) for _ in range(2)]
     async with client(portal, clock, hosts=processes[0]) as one, client(portal, clock, hosts=processes[1]) as other:
@@ -101,7 +101,7 @@ async def test_given_two_processes_of_one_host_when_both_list_then_they_share_th
 async def test_given_two_processes_that_cannot_meet_when_both_list_then_the_portal_refuses_and_it_is_survived(
     clock: FakeClock, tmp_path: Path
 ) -> None:
-    portal = bound(40_000, clock, limits=Limits.standard())
+    portal = bound(40_000, clock, limits=PortalLimits.standard())
     transport = SandboxTransport(portal)
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
@@ -114,7 +114,7 @@ async def test_given_two_processes_that_cannot_meet_when_both_list_then_the_port
 
 
 async def test_given_enterprise_when_listed_then_its_larger_burst_is_used(clock: FakeClock) -> None:
-    portal = bound(100_000, clock, limits=Limits.enterprise())
+    portal = bound(100_000, clock, limits=PortalLimits.enterprise())
     async with client(portal, clock, plan=PortalPlan.ENTERPRISE) as ours:
         await listed(ours)
         assert ours.usage().throttled_seconds == 0
@@ -123,7 +123,7 @@ async def test_given_enterprise_when_listed_then_its_larger_burst_is_used(clock:
 
 
 async def test_given_a_smaller_share_when_listed_then_less_of_the_burst_is_used(clock: FakeClock) -> None:
-    portal = bound(20_000, clock, limits=Limits(burst=11, per_second=0.5))
+    portal = bound(20_000, clock, limits=PortalLimits(burst=11, per_second=0.5))
     async with client(portal, clock, rate_share=0.2) as ours:
         assert len(await listed(ours)) == 20_000
         assert ours.usage().requests <= 12
@@ -137,17 +137,18 @@ async def test_given_a_smaller_share_when_listed_then_less_of_the_burst_is_used(
 async def test_given_a_listing_that_costs_more_than_the_budget_when_listed_then_it_waits_for_the_reset(
     clock: FakeClock,
 ) -> None:
-    limits = Limits(burst=None, wall=None, operating=480)
+    limits = PortalLimits(burst=None, wall=None, operating=480)
     portal = bound(60_000, clock, limits=limits, latencies=Latencies(list=0.6))
     async with client(portal, clock, plan=PortalPlan.BOX) as ours:
         assert len(await listed(ours)) == 60_000
         assert ours.usage().listing_seconds > 600
 
 
+@pytest.mark.parametrize("batch_billed", [False, True])
 async def test_given_requests_side_by_side_when_the_budget_nears_its_end_then_those_under_way_are_counted_in(
-    clock: FakeClock,
+    clock: FakeClock, batch_billed: bool
 ) -> None:
-    limits = Limits(burst=None, wall=None, operating=480)
+    limits = PortalLimits(burst=None, wall=None, operating=480, batch_billed=batch_billed)
     portal = bound(60_000, clock, limits=limits, latencies=Latencies(list=0.7))
     async with client(portal, clock, plan=PortalPlan.BOX) as ours:
         assert len(await listed(ours)) == 60_000
@@ -175,7 +176,7 @@ async def test_given_a_budget_that_is_never_free_when_listed_then_it_ends(clock:
 
 
 async def test_given_adds_are_over_budget_when_asked_then_removes_and_lists_go_on(clock: FakeClock) -> None:
-    portal = bound(5, clock, orders=range(100), limits=Limits(operating=2.0), latencies=Latencies(add=0.5))
+    portal = bound(5, clock, orders=range(100), limits=PortalLimits(operating=2.0), latencies=Latencies(add=0.5))
     async with client(portal, clock) as ours:
         await ours.write([Write(order, None, DEAL) for order in range(10, 18)])
         assert ours.wait_for(Action.ADD) > 0
@@ -184,23 +185,23 @@ async def test_given_adds_are_over_budget_when_asked_then_removes_and_lists_go_o
         listing_began = clock.monotonic()
         await listed(ours)
 
-    assert removed.results[0].effect is Effect.DONE
+    assert removed[0].effect is Effect.DONE
     assert clock.monotonic() - listing_began < 5
 
 
 async def test_given_a_blocked_method_when_the_reset_has_come_then_it_may_be_called_again(clock: FakeClock) -> None:
-    portal = bound(5, clock, orders=range(100), limits=Limits(operating=2.0), latencies=Latencies(add=0.5))
+    portal = bound(5, clock, orders=range(100), limits=PortalLimits(operating=2.0), latencies=Latencies(add=0.5))
     async with client(portal, clock) as ours:
         await ours.write([Write(order, None, DEAL) for order in range(10, 18)])
         await clock.sleep(ours.wait_for(Action.ADD))
         answer = await ours.write([Write(20, None, DEAL)])
 
-    assert answer.results[0].effect is Effect.DONE
+    assert answer[0].effect is Effect.DONE
 
 
 async def test_given_a_blocked_method_when_the_process_starts_anew_then_it_still_waits(clock: FakeClock) -> None:
-    store = MemoryPortalStore()
-    portal = bound(5, clock, orders=range(100), limits=Limits(operating=2.0), latencies=Latencies(add=0.5))
+    store = PortalStore()
+    portal = bound(5, clock, orders=range(100), limits=PortalLimits(operating=2.0), latencies=Latencies(add=0.5))
     async with client(portal, clock, store=store) as ours:
         await ours.write([Write(order, None, DEAL) for order in range(10, 18)])
         wait = ours.wait_for(Action.ADD)
@@ -215,7 +216,7 @@ async def test_given_a_blocked_method_when_the_process_starts_anew_then_it_still
 async def test_given_a_box_when_it_says_nothing_of_budgets_then_nothing_waits_and_nothing_is_kept(
     clock: FakeClock,
 ) -> None:
-    store = MemoryPortalStore()
+    store = PortalStore()
     async with client(bound(500, clock), clock, store=store, plan=PortalPlan.BOX) as ours:
         await listed(ours)
         assert ours.wait_for(Action.ADD) == 0
@@ -226,15 +227,15 @@ async def test_given_a_box_when_it_says_nothing_of_budgets_then_nothing_waits_an
 async def test_given_the_state_database_is_out_of_reach_when_a_budget_is_kept_then_what_was_written_stands(
     clock: FakeClock,
 ) -> None:
-    class Failing(MemoryPortalStore):
+    class Failing(PortalStore):
         async def set_budget(self, portal: str, budget: object) -> None:
             raise StateUnavailable("The state database is locked.")
 
-    portal = bound(5, clock, orders=range(100), limits=Limits())
+    portal = bound(5, clock, orders=range(100), limits=PortalLimits())
     async with client(portal, clock, store=Failing()) as ours:
         answer = await ours.write([Write(9, None, DEAL)])
 
-    assert answer.results[0].effect is Effect.DONE
+    assert answer[0].effect is Effect.DONE
 
 
 async def test_given_an_overload_block_when_listing_then_it_ends_and_says_to_call_support(clock: FakeClock) -> None:

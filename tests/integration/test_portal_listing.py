@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.model import Row, Scope
+from syncd.core.model import HoldKind, Owner, Row, Scope
 from syncd.errors import IncompleteListing
 from syncd.portal.windows import Window
-from syncd.sandbox import Fault, FaultRule, Latencies, Limits, SandboxPortal, Version
+from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, Version
 from tests.fakes.clock import FakeClock
-from tests.fakes.portal_client import client, listed
+from tests.fakes.portal_client import EVERYTHING, client, listed
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def test_given_a_known_listing_when_nothing_changed_then_one_page_each_and
 
 
 async def test_given_100000_dense_rows_when_listed_first_then_41_requests_fit_into_the_burst(clock: FakeClock) -> None:
-    portal = bound(range(1, 100_001), clock, limits=Limits.standard())
+    portal = bound(range(1, 100_001), clock, limits=PortalLimits.standard())
     async with client(portal, clock) as ours:
         assert orders_of(await listed(ours)) == list(range(1, 100_001))
         assert ours.usage().requests == 41
@@ -77,7 +77,7 @@ async def test_given_100000_dense_rows_when_listed_first_then_41_requests_fit_in
 async def test_given_documented_latencies_when_20000_rows_are_listed_then_time_and_method_time_stay_low(
     clock: FakeClock,
 ) -> None:
-    portal = bound(range(1, 20_001), clock, limits=Limits.standard(), latencies=Latencies.documented())
+    portal = bound(range(1, 20_001), clock, limits=PortalLimits.standard(), latencies=Latencies.documented())
     async with client(portal, clock) as ours:
         assert len(await listed(ours)) == 20_000
         assert ours.usage().listing_seconds <= 2.2
@@ -186,10 +186,15 @@ async def test_given_any_ids_and_any_old_knowledge_when_listed_then_exactly_the_
     assert all(row.owner_id == row.order_id + 7 for row in rows)
 
 
+def _churn(portal: SandboxPortal, order: int) -> None:
+    portal.unbind(order)
+    portal.bind(order + 1, 2, 1)
+
+
 CHANGES: dict[str, Callable[[SandboxPortal, int], None]] = {
     "delete": lambda portal, order: portal.unbind(order),
     "insert": lambda portal, order: portal.bind(order + 1, 2, 1),
-    "churn": lambda portal, order: (portal.unbind(order), portal.bind(order + 1, 2, 1)),
+    "churn": _churn,
     "move": lambda portal, order: portal.bind(order, 31, 4),
     "ties": lambda portal, order: portal.bind(order, 2, 4),
 }
@@ -307,7 +312,7 @@ async def test_given_pages_that_stay_wrong_when_listed_then_it_ends_without_a_ro
 
     async def consume() -> None:
         async for chunk in ours.listing(known_orders, Scope(frozenset({2})), lambda *_: None):
-            rows.extend(chunk)
+            rows.extend(chunk.rows)
 
     known_orders = tuple(orders[49::50]) if known else ()
     async with client(portal, clock) as ours:
@@ -328,7 +333,10 @@ async def test_given_a_window_that_always_comes_short_when_listed_then_the_numbe
         return httpx.Response(response.status, headers=list(response.headers), content=body)
 
     async with client(hide, clock) as ours:
-        with pytest.raises(IncompleteListing, match=r"counts 150 .* hold 149, for orders 301 to 450, 4 times over"):
+        with pytest.raises(
+            IncompleteListing,
+            match=r"orders 301 to 350 could not be listed in 4 tries: 49 rows where the portal counts 50",
+        ):
             await listed(ours, tuple(range(50, 1001, 50)))
 
 
@@ -384,7 +392,7 @@ async def test_given_numbers_as_strings_when_listed_then_they_are_numbers(clock:
 async def test_given_a_full_temporary_directory_when_listed_then_the_sentence_says_so(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.portal.shelf.IN_MEMORY", 100)
+    monkeypatch.setattr("syncd.portal.pages.IN_MEMORY", 100)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -406,3 +414,82 @@ def _request(request: httpx.Request):
 def _answer(portal: SandboxPortal, request: httpx.Request) -> httpx.Response:
     response = portal.handle(_request(request))
     return httpx.Response(response.status, headers=list(response.headers), content=response.body)
+
+
+# --------------------------------------------------- bindings that keep coming
+
+
+@pytest.mark.parametrize("where", ["at the end", "anywhere", "moved and unbound as well"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_given_bindings_that_keep_coming_when_listed_then_the_listing_is_complete_all_the_same(
+    clock: FakeClock, where: str, *, known: bool
+) -> None:
+    orders = list(range(4, 12_004, 4))
+    portal = bound(orders, clock)
+    chance = random.Random(3)
+    lasting, fresh = set(orders), iter(range(20_000, 10**6))
+
+    def come(method: str, *_: object) -> None:
+        if method != LIST or chance.random() < 0.5:
+            return
+        order = next(fresh) if where == "at the end" else chance.randrange(1, 12_000)
+        if where == "moved and unbound as well" and chance.random() < 0.5:
+            portal.unbind(order)
+            lasting.discard(order)
+        else:
+            portal.bind(order, 2, 9)
+
+    portal.before_call(come)
+    async with client(portal, clock) as ours:
+        rows = orders_of(await listed(ours, tuple(orders[49::50]) if known else ()))
+        requests = ours.usage().requests
+
+    assert rows == sorted(set(rows))
+    assert lasting <= set(rows)
+    assert requests < 25
+
+
+async def test_given_a_row_without_an_owner_when_listing_then_that_order_comes_apart_and_all_others_as_ever(
+    clock: FakeClock,
+) -> None:
+    orders = list(range(1, 400))
+    portal = bound(orders, clock)
+    for odd in (1, 50, 200, 399):
+        portal.bind(odd, 2 if odd < 100 else 0, 0)
+    async with client(portal, clock) as ours:
+        chunks = [chunk async for chunk in ours.listing((50, 100, 150), EVERYTHING, lambda *_: None)]
+
+    rows = [row for chunk in chunks for row in chunk.rows]
+    assert [row.order_id for row in rows] == [order for order in orders if order not in {1, 50, 200, 399}]
+    unreadable = {order: why.kind for chunk in chunks for order, why in chunk.unreadable.items()}
+    assert unreadable == dict.fromkeys((1, 50, 200, 399), HoldKind.INVALID_ROW)
+
+
+async def test_given_many_rows_and_some_without_an_owner_when_listing_then_each_comes_with_the_chunk_of_its_range(
+    clock: FakeClock,
+) -> None:
+    portal = bound(range(1, 5001), clock)
+    for odd in (7, 2500, 5000):
+        portal.bind(odd, 2, 0)
+    reached, seen = 0, []
+    async with client(portal, clock) as ours:
+        async for chunk in ours.listing((), EVERYTHING, lambda *_: None):
+            last = chunk.rows[-1].order_id if chunk.rows else 5000
+            seen += [(order, reached < order) for order in chunk.unreadable]
+            reached = last
+
+    assert seen == [(7, True), (2500, True), (5000, True)]
+
+
+@pytest.mark.parametrize("nobodys", [0, -3])
+@pytest.mark.parametrize("rows", [20, 130])
+async def test_given_a_row_whose_order_id_is_none_then_it_is_in_no_window_and_everything_else_is_listed(
+    clock: FakeClock, nobodys: int, rows: int
+) -> None:
+    portal = bound([nobodys, *range(1, rows)], clock)
+    async with client(portal, clock) as ours:
+        assert orders_of(await listed(ours)) == list(range(1, rows))
+        assert orders_of(await listed(ours, (7, 50, 100))) == list(range(1, rows))
+        assert await ours.read([1, rows]) == {1: Owner(2, 8)}
+        rights = await ours.probe()
+        assert (rights.read, rights.detail) == (True, ())

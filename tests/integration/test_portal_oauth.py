@@ -1,4 +1,4 @@
-"""OAuth 2.0: authorisation, rotation, one refresh for many, terminal and passing errors (bitrix24-rest.md 8)."""
+"""OAuth 2.0: authorisation, rotation, one refresh for many, terminal and passing errors (portal.md 8)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
-from syncd.errors import AuthError, ConfigError, StateUnavailable, UnavailableError
+from syncd.errors import AuthError, ConfigError, StateUnavailable, UnavailableError, UsageError
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import Authorisation, budget_key, open_portal
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock
-from tests.fakes.portal_client import OAUTH, WEBHOOK, MemoryPortalStore, client
+from tests.fakes.portal_client import OAUTH, WEBHOOK, PortalStore, client
 from tests.fakes.sandbox_transport import SandboxTransport
 
 pytestmark = pytest.mark.anyio
@@ -45,14 +45,14 @@ def portal(clock: FakeClock) -> SandboxPortal:
 
 
 @pytest.fixture
-async def store(portal: SandboxPortal, clock: FakeClock, tmp_path: Path) -> MemoryPortalStore:
+async def store(portal: SandboxPortal, clock: FakeClock, tmp_path: Path) -> PortalStore:
     """A state database with the pair of an authorised application."""
-    store = MemoryPortalStore()
+    store = PortalStore()
     await authorise(portal, clock, store, tmp_path)
     return store
 
 
-async def authorise(portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, directory: Path) -> None:
+async def authorise(portal: SandboxPortal, clock: FakeClock, store: PortalStore, directory: Path) -> None:
     hosts = Hosts(clock, runtime_dir=directory, transport=SandboxTransport(portal))
     walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store)
     await walk.complete(await code_of(portal, walk.url), "portal.example")
@@ -69,7 +69,7 @@ async def code_of(portal: SandboxPortal, url: str) -> str:
     return answer["code"]
 
 
-def kept(store: MemoryPortalStore) -> dict[str, Any]:
+def kept(store: PortalStore) -> dict[str, Any]:
     return store.tokens[KEY]
 
 
@@ -86,18 +86,18 @@ def spy(portal: SandboxPortal, seen: list[tuple[str, str]]) -> httpx.AsyncBaseTr
 
 
 async def test_given_an_authorised_application_when_used_then_it_reads_and_writes(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
         assert await ours.read([5]) == {5: DEAL}
-        (result,) = (await ours.write([Write(7, None, DEAL)])).results
+        (result,) = await ours.write([Write(7, None, DEAL)])
 
     assert result.effect is Effect.DONE
     assert portal.stats.calls[TOKEN] == 1
 
 
 async def test_given_any_request_when_sent_then_no_secret_is_in_its_url(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=spy(portal, seen))
@@ -113,7 +113,7 @@ async def test_given_any_request_when_sent_then_no_secret_is_in_its_url(
 async def test_given_no_stored_pair_when_used_then_the_hint_is_to_authorise(
     portal: SandboxPortal, clock: FakeClock
 ) -> None:
-    async with client(portal, clock, store=MemoryPortalStore(), oauth=OAUTH) as ours:
+    async with client(portal, clock, store=PortalStore(), oauth=OAUTH) as ours:
         with pytest.raises(AuthError) as caught:
             await ours.read([5])
 
@@ -121,12 +121,12 @@ async def test_given_no_stored_pair_when_used_then_the_hint_is_to_authorise(
 
 
 async def test_given_an_expired_token_when_the_portal_says_so_then_it_is_refreshed_and_the_request_repeated(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     before = dict(kept(store))
     portal.oauth.expire_access_tokens()
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
-        (result,) = (await ours.write([Write(7, None, DEAL)])).results
+        (result,) = await ours.write([Write(7, None, DEAL)])
 
     assert result.effect is Effect.DONE
     assert kept(store)["refresh_token"] != before["refresh_token"]
@@ -134,7 +134,7 @@ async def test_given_an_expired_token_when_the_portal_says_so_then_it_is_refresh
 
 
 async def test_given_a_token_about_to_end_when_used_then_it_is_refreshed_before(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
         await ours.read([5])
@@ -147,7 +147,7 @@ async def test_given_a_token_about_to_end_when_used_then_it_is_refreshed_before(
 
 
 async def test_given_a_token_with_time_left_when_used_again_and_again_then_it_is_not_refreshed(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
         for _ in range(5):
@@ -158,7 +158,7 @@ async def test_given_a_token_with_time_left_when_used_again_and_again_then_it_is
 
 
 async def test_given_many_calls_at_once_when_the_token_is_over_then_it_is_refreshed_once(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
         await ours.read([5])
@@ -171,7 +171,7 @@ async def test_given_many_calls_at_once_when_the_token_is_over_then_it_is_refres
 
 
 async def test_given_several_processes_when_the_token_is_over_then_they_share_one_refresh(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     processes = [Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal)) for _ in range(3)]
     clients = [open_portal(SETTINGS, link="shop", hosts=hosts, store=store) for hosts in processes]
@@ -186,7 +186,7 @@ async def test_given_several_processes_when_the_token_is_over_then_they_share_on
 
 
 async def test_given_another_host_refreshes_at_the_same_moment_when_ours_is_refused_then_its_pair_is_taken(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     hosts = [Hosts(clock, runtime_dir=tmp_path / name, transport=SandboxTransport(portal)) for name in ("a", "b")]
     clients = [open_portal(SETTINGS, link="shop", hosts=one, store=store) for one in hosts]
@@ -202,10 +202,10 @@ async def test_given_another_host_refreshes_at_the_same_moment_when_ours_is_refu
 
 
 async def test_given_another_process_stored_its_pair_first_when_ours_is_stored_then_theirs_is_used(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     portal.oauth.expire_access_tokens()
-    theirs = MemoryPortalStore()
+    theirs = PortalStore()
     await authorise(portal, clock, theirs, tmp_path)
 
     def meanwhile() -> None:
@@ -223,7 +223,7 @@ async def test_given_another_process_stored_its_pair_first_when_ours_is_stored_t
 
 
 async def test_given_a_new_pair_when_used_then_it_was_stored_before(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
     order: list[str] = []
@@ -238,7 +238,7 @@ async def test_given_a_new_pair_when_used_then_it_was_stored_before(
 
 
 async def test_given_the_state_database_fails_when_the_new_pair_is_stored_then_it_is_stored_later_and_not_lost(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     def fail() -> None:
         raise StateUnavailable("The state database is locked.")
@@ -268,7 +268,7 @@ TERMINAL = {
 
 @pytest.mark.parametrize("refusal", TERMINAL.values(), ids=TERMINAL.keys())
 async def test_given_an_error_of_the_authorisation_server_that_cannot_heal_when_refreshing_then_the_run_ends(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, refusal: tuple[int, str, str]
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, refusal: tuple[int, str, str]
 ) -> None:
     status, code, hint = refusal
     before = portal.stats.requests
@@ -293,7 +293,7 @@ PASSING = {
 
 @pytest.mark.parametrize("rule", PASSING.values(), ids=PASSING.keys())
 async def test_given_an_error_of_the_authorisation_server_that_passes_when_refreshing_then_it_is_asked_again(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, rule: FaultRule
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, rule: FaultRule
 ) -> None:
     portal.oauth.expire_access_tokens()
     portal.faults.add(rule)
@@ -302,7 +302,7 @@ async def test_given_an_error_of_the_authorisation_server_that_passes_when_refre
 
 
 async def test_given_the_authorisation_server_stays_away_when_refreshing_then_it_is_unavailable_and_not_terminal(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     portal.oauth.expire_access_tokens()
     portal.faults.add(FaultRule(Fault.DROP, method=TOKEN, times=None))
@@ -314,7 +314,7 @@ async def test_given_the_authorisation_server_stays_away_when_refreshing_then_it
 
 
 async def test_given_a_portal_that_keeps_calling_the_token_expired_when_used_then_it_ends(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     portal.faults.add(FaultRule(Fault.STATUS, method="batch", status=401, code="expired_token", times=None))
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
@@ -325,7 +325,7 @@ async def test_given_a_portal_that_keeps_calling_the_token_expired_when_used_the
 
 
 async def test_given_the_server_endpoint_moves_when_refreshed_then_the_next_refresh_goes_there(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, tmp_path: Path
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, str]] = []
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=spy(portal, seen))
@@ -343,7 +343,7 @@ async def test_given_the_server_endpoint_moves_when_refreshed_then_the_next_refr
 
 @pytest.mark.parametrize("endpoint", ["http://evil.example/rest/", "http://127.0.0.1/rest/", "nonsense"])
 async def test_given_an_endpoint_that_is_not_fit_for_tokens_when_refreshed_then_the_known_one_stays(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore, endpoint: str
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore, endpoint: str
 ) -> None:
     portal.oauth.application.server_endpoint = portal.oauth.application.client_endpoint = endpoint
     clock.advance(3600)
@@ -355,7 +355,7 @@ async def test_given_an_endpoint_that_is_not_fit_for_tokens_when_refreshed_then_
 
 
 async def test_given_an_answer_without_endpoints_or_lifetime_when_refreshed_then_the_known_ones_stay(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     inner = SandboxTransport(portal)
 
@@ -376,7 +376,7 @@ async def test_given_an_answer_without_endpoints_or_lifetime_when_refreshed_then
 
 
 async def test_given_the_portal_redirects_to_a_new_address_when_used_then_it_is_kept_with_the_pair(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     inner = SandboxTransport(portal)
     seen: list[str] = []
@@ -385,19 +385,19 @@ async def test_given_the_portal_redirects_to_a_new_address_when_used_then_it_is_
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             seen.append(request.url.host)
             if request.url.host == "portal.example":
-                return httpx.Response(302, headers={"Location": str(request.url.copy_with(host="new.example"))})
+                return httpx.Response(302, headers={"Location": str(request.url.copy_with(host="new.portal.example"))})
             return await inner.handle_async_request(request)
 
     for _ in range(2):
         async with client(Moving(), clock, store=store, oauth=OAUTH) as ours:
             assert await ours.read([5]) == {5: DEAL}
 
-    assert seen == ["portal.example", "new.example", "new.example"]
-    assert kept(store)["client_endpoint"] == "https://new.example/rest/"
+    assert seen == ["portal.example", "new.portal.example", "new.portal.example"]
+    assert kept(store)["client_endpoint"] == "https://new.portal.example/rest/"
 
 
 async def test_given_tokens_of_another_portal_when_refreshed_then_they_are_refused(
-    portal: SandboxPortal, clock: FakeClock, store: MemoryPortalStore
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     portal.oauth.application.member_id = "another"
     clock.advance(3600)
@@ -406,10 +406,220 @@ async def test_given_tokens_of_another_portal_when_refreshed_then_they_are_refus
             await ours.read([5])
 
 
+async def test_given_an_answer_without_member_id_but_of_another_address_when_refreshed_then_it_is_refused(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    portal.oauth.application.member_id = ""
+    portal.oauth.application.client_endpoint = "https://other.example/rest/"
+    before = dict(kept(store))
+    clock.advance(3600)
+    async with client(portal, clock, store=store, oauth=OAUTH) as ours:
+        with pytest.raises(AuthError, match="another portal"):
+            await ours.read([5])
+
+    assert kept(store) == before
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("", "https://other.example/rest/", "other.example, not portal.example"),
+        ("another", "https://other.example/rest/", "other.example, not portal.example"),
+        ("another", "https://portal.example/rest/", "not the one this link was made for"),
+    ],
+)
+async def test_given_a_code_of_another_portal_when_authorising_then_nothing_is_stored(
+    portal: SandboxPortal, clock: FakeClock, tmp_path: Path, answer: tuple[str, str, str]
+) -> None:
+    known, endpoint, named = answer
+    portal.oauth.application.client_endpoint = endpoint
+    store = PortalStore()
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store, member_id=known)
+
+    with pytest.raises(AuthError, match=named) as caught:
+        await walk.complete(await code_of(portal, walk.url))
+    await walk.aclose()
+
+    assert store.tokens == {}
+    assert "syncd auth shop" in caught.value.hint
+
+
+async def test_given_a_pair_then_it_tells_the_portals_lasting_id(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    async with client(portal, clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.member_id() == portal.oauth.application.member_id
+    async with client(portal, clock, store=PortalStore(), oauth=OAUTH) as ours:
+        assert await ours.member_id() == ""
+
+
+async def test_given_a_portal_that_was_renamed_when_authorising_then_its_member_id_tells_that_it_is_the_same(
+    portal: SandboxPortal, clock: FakeClock, tmp_path: Path
+) -> None:
+    portal.oauth.application.client_endpoint = "https://renamed.example/rest/"
+    store = PortalStore()
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    member = portal.oauth.application.member_id
+    walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store, member_id=member)
+    await walk.complete(await code_of(portal, walk.url))
+    await walk.aclose()
+
+    assert kept(store)["client_endpoint"] == "https://renamed.example/rest/"
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "evil.example",
+        "https://oauth.bitrix.info.evil.example",
+        "http://portal.example",
+        "http://[::1",
+        "x.bitrix24.com",
+    ],
+)
+async def test_given_an_address_that_names_a_strange_authorisation_server_then_it_is_not_given_the_secret(
+    portal: SandboxPortal, clock: FakeClock, tmp_path: Path, server: str
+) -> None:
+    seen: list[tuple[str, str]] = []
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=spy(portal, seen))
+    store = PortalStore()
+    walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store)
+
+    with pytest.raises(UsageError, match="nothing was sent or stored") as caught:
+        await walk.complete("a-code", server)
+    await walk.aclose()
+
+    assert seen == []
+    assert store.tokens == {}
+    assert "oauth.server" in caught.value.hint
+
+
+async def test_given_an_address_that_names_the_vendors_other_server_then_the_code_is_exchanged_there(
+    portal: SandboxPortal, clock: FakeClock, tmp_path: Path
+) -> None:
+    seen: list[tuple[str, str]] = []
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=spy(portal, seen))
+    walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=PortalStore())
+    await walk.complete(await code_of(portal, walk.url), "oauth.bitrix24.tech")
+    await walk.aclose()
+
+    assert [url for url, _ in seen] == ["https://oauth.bitrix24.tech/oauth/token/"]
+
+
+class Away(httpx.AsyncBaseTransport):
+    """Some hosts cannot be reached; the portal answers at all others."""
+
+    def __init__(self, portal: SandboxPortal, *hosts: str) -> None:
+        self.hosts = set(hosts)
+        self.seen: list[str] = []
+        self._portal = SandboxTransport(portal)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(f"{request.url.host}{request.url.path}")
+        if request.url.host in self.hosts:
+            raise httpx.ConnectError("no such host", request=request)
+        return await self._portal.handle_async_request(request)
+
+
+async def test_given_a_kept_address_that_is_dead_when_used_then_the_configured_one_answers_and_is_kept(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["client_endpoint"] = "https://dead.example/rest/"
+    behind = Away(portal, "dead.example")
+    async with client(behind, clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert behind.seen == ["dead.example/rest/batch", "portal.example/rest/batch", "portal.example/rest/batch"]
+    assert kept(store)["client_endpoint"] == "https://portal.example/rest/"
+
+
+async def test_given_another_portal_at_the_configured_address_while_the_kept_one_is_away_then_no_tokens_are_given_up(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["client_endpoint"] = "https://renamed.example/rest/"
+    behind = Away(portal, "renamed.example")
+    inner = behind.handle_async_request
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "portal.example" and request.url.path.startswith("/rest"):
+            behind.hosts.clear()
+            return httpx.Response(403, json={"error": "user_access_error"})
+        return await inner(request)
+
+    behind.handle_async_request = answer  # type: ignore[method-assign]
+    async with client(behind, clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert kept(store)["client_endpoint"] == "https://renamed.example/rest/"
+
+
+async def test_given_another_portal_at_the_configured_address_that_calls_the_tokens_expired_then_they_are_not_renewed(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["client_endpoint"] = "https://renamed.example/rest/"
+    behind = Away(portal, "renamed.example")
+    inner = behind.handle_async_request
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "portal.example" and request.url.path.startswith("/rest"):
+            behind.hosts.clear()
+            return httpx.Response(401, json={"error": "invalid_token"})
+        return await inner(request)
+
+    behind.handle_async_request = answer  # type: ignore[method-assign]
+    async with client(behind, clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert behind.seen == ["renamed.example/rest/batch", "renamed.example/rest/batch"]
+    assert portal.stats.calls[TOKEN] == 1
+
+
+async def test_given_a_kept_authorisation_server_that_is_dead_when_refreshing_then_the_configured_one_heals_it(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["server_endpoint"] = "https://oauth.bitrix24.tech/rest/"
+    portal.oauth.application.server_endpoint = ""
+    clock.advance(3600)
+    async with client(Away(portal, "oauth.bitrix24.tech"), clock, store=store, oauth=OAUTH) as ours:
+        assert await ours.read([5]) == {5: DEAL}
+
+    assert kept(store)["server_endpoint"].startswith("https://portal.example")
+
+
+async def test_given_the_kept_server_is_away_and_the_configured_one_does_not_know_the_pair_then_that_is_not_terminal(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["server_endpoint"] = "https://oauth.bitrix24.tech/rest/"
+    portal.faults.add(FaultRule(Fault.STATUS, method=TOKEN, status=400, code="invalid_grant"))
+    behind = Away(portal, "oauth.bitrix24.tech")
+    clock.advance(3600)
+    async with client(behind, clock, store=store, oauth=OAUTH) as ours:
+        with pytest.raises(UnavailableError, match=r"neither does the configured one, portal\.example"):
+            await ours.read([5])
+        behind.hosts.clear()
+        assert await ours.read([5]) == {5: DEAL}
+
+
+async def test_given_a_kept_server_that_is_nobodys_when_refreshing_then_it_is_not_given_the_secret(
+    portal: SandboxPortal, clock: FakeClock, store: PortalStore
+) -> None:
+    kept(store)["server_endpoint"] = "https://evil.example/rest/"
+    portal.oauth.application.server_endpoint = "https://evil.example/rest/"
+    behind = Away(portal)
+    clock.advance(3600)
+    async with client(behind, clock, store=store, oauth=OAUTH) as ours:
+        await ours.read([5])
+
+    assert behind.seen[0] == "portal.example/oauth/token/"
+    assert "evil" not in kept(store)["server_endpoint"]
+
+
 async def test_given_a_code_that_is_over_when_authorising_then_the_hint_is_to_be_quick(
     portal: SandboxPortal, clock: FakeClock, tmp_path: Path
 ) -> None:
-    store = MemoryPortalStore()
+    store = PortalStore()
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
     walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store)
     code = await code_of(portal, walk.url)
@@ -428,7 +638,7 @@ async def test_given_a_sandbox_on_loopback_when_authorising_then_it_plays_the_au
     from syncd.obs.clock import SystemClock
 
     portal = SandboxPortal({5: DEAL})
-    store = MemoryPortalStore()
+    store = PortalStore()
     async with SandboxServer(portal) as server:
         oauth = OAuthSettings(
             portal=server.url, client_id="local.sandbox", client_secret=SecretStr("sandboxclientsecret")
@@ -447,7 +657,7 @@ async def test_given_a_pair_when_shown_then_no_token_is_in_it(
     portal: SandboxPortal, clock: FakeClock, tmp_path: Path
 ) -> None:
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
-    store = MemoryPortalStore()
+    store = PortalStore()
     walk = Authorisation(SETTINGS, link="shop", hosts=hosts, store=store)
     token = await walk.complete(await code_of(portal, walk.url), "portal.example")
     await walk.aclose()
@@ -475,7 +685,7 @@ async def test_given_a_webhook_when_authorising_then_the_sentence_says_that_it_n
 ) -> None:
     settings = PortalSettings(webhook=SecretStr(WEBHOOK))
     with pytest.raises(ConfigError, match="needs no authorisation"):
-        Authorisation(settings, link="shop", hosts=Hosts(clock, runtime_dir=tmp_path), store=MemoryPortalStore())
+        Authorisation(settings, link="shop", hosts=Hosts(clock, runtime_dir=tmp_path), store=PortalStore())
 
 
 async def test_given_files_that_were_not_read_when_opened_then_it_is_told(clock: FakeClock, tmp_path: Path) -> None:
@@ -484,4 +694,4 @@ async def test_given_files_that_were_not_read_when_opened_then_it_is_told(clock:
         open_portal(PortalSettings(webhook_file="x"), link="shop", hosts=hosts)
     oauth = OAuthSettings(portal="https://portal.example", client_id="x", client_secret_file="y")
     with pytest.raises(ConfigError, match="no client_secret"):
-        open_portal(PortalSettings(oauth=oauth), link="shop", hosts=hosts, store=MemoryPortalStore())
+        open_portal(PortalSettings(oauth=oauth), link="shop", hosts=hosts, store=PortalStore())

@@ -178,7 +178,7 @@ async def test_given_a_list_that_says_nothing_when_probed_then_the_read_right_is
     async with client(sandbox(clock, rule), clock) as ours:
         rights = await ours.probe()
 
-    assert (rights.read, rights.write) == (False, True)
+    assert (rights.read, rights.write) == (None, True)
 
 
 async def test_given_witnesses_of_other_types_when_asked_then_they_are_not_asked_for(clock: FakeClock) -> None:
@@ -202,7 +202,7 @@ async def test_given_a_write_probe_that_says_nothing_when_probed_then_the_right_
     async with client(sandbox(clock, rule), clock) as ours:
         rights = await ours.probe()
 
-    assert rights.write is False
+    assert rights.write is None
     assert "unknown" in rights.detail[0]
 
 
@@ -212,3 +212,38 @@ async def test_given_fields_of_another_shape_when_probed_then_it_is_told(clock: 
         rights = await ours.probe()
 
     assert rights.detail == ("crm.orderentity.getFields: 22002: no such action",)
+
+
+# ---------------------------------------------------------------------- titles
+
+
+async def test_given_owners_of_two_types_then_their_titles_come_in_one_request(clock: FakeClock) -> None:
+    portal = sandbox(clock, owners={DEAL, INVOICE})
+    portal.titles = {DEAL: "Desks\n\x1b[31m\u202efor  Elm", INVOICE: "x" * 300}
+    async with client(portal, clock) as ours:
+        found = await ours.titles({DEAL, OTHER, INVOICE})
+
+    assert found == {DEAL: "Desks [31m for Elm", OTHER: "", INVOICE: "x" * 199 + "…"}
+    assert portal.stats.requests == 1
+
+
+async def test_given_a_type_that_is_refused_then_nothing_is_said_of_it(clock: FakeClock) -> None:
+    refused = FaultRule(Fault.ERROR, method=ITEMS, code="ACCESS_DENIED")
+    async with client(sandbox(clock, refused), clock) as ours:
+        assert await ours.titles({DEAL}) == {}
+        assert await ours.titles(()) == {}
+
+
+async def test_given_a_portal_in_another_language_then_the_first_owner_type_has_its_name(clock: FakeClock) -> None:
+    portal = sandbox(clock)
+    portal.owner_type_names = {2: "Сделка", 31: "Счёт"}
+    async with client(portal, clock) as ours:
+        assert await ours.owner_types() == {2: "Сделка"}
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, [7], [{"id": "2"}], [{"id": 0, "name": "x"}], {"a": {"id": "x"}}])
+async def test_given_an_odd_list_of_owner_types_then_what_cannot_be_used_is_left_out(
+    clock: FakeClock, answer: Any
+) -> None:
+    async with client(lambda _request: batch_answer({"types": answer}), clock) as ours:
+        assert await ours.owner_types() == {}

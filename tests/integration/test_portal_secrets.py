@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
 
+from syncd.config.urls import parse_webhook
 from syncd.core.model import Owner
 from syncd.core.ports import Write
 from syncd.errors import SyncdError
 from syncd.obs.clock import SystemClock
-from syncd.portal.address import parse_webhook
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
 from tests.fakes.clock import FakeClock
-from tests.fakes.portal_client import CODE, OAUTH, WEBHOOK, MemoryPortalStore, client, listed
+from tests.fakes.portal_client import CODE, OAUTH, WEBHOOK, PortalStore, client, listed
 
 pytestmark = pytest.mark.anyio
 
@@ -98,8 +99,8 @@ async def test_given_any_failure_when_it_is_shown_then_no_secret_is_in_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    store = MemoryPortalStore(tokens={"portal.example/local.sandbox": dict(TOKENS)})
-    settings = {"oauth": OAUTH} if way == "oauth" else {}
+    store = PortalStore(tokens={"portal.example/local.sandbox": dict(TOKENS)})
+    settings: dict[str, Any] = {"oauth": OAUTH} if way == "oauth" else {}
     seen = ""
     async with client(answer, FakeClock(), store=store, **settings) as ours:
         try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
 
-from syncd.core.model import Action, Owner
+from syncd.core.model import Action, HoldKind, Owner, Unreadable
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.errors import AuthError, PortalBlocked, UnavailableError
-from syncd.sandbox import Fault, FaultRule, Latencies, Limits, SandboxPortal, Version
+from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import batch_answer, client, listed
 
@@ -45,7 +46,7 @@ async def test_given_a_key_that_is_forgotten_when_adding_then_it_is_read_again_a
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(8, None, DEAL), Write(9, None, DEAL)])
 
-    assert by_order(answer.results) == {8: Effect.DONE, 9: Effect.DONE}
+    assert by_order(answer) == {8: Effect.DONE, 9: Effect.DONE}
     assert portal.stats.calls[ADD] == 2
 
 
@@ -60,13 +61,13 @@ async def test_given_a_key_that_is_forgotten_and_a_reading_that_fails_when_addin
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(8, None, DEAL), Write(9, None, DEAL)])
 
-    assert by_order(answer.results) == {8: Effect.UNKNOWN, 9: Effect.DONE}
+    assert by_order(answer) == {8: Effect.UNKNOWN, 9: Effect.DONE}
 
 
 async def test_given_an_add_that_broke_before_its_effect_when_read_again_then_it_is_refused(clock: FakeClock) -> None:
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="ERROR_CORE"))
     async with client(portal, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.code) == (Effect.REFUSED, "ERROR_CORE")
 
@@ -77,7 +78,7 @@ async def test_given_an_add_that_broke_where_something_else_stands_by_now_when_r
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="ERROR_CORE"))
     portal.bind(9, 2, 77)
     async with client(portal, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.code) == (Effect.UNKNOWN, "ERROR_CORE")
 
@@ -102,7 +103,7 @@ async def test_given_an_echo_when_adding_then_only_the_wanted_triple_confirms_it
         return batch_answer({key: {"orderEntity": []} if LIST in command else echo for key, command in sent.items()})
 
     async with client(answer, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert result.effect is effect
 
@@ -120,7 +121,7 @@ async def test_given_an_empty_echo_when_the_owner_is_found_in_place_then_it_is_d
         )
 
     async with client(answer, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert result.effect is Effect.DONE
     assert requests == 2
@@ -135,7 +136,7 @@ async def test_given_a_delete_that_is_not_confirmed_when_the_order_is_unbound_th
         return batch_answer({key: {"orderEntity": []} if LIST in command else result for key, command in sent.items()})
 
     async with client(answer, clock) as ours:
-        (told,) = (await ours.write([Write(9, DEAL, None)])).results
+        (told,) = await ours.write([Write(9, DEAL, None)])
 
     assert told.effect is Effect.DONE
 
@@ -145,7 +146,7 @@ async def test_given_another_owner_there_and_a_reading_that_fails_when_removing_
 ) -> None:
     portal = sandbox(clock, FaultRule(Fault.STATUS, status=502, body="html", skip=1, times=None), bound={5: OTHER})
     async with client(portal, clock) as ours:
-        (result,) = (await ours.write([Write(5, DEAL, None)])).results
+        (result,) = await ours.write([Write(5, DEAL, None)])
 
     assert result.effect is Effect.UNKNOWN
 
@@ -156,17 +157,44 @@ async def test_given_a_refused_write_when_told_then_its_code_and_text_are_the_po
     text = "see https://portal.example/rest/1/sandboxsecret/ for more"
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="SALE_ORDER_LOCKED", text=text))
     async with client(portal, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.code) == (Effect.REFUSED, "SALE_ORDER_LOCKED")
     assert "sandboxsecret" not in result.text
     assert "for more" in result.text
 
 
-async def test_given_the_list_of_a_group_fails_when_writing_then_what_was_there_is_not_known(clock: FakeClock) -> None:
-    portal = sandbox(clock, FaultRule(Fault.ERROR, method=LIST))
+async def test_given_the_list_of_a_bind_fails_when_writing_then_nothing_is_written_and_it_may_be_sent_again(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(
+        clock, FaultRule(Fault.ERROR, method=LIST, key="l9"), FaultRule(Fault.ERROR, method=LIST, key="w8")
+    )
     async with client(portal, clock) as ours:
-        (result,) = (await ours.write([Write(9, None, DEAL)])).results
+        answer = await ours.write([Write(8, None, DEAL), Write(9, None, DEAL), Write(10, None, DEAL)])
+
+    assert by_order(answer) == {8: Effect.NOT_SENT, 9: Effect.NOT_SENT, 10: Effect.DONE}
+    assert 8 not in portal.bindings
+    assert 9 not in portal.bindings
+
+
+async def test_given_the_list_of_a_move_fails_when_writing_then_the_order_is_read_and_it_may_be_sent_again(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, FaultRule(Fault.ERROR, method=LIST, key="l5"))
+    async with client(portal, clock) as ours:
+        (result,) = await ours.write([Write(5, DEAL, OTHER)])
+
+    assert result.effect is Effect.NOT_SENT
+    assert portal.bindings[5] == DEAL
+
+
+async def test_given_a_bare_write_whose_list_fails_when_writing_then_what_was_there_is_not_known(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, FaultRule(Fault.ERROR, method=LIST, key="l9"))
+    async with client(portal, clock, conditional=False) as ours:
+        (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.found, result.found_known) == (Effect.DONE, None, False)
 
@@ -174,13 +202,13 @@ async def test_given_the_list_of_a_group_fails_when_writing_then_what_was_there_
 async def test_given_the_budget_ends_within_a_batch_when_writing_then_the_rest_is_not_sent_and_the_method_waits(
     clock: FakeClock,
 ) -> None:
-    limits = Limits.standard().with_operating(1.0)
+    limits = PortalLimits.standard().with_operating(1.0)
     portal = sandbox(clock, limits=limits, latencies=Latencies(add=0.4))
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(order, None, DEAL) for order in range(11, 17)])
         waits = [ours.wait_for(action) for action in (Action.ADD, Action.MOVE, Action.REMOVE)]
 
-    effects = [result.effect for result in answer.results]
+    effects = [result.effect for result in answer]
     assert effects == [Effect.DONE] * 3 + [Effect.NOT_SENT] * 3
     assert waits[0] == waits[1] > 500
     assert waits[2] == 0
@@ -194,8 +222,7 @@ async def test_given_the_whole_batch_is_over_budget_when_writing_then_nothing_is
         answer = await ours.write([Write(9, None, DEAL)])
         assert ours.wait_for(Action.REMOVE) > 0
 
-    assert by_order(answer.results) == {9: Effect.NOT_SENT}
-    assert answer.read is None
+    assert by_order(answer) == {9: Effect.NOT_SENT}
     assert portal.stats.requests == 1
 
 
@@ -210,7 +237,7 @@ async def test_given_a_right_lost_within_a_batch_when_writing_then_what_was_writ
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="200040300020", skip=1, times=None))
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(8, None, DEAL), Write(9, None, DEAL)])
-        assert by_order(answer.results) == {8: Effect.DONE, 9: Effect.REFUSED}
+        assert by_order(answer) == {8: Effect.DONE, 9: Effect.REFUSED}
         with pytest.raises(AuthError):
             await ours.write([Write(9, None, DEAL)])
 
@@ -218,22 +245,22 @@ async def test_given_a_right_lost_within_a_batch_when_writing_then_what_was_writ
 # ------------------------------------------------------------------ batches
 
 
-async def test_given_documented_times_when_sizing_then_adds_and_removes_aim_at_twenty_seconds(clock: FakeClock) -> None:
+async def test_given_documented_times_when_sizing_then_batches_aim_at_five_seconds(clock: FakeClock) -> None:
     async with client(sandbox(clock), clock) as ours:
-        await listed(ours)
-        await ours.read([5, 7])
-
-        assert ours.batch_size([Write(order, None, DEAL) for order in range(1, 100)]) == 44
-        assert ours.batch_size([Write(order, DEAL, None) for order in range(1, 100)]) == 11
+        assert ours.batch_size([Write(order, None, DEAL) for order in range(1, 100)]) == 12
+        assert ours.batch_size([Write(order, DEAL, OTHER) for order in range(1, 100)]) == 13
+        assert ours.batch_size([Write(order, DEAL, None) for order in range(1, 100)]) == 2
         assert ours.batch_size([Write(1, None, DEAL)]) == 1
         assert ours.batch_size([]) == 0
 
 
 @pytest.mark.parametrize("version", [Version.NEW, Version.MID])
-async def test_given_a_slow_portal_when_writing_then_batches_shrink_until_they_take_twenty_seconds(
+async def test_given_a_slow_portal_when_writing_then_batches_shrink_until_they_take_five_seconds(
     clock: FakeClock, version: Version
 ) -> None:
-    portal = sandbox(clock, version=version, latencies=Latencies(request=0.3, list=0.04, add=1.9), limits=Limits())
+    portal = sandbox(
+        clock, version=version, latencies=Latencies(request=0.3, list=0.04, add=1.9), limits=PortalLimits()
+    )
     waiting = [Write(order, None, DEAL) for order in range(100, 700)]
     sizes, seconds = [], []
     async with client(portal, clock) as ours:
@@ -246,12 +273,12 @@ async def test_given_a_slow_portal_when_writing_then_batches_shrink_until_they_t
             seconds.append(clock.monotonic() - began)
             sizes.append(size)
             del waiting[:size]
-            if any(result.effect is Effect.UNKNOWN for result in answer.results):
+            if any(result.effect is Effect.UNKNOWN for result in answer):
                 clock.advance(60)
 
-    assert sizes[0] == 44
-    assert 9 <= sizes[-1] <= 11
-    assert 17 <= seconds[-1] <= 22
+    assert sizes[0] == 12
+    assert sizes[-1] == 2
+    assert 3.5 <= seconds[-1] <= 6
 
 
 async def test_given_an_answer_lost_to_the_wall_when_sizing_then_the_next_batch_is_half_as_large(
@@ -267,25 +294,25 @@ async def test_given_an_answer_lost_to_the_wall_when_sizing_then_the_next_batch_
         after = ours.batch_size([Write(order, DEAL, None) for order in range(1, 100)])
         adds = ours.batch_size(writes)
 
-    assert by_order(answer.results) == {5: Effect.UNKNOWN}
-    assert (before, after, adds) == (11, 5, 44)
+    assert by_order(answer) == {5: Effect.UNKNOWN}
+    assert (before, after, adds) == (2, 1, 13)
 
 
-async def test_given_a_batch_when_composed_then_lists_come_right_before_the_writes_they_watch(clock: FakeClock) -> None:
+async def test_given_a_batch_when_composed_then_its_conditions_come_right_before_the_writes_they_guard(
+    clock: FakeClock,
+) -> None:
     seen: list[str] = []
     portal = sandbox(clock)
     portal.before_call(lambda method, *_: seen.append(method))
     async with client(portal, clock) as ours:
-        await listed(ours)
-        await ours.read([5, 7])
-        seen.clear()
-        await ours.write([Write(order, None, DEAL) for order in range(20, 40)], then_read=[5, 7])
+        await ours.write([Write(20, None, DEAL), Write(5, DEAL, OTHER), Write(21, None, DEAL)])
+        await ours.write([Write(7, DEAL, None)])
 
-    assert seen == [LIST, *[ADD] * 9, LIST, *[ADD] * 9, LIST, *[ADD] * 2, LIST]
+    assert seen == [LIST, LIST, ADD, LIST, ADD, LIST, LIST, ADD, DELETE]
 
 
 async def test_given_1500_adds_when_written_then_none_is_refused_lost_or_sent_twice(clock: FakeClock) -> None:
-    portal = sandbox(clock, limits=Limits.standard().with_operating(10**6), latencies=Latencies.documented())
+    portal = sandbox(clock, limits=PortalLimits.standard().with_operating(10**6), latencies=Latencies.documented())
     waiting = [Write(order, None, DEAL) for order in range(1000, 2500)]
     effects: set[Effect] = set()
     async with client(portal, clock) as ours:
@@ -294,7 +321,7 @@ async def test_given_1500_adds_when_written_then_none_is_refused_lost_or_sent_tw
         while waiting:
             size = ours.batch_size(waiting)
             answer = await ours.write(waiting[:size])
-            effects |= {result.effect for result in answer.results}
+            effects |= {result.effect for result in answer}
             del waiting[:size]
 
     assert effects == {Effect.DONE}
@@ -315,19 +342,16 @@ async def test_given_an_old_box_that_takes_in_for_one_when_reading_then_equality
         assert await ours.read(range(2, 200)) == {5: DEAL, 7: THIRD}
 
 
-async def test_given_an_old_box_when_writing_then_each_write_is_watched_by_equality(clock: FakeClock) -> None:
+async def test_given_an_old_box_when_writing_then_its_batches_carry_conditions_as_well(clock: FakeClock) -> None:
     portal = sandbox(clock, version=Version.OLD)
-    async with client(portal, clock) as ours:
+    async with client(portal, clock, conditional=None) as ours:
         await listed(ours)
-        await ours.read([5, 7])
-        writes = [Write(order, None, OTHER) for order in (5, 7, 8)]
-        answer = await ours.write(writes, then_read=[5, 7])
-        assert ours.batch_size([Write(order, None, DEAL) for order in range(1, 100)]) == 25
+        answer = await ours.write([Write(order, None, OTHER) for order in (5, 7, 8)])
+        assert ours.usage().conditional
 
-    assert [(result.found, result.found_known) for result in answer.results] == [
-        (DEAL, True), (DEAL, True), (None, True),
+    assert [(result.effect, result.found, result.found_known) for result in answer] == [
+        (Effect.MOVED, DEAL, True), (Effect.MOVED, DEAL, True), (Effect.DONE, None, True),
     ]  # fmt: skip
-    assert answer.read is None
 
 
 async def test_given_in_lists_proved_once_when_reading_then_fifty_orders_take_one_call(clock: FakeClock) -> None:
@@ -408,12 +432,10 @@ async def test_given_a_probe_of_in_lists_that_fails_when_reading_then_nothing_is
 
 SPOILED: dict[str, Any] = {
     "rows that were not asked for": [ROW, ROW | {"orderId": 77}],
-    "a row without an owner": [{"orderId": 5, "ownerTypeId": 2}],
-    "a row with a null": [ROW | {"ownerId": None}],
-    "a row with a zero": [ROW | {"ownerId": 0}],
-    "a row with a word": [ROW | {"ownerId": "ten"}],
-    "a row with a fraction": [ROW | {"ownerId": 1.5}],
-    "a row with a truth": [ROW | {"ownerId": True}],
+    "a row without an order": [{"ownerId": 10, "ownerTypeId": 2}],
+    "a row with a null": [ROW | {"orderId": None}],
+    "a row with a zero": [ROW | {"orderId": 0}],
+    "a row with a word": [ROW | {"orderId": "ten"}],
     "a row that is a list": [[5, 2, 10]],
     "the same order twice": [ROW, ROW],
     "a number": 5,
@@ -430,6 +452,25 @@ async def test_given_rows_of_another_shape_when_reading_then_the_order_is_never_
     async with client(answer, clock) as ours:
         with pytest.raises(UnavailableError):
             await ours.read([5])
+
+
+@pytest.mark.parametrize("owner", [{"ownerId": None}, {"ownerId": 0}, {"ownerId": "ten"}, {"ownerTypeId": 1.5}, {}])
+async def test_given_a_row_without_an_owner_when_reading_then_that_order_is_neither_unbound_nor_in_the_way(
+    clock: FakeClock, owner: dict[str, Any]
+) -> None:
+    odd = {"orderId": 7} | ({"ownerId": 10, "ownerTypeId": 2} | owner if owner else {})
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        rows = {"5": ROW, "7": odd}
+        sent = json.loads(request.content)["cmd"]
+        return batch_answer({key: {"orderEntity": [rows[unquote(one)[-10]]]} for key, one in sent.items()})
+
+    async with client(answer, clock) as ours:
+        found = {order: (await ours.read([order]))[order] for order in (5, 7)}
+
+    assert found[5] == DEAL
+    assert isinstance(found[7], Unreadable)
+    assert found[7].kind is HoldKind.INVALID_ROW
 
 
 async def test_given_rows_as_a_map_with_gaps_when_reading_then_they_are_rows(clock: FakeClock) -> None:

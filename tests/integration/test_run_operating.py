@@ -11,16 +11,16 @@ import pytest
 from syncd.config.model import Settings
 from syncd.engine.reconcile import reconcile
 from syncd.sandbox import SandboxPortal, SandboxServer
-from syncd.sandbox.limits import Latencies, Limits
+from syncd.sandbox.limits import Latencies, PortalLimits
 from syncd.wiring import open_workplace
 from tests.fakes.clock import SetClock
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("limits", "expected"), [(Limits(), 3 * 0.33), (None, 0.0)], ids=["cloud", "box"])
+@pytest.mark.parametrize(("limits", "expected"), [(PortalLimits(), 3 * 0.33), (None, 0.0)], ids=["cloud", "box"])
 async def test_given_a_pass_that_writes_then_its_row_keeps_what_the_busiest_method_had_used(
-    tmp_path: Path, limits: Limits | None, expected: float
+    tmp_path: Path, limits: PortalLimits | None, expected: float
 ):
     clock = SetClock()
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:

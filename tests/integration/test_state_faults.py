@@ -16,7 +16,7 @@ from sqlalchemy import event
 from syncd.core.model import Owner
 from syncd.core.records import BindingUpdate
 from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
-from syncd.state import SqlStore, database, health, open_store
+from syncd.state import SqlStore, database, db_check, open_store
 from syncd.state.migrate import upgrade
 from tests.fakes.clock import SetClock
 from tests.permissions import obey_permissions
@@ -125,11 +125,11 @@ async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_ro
 
     updates = [BindingUpdate(order, Owner(2, order), None) for order in range(1, 5000)]
     with pytest.raises(StateUnavailable, match="disk is full"):
-        await store.observed(lease, 1, updates)
+        await store.observed(lease, updates)
     assert await store.bindings(lease.link_id, 0, None) == []
     pages[0] = 100_000
     engine.dispose()
-    await store.observed(lease, 1, updates)
+    await store.observed(lease, updates)
     assert len(await store.bindings(lease.link_id, 0, None)) == len(updates)
 
 
@@ -162,6 +162,7 @@ def write_with_permissions(path: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     path.parent.chmod(0o700)
     assert done.returncode == 0, done.stderr
@@ -228,9 +229,7 @@ async def test_a_server_in_read_only_mode_is_called_so(postgres_url):
 
 async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(server_url, monkeypatch):
     upgrade(server_url)
-    limits = {"_POSTGRES_LIMITS": ("SET lock_timeout = 100",), "_MYSQL_LIMITS": ("SET innodb_lock_wait_timeout = 1",)}
-    for name, value in limits.items():
-        monkeypatch.setattr(database, name, value)
+    monkeypatch.setattr(database, "LIMITS", database.LIMITS._replace(lock=1))
     store = open_store(server_url, clock=SetClock(NOW))
     lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
     engine = sa.create_engine(server_url, poolclass=sa.NullPool)
@@ -252,4 +251,4 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 def test_check_of_a_database_out_of_reach_is_a_sentence():
     with pytest.raises(StateUnavailable, match="cannot be reached"):
-        health.check("postgresql://syncd@127.0.0.1:9/state")
+        db_check.check("postgresql://syncd@127.0.0.1:9/state")

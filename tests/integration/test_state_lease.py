@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import IO
 
 import pytest
 import sqlalchemy as sa
@@ -16,9 +17,10 @@ from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable
 from syncd.obs.clock import SystemClock
 from syncd.state import SqlStore, open_store
 from syncd.state.database import Database, read_url
-from syncd.state.leases import Keeper
+from syncd.state.leases import LeaseKeeper
 from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
+from tests.children import Child
 from tests.databases import execute
 from tests.fakes.clock import SetClock
 
@@ -65,9 +67,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def start(script: str, url: str, holder: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, url, holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return Child([sys.executable, "-c", script, url, holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -87,9 +87,14 @@ async def store(state_url: str) -> AsyncIterator[SqlStore]:
 def holder(state_url: str) -> Iterator[tuple[subprocess.Popen[str], Lease]]:
     """Another process that has the lease, and that lease."""
     with start(HOLDER, state_url, "other:1") as process:
-        link_id, fence = map(int, process.stdout.readline().split())
+        link_id, fence = map(int, stream(process.stdout).readline().split())
         yield process, Lease(link_id, "shop", "other:1", fence, NOW + TTL)
         process.kill()
+
+
+def stream(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
 
 
 async def patiently(attempt: Callable[[], Awaitable[Lease]]) -> Lease:
@@ -107,7 +112,7 @@ async def patiently(attempt: Callable[[], Awaitable[Lease]]) -> Lease:
 
 async def test_the_lease_of_a_living_process_is_not_taken_and_its_holder_is_named(store, holder):
     link = await store.find_link("shop")
-    with pytest.raises(LeaseHeld, match=r"other:1 since 2027-01-15 08:00:00\+00:00.* until 2027-01-15 09:00:00\+00:00"):
+    with pytest.raises(LeaseHeld, match=r"other:1 since 2027-01-15T08:00:00\+00:00.* until 2027-01-15T09:00:00\+00:00"):
         await store.acquire(link, "mine", TTL, NOW + 1)
 
 
@@ -125,11 +130,11 @@ async def test_the_lease_of_a_killed_process_is_taken_at_once_and_its_fence_is_r
 async def test_of_processes_that_ask_at_once_one_gets_the_lease(state_url):
     processes = [start(CONTENDER, state_url, f"process:{number}") for number in range(4)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        assert stream(process.stdout).readline() == "ready\n"
     for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.stdout.readline().strip() for process in processes]
+        stream(process.stdin).write("go\n")
+        stream(process.stdin).flush()
+    answers = [stream(process.stdout).readline().strip() for process in processes]
     for process in processes:
         process.communicate("end\n")
     assert sorted(answers) == ["got 1", "held", "held", "held"]
@@ -186,13 +191,13 @@ class Interrupted(Database):
 
 
 @pytest.fixture
-def keepers(state_url: str) -> Iterator[Callable[[], tuple[Keeper, Interrupted]]]:
+def keepers(state_url: str) -> Iterator[Callable[[], tuple[LeaseKeeper, Interrupted]]]:
     """Makes what a process keeps its leases with."""
-    made: list[tuple[Keeper, Interrupted]] = []
+    made: list[tuple[LeaseKeeper, Interrupted]] = []
 
-    def make() -> tuple[Keeper, Interrupted]:
+    def make() -> tuple[LeaseKeeper, Interrupted]:
         database = Interrupted(read_url(state_url))
-        made.append((Keeper(database, open_locks(database)), database))
+        made.append((LeaseKeeper(database, open_locks(database)), database))
         return made[-1]
 
     yield make
@@ -265,14 +270,14 @@ async def test_however_processes_press_for_a_lease_each_that_gets_it_has_its_loc
     link = await store.link("shop", "ends")
     watching = Database(read_url(state_url))
 
-    def press(keeper: Keeper, name: str) -> list[str]:
-        scopes = []
+    def press(keeper: LeaseKeeper, name: str) -> list[str | None]:
+        scopes: list[str | None] = []
         while len(scopes) < 10:
             try:
                 lease = keeper.acquire(link, name, TTL, NOW)
             except LeaseHeld:
                 continue
-            scopes.append(watching.read(lambda connection: connection.scalar(sa.text("SELECT lock_scope FROM lease"))))
+            scopes.append(watching.read(lambda reading: reading.scalar(sa.text("SELECT lock_scope FROM lease"))))
             keeper.release(lease)
         return scopes
 

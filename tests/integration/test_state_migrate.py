@@ -14,10 +14,12 @@ import sqlalchemy as sa
 
 import syncd
 from syncd.errors import ConfigError, StateUnavailable
-from syncd.state import health
+from syncd.state import db_check
 from syncd.state.migrate import Schema, current, require_current, scripts_folder, upgrade
 from syncd.state.schema import REVISION, metadata
+from tests.children import Child
 from tests.databases import execute
+from tests.system.pooler import pooling
 
 SECOND = '''
 """A later schema: one more column, then whatever the test wants to happen."""
@@ -28,8 +30,8 @@ import signal
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{later}"
+down_revision = "{newest}"
 branch_labels = None
 depends_on = None
 
@@ -40,6 +42,7 @@ def upgrade():
     {event}
 '''
 
+LATER = f"{int(REVISION) + 1:04}"
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -53,7 +56,8 @@ def later_scripts(folder: Path, event: str = "pass") -> Path:
     """The migrations of a syncd that knows one revision more."""
     scripts = folder / "migrations"
     shutil.copytree(scripts_folder(), scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "0002_later.py").write_text(SECOND.replace("{event}", event))
+    script = SECOND.replace("{later}", LATER).replace("{newest}", REVISION).replace("{event}", event)
+    (scripts / "versions" / f"{LATER}_later.py").write_text(script)
     return scripts
 
 
@@ -63,7 +67,7 @@ def upgrade_elsewhere(url: str, scripts: Path | None = None) -> subprocess.Popen
         "import sys; from pathlib import Path; from syncd.state.migrate import upgrade\n"
         "print(upgrade(sys.argv[1], scripts=Path(sys.argv[2]) if sys.argv[2] else None).revision)"
     )
-    return subprocess.Popen(
+    return Child(
         [sys.executable, "-c", code, url, str(scripts or "")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
@@ -71,6 +75,12 @@ def upgrade_elsewhere(url: str, scripts: Path | None = None) -> subprocess.Popen
 def tables(url: str) -> set[str]:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     return set(sa.inspect(engine).get_table_names())
+
+
+def versions(url: str, table: str) -> list[str]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))
 
 
 def columns(url: str, table: str) -> set[str]:
@@ -93,7 +103,7 @@ def test_an_empty_database_gets_the_schema_and_a_second_upgrade_finds_nothing_to
 
 def test_what_the_migrations_make_is_what_the_code_expects(database_url):
     upgrade(database_url)
-    assert health.check(database_url).problems == ()
+    assert db_check.check(database_url).problems == ()
 
 
 def test_a_missing_file_is_made_for_its_owner_only(tmp_path):
@@ -119,9 +129,11 @@ def test_the_schema_is_known_to_be_missing_current_or_newer(database_url, tmp_pa
 
 def test_a_database_made_by_a_newer_syncd_is_refused_and_left_alone(database_url, tmp_path):
     upgrade(database_url, scripts=later_scripts(tmp_path))
-    with pytest.raises(ConfigError, match=r"newer syncd: its schema is 0002, and this syncd .* knows up to 0001"):
+    with pytest.raises(
+        ConfigError, match=rf"newer syncd: its schema is {LATER}, and this syncd .* knows up to {REVISION}"
+    ):
         upgrade(database_url)
-    assert current(database_url).revision == "0002"
+    assert current(database_url).revision == LATER
 
 
 def test_a_database_with_tables_of_another_program_is_refused_and_left_alone(database_url):
@@ -131,12 +143,41 @@ def test_a_database_with_tables_of_another_program_is_refused_and_left_alone(dat
     assert tables(database_url) == {"link"}
 
 
+def test_a_database_with_another_programs_alembic_version_is_shared_and_that_table_left_alone(database_url):
+    execute(
+        database_url,
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+        "INSERT INTO alembic_version VALUES ('0001')",
+    )
+    assert upgrade(database_url) == Schema(None, REVISION)
+    assert upgrade(database_url) == Schema(REVISION, REVISION)
+    assert versions(database_url, "alembic_version") == ["0001"]
+    assert versions(database_url, "syncd_version") == [REVISION]
+
+
+def test_a_schema_of_before_the_version_tables_own_name_is_known_and_upgraded(database_url, tmp_path):
+    first = tmp_path / "first" / "migrations"
+    shutil.copytree(scripts_folder(), first, ignore=shutil.ignore_patterns("__pycache__", "000[!1]*", "00[!0]*"))
+    upgrade(database_url, scripts=first)
+    execute(
+        database_url,
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+        "INSERT INTO alembic_version SELECT version_num FROM syncd_version",
+        "DROP TABLE syncd_version",
+    )
+    assert current(database_url) == Schema("0001", REVISION)
+    assert upgrade(database_url).revision == "0001"
+    assert upgrade(database_url) == Schema(REVISION, REVISION)
+    assert "alembic_version" not in tables(database_url)
+    assert db_check.check(database_url).problems == ()
+
+
 def test_processes_that_upgrade_at_once_wait_for_each_other(database_url):
     processes = [upgrade_elsewhere(database_url) for _ in range(3)]
     answers = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], answers
     assert sorted(out.split()[-1] for out, _ in answers) == [REVISION, REVISION, "None"]
-    assert health.check(database_url).problems == ()
+    assert db_check.check(database_url).problems == ()
 
 
 def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_and_can_be_run_again(database_url, tmp_path):
@@ -149,7 +190,7 @@ def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_and_can_be_run_ag
     assert current(database_url).revision == REVISION
     assert "later" not in tables(database_url)
     assert "colour" not in columns(database_url, "link")
-    assert health.check(database_url).problems == ()
+    assert db_check.check(database_url).problems == ()
     shutil.rmtree(tmp_path / "migrations")
     assert upgrade(database_url, scripts=later_scripts(tmp_path)).revision == REVISION
     assert "colour" in columns(database_url, "link")
@@ -160,13 +201,14 @@ def test_a_schema_half_made_by_an_upgrade_killed_on_mysql_is_completed(mysql_url
     upgrade(mysql_url)
     execute(
         mysql_url,
-        "DELETE FROM alembic_version",
+        "DELETE FROM syncd_version",
         "DROP TABLE budget",
+        "DELETE FROM identity",
         "DROP TABLE request",
         "ALTER TABLE hold DROP INDEX ix_hold_open",
     )
     assert upgrade(mysql_url) == Schema(None, REVISION)
-    assert health.check(mysql_url).problems == ()
+    assert db_check.check(mysql_url).problems == ()
 
 
 def test_an_sqlite_database_is_copied_before_its_schema_changes(tmp_path):
@@ -174,10 +216,11 @@ def test_an_sqlite_database_is_copied_before_its_schema_changes(tmp_path):
     upgrade(url)
     execute(url, "INSERT INTO token (portal, body) VALUES ('a', '{}')")
     done = upgrade(url, scripts=later_scripts(tmp_path))
-    assert done.backup == tmp_path / "state.db.backup-0001"
+    assert done.backup is not None
+    assert done.backup == tmp_path / f"state.db.backup-{REVISION}"
     with closing(sqlite3.connect(f"file:{done.backup}?mode=ro", uri=True)) as copy:
         assert copy.execute("SELECT portal FROM token").fetchall() == [("a",)]
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert copy.execute("SELECT version_num FROM syncd_version").fetchall() == [(REVISION,)]
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert done.backup.stat().st_mode & 0o777 == 0o600
     assert not list(tmp_path.glob("*.part*"))
@@ -187,7 +230,7 @@ def test_the_copy_is_a_state_database_that_works(tmp_path):
     url = f"sqlite:///{tmp_path / 'state.db'}"
     upgrade(url)
     backup = upgrade(url, scripts=later_scripts(tmp_path)).backup
-    assert health.check(f"sqlite:///{backup}").problems == ()
+    assert db_check.check(f"sqlite:///{backup}").problems == ()
 
 
 def test_a_first_schema_and_a_current_one_are_not_copied(tmp_path):
@@ -200,10 +243,10 @@ def test_a_first_schema_and_a_current_one_are_not_copied(tmp_path):
 def test_without_a_backup_the_schema_is_not_changed(tmp_path):
     url = f"sqlite:///{tmp_path / 'state.db'}"
     upgrade(url)
-    (tmp_path / "state.db.backup-0001.part").mkdir()
+    (tmp_path / f"state.db.backup-{REVISION}.part").mkdir()
     with pytest.raises(StateUnavailable, match=r"backup .* could not be made"):
         upgrade(url, scripts=later_scripts(tmp_path))
-    assert current(url).revision == "0001"
+    assert current(url).revision == REVISION
 
 
 def test_the_migrations_of_an_installed_package_come_first(tmp_path, monkeypatch):
@@ -221,7 +264,7 @@ def test_an_up_to_date_database_is_recognised_without_loading_alembic(tmp_path):
     code = (
         "import sys; from syncd.state.migrate import upgrade; upgrade(sys.argv[1]); sys.exit('alembic' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code, url], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, url], check=False, timeout=60).returncode == 0
 
 
 # ---------------------------------------------------------------------- check
@@ -230,7 +273,7 @@ def test_an_up_to_date_database_is_recognised_without_loading_alembic(tmp_path):
 def test_check_finds_a_database_without_schema(tmp_path):
     path = tmp_path / "state.db"
     path.touch(mode=0o600)
-    found = health.check(f"sqlite:///{path}")
+    found = db_check.check(f"sqlite:///{path}")
     assert found.open_intents is None
     assert [problem for problem in found.problems if "no schema" in problem]
 
@@ -238,7 +281,7 @@ def test_check_finds_a_database_without_schema(tmp_path):
 def test_check_finds_what_differs_from_the_schema(database_url):
     upgrade(database_url)
     execute(database_url, "ALTER TABLE budget DROP COLUMN used", "ALTER TABLE link ADD COLUMN colour INTEGER")
-    problems = health.check(database_url).problems
+    problems = db_check.check(database_url).problems
     assert [problem for problem in problems if "add column budget.used" in problem]
     assert [problem for problem in problems if "remove column link.colour" in problem]
 
@@ -246,7 +289,7 @@ def test_check_finds_what_differs_from_the_schema(database_url):
 def test_check_leaves_tables_of_others_alone(database_url):
     upgrade(database_url)
     execute(database_url, "CREATE TABLE theirs (id INTEGER)")
-    assert health.check(database_url).problems == ()
+    assert db_check.check(database_url).problems == ()
 
 
 def test_check_counts_open_intents(tmp_path):
@@ -257,14 +300,14 @@ def test_check_counts_open_intents(tmp_path):
         "INSERT INTO change (run_id, link_id, order_id, action, reason, outcome, error, at, found_known)"
         " VALUES (1, 1, 1, 'add', 'undo', 'intended', '', 0, 0)",
     )
-    assert health.check(url).open_intents == 1
+    assert db_check.check(url).open_intents == 1
 
 
 def test_check_finds_a_file_others_may_read(tmp_path):
     url = f"sqlite:///{tmp_path / 'state.db'}"
     upgrade(url)
     (tmp_path / "state.db").chmod(0o644)
-    assert [problem for problem in health.check(url).problems if "chmod 600" in problem]
+    assert [problem for problem in db_check.check(url).problems if "chmod 600" in problem]
 
 
 def test_check_finds_rows_of_a_link_that_does_not_exist(tmp_path):
@@ -275,7 +318,7 @@ def test_check_finds_rows_of_a_link_that_does_not_exist(tmp_path):
         "INSERT INTO run (link_id, kind, state, origin, started_at, digest, first_sync, counts, guards, error, requests,"
         " calls, seconds) VALUES (7, 'pass', 'applied', 'command', 0, '', 0, '{}', '[]', '', 0, 0, 0)",
     )
-    assert [problem for problem in health.check(url).problems if "1 row refers to a link" in problem]
+    assert [problem for problem in db_check.check(url).problems if "1 row refers to a link" in problem]
 
 
 def test_check_finds_a_damaged_file(tmp_path):
@@ -291,12 +334,13 @@ def test_check_finds_a_damaged_file(tmp_path):
     content = bytearray(path.read_bytes())
     content[-40_000:-20_000] = b"\xff" * 20_000
     path.write_bytes(content)
-    assert [problem for problem in health.check(url).problems if "damaged" in problem]
+    assert [problem for problem in db_check.check(url).problems if "damaged" in problem]
 
 
 @pytest.mark.postgres
-def test_check_finds_a_pooler_that_changes_sessions(postgres_url, monkeypatch):
+def test_check_tells_of_a_pooler_that_changes_sessions(postgres_url):
     upgrade(postgres_url)
-    assert health.check(postgres_url).problems == ()
-    monkeypatch.setattr(health, "_BACKEND", sa.text("SELECT (random() * 1000000000)::int"))
-    assert [problem for problem in health.check(postgres_url).problems if "PgBouncer" in problem]
+    assert not db_check.check(postgres_url).pooled
+    with pooling(postgres_url) as url:
+        found = db_check.check(url)
+    assert (found.problems, found.pooled) == ((), True)

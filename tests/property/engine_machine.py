@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from syncd.core.model import Direction, OnConflict
-from tests.property.engine_script import FAULTS
-from tests.property.engine_world import CLOCKS, ORDERS, PROCESS, UNKNOWN, EngineWorld, Pass
+from tests.property.engine_script import FAULTS, Pass
+from tests.property.engine_world import CLOCKS, HINTS, ORDERS, PROCESS, UNKNOWN, EngineWorld
 
 COMMON = ("crm-bind", "table-bind", "crm-unbind", "table-unbind")
 RARE = (
     "crm-invoice", "crm-delete", "table-nowhere", "table-null", "table-double", "table-deselect", "table-select",
-    "table-refuses", "table-accepts", "owners-appear",
+    "table-refuses", "table-accepts", "owners-appear", "table-again", "crm-again", "table-unkey", "table-rekey",
+    "table-backup", "table-restore", "table-hide", "table-unhide", "crm-odd",
 )  # fmt: skip
 
 kinds = st.one_of(st.sampled_from(COMMON), st.sampled_from(COMMON), st.sampled_from(RARE))
-befalls = st.one_of(kinds, kinds, st.sampled_from([*CLOCKS, *PROCESS]))
+befalls = st.one_of(kinds, kinds, st.sampled_from([*CLOCKS, *PROCESS, *HINTS]))
 orders = st.sampled_from([*ORDERS, *ORDERS, UNKNOWN])
 meanwhile = st.lists(st.tuples(st.integers(1, 60), befalls, orders), max_size=3).map(tuple)
+named = st.sampled_from(["1", "2,4-6", "1-8", "3,7-", "9-"])
+parts = st.one_of(st.just(""), st.sampled_from(["slice", "recent", "hint"]), named)
 some_edits = st.lists(st.tuples(kinds, orders), min_size=1, max_size=4)
 some_faults = st.lists(st.sampled_from(sorted(FAULTS)), max_size=1)
 maybe_race = st.sampled_from([0, 0, 0, 1, 2])
@@ -38,16 +41,22 @@ class EngineMachine(RuleBasedStateMachine):
     world: EngineWorld
     latest: EngineWorld | None = None
     """The world of the life played last: of the one that breaks a promise, since hypothesis ends with that."""
+    ended = False
+    """Somebody ends the lives: no further one begins."""
 
     @initialize(
         direction=st.sampled_from([Direction.TWO_WAY, Direction.TWO_WAY, *Direction]),
         on_conflict=st.sampled_from([OnConflict.HOLD, OnConflict.HOLD, *OnConflict]),
         max_removes=st.sampled_from([1, 100]),
+        conditional=st.sampled_from([True, True, True, False]),
+        parts=st.booleans(),
         edits=st.lists(st.tuples(st.sampled_from(["crm-bind", "table-bind"]), orders), max_size=6),
     )
-    def begin(self, direction: Direction, on_conflict: OnConflict, max_removes: int, edits: list[Any]) -> None:
+    def begin(self, edits: list[Any], **link: Any) -> None:
+        if EngineMachine.ended:
+            raise KeyboardInterrupt
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-        self.world = EngineWorld(direction=direction, on_conflict=on_conflict, max_removes=max_removes)
+        self.world = EngineWorld(**link)
         EngineMachine.latest = self.world
         self._edit(edits)
 
@@ -63,14 +72,23 @@ class EngineMachine(RuleBasedStateMachine):
     def others_edit(self, edits: Any) -> None:
         self._edit(edits)
 
-    @rule(crash_at=maybe_crash, meanwhile=meanwhile, visitor_at=maybe_visitor)
-    def reconcile(self, crash_at: int, meanwhile: Any, visitor_at: int) -> None:
-        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, visitor_at=visitor_at))
+    @rule(orders=st.lists(orders, min_size=1, max_size=3))
+    def somebody_hints_at_orders(self, orders: list[int]) -> None:
+        for order in orders:
+            self.world.hint(order)
 
-    @rule(edits=some_edits, meanwhile=meanwhile, crash_at=maybe_crash, race_at=maybe_race)
-    def others_edit_and_reconcile(self, edits: Any, meanwhile: Any, crash_at: int, race_at: int) -> None:
+    @rule()
+    def the_table_is_watched(self) -> None:
+        self.world.watch()
+
+    @rule(crash_at=maybe_crash, meanwhile=meanwhile, visitor_at=maybe_visitor, part=parts)
+    def reconcile(self, crash_at: int, meanwhile: Any, visitor_at: int, part: str) -> None:
+        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, visitor_at=visitor_at, part=part))
+
+    @rule(edits=some_edits, meanwhile=meanwhile, crash_at=maybe_crash, race_at=maybe_race, part=parts)
+    def others_edit_and_reconcile(self, edits: Any, meanwhile: Any, crash_at: int, race_at: int, part: str) -> None:
         self._edit(edits)
-        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, race_at=race_at))
+        self.world.syncd(Pass("pass", crash_at=crash_at, meanwhile=meanwhile, race_at=race_at, part=part))
 
     @rule(edits=some_edits, window=st.booleans())
     def others_edit_and_somebody_is_quicker(self, edits: Any, window: bool) -> None:
@@ -80,9 +98,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         edits=some_edits,
         fault=st.sampled_from(sorted(FAULTS)),
-        how=st.builds(
-            Pass, st.just("pass"), crash_at=maybe_crash, meanwhile=meanwhile, race_at=maybe_race, visitor_at=st.just(0)
-        ),
+        how=st.builds(Pass, st.just("pass"), crash_at=maybe_crash, meanwhile=meanwhile, race_at=maybe_race, part=parts),
         mend=st.booleans(),
     )
     def reconcile_with_a_fault(self, edits: Any, fault: str, how: Pass, mend: bool) -> None:
@@ -92,9 +108,13 @@ class EngineMachine(RuleBasedStateMachine):
         if mend or FAULTS[fault].times is None:
             self.world.mend()
 
-    @rule(act=st.sampled_from(["plan", "undo"]), choice=st.integers(0, 5), crash_at=maybe_crash, meanwhile=meanwhile)
-    def store_a_plan(self, act: str, choice: int, crash_at: int, meanwhile: Any) -> None:
-        self.world.syncd(Pass(act, choice, crash_at=crash_at, meanwhile=meanwhile))
+    @rule(part=parts, crash_at=maybe_crash, meanwhile=meanwhile)
+    def store_a_plan(self, part: str, crash_at: int, meanwhile: Any) -> None:
+        self.world.syncd(Pass("plan", crash_at=crash_at, meanwhile=meanwhile, part=part))
+
+    @rule(choice=st.integers(0, 5), crash_at=maybe_crash, meanwhile=meanwhile)
+    def store_an_undo(self, choice: int, crash_at: int, meanwhile: Any) -> None:
+        self.world.syncd(Pass("undo", choice, crash_at=crash_at, meanwhile=meanwhile))
 
     @precondition(lambda self: self.world.plans)
     @rule(choice=st.integers(0, 3), faults=some_faults, crash_at=maybe_crash, race_at=maybe_race, meanwhile=meanwhile)
@@ -113,6 +133,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.edit("table-gone", 0)
         self.world.syncd(Pass("pass", meanwhile=meanwhile))
         self.world.edit("table-back", 0)
+
+    @rule(what=st.sampled_from(["backup", "backup", "restore", "lost"]))
+    def the_state_is_copied_put_back_or_lost(self, what: str) -> None:
+        self.world.state_happens(what)
+
+    @rule(times=st.integers(1, 4), meanwhile=meanwhile, part=parts)
+    def new_orders_are_bound_during_a_listing(self, times: int, meanwhile: Any, part: str) -> None:
+        self.world.stream(times)
+        self.world.syncd(Pass("pass", meanwhile=meanwhile, part=part))
+
+    @rule(order=orders)
+    def another_link_has_a_pass(self, order: int) -> None:
+        self.world.other_link(order)
 
     @rule(seconds=st.sampled_from([1, 61, 4000, 90_000]))
     def time_passes(self, seconds: int) -> None:

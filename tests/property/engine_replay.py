@@ -26,6 +26,8 @@ def play(text: str) -> EngineWorld:
         on_conflict=OnConflict(options["on_conflict"]),
         settle=float(options["settle"]),
         max_removes=int(options["max_removes"]),
+        conditional=options["conditional"] == "True",
+        parts=options.get("parts") == "True",
     )
     try:
         for line in lines[1:]:
@@ -37,6 +39,9 @@ def play(text: str) -> EngineWorld:
 
 def _play_line(world: EngineWorld, line: str) -> None:
     verb, *words = line.split()
+    if verb in {"mend", "rest", "watch"}:
+        getattr(world, verb)()
+        return
     match verb:
         case "edit":
             world.edit(words[0], int(words[1]))
@@ -44,14 +49,18 @@ def _play_line(world: EngineWorld, line: str) -> None:
             world.fault(FAULTS[" ".join(words)])
         case "decide":
             world.decide(int(words[0]), words[1])
+        case "stream":
+            world.stream(int(words[0]))
+        case "state":
+            world.state_happens(words[0])
+        case "mart":
+            world.other_link(int(words[0]))
+        case "hint":
+            world.hint(int(words[0]))
         case "later":
             world.later(float(words[0]))
         case "elsewhere":
             world.point_elsewhere()
-        case "mend":
-            world.mend()
-        case "rest":
-            world.rest()
         case _:
             world.syncd(pass_of(verb, words))
 

@@ -1,11 +1,18 @@
 """A life of the rule machine as a scenario file: what was done to the world over the real parts, line by line.
 
-link direction=two-way on_conflict=hold settle=60 max_removes=1
+link direction=two-way on_conflict=hold settle=60 max_removes=1 conditional=True
+                            (parts=True: at the end passes over parts bring it to rest, and one over all finds nothing to do)
 edit crm-bind 5             somebody else does something (`engine_world.TABLE_EDITS`, `crm-…`, `clock-…`)
 fault add: dropped before   the next such call goes wrong (`FAULTS`)
 pass crash_at=12 meanwhile=3:crm-bind:5,7:stop:0 visitor_at=1 race_at=1 window=True
+pass part=slice             over the slice whose turn it is; likewise part=recent, part=hint: over the hinted orders,
+                            part=5,7-9; `plan` also
+hint 5                      somebody says that the order has changed; `watch`: the table's watch tells all that have
 plan / apply choice=1 / undo / rebase      likewise; choice counts the stored plans, or the runs, from the latest
 decide 0 crm                a person decides an open hold
+stream 3                    somebody binds a new order before each of the next three calls of a listing
+state backup                the state database is copied; `state restore`: put back; `state lost`: begun anew
+mart 5                      another link in the same state database has a pass
 later 61                    time goes by
 elsewhere                   the configuration names the other ends
 mend                        nothing goes wrong any more
@@ -31,6 +38,7 @@ class Pass:
 
     Args:
         act: pass, plan, apply, undo, rebase.
+        part: What a pass or a plan covers; empty for all orders.
         choice: Which of the runs or plans there are.
         crash_at: The step at which its process dies; 0 is never.
         meanwhile: (step, kind of edit, order): what others do while it is under way.
@@ -47,11 +55,12 @@ class Pass:
     visitor_at: int = 0
     race_at: int = 0
     window: bool = False
+    part: str = ""
 
 
 def _faults() -> dict[str, FaultRule]:
     """What the network and the portal may do wrong, once or until it is mended, by a short name."""
-    rules = {}
+    rules: dict[str, FaultRule] = {}
     for name, method in (("add", ADD), ("delete", DELETE), ("list", LIST)):
         rules |= {
             f"{name}: dropped before": FaultRule(Fault.DROP, method, when="before", times=1),
@@ -104,8 +113,7 @@ def pass_of(act: str, words: Iterable[str]) -> Pass:
     """Given the words of such a line, return the act."""
     options: dict[str, Any] = dict(word.split("=", 1) for word in words)
     edits = [one.split(":") for one in options.pop("meanwhile", "").split(",") if one]
-    window = options.pop("window", "") == "True"
+    window, part = options.pop("window", "") == "True", options.pop("part", "")
     numbers = {name: int(value) for name, value in options.items()}
-    return Pass(
-        act, meanwhile=tuple((int(at), kind, int(order)) for at, kind, order in edits), window=window, **numbers
-    )
+    happens = tuple((int(at), kind, int(order)) for at, kind, order in edits)
+    return Pass(act, meanwhile=happens, window=window, part=part, **numbers)

@@ -12,28 +12,32 @@ import sqlite3
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from syncd.config.model import PortalSettings, TableSettings
-from syncd.core.guards import SMALL_REMOVES, GuardLimits
-from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Scope, Side
-from syncd.core.ports import Write, WriteAnswer
+from syncd.config.portal_and_table import PortalPlan
+from syncd.core.guards import STATE_OLDER
+from syncd.core.model import Direction, MaybeOwner, OnConflict, Owner, Policy, Scope, Side
+from syncd.core.ports import Listed, Write, WriteResult
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
-from syncd.engine.report import Report
+from syncd.engine.report import TO_MAKE, Report
 from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
-from syncd.sandbox import SandboxPortal
-from syncd.sandbox.contents import UI
+from syncd.sandbox import References, SandboxPortal
+from syncd.sandbox.data import UI
 from syncd.sandbox.faults import FaultRule
 from syncd.state import SqlStore, open_store
 from syncd.state.migrate import upgrade
@@ -41,12 +45,15 @@ from syncd.table import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport
+from tests.property.engine_parts import RECENT, SLICES, Hints, portion_of
 from tests.property.engine_script import Pass, fault_line, pass_line
+from tests.property.engine_upheavals import NEW, ODD, SecondLink, StateFiles, bind_during_a_listing
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.causality import VEILED, Reading
 from tests.simulation.crash import Crash, Mortal, Steps
 from tests.simulation.judge import judge_audit, judge_rest
 from tests.simulation.witness import Witness
+from tests.simulation.world import FREE
 
 T = TypeVar("T")
 Doing = Callable[[Link], Awaitable[Report]]
@@ -61,6 +68,8 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 SCHEMA = """
 CREATE TABLE bindings (order_id INTEGER, kind INTEGER, owner_id INTEGER, channel TEXT NOT NULL DEFAULT 'web');
+CREATE TABLE backup AS SELECT * FROM bindings;
+CREATE TABLE hidden AS SELECT * FROM bindings;
 CREATE TABLE log (seq INTEGER PRIMARY KEY, order_id INTEGER, was INTEGER, becomes INTEGER);
 CREATE TRIGGER i AFTER INSERT ON bindings BEGIN INSERT INTO log VALUES (NULL, NEW.order_id, NULL, NEW.owner_id); END;
 CREATE TRIGGER u AFTER UPDATE ON bindings BEGIN INSERT INTO log VALUES (NULL, NEW.order_id, OLD.owner_id, NEW.owner_id); END;
@@ -70,6 +79,18 @@ CREATE TRIGGER d AFTER DELETE ON bindings BEGIN INSERT INTO log VALUES (NULL, OL
 DROP, PUT = "DELETE FROM bindings WHERE order_id = :order", "INSERT INTO bindings VALUES (:order, 2, :owner, 'web')"
 TABLE_EDITS = {
     "table-bind": (DROP, PUT),
+    "table-again": (DROP, PUT),
+    "table-unkey": ("UPDATE bindings SET order_id = 'A-' || order_id WHERE order_id = :order",),
+    "table-rekey": (
+        "UPDATE bindings SET order_id = CAST(substr(order_id, 3) AS INTEGER) WHERE typeof(order_id) = 'text'",
+    ),
+    "table-backup": ("DELETE FROM backup", "INSERT INTO backup SELECT * FROM bindings"),
+    "table-restore": ("DELETE FROM bindings", "INSERT INTO bindings SELECT * FROM backup"),
+    "table-hide": ("INSERT INTO hidden SELECT * FROM bindings WHERE order_id = :order", DROP),
+    "table-unhide": (
+        "INSERT INTO bindings SELECT * FROM hidden WHERE order_id NOT IN (SELECT order_id FROM bindings)",
+        "DELETE FROM hidden",
+    ),
     "table-nowhere": (DROP, PUT),
     "table-unbind": (DROP,),
     "table-null": ("UPDATE bindings SET owner_id = NULL WHERE order_id = :order",),
@@ -84,12 +105,20 @@ TABLE_EDITS = {
     ),
     "table-accepts": ("DROP TRIGGER IF EXISTS no",),
 }
-"""What somebody does to the table. `table-nowhere` names an owner that does not exist; `table-refuses` lets the database
+"""What somebody does to the table. `table-again` sets the owner that the order had first; `table-nowhere` names an owner that does not exist; `table-refuses` lets the database
 take no moves of two orders."""
+
+UPHEAVALS = {
+    "table-unkey": "keys unreadable", "table-rekey": "keys unreadable", "table-restore": "backup restored",
+    "table-hide": "rows hidden", "table-unhide": "rows hidden",
+}  # fmt: skip
+"""What happens to the table though nobody asked for anything."""
 
 CLOCKS = {"clock-back": -(10**7), "clock-a-bit-back": -100, "clock-a-bit-on": 100, "clock-on": 10**7}
 PROCESS = ("stop", "rob", "stateless")
 """What may befall a process at any step: it is asked to stop, its lease is taken over, its state database is away."""
+HINTS = ("hint", "watch")
+"""Somebody says that an order has changed; the watch of the table says it of all that have, as far as it sees them."""
 
 
 class UnsetClock(FakeClock):
@@ -121,6 +150,15 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
+_FIRST: dict[str, Engine] = {}
+
+
+def share_statements(engine: Engine) -> None:
+    """Let a process use the SQL statements that the first process of its kind has compiled: most of a life's time else."""
+    first = _FIRST.setdefault(type(engine.pool).__name__, engine)
+    engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
+
+
 @cache
 def empty_state() -> bytes:
     """A state database as the migrations make it: made once, copied for each world."""
@@ -142,6 +180,8 @@ class EngineWorld:
         on_conflict: OnConflict = OnConflict.HOLD,
         settle: float = 60.0,
         max_removes: int = 100,
+        conditional: bool = True,
+        parts: bool = False,
     ) -> None:
         self._exit = ExitStack()
         self.loop = asyncio.new_event_loop()
@@ -149,13 +189,17 @@ class EngineWorld:
         self._inline = Inline(1)
         self.loop.set_default_executor(self._inline)
         self.folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
-        (self.folder / "state.db").write_bytes(empty_state())
+        self.state = StateFiles(self.folder / "state.db", empty_state())
         self.clock = FakeClock()
         self.policy = Policy(direction, on_conflict, DEALS)
-        self.limits = GuardLimits(max_removes, 100, 100, 10**6, 10**6)
+        self.limits = replace(FREE, max_removes=max_removes)
         self.settle = settle
+        self.parts = parts
+        self.hints = Hints()
         self.fingerprint = "ends"
-        self.crm = SandboxPortal(orders=frozenset(ORDERS), clock=UnsetClock(self.clock))
+        self.crm = SandboxPortal(orders=frozenset([*ORDERS, *NEW]), clock=UnsetClock(self.clock))
+        self.mart = SecondLink(self.clock)
+        self.new_orders = count(NEW.start)
         self.transport = SandboxTransport(self.crm)
         self.hosts = Hosts(self.clock, runtime_dir=self.folder, transport=self.transport)
         self.sql = sqlite3.connect(self.folder / "shop.db", isolation_level=None)
@@ -166,15 +210,20 @@ class EngineWorld:
         self.store = self._store()
         self.fresh = iter(range(1000, 10**9))
         self.processes = 0
-        self.witness = Witness(self.policy)
+        self.witness = Witness(self.policy, self.clock.monotonic)
+        self.first: dict[int, int] = {}
+        """The owner that each order had first."""
         self.happened: Counter[str] = Counter()
         self.unseen = 0
         self.in_window: set[tuple[int, MaybeOwner]] = set()
         self.plans: list[int] = []
         self.runs: list[int] = []
-        self.script = [
-            f"link direction={direction} on_conflict={on_conflict} settle={settle:g} max_removes={max_removes}"
-        ]
+        limits = f"settle={settle:g} max_removes={max_removes}"
+        words = f"{limits} conditional={conditional} parts={parts}"
+        self.script = [f"link direction={direction} on_conflict={on_conflict} {words}"]
+        if not conditional:
+            self.crm.references = References.WHOLE_VALUES
+            self.witness.conditional = self.witness.volumes.conditional = False
         self._link: Link | None = None
         self._robbed_at = -1
         self._stateless = False
@@ -184,14 +233,14 @@ class EngineWorld:
         self.look()
 
     def _let_late_requests_be_told(self) -> None:
-        settle, writes = self.crm.settle, self.crm.stats.writes
+        execute, writes = self.crm.execute_late, self.crm.stats.writes
 
         def told() -> None:
             before = len(writes)
-            settle()
+            execute()
             self._overdue.update(range(before, len(writes)))
 
-        self.crm.settle = told  # type: ignore[method-assign]
+        self.crm.execute_late = told  # type: ignore[method-assign]
 
     def close(self) -> None:
         self.run(self.store.aclose())
@@ -204,12 +253,13 @@ class EngineWorld:
     # -------------------------------------------------------------------- processes
 
     def _portal(self) -> Any:
-        settings = PortalSettings(webhook=SecretStr(WEBHOOK), plan="box")
+        settings = PortalSettings(webhook=SecretStr(WEBHOOK), plan=PortalPlan.BOX)
         return open_portal(settings, link="shop", hosts=self.hosts)
 
     def _store(self) -> SqlStore:
         store = open_store(f"sqlite:///{self.folder / 'state.db'}", clock=self.clock)
         store._writers = store._readers = self._inline
+        share_statements(store._database.engine)
         return store
 
     def _table(self) -> Any:
@@ -222,6 +272,7 @@ class EngineWorld:
         )
         table = open_table(settings, scope=DEALS, clock=self.clock, link="shop")
         table._threads = self._inline
+        share_statements(table._home.engine)
         return table
 
     async def process(self, steps: Steps, act: Doing) -> Report:
@@ -242,6 +293,9 @@ class EngineWorld:
             holder=f"host:{self.processes}",
             ask_first_sync=False,
             settle=self.settle,
+            slices=SLICES,
+            recent_orders=RECENT,
+            high_water=self.state.mark,
             **parts,
         )
         self._link, outer = link, self._link
@@ -263,12 +317,14 @@ class EngineWorld:
     def _edit(self, kind: str, order: int) -> None:
         self.look()
         owner = next(self.fresh)
+        owner = self.first.setdefault(order, owner) if kind.endswith("-again") else owner
         if kind == "table-nowhere":
             self.crm.missing_owners.add((2, owner))
         if kind == "owners-appear":
             self.crm.missing_owners.clear()
         elif kind in CLOCKS:
             self.clock.jump += CLOCKS[kind]
+            self.witness.volumes.exact = False
         elif kind.startswith("crm-"):
             self._edit_crm(kind, order, owner)
         else:
@@ -276,18 +332,37 @@ class EngineWorld:
                 with suppress(sqlite3.OperationalError, sqlite3.IntegrityError):  # the table is away, or refuses
                     self.sql.execute(statement, {"order": order, "owner": owner})
         self.happened[f"edit {kind}"] += 1
-        self.look(ours=False)
+        self.look(ours=False, upheaval=UPHEAVALS.get(kind, ""))
 
     def _edit_crm(self, kind: str, order: int, owner: int) -> None:
         match kind:
-            case "crm-bind":
+            case "crm-bind" | "crm-again":
                 self.crm.bind(order, 2, owner)
             case "crm-invoice":
                 self.crm.bind(order, 31, owner)
+            case "crm-odd":
+                self.crm.bind(order, *ODD)
             case "crm-unbind":
                 self.crm.unbind(order)
             case "crm-delete":
                 self.crm.delete_order(order)
+
+    def hint(self, order: int) -> None:
+        """Somebody says that an order has changed, which need not be true."""
+        self.script.append(f"hint {order}")
+        self._hint("hint", order)
+
+    def watch(self) -> None:
+        """The table's watch looks for changed rows."""
+        self.script.append("watch")
+        self._hint("watch", 0)
+
+    def _hint(self, kind: str, order: int) -> None:
+        self.happened[kind] += 1
+        if kind == "hint":
+            self.hints.say([order])
+        else:
+            self.hints.look(self.sql)
 
     def fault(self, rule: FaultRule) -> None:
         """Something goes wrong on the way to the portal, or there."""
@@ -300,6 +375,36 @@ class EngineWorld:
         self.script.append("elsewhere")
         self.fingerprint = "elsewhere" if self.fingerprint == "ends" else "ends"
 
+    def stream(self, times: int) -> None:
+        """During the next listings somebody binds new orders, one before each call, so many times."""
+        self.script.append(f"stream {times}")
+        bind_during_a_listing(self.crm, self.new_orders, times, lambda: self.look(ours=False))
+        self.happened["stream"] += 1
+
+    def state_happens(self, what: str) -> None:
+        """The state database is copied (`backup`), put back as it was (`restore`), or lost."""
+        if what == "restore" and not self.state.copies:
+            return
+        self.script.append(f"state {what}")
+        self.look()
+        self.run(self.store.aclose())
+        if what == "backup":
+            self.state.back_up(len(self.witness.log))
+        elif what == "restore":
+            self.witness.state_went_back(self.state.restore())
+        else:
+            self.state.lose()
+            self.witness.state_is_gone()
+        self.store = self._store()
+        self.happened[f"state {what}"] += 1
+
+    def other_link(self, order: int) -> None:
+        """Another link in the same state database has a pass."""
+        self.script.append(f"mart {order}")
+        wrong = self.run(self.mart.live(order, self.store))
+        assert not wrong, wrong
+        self.happened["mart"] += 1
+
     def later(self, seconds: float) -> None:
         """Time goes by."""
         self.script.append(f"later {seconds:g}")
@@ -310,34 +415,39 @@ class EngineWorld:
         self.script.append("mend")
         self.crm.faults.clear()
         self._edit("table-back", 0)
-        self._edit("table-accepts", 0)
+        for kind in ("table-accepts", "table-rekey", "table-unhide"):
+            self._edit(kind, 0)
+        for order in [order for order, owner in self.crm.bindings.items() if owner == ODD]:
+            self._edit("crm-bind", order)
 
     # ---------------------------------------------------------------------- witness
 
-    def look(self, *, ours: bool = True) -> None:
+    def look(self, *, ours: bool = True, upheaval: str = "") -> None:
         """Tell the witness what was written since the last look, and what each side says right now."""
         crm = self.crm_now()  # what is due by now happens
         for at in range(self._seen_crm, len(self.crm.stats.writes)):
             one = self.crm.stats.writes[at]
-            before, after = (None if owner is None else Owner(*owner) for owner in (one.before, one.after))
+            before: Reading = VEILED if one.before == ODD else one.before and Owner(*one.before)
+            after = one.after and Owner(*one.after)
             if one.method != UI:
                 self.witness.ours(Side.CRM, one.order_id, before, after, late=at in self._overdue)
         self._seen_crm = len(self.crm.stats.writes)
         for seq, order, was, becomes in self.sql.execute("SELECT * FROM log WHERE seq > ?", (self._seen_table,)):
-            before, after = (None if number is None else Owner(2, number) for number in (was, becomes))
             if ours:
+                before, after = (None if number is None else Owner(2, number) for number in (was, becomes))
                 self.witness.ours(Side.TABLE, order, before, after)
             self._seen_table = seq
-        self.witness.look(Side.CRM, crm)
+        odd: dict[int, Reading] = dict.fromkeys((order for order, owner in crm.items() if owner == ODD), VEILED)
+        self.witness.look(Side.CRM, {**crm, **odd})
         table = self._table_says()
         if table is not None:
-            self.witness.look(Side.TABLE, table)
+            self.witness.look(Side.TABLE, table, upheaval)
 
     def _table_says(self) -> dict[int, Reading] | None:
         """Return what the table says of each order that has rows; nothing while the table is away."""
         with suppress(sqlite3.OperationalError):
             rows = self.sql.execute("SELECT DISTINCT order_id FROM bindings").fetchall()
-            return {order: VEILED for (order,) in rows} | self.table_now()
+            return {**{order: VEILED for (order,) in rows if isinstance(order, int)}, **self.table_now()}
         return None
 
     def crm_now(self) -> dict[int, Owner]:
@@ -348,7 +458,8 @@ class EngineWorld:
         rows: dict[int, list[MaybeOwner]] = {}
         with suppress(sqlite3.OperationalError):  # the table is away
             for order, number in self.sql.execute("SELECT order_id, owner_id FROM bindings WHERE channel = 'web'"):
-                rows.setdefault(order, []).append(None if number is None else Owner(2, number))
+                if isinstance(order, int):
+                    rows.setdefault(order, []).append(None if number is None else Owner(2, number))
         return {order: owners[0] for order, owners in rows.items() if len(owners) == 1 and owners[0] is not None}
 
     def ours(self) -> list[Any]:
@@ -369,11 +480,12 @@ class EngineWorld:
         self.look()
         self.happened[what.act] += 1
         before, late = self._records(), bool(self.crm.late)
+        began, wall, keyless = self.clock.monotonic(), self.clock.now(), self._keyless()
         foreign = what.act != "rebase" and self._stored_ends() not in {"", self.fingerprint}
         steps = Steps(what.crash_at)
         steps.meanwhile = lambda name: self._meanwhile(steps, what, name)
         self._robbed_at, self._stateless = -1, False
-        self.witness.act_begins(before)
+        self.witness.act_begins(before, what.act)
         report = self.run(self._act(what, self._disturbed(doing, steps, what), steps))
         self.look()
         after = self._records()
@@ -386,13 +498,23 @@ class EngineWorld:
                 planned,
                 late,
                 foreign,
-                min(self.limits.max_removes, SMALL_REMOVES),
+                self.limits,
+                began,
+                wall,
+                keyless and self._keyless(),
+                max(len(self.crm_now()), len(self.table_now())),
             ),
             after,
             [one for order in self.witness.newly_agreed(after) for one in self.history(order)],
         )
         self._assert_nothing_broken()
         return report
+
+    def _keyless(self) -> bool:
+        with suppress(sqlite3.OperationalError):  # the table is away
+            query = "SELECT EXISTS (SELECT 1 FROM bindings WHERE typeof(order_id) = 'text')"
+            return bool(self.sql.execute(query).fetchone()[0])
+        return False
 
     def _assert_nothing_broken(self) -> None:
         assert not self.witness.broken, "; ".join(map(str, self.witness.broken))
@@ -417,6 +539,8 @@ class EngineWorld:
             self._link.cancelled.set("the simulation")
         elif kind == "stateless":
             self._stateless = True
+        elif kind in HINTS:
+            self._hint(kind, order)
         elif kind == "rob":
             # A loop is running here already; another process has its own.
             robber = threading.Thread(target=lambda: asyncio.run(self._rob(steps)))
@@ -455,13 +579,18 @@ class EngineWorld:
                 self.witness.say(14, f"{what.act} raised {error!r} instead of reporting it")
             return None
         if report.row.state in {"planned", "refused"}:
-            self.plans.append(report.row.id)
+            self.plans.append(report.row.plan)
         self.runs.append(report.row.id)
         self.happened[f"run {report.row.state}"] += 1
         return report
 
     def _chosen(self, what: Pass) -> tuple[Doing | None, list[StoredChange]]:
         """Return what to do, and for `apply` what was planned; nothing where there is no such run."""
+        if what.part:
+            part = portion_of(what.part, self.hints)
+            act = engine.plan if what.act == "plan" else engine.reconcile
+            self.happened[f"part {what.part if what.part in {'slice', 'recent', 'hint'} else 'named'}"] += 1
+            return (None if part is None else partial(act, origin=part.origin, portion=part.portion)), []
         if what.act not in {"apply", "undo"}:
             return {"pass": engine.reconcile, "plan": engine.plan, "rebase": engine.rebase}[what.act], []
         known = self.plans if what.act == "apply" else self.runs
@@ -471,9 +600,11 @@ class EngineWorld:
         if what.act == "undo":
             return (lambda link: engine.undo(link, run)), []
         stored, changes = self.run(self.store.run(run)), self.changes(run)
+        if stored is not None and STATE_OLDER in {hit.name for hit in stored.guards}:
+            self.witness.state_approved()
         if stored is not None and stored.kind == "undo":
             self.witness.undone({one.change.order_id for one in changes})
-        return (lambda link: engine.apply(link, run)), [one for one in changes if one.outcome is Outcome.PLANNED]
+        return (lambda link: engine.apply(link, run)), [one for one in changes if one.outcome in TO_MAKE]
 
     def _disturbed(self, act: Doing, steps: Steps, what: Pass) -> Doing:
         """Have a second process try its luck, and somebody else be quicker, where the pass asks for it."""
@@ -482,22 +613,22 @@ class EngineWorld:
             write, listing = link.portal.write, link.portal.listing
             batches = iter(range(1, 10**6))
 
-            async def write_disturbed(batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
+            async def write_disturbed(batch: Sequence[Write]) -> list[WriteResult]:
                 number = next(batches)
                 if number == what.visitor_at - 1 and not steps.dead:
                     await self._visit()
                 if number == what.race_at and not steps.dead:
                     end = self._race(batch[0].order_id, within=what.window)
                     try:
-                        return await write(batch, then_read)
+                        return await write(batch)
                     finally:
                         end()
-                return await write(batch, then_read)
+                return await write(batch)
 
-            async def listing_disturbed(*args: Any) -> Any:
+            async def listing_disturbed(*args: Any, **kwargs: Any) -> AsyncIterator[Listed]:
                 if what.visitor_at == 1 and not steps.dead:
                     await self._visit()
-                async for rows in listing(*args):
+                async for rows in listing(*args, **kwargs):
                     yield rows
 
             link.portal.write = write_disturbed  # type: ignore[method-assign]
@@ -526,6 +657,7 @@ class EngineWorld:
         if not within:
             self._edit("crm-bind", order)
             return lambda: None
+        self.witness.volumes.conditional = False  # an add may become a move in the portal, whatever was planned
         raced: list[int] = []
 
         def race(method: str, _params: object, _request: int) -> None:
@@ -576,12 +708,36 @@ class EngineWorld:
         self.script.pop()
         self.clock.advance(100)  # what is still under way arrives
         self.look()
-        self.limits = GuardLimits(10**6, 100, 100, 10**6, 10**6)
+        self.limits = FREE
+        if self.parts:
+            self._rest_by_parts()
         shown = self._come_to_rest()
-        orders = (*ORDERS, UNKNOWN)
+        orders = (*ORDERS, UNKNOWN, *(order for order in NEW if order in self.crm.bindings))
         self.run(judge_rest(self.witness, self.store, orders, shown))
         self.unseen = self.run(judge_audit(self.witness, self.store, orders, window=self.in_window))
         self._assert_nothing_broken()
+
+    def _rest_by_parts(self) -> None:
+        """Within some rotations passes over parts have nothing to do; then one over all has none either (39)."""
+        for _ in range(SETTLING):
+            before = len(self.witness.log)
+            reports = [self._syncd(Pass("pass", part=part)) for part in ("recent", *["slice"] * (SLICES + 1))]
+            if any(
+                report is not None and [hit.name for hit in report.row.guards] == ["fingerprint"] for report in reports
+            ):
+                return  # one over all says so too, and is told what to do
+            for report in reports:
+                if report is not None and report.row.state == "refused":  # a side that is empty, and is meant to be
+                    self._syncd(Pass("apply"))
+            self.clock.advance(4000)
+            self.look()
+            if len(self.witness.log) == before and all(one is not None and one.error is None for one in reports):
+                break
+        before = len(self.witness.log)
+        report = self._syncd(Pass("pass"))
+        assert report is None or report.row.guards or len(self.witness.log) == before, (
+            "passes over parts came to rest, and one over all wrote (39)"
+        )
 
     def _come_to_rest(self) -> set[int]:
         """Within some passes syncd must have nothing to do; return the orders its last run shows as held (14, 26)."""

@@ -2,7 +2,7 @@
 
 Outside writers on both sides, before and during every run; faults of the network, the portal, the table and the state
 database; a crash at any step; a lease taken over; a second process; a person who applies, undoes, decides and rebases;
-clocks that jump, also while requests are under way. What a run may do is checked after each, what all of it came to at
+clocks that jump, also while requests are under way; passes over all orders, a slice, the newest, named and hinted ones. What a run may do is checked after each, what all of it came to at
 the end (`engine_world.py`). A life that breaks a promise is printed, and kept, as a scenario file (`engine_script.py`).
 
 `make test` plays a fixed number of lives, `make soak` goes on until somebody ends it (`endless.py`).
@@ -17,11 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from syncd.sandbox import References
+from tests.children import Child
 from tests.property.engine_machine import play_lives
 from tests.property.engine_replay import main as replay
 from tests.property.engine_replay import play
-from tests.property.engine_world import EngineWorld, Pass
-from tests.simulation.switch import Line
+from tests.property.engine_script import Pass
+from tests.property.engine_world import EngineWorld
+from tests.simulation.switch import Name
+from tests.unit.engine.switches.lives import raced
+from tests.unit.engine.switches.of_decisions import the_crm_wins
 
 LIVES = 30
 
@@ -36,11 +41,7 @@ def test_given_a_defect_when_a_life_breaks_a_promise_then_a_scenario_file_repeat
     kept = tmp_path / "machine.scenario"
     monkeypatch.setattr("sys.argv", ["replay", str(kept)])
     with pytest.MonkeyPatch.context() as patch:
-        Line(
-            "syncd.core.policy:_two_way",
-            "return _conflict(order_id, facts, policy)",
-            "return write(order_id, Side.TABLE, facts, facts.crm, Reason.POLICY_CRM)",
-        ).flip(patch)
+        Name("syncd.core.policy:_conflict", the_crm_wins).flip(patch)
         with pytest.raises(AssertionError):
             play_lives(LIVES, keep=tmp_path, shrink=False)
         assert kept.read_text() in capsys.readouterr().out
@@ -49,14 +50,16 @@ def test_given_a_defect_when_a_life_breaks_a_promise_then_a_scenario_file_repeat
     assert replay() == 0, "it is the defect's fault"
 
 
+@pytest.mark.parametrize("inherited", ["", "trap '' INT; "], ids=["as-ever", "sigint-ignored"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_given_lives_without_end_when_somebody_ends_them_then_it_says_how_many_kept_every_promise(
-    tmp_path: Path,
+    tmp_path: Path, number: signal.Signals, inherited: str
 ) -> None:
-    command = [sys.executable, "-m", "tests.property.endless", "--keep", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = f"{inherited}exec {sys.executable} -m tests.property.endless --keep {tmp_path}"
+    with Child(["sh", "-c", command], limit=60, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert "endless lives" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said = process.stdout.read()
 
     assert process.returncode == 0
@@ -73,6 +76,9 @@ def test_given_the_lines_of_a_life_when_they_are_played_again_then_it_is_the_sam
         world.syncd(Pass("pass", crash_at=30, race_at=1))
         world.later(61)
         world.decide(0, "crm")
+        world.hint(2)
+        world.syncd(Pass("pass", part="hint", meanwhile=((5, "watch", 0), (9, "hint", 3))))
+        world.syncd(Pass("plan", part="1,3-"))
         world.syncd(Pass("undo"))
         world.syncd(Pass("apply", meanwhile=((12, "rob", 0),)))
         world.point_elsewhere()
@@ -89,10 +95,11 @@ def test_given_the_lines_of_a_life_when_they_are_played_again_then_it_is_the_sam
 def test_given_a_value_that_a_race_overwrote_then_the_order_stays_held_pass_after_pass() -> None:
     world = EngineWorld()
     try:
+        world.crm.references = References.WHOLE_VALUES
         world.edit("crm-bind", 1)
         world.syncd(Pass("pass"))
         world.edit("table-bind", 1)
-        world.syncd(Pass("pass", race_at=1))
+        raced(world, after=2)  # the probe of conditions, and the reading right before
         for _ in range(3):
             assert world.holds() == {1: "edit-edit"}
             world.syncd(Pass("pass"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.diff import in_doubt, resolvable, resolve
@@ -22,8 +24,9 @@ from syncd.core.model import (
     Side,
     SideCounts,
 )
-from syncd.core.plan import digest
-from syncd.core.policy import Verdict, decide
+from syncd.core.plan import digest, is_revert
+from syncd.core.policy import NoAction, decide
+from syncd.core.records import LastDay, Written
 from tests.property.mirror import mirrored_change, mirrored_hold, mirrored_order, mirrored_policy
 from tests.property.worlds import (
     IN_SCOPE,
@@ -49,7 +52,16 @@ def test_1_stability_where_all_three_say_the_same_nothing_is_planned(values, pol
     planned = plan_of(world, policy, cut)
 
     bound = sum(owner is not None for owner in values.values())
-    assert planned == Planned(counts=Counts(in_step=bound, agreed=bound, crm_rows=bound, table_rows=bound))
+    assert planned == Planned(
+        counts=Counts(
+            in_step=bound,
+            agreed=bound,
+            crm_rows=bound,
+            table_rows=bound,
+            crm_in_scope=bound,
+            table_in_scope=bound,
+        )
+    )
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
@@ -100,7 +112,7 @@ def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World,
         if order.hold is not None:
             released.append(number)
         for one in outcome:
-            if one is Verdict.IN_STEP:
+            if one is NoAction.IN_STEP:
                 in_step += 1
             elif isinstance(one, Change) and one.action is Action.AGREE:
                 agreed.append(one)
@@ -112,18 +124,27 @@ def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World,
     assert [change for change, _update in planned.agreements] == agreed
     assert [hold for hold, _stored in planned.holds] == held
     assert planned.released == released
+    in_scope: dict[str, Any] = {
+        f"{side.value}_in_scope": sum(
+            policy.scope.holds_order(number) and owner is not None and policy.scope.holds_owner(owner)
+            for number, order in world.items()
+            for owner in [order.facts.crm if side is Side.CRM else order.facts.table]
+        )
+        for side in Side
+    }
     assert planned.counts == Counts(
         in_step=in_step,
         agreed=sum(order.agreed is not None for order in world.values()),
         crm_rows=sum(order.crm is not None for order in world.values()),
         table_rows=sum(order.table is not None or order.unreadable is not None for order in world.values()),
+        **in_scope,
     )
 
 
-def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | Verdict]:
-    """Decide one order the slow way: an open hold of these very facts first, then the table of design.md section 5."""
+def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | NoAction]:
+    """Decide one order the slow way: an open hold of these very facts first, then the table (sync-rules.md, "Decisions")."""
     stored = order.hold
-    if stored is not None and stored.hold.still(order.facts):
+    if stored is not None and stored.hold.is_current(order.facts):
         carried = stored.decision in {"crm", "table"} and not resolvable(stored.hold, Side(stored.decision), policy)
         if carried:
             changes = list(resolve(stored.hold, order.facts, Side(stored.decision), policy))
@@ -153,8 +174,11 @@ def test_3_locality_each_order_that_was_listed_anew_is_recorded_once(world: Worl
 
 @given(world=worlds(), policy=policies, cut=cuts)
 def test_4_symmetry_swapped_sides_under_a_mirrored_policy_give_the_mirrored_plan(world, policy: Policy, cut) -> None:
-    # Only the table can be unreadable, so such orders have no mirror image.
-    readable = {number: replace(order, unreadable=None) for number, order in world.items()}
+    # Unreadable rows and rows that `where` does not select are the table's own: such orders have no mirror image.
+    readable = {
+        number: replace(order, unreadable=None, hold=None if _is_out_of_scope(order) else order.hold)
+        for number, order in world.items()
+    }
 
     planned = plan_of(readable, policy, cut)
     swapped = plan_of(
@@ -172,6 +196,10 @@ def test_4_symmetry_swapped_sides_under_a_mirrored_policy_give_the_mirrored_plan
     assert swapped.released == planned.released
     assert (swapped.counts.in_step, swapped.counts.agreed) == (planned.counts.in_step, planned.counts.agreed)
     assert (swapped.counts.crm_rows, swapped.counts.table_rows) == (planned.counts.table_rows, planned.counts.crm_rows)
+
+
+def _is_out_of_scope(order: Order) -> bool:
+    return order.hold is not None and order.hold.hold.kind is HoldKind.OUT_OF_SCOPE
 
 
 def _without_words(hold: Hold) -> Hold:
@@ -308,19 +336,39 @@ def test_10_scope_an_order_that_left_it_is_held_where_it_was_known(world: World,
 # -------------------------------------------------------------------------------------- 11 guards
 
 numbers = st.integers(0, 60)
-side_counts = st.builds(SideCounts, numbers, numbers, numbers)
+side_counts = st.builds(SideCounts, numbers, numbers, numbers, numbers)
 percentages = st.floats(0, 100, allow_nan=False)
-limits = st.builds(GuardLimits, numbers, percentages, percentages, percentages, st.integers(0, 120))
-plans = st.builds(
-    Counts, in_step=numbers, crm=side_counts, table=side_counts, agreed=numbers, crm_rows=numbers, table_rows=numbers
+limits = st.builds(
+    GuardLimits,
+    numbers,
+    percentages,
+    numbers,
+    percentages,
+    percentages,
+    st.integers(0, 120),
+    percentages,
+    percentages,
+    numbers,
 )
-removed_today = st.dictionaries(st.sampled_from(Side), numbers)
+plans = st.builds(
+    Counts,
+    in_step=numbers,
+    crm=side_counts,
+    table=side_counts,
+    agreed=numbers,
+    crm_rows=numbers,
+    table_rows=numbers,
+    crm_in_scope=numbers,
+    table_in_scope=numbers,
+)
+by_side = st.dictionaries(st.sampled_from(Side), numbers)
+days = st.builds(LastDay, st.none() | numbers, by_side, by_side)
 
 
-@given(plan=plans, more=side_counts, side=st.sampled_from(Side), limits=limits, today=removed_today)
+@given(plan=plans, more=side_counts, side=st.sampled_from(Side), limits=limits, today=days)
 def test_11_guards_a_plan_that_contains_a_refused_one_is_refused_as_well(plan, more, side, limits, today) -> None:
     done = plan.of(side)
-    grown = SideCounts(done.add + more.add, done.move + more.move, done.remove + more.remove)
+    grown = SideCounts(*(getattr(done, name) + getattr(more, name) for name in SideCounts.__dataclass_fields__))
     larger = replace(plan, crm=grown) if side is Side.CRM else replace(plan, table=grown)
 
     refused = {(hit.name, hit.side) for hit in evaluate(plan, limits, today)}
@@ -328,7 +376,7 @@ def test_11_guards_a_plan_that_contains_a_refused_one_is_refused_as_well(plan, m
     assert refused <= {(hit.name, hit.side) for hit in evaluate(larger, limits, today)}
 
 
-@given(plan=plans, limits=limits, wider=limits, today=removed_today)
+@given(plan=plans, limits=limits, wider=limits, today=days)
 def test_11_guards_a_wider_limit_never_refuses_more(plan, limits, wider, today) -> None:
     widest = GuardLimits(
         *(max(getattr(limits, name), getattr(wider, name)) for name in GuardLimits.__dataclass_fields__)
@@ -339,29 +387,70 @@ def test_11_guards_a_wider_limit_never_refuses_more(plan, limits, wider, today) 
     assert refused <= {(hit.name, hit.side) for hit in evaluate(plan, limits, today)}
 
 
-@given(plan=plans, limits=limits, today=removed_today)
+@given(plan=plans, limits=limits, today=days)
 def test_11_guards_a_refused_number_is_beyond_its_limit(plan: Counts, limits: GuardLimits, today) -> None:
     for hit in evaluate(plan, limits, today):
         assert hit.actual < hit.limit if hit.name == "empty_side" else hit.actual > hit.limit
 
 
-@given(plan=plans, limits=limits, today=removed_today, earlier=numbers)
+@given(plan=plans, limits=limits, today=days, earlier=numbers)
 def test_11_guards_more_removes_today_never_allow_more(plan, limits, today, earlier) -> None:
-    busier = {side: today.get(side, 0) + earlier for side in Side}
+    moved, removed = ({side: done.get(side, 0) + earlier for side in Side} for done in (today.moved, today.removed))
+    busier = today._replace(moved=moved, removed=removed)
 
     refused = {(hit.name, hit.side) for hit in evaluate(plan, limits, today)}
 
     assert refused <= {(hit.name, hit.side) for hit in evaluate(plan, limits, busier)}
 
 
+# -------------------------------------------------------------------------- 33 day limits
+
+
+@given(parts=st.lists(st.tuples(st.sampled_from(Side), side_counts), max_size=6), agreed=numbers, limits=limits)
+def test_33_day_limits_no_sequence_of_passes_writes_what_one_plan_of_it_all_would_be_refused_for_by_day(
+    parts, agreed: int, limits: GuardLimits
+) -> None:
+    rows: dict[str, Any] = {"agreed": agreed, "crm_rows": 60, "table_rows": 60}
+    moved, removed, written = Counter[Side](), Counter[Side](), Counts(**rows)
+    for side, part in parts:
+        plan = replace(Counts(**rows), **{side.value: replace(part, add=0, reverts=0)})
+        if evaluate(plan, limits, LastDay(agreed, dict(moved), dict(removed))):
+            continue
+        moved[side] += part.move
+        removed[side] += part.remove
+        written.of(side).move += part.move
+        written.of(side).remove += part.remove
+
+    refused = {hit.name for hit in evaluate(written, limits, LastDay(agreed, {}, {}))}
+
+    assert not {name for name in refused if name.endswith("_per_day")}
+
+
+# -------------------------------------------------------------------------- 34 a restore is seen
+
+
+@given(world=worlds(), policy=policies, cut=cuts, side=st.sampled_from(Side))
+def test_34_a_restore_is_seen_what_puts_back_what_syncd_replaced_is_a_revert(world, policy, cut, side) -> None:
+    planned = plan_of(world, policy, cut)
+    for change in planned.changes:
+        if change.side is None:
+            continue
+        written = [Written(change.order_id, change.side, change.before, change.after, 0.0)]
+        restored = replace(change, side=change.side.other, before=change.after, after=change.before)
+
+        assert is_revert(restored, written)
+        assert not is_revert(replace(restored, side=change.side), written)
+        assert not is_revert(restored, [])
+
+
 # ---------------------------------------------------------------------------- 12 order independence
 
 
+# Many worlds have one change or none; filtering those out would sometimes end in a failed health check.
+@settings(max_examples=300)
 @given(world=worlds(), policy=policies, cut=cuts, data=st.data())
 def test_12_order_independence_any_permutation_of_the_changes_ends_alike(world, policy: Policy, cut, data) -> None:
     planned = plan_of(world, policy, cut)
-    assume(len(planned.changes) > 1)
-
     shuffled = data.draw(st.permutations(planned.changes))
 
     assert carried_out(world, planned, shuffled) == carried_out(world, planned)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from syncd.core.guards import GuardLimits
 from syncd.core.model import Owner, Side
 from syncd.core.records import StoredChange, StoredHold
 from syncd.core.store import Store
 from syncd.engine.report import Report
-from tests.simulation.causality import Reading
+from tests.simulation.causality import FINE, Reading, Upset
 
 
 class Broken(NamedTuple):
@@ -26,7 +27,9 @@ class Broken(NamedTuple):
 class Written(NamedTuple):
     """One write on a side, by syncd or by somebody else.
 
-    late says that its request had been given up before. doubt says what is wrong with it, unless a race explains it: the judge asks the audit.
+    late says that its request had been given up before. upset says what is wrong with it, unless a race explains it: the
+    judge asks the audit. absent_for: for how many seconds the other side had not shown the order when it was written.
+    asked: a person had asked for it. act: what kind of act wrote it.
     """
 
     side: Side
@@ -35,7 +38,10 @@ class Written(NamedTuple):
     after: Reading
     ours: bool
     late: bool = False
-    doubt: str = ""
+    upset: Upset = FINE
+    absent_for: float = 0.0
+    asked: bool = False
+    act: str = ""
 
 
 @dataclass(slots=True)
@@ -76,7 +82,10 @@ class Act:
         planned: For `apply`: the changes of the stored plan.
         late: Requests of earlier runs were still under way when it began.
         foreign: The configuration named other ends than the agreed state was made for.
-        most_removes: How many removes a side the guards let through without `apply`.
+        limits: The guards' limits.
+        began: When it began, in seconds that never go back; `wall`: by the clock that people set.
+        rows: How many bindings the larger side has.
+        keyless: The table had rows without a readable order id all the while.
     """
 
     kind: str
@@ -86,4 +95,8 @@ class Act:
     planned: Sequence[StoredChange] = ()
     late: bool = False
     foreign: bool = False
-    most_removes: int | None = None
+    limits: GuardLimits = field(default_factory=GuardLimits)
+    began: float = 0.0
+    wall: float = 0.0
+    keyless: bool = False
+    rows: int = 0

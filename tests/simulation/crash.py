@@ -41,6 +41,24 @@ class Steps:
         raise Crash(name)
 
 
+class Forks(Steps):
+    """Steps of a process that lives on, while at each of them a copy of its world is kept, as if it had died there.
+
+    Args:
+        copied: Returns the world, as bytes. What comes after a step depends on nothing else, so each state of the world
+            is kept once, with the first step that finds it.
+    """
+
+    def __init__(self, copied: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._copied = copied
+        self.worlds: dict[bytes, tuple[int, str]] = {}
+
+    def step(self, name: str) -> None:
+        self.worlds.setdefault(self._copied(), (self.taken + 1, name))
+        super().step(name)
+
+
 PURE = {"usage", "batch_size", "wait_for", "now", "monotonic", "random"}
 """Calls that touch nothing outside: dying there is dying at the next step."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Sequence
 from itertools import groupby
 
@@ -10,10 +10,17 @@ from syncd.core.model import Direction, MaybeOwner, Outcome, Owner, Reason, Side
 from syncd.core.records import StoredChange
 from syncd.core.store import Store
 from syncd.engine.recover import FOUND_IN_PLACE
+from syncd.engine.report import TO_MAKE
 from tests.simulation.acts import Written, read_records
+from tests.simulation.causality import Reading, Veiled
 from tests.simulation.witness import Witness
 
 IN_PLACE = {Outcome.APPLIED, Outcome.ALREADY}
+MAYBE = ("cannot tell", "was answered")
+"""What the audit says of a write that may have been executed."""
+UNEXCUSED = {"trigger", "state restored"}
+"""Upheavals that syncd can see for sure: in a write of its own, and in what it noted outside the state database. None of
+what they do may be passed on."""
 DECIDED = {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE}
 
 
@@ -24,7 +31,12 @@ def sent(stored: StoredChange) -> bool:
     """
     if stored.outcome is Outcome.SKIPPED:
         return stored.error.startswith("interrupted")
-    return stored.outcome is not Outcome.PLANNED
+    return stored.outcome not in {Outcome.PLANNED, Outcome.WAITING}
+
+
+def denies(stored: StoredChange) -> bool:
+    """Given a change of the audit, return whether it says that nothing was written."""
+    return stored.outcome in {Outcome.SKIPPED, Outcome.FAILED} and not any(word in stored.error for word in MAYBE)
 
 
 async def judge_rest(
@@ -48,7 +60,10 @@ async def judge_rest(
         # order that is bound out of scope and that nobody knows in scope.
         known = any(isinstance(one, Owner) and scope.holds_owner(one) for one in values)
         left_alone = (not two_way and values[2] is None) or not known
-        if len(set(values)) > 1 and order not in records.holds and order not in shown and not left_alone:
+        # While a row names no order, it may be any order: what is absent from the table waits, and order 0 is held.
+        waits = (0 in records.holds or 0 in shown) and not isinstance(values[1], Owner) and values[2] is not None
+        held = order in records.holds or order in shown or waits
+        if len(set(values)) > 1 and not held and not left_alone:
             witness.say(
                 promise, f"order {order} rests at crm {values[0]}, table {values[1]}, agreed {values[2]}, not held"
             )
@@ -86,6 +101,7 @@ async def judge_audit(
         if replayed != agreed:
             witness.say(25, f"order {order}: the audit replays to {replayed}, agreed is {agreed}")
         judge = _OrderJudge(witness, order, history, is_held=order in records.holds)
+        judge.judge_honesty()
         unseen += sum(judge.is_unseen(at, one, window) for at, one in judge.ours())
     return unseen
 
@@ -121,26 +137,59 @@ class _OrderJudge:
 
     def ours(self) -> list[tuple[int, Written]]:
         """Return syncd's own writes of the order, with their places in the log."""
-        return [(at, one) for at, one in self._log if one.ours]
+        lost = self._witness.unaudited
+        return [(at, one) for at, one in self._log if one.ours and not any(at in places for places in lost)]
+
+    def judge_honesty(self) -> None:
+        """No sentence of the audit is contradicted by what both sides saw (35)."""
+        said: dict[tuple[Side | None, Reading], list[StoredChange]] = defaultdict(list)
+        for stored in self._history:
+            if stored.outcome not in TO_MAKE and stored.change.side is not None:
+                said[stored.change.side, stored.change.after].append(stored)
+        seen = {(one.side, one.after) for _, one in self._log}
+        for at, one in self.ours():
+            entries = said[one.side, one.after]
+            of_run = [entry for entry in entries if entry.run == self._run_at(at) and not one.late]
+            for told in (entries, of_run):
+                if told and all(denies(entry) for entry in told):
+                    what = f"{one.after} was written, and the audit says: {told[-1].error}"
+                    self._witness.say(35, f"order {self._order}: {what}")
+        for (side, after), entries in said.items():
+            claims = [one for one in entries if one.outcome is Outcome.APPLIED and one.error != FOUND_IN_PLACE]
+            # Where somebody else set that very value, nobody can tell whose it is.
+            if claims and (side, after) not in seen:
+                self._witness.say(35, f"order {self._order}: the audit says that {after} was written, and it was not")
+
+    def _run_at(self, at: int) -> int:
+        """Return the run that was under way at a place in the log."""
+        return max((run for run, began in self._witness.began.items() if began <= at), default=0)
 
     def is_unseen(self, at: int, one: Written, window: Container[tuple[int, MaybeOwner]]) -> bool:
         """Judge one write; return whether it replaced what could not be seen, and nobody promised to see."""
         began = self._witness.began
-        mine = [s for s in self._history if (s.change.side, s.change.after) == (one.side, one.after) and sent(s)]
+        mine = self._entries(at, one)
         if one.before in {s.change.before for s in mine}:
-            if one.doubt and not self._is_forgotten(at, one):
-                self._witness.say(15, f"order {self._order}: {one.doubt}")
-                return False
-            return bool(one.doubt)
+            return bool(one.upset.doubt) and self._is_excused(at, one)
+        if (self._order, one.before) in window:
+            return True
+        if one.side is Side.TABLE or self._witness.conditional:
+            self._witness.say(36, f"order {self._order}: {one.before} was overwritten, which no change was planned for")
+            return False
         came = max((i for i, other in self._log if i < at and other.side is one.side), default=-1)
         if one.before in {s.found for s in mine if s.found_known}:
             self._judge_hold(one, came, min(began.get(s.run, 0) for s in mine))
             return False
         lost = [s for s in mine if (one.late or not s.found_known) and came >= began.get(s.run, 0)]
-        if lost or (self._order, one.before) in window:
+        if lost:
             return True
         self._witness.say(16, f"order {self._order}: {one.before} was overwritten without a trace")
         return False
+
+    def _entries(self, at: int, one: Written) -> list[StoredChange]:
+        """Return what the audit may say of a write: of the run that was under way, or for a late one of those before too."""
+        mine = [s for s in self._history if (s.change.side, s.change.after) == (one.side, one.after) and sent(s)]
+        run = self._run_at(at)
+        return [s for s in mine if s.run == run or (one.late and s.run < run)] or mine
 
     def _judge_hold(self, one: Written, came: int, began: int) -> None:
         """What was overwritten is shown in a hold, which lasts until somebody decides, or changes the order again."""
@@ -153,23 +202,68 @@ class _OrderJudge:
             witness.say(16, f"order {order}: {one.before} was overwritten, and nobody ended its hold")
         witness.happened["overwritten, held"] += 1
 
-    def _is_forgotten(self, at: int, one: Written) -> bool:
-        """ "Unbound" has no identity: what was written right before a crash or a lost answer, and unbound again before
-        it was looked for, seems never to have been written (docs/guarantees.md).
+    def _is_excused(self, at: int, one: Written) -> bool:
+        """Say what is wrong with a write; return whether it fell into the window of what was put back unseen."""
+        doubt, upheaval = one.upset
+        if upheaval and (one.act == "apply" or upheaval not in UNEXCUSED):
+            # How much of it there may be is for `Volumes`: here it is only counted.
+            how = "approved" if one.act == "apply" else "within the guards"
+            self._witness.happened[f"upset by {upheaval}, {how}"] += 1
+            return False
+        if self._coincided(at, one.side, one.before) or self._follows_a_late_double(at, one):
+            self._witness.happened["somebody set the very value that syncd was to write"] += 1
+            return False
+        if self._was_put_back(at, one):
+            return True
+        self._witness.say(31 if upheaval else 15, f"order {self._order}: {doubt}")
+        return False
+
+    def _coincided(self, at: int, side: Side, value: Reading) -> bool:
+        """Return whether somebody had set the very value that syncd was about to write: nobody can tell them apart.
+
+        The audit took that for a write of syncd's which, by this place in the log, was not executed.
         """
-        of_side = [other for i, other in self._log if i <= at and other.side is one.side]
-        told = Counter(
-            s.change.after
-            for s in self._history
-            if s.change.side is one.side and sent(s) and not s.error.startswith("interrupted before")
-        )
-        for value in {other.after for other in of_side if other.ours and isinstance(other.after, Owner)}:
-            first = next(i for i, other in enumerate(of_side) if other.ours and other.after == value)
-            unbound = any(not other.ours and other.after is None for other in of_side[first:])
+        run = self._run_at(at)
+        told = [s for s in self._history if (s.change.side, s.change.after) == (side, value) and s.outcome in IN_PLACE]
+        made = sum(i < at and (other.side, other.after) == (side, value) for i, other in self.ours())
+        return sum(s.run <= run for s in told) > made
+
+    def _follows_a_late_double(self, at: int, one: Written) -> bool:
+        """Return whether what is copied is what a portal without conditions executed late, after such a coincidence."""
+        i, source = max(((i, o) for i, o in self._log if i < at and o.side is not one.side), default=(-1, None))
+        if source is None or self._witness.conditional or not (source.ours and source.late):
+            return False
+        return source.after == one.after and self._coincided(i, source.side, source.after)
+
+    def _was_put_back(self, at: int, one: Written) -> bool:
+        """A write of syncd's that nobody answered was executed, and somebody put the old value back before syncd looked:
+        it seems never to have been written, and is written again (docs/guarantees.md). A later command of the same
+        request that syncd saw in place would have proved it.
+        """
+        of_side = [(i, other) for i, other in self._log if i <= at and other.side is one.side]
+        told = Counter(s.change.after for s in self._history if s.change.side is one.side and s.outcome in IN_PLACE)
+        for value in {other.after for i, other in of_side if other.ours and not isinstance(other.after, Veiled)}:
+            places = [i for i, other in self.ours() if i <= at and (other.side, other.after) == (one.side, value)]
+            back = [i for i, other in of_side if places and not other.ours and places[0] < i <= at]
             # Over the order's whole life: the audit does not say which of several equal writes it knows of.
-            if (
-                unbound
-                and sum(other.after == value for _, other in self.ours() if other.side is one.side) > told[value]
-            ):
+            if back and len(places) > told[value] and not self._is_proved(one.side, places[0], at, value):
                 return True
         return False
+
+    def _is_proved(self, side: Side, first: int, until: int, value: Reading) -> bool:
+        """Return whether syncd saw a sibling in place that proves its write of this value was executed."""
+        requests = self._witness.requests[side]
+        mine = [
+            one.writes for one in requests if any((w.order_id, w.after) == (self._order, value) for w in one.writes)
+        ]
+        if len(mine) != 1:
+            return False
+        place = next(i for i, write in enumerate(mine[0]) if write.order_id == self._order)
+        siblings = mine[0] if side is Side.TABLE else mine[0][place + 1 :]
+        return any(
+            one.read.get(write.order_id, write.before) == write.after != write.before
+            for one in requests
+            if first < one.at <= until and self._order in one.read
+            for write in siblings
+            if write.order_id in one.read and write.order_id != self._order
+        )

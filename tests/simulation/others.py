@@ -9,6 +9,7 @@ wipe                     all rows of the table are gone
 lose halfway             the answer to the next write of the portal is lost, half of it executed
 lose table before|after  likewise the answer to the next write of the table
 away table.read          the next such call fails, without an effect; `denied`: the next write for a missing right
+hint 5 7                 somebody says that these orders have changed; `watch`: the table's watch says it of all that have
 link settle=5            after a lost answer, progress is looked for after so many seconds (else 60: a request's life)
 """
 
@@ -18,7 +19,9 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from syncd.core.model import Owner, Side
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Write, WriteResult
+from syncd.daemon.triggers import PendingHints
 from syncd.errors import UnavailableError
 from tests.fakes.portal import Surprise
 from tests.simulation.scenario import Line, Scenario
@@ -54,6 +57,8 @@ class Others(Play):
         self.owners = AllBut()
         self.world.portal.owners = self.owners
         self._overtakes: dict[Side, list[str]] = {side: [] for side in Side}
+        self._hints = PendingHints()
+        self._watched: dict[int, Owner] = {}
         self._let_others_run_ahead()
 
     def look(self) -> None:
@@ -62,10 +67,13 @@ class Others(Play):
     def mend(self) -> None:
         """Nothing goes wrong from now on, but for orders that the portal refuses."""
         portal = self.world.portal
-        for faults in (portal.script, portal.delays, portal.listings, portal.reads, *self._overtakes.values()):
+        for faults in (portal.script, portal.delays, portal.listings, portal.reads):
             faults.clear()
+        for overtakes in self._overtakes.values():
+            overtakes.clear()
         self.world.table.mend()
-        self.world.omitted.clear()
+        self.world.portal.omitted.clear()
+        self.world.table.stored = [row for row in self.world.table.stored if row.order_id is not None]
 
     def _let_others_run_ahead(self) -> None:
         """Let somebody be quicker than a write, on either side."""
@@ -93,6 +101,22 @@ class Others(Play):
         settle = [word for word in line.words if word.startswith("settle=")]
         self.world.settle = float(settle[0].partition("=")[2]) if settle else 60.0
         await super()._link(Line(line.number, line.verb, tuple(word for word in line.words if word not in settle)))
+
+    async def _hint(self, line: Line) -> None:
+        self._hints.add(set(map(int, line.words)))
+
+    async def _watch(self, _line: Line) -> None:
+        """Rows that are gone, or cannot be read, are not found."""
+        there = self.world.table.bindings
+        self._hints.add({order for order, owner in there.items() if self._watched.get(order) != owner})
+        self._watched = there
+
+    def take_hints(self) -> OrderRanges:
+        """Return the orders that somebody hinted at since the last such pass, and forget them."""
+        orders, _all = self._hints.look()
+        self._hints.take()
+        self._hints.forget_taken()
+        return orders
 
     async def _crm(self, line: Line) -> None:
         self.world.portal.missing_orders -= line.edits().keys()

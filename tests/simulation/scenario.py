@@ -8,11 +8,15 @@ table 9=20          outside edits in the table
 double 5            a second row for the order; `single 5`: only its first row again
 garble 5            the order's row names no owner that can be read; `nameless`: a row without an order id
 deselect 5          `where` no longer selects the order's row; `select 5`: it does again
-missing order 9     the portal does not know the order
+missing order 9     the portal does not know the order; `appear 9`: it does from now on
 missing owner 20    the deal does not exist
+odd 5               the order's row in the CRM names no owner that can be read
+view                the table hides what a write does to other rows
+unconditional       the portal's batches can carry no condition: orders are read, then overwritten
 poison 5            the portal refuses every write of the order; `heal 5`: no longer
 during portal.read crm 5=30   an outside edit right before syncd's next call of that name
 race crm 5=30       happens right before the next write to that side is executed
+afterwards crm 5=10 happens right after the portal's next write request, before anything is read
 lose before|after   the next answer to a write of the portal is lost, before or after its effect
 busy 3              the portal refuses the next three write requests for a limit
 zombie              the next write request loses its connection, and is executed only a second later (`zombie 30`: 30)

@@ -1,12 +1,14 @@
 """One rule of the product switched off for the length of a test, and the tests that must notice.
 
-The product has no such switch: `Line` puts other words into the place of the words that are the rule, `Name` another
-value into the place of a name, `Guard` takes one guard's refusals out of the answer. Each fails loudly where what it
-names is no longer there, so a rule that is reworded or moved takes its row of the table along.
+The product has no such switch: `Name` puts another value into the place of a name, `Silent` leaves out what a function
+refuses and holds, `Guard` takes one guard's refusals out of the answer, and `Line` puts other words into the place of
+the words that are the rule. Each fails loudly where what it names is no longer there, so a rule that is moved takes its
+row of the table along.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import pkgutil
@@ -18,11 +20,16 @@ from typing import Any, Protocol
 
 import pytest
 
+from syncd import errors
 from syncd.core import guards
 from syncd.core.model import Side
 from syncd.engine import observe
 from tests.simulation.scenario import FOLDER, Scenario, parse
 from tests.simulation.world import Play
+
+ERRORS = {
+    name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.SyncdError)
+}
 
 Test = Callable[[], None]
 """Returns when what it tells of ends as it should, and raises an AssertionError or an error of syncd when it does not."""
@@ -51,6 +58,50 @@ class Line:
         code = compile(source.replace(self.words, self.instead), f"<{self.where} switched off>", "exec")
         exec(code, function.__globals__, made)
         patch.setattr(function, "__code__", inspect.unwrap(made[function.__name__]).__code__)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A function that refuses nothing and holds nothing: its statements that raise an error of syncd, or that make a hold
+    or a refusal, are left out."""
+
+    where: str
+
+    def flip(self, patch: pytest.MonkeyPatch) -> None:
+        function = find(self.where)
+        silencer = _Silencer()
+        tree = ast.fix_missing_locations(silencer.visit(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+        if not silencer.left_out:
+            raise LookupError(f"{self.where} refuses nothing and holds nothing")
+        made: dict[str, Any] = {}
+        exec(compile(tree, f"<{self.where} silent>", "exec"), function.__globals__, made)
+        patch.setattr(function, "__code__", inspect.unwrap(made[function.__name__]).__code__)
+
+
+def refusals(tree: ast.AST) -> set[str]:
+    """Given code, return what it raises of syncd's errors, and what it calls to hold an order or to refuse a plan."""
+    raised = {_called(one.exc) for one in ast.walk(tree) if isinstance(one, ast.Raise)}
+    return raised & ERRORS | {_called(one) for one in ast.walk(tree)} & {"GuardHit", "Hold", "hold"}
+
+
+def _called(node: ast.AST | None) -> str:
+    """Given a call, return the last part of the name that is called."""
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+class _Silencer(ast.NodeTransformer):
+    """Puts `pass` into the place of each statement that refuses or holds."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if not isinstance(node, ast.Raise | ast.Expr | ast.Assign | ast.Return) or not refusals(node):
+            return super().generic_visit(node)
+        self.left_out += 1
+        return ast.copy_location(ast.Pass(), node)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from syncd.core.guards import GuardLimits
-from syncd.core.model import Direction, MaybeOwner, OnConflict, Owner, Policy, Scope
-from syncd.core.ports import Write
+from syncd.core.model import Direction, HoldKind, MaybeOwner, OnConflict, Owner, Policy, Scope, Unreadable
+from syncd.core.ports import Listed, Portal, Table, Usage, Write
+from syncd.core.store import Store
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
@@ -20,12 +23,38 @@ from tests.fakes.table import FakeTable
 from tests.simulation.crash import Crash, Mortal, Steps
 from tests.simulation.scenario import Line, Scenario, Value
 
-FREE = GuardLimits(10**6, 100, 100, 10**6, 10**6)
+FREE = GuardLimits(**dict.fromkeys(GuardLimits.__dataclass_fields__, 10**6))
 """Guards that refuse nothing: most scenarios are about something else."""
 
 
 def owner(value: Value) -> MaybeOwner:
     return None if value is None else Owner(*value)
+
+
+class WorldPortal(FakePortal):
+    """A portal whose next listing may leave orders out (`omitted`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.omitted: set[int] = set()
+
+    async def listing(self, *args: Any) -> AsyncIterator[Listed]:
+        omitted, self.omitted = self.omitted, set()
+        async for listed in super().listing(*args):
+            yield listed._replace(rows=[row for row in listed.rows if row.order_id not in omitted])
+
+
+class WorldClock(SetClock):
+    """A clock that takes the portal along: what was lost but alive is executed a second later, or when it is said."""
+
+    def __init__(self, portal: FakePortal) -> None:
+        super().__init__()
+        self._portal = portal
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        if seconds >= 1:
+            self._portal.settle(seconds)
 
 
 @dataclass
@@ -47,42 +76,30 @@ class World:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.clock = SetClock()
-        self.portal = FakePortal()
+        self.portal = WorldPortal()
+        self.clock = WorldClock(self.portal)
         self.table = FakeTable()
         self.store = MemoryStore(self.clock)
         self.processes = 0
         self.races: list[tuple[int, Value]] = []
+        self.afterwards: list[tuple[int, Value]] = []
         self.zombies = False
         self.last_plan = 0
         self.last_pass = 0
-        self.omitted: set[int] = set()
         self.portal.before_write = self._race
-        listing = self.portal.listing
-
-        async def omitting(*args: Any) -> Any:
-            omitted, self.omitted = self.omitted, set()
-            async for rows in listing(*args):
-                yield [row for row in rows if row.order_id not in omitted]
-
-        self.portal.listing = omitting  # type: ignore[method-assign]
-        wait = self.clock.sleep
-
-        async def sleep(seconds: float) -> None:
-            await wait(seconds)
-            if seconds >= 1:
-                self.portal.settle(seconds)  # what was lost but alive is executed a second later, or when it is said
-
-        self.clock.sleep = sleep  # type: ignore[method-assign]
+        self.portal.after_write = self._afterwards
 
     def link(self, steps: Steps | None = None) -> Link:
         """A new process's view of the link."""
         self.processes += 1
         steps = steps or Steps()
+        portal: Portal = self.portal
+        table: Table = self.table
+        store: Store = self.store
         parts: dict[str, Any] = {
-            "portal": Mortal(self.portal, "portal", steps),
-            "table": Mortal(self.table, "table", steps),
-            "store": Mortal(self.store, "store", steps),
+            "portal": Mortal(portal, "portal", steps),
+            "table": Mortal(table, "table", steps),
+            "store": Mortal(store, "store", steps),
         }
         plain: dict[str, Any] = {
             "name": "shop",
@@ -136,9 +153,14 @@ class World:
         assert await self.store.open_intents(row.id) == []
         assert "running" not in {run.state for run in await self.store.runs("shop", 1000)}
 
-    def _race(self, _batch: list[Write]) -> None:
+    def _race(self, _batch: Sequence[Write]) -> None:
         races, self.races = self.races, []
         for order, value in races:
+            self.edit_crm(order, value)
+
+    def _afterwards(self, _batch: Sequence[Write]) -> None:
+        edits, self.afterwards = self.afterwards, []
+        for order, value in edits:
             self.edit_crm(order, value)
 
 
@@ -163,6 +185,16 @@ class Play:
             await self._do(line, steps)
             self.next += 1
 
+    def copied(self) -> bytes:
+        """Return the play and its world as they are now, but for the traffic they count."""
+        portal, table = self.world.portal, self.world.table
+        usage, portal._usage = portal._usage, Usage()
+        calls, table.calls = table.calls, []
+        try:
+            return pickle.dumps(self)
+        finally:
+            portal._usage, table.calls = usage, calls
+
     async def _do(self, line: Line, steps: Steps | None) -> None:
         if line.verb in {"pass", "plan", "undo", "apply"}:
             await self._syncd(line, None if "safely" in line.words else steps)
@@ -171,6 +203,10 @@ class Play:
         if tell is None:
             raise ValueError(f"{self.scenario.name}:{line.number}: unknown verb {line.verb}")
         await tell(line)
+
+    def bury(self) -> None:
+        """The process that was at work is dead."""
+        self.world.store.bury(f"host:{self.world.processes}")
 
     async def _syncd(self, line: Line, steps: Steps | None) -> None:
         world = self.world
@@ -258,7 +294,7 @@ class Play:
         del self.world.portal.poisoned[int(line.words[0])]
 
     async def _omit(self, line: Line) -> None:
-        self.world.omitted = set(map(int, line.words))
+        self.world.portal.omitted = set(map(int, line.words))
 
     async def _incomplete(self, _line: Line) -> None:
         self.world.portal.listings.append(Surprise.INCOMPLETE)
@@ -285,6 +321,9 @@ class Play:
 
     async def _race(self, line: Line) -> None:
         self.world.races += line.edits(1).items()
+
+    async def _afterwards(self, line: Line) -> None:
+        self.world.afterwards += line.edits(1).items()
 
     async def _lose(self, line: Line) -> None:
         surprise = {"before": Surprise.LOST_BEFORE, "after": Surprise.LOST_AFTER}[line.words[0]]
@@ -333,7 +372,18 @@ class Play:
             scope,
         )
         world.options["ask_first_sync"] = options.pop("first_sync", "auto") == "ask"
-        world.limits = replace(world.limits, **{name: float(limit) for name, limit in options.items()})
+        limits: dict[str, Any] = {name: float(limit) for name, limit in options.items()}
+        world.limits = replace(world.limits, **limits)
+
+    async def _unconditional(self, _line: Line) -> None:
+        self.world.portal.conditional = False
+
+    async def _view(self, _line: Line) -> None:
+        self.world.table.hides_effects = True
+
+    async def _odd(self, line: Line) -> None:
+        order = int(line.words[0])
+        self.world.portal.odd[order] = Unreadable(HoldKind.INVALID_ROW, "its row in the CRM names no owner")
 
     async def _missing(self, line: Line) -> None:
         number = int(line.words[1])
@@ -341,6 +391,9 @@ class Play:
             self.world.portal.missing_orders.add(number)
         else:
             self.world.portal.owners = {Owner(2, one) for one in range(1, 1000) if one != number}
+
+    async def _appear(self, line: Line) -> None:
+        self.world.portal.missing_orders.discard(int(line.words[0]))
 
     async def check(self) -> None:
         """Hold the end of the world against the scenario's expectations."""

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.children import Child
 from tests.system.shop import SECRET, Shop
 
 PATIENCE = 30.0
@@ -28,6 +29,12 @@ def free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port: int = taken.getsockname()[1]
         return port
+
+
+def events_of(log: str, name: str) -> list[dict[str, Any]]:
+    """Given what a daemon has logged, return the events of one name."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
 
 
 class RunningDaemon:
@@ -46,7 +53,7 @@ class RunningDaemon:
         self._log = directory / f"{name}.log"
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SYNCD_")}
         with self._log.open("a") as log:
-            self.process = subprocess.Popen(
+            self.process = Child(
                 [sys.executable, "-m", "syncd.cli.main", "--config", str(config), "--log-format", "json", "run"],
                 cwd=directory,
                 env=kept | {"PYTHONWARNINGS": "error", "NOTIFY_SOCKET": str(address)} | environ,
@@ -71,8 +78,7 @@ class RunningDaemon:
         return self._log.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == name]
+        return events_of(self.log, name)
 
     # ------------------------------------------------------------ what it says
 

@@ -3,8 +3,8 @@
 A page's ```console blocks are played in order by one shell, in a directory of their own:
 
 - `$ command` is typed, `> ` goes on with it; `# exit N` behind it is the exit code it must have, 0 if left out.
-- The lines below a command are all it may print; a `…` stands for any text in a line, a line of `…` for any lines.
-  A command with no lines below may print what it likes.
+- The lines below a command are all it may print; a `…` stands for any text in a line, a line of `…` for any lines but
+  the last: what a command comes to is always shown. A command with no lines below prints nothing.
 
 HTML comments right before a block, which readers do not see, say what a reader knows from the text:
 
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Self
 
 from syncd.cli.main import main
+from tests.children import Child
 from tests.system.shop import call, open_shop, quiet_logs
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +145,7 @@ def shop_in_step(directory: Path) -> Iterator[None]:
             erp.executemany("INSERT INTO order_deals VALUES (?, ?)", owners.items())
         shop.file.rename(directory / "erp.db")
         (directory / "shop.webhook").write_text(shop.server.webhook_url + "\n")
+        (directory / "shop.webhook").chmod(0o600)
         for name in ("crm.py", "erp.py"):
             (directory / name).write_text(file_of(TUTORIAL, name))
         (directory / "syncd.toml").write_text(CONFIGURATION)
@@ -217,9 +219,7 @@ class Reader:
         text = "\n".join(printed)
         assert code == step.code, f"{place}: `{step.command}` ended with {code} instead of {step.code}:\n{text}"
         shown = "\n".join(step.shown)
-        assert not step.shown or agrees(step.shown, printed), (
-            f"{place}: `{step.command}` printed\n{text}\nand the page shows\n{shown}"
-        )
+        assert agrees(step.shown, printed), f"{place}: `{step.command}` printed\n{text}\nand the page shows\n{shown}"
 
     def leave_at_work(self, command: str, ready: str, place: str) -> None:
         """Start a command in another terminal, and go on when it is ready."""
@@ -250,7 +250,7 @@ class Reader:
         raise AssertionError(f"the shell ended during `{command}`: {printed}")
 
     def _start(self, *argv: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return Child(
             argv,
             cwd=self.directory,
             env=self._environ,

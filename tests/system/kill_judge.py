@@ -2,7 +2,8 @@
 
 Each finding is a sentence. What docs/guarantees.md does not promise is counted instead, and only where it is exactly
 that: a value written between the list and the add of one request, a value that a request overwrote whose answer was
-lost with its process, and a value unbound before syncd could record that it had bound it.
+lost with its process, a value unbound before syncd could record that it had bound it, and a value that somebody set
+which syncd was about to write when it was killed.
 """
 
 from __future__ import annotations
@@ -133,7 +134,11 @@ class Judge:
         written = {one.after for _, one in mine}
         for stored in recorded:
             value = stored.change.after
-            if stored.outcome is Outcome.APPLIED and value is not None and value not in written:
+            if stored.outcome is not Outcome.APPLIED or value is None or value in written:
+                continue
+            if "found in place" in stored.error and value in self._stood(side, record.order):
+                self.counted["somebody set the very value that syncd was to write"] += 1
+            else:
                 self._say(record, f"the audit says {value} was written to the {side}; it was not")
         for place, one in mine:
             self.counted["writes of syncd"] += 1
@@ -156,14 +161,20 @@ class Judge:
             self.counted[gap] += 1
         else:
             self._say(record, f"{where}, without a trace")
-        if one.after is not None and one.after in self._stood(side, record.order, place):
+        if one.after is not None and self._is_repeated(side, record.order, place, one.after):
             if any(stored.error.startswith("interrupted") or not stored.found_known for stored in about):
                 self.counted["unbound before it was recorded"] += 1
             else:
-                self._say(record, f"{where}, which had stood there and was replaced")
+                self._say(record, f"{where}, which was written more often than anybody had set it")
         buried = next((start.at for start in self.starts if start.requests >= one.request), math.inf)
-        if side is Side.CRM and any(buried <= stored.at < one.at for stored in about):
+        if side is Side.CRM and any(buried <= stored.at < one.at for stored in planned or about):
             self._say(record, f"{where}, after a later process had recorded what became of that request")
+
+    def _is_repeated(self, side: Side, order: int, place: int, value: MaybeOwner) -> bool:
+        """Whether a write of syncd's carries over no edit of its own: each that set the value is carried over once."""
+        ours = sum(not one.outside and one.after == value and at <= place for at, one in self._writes[side][order])
+        edits = sum(one.outside and one.after == value for _, one in self._writes[side.other][order])
+        return ours > edits
 
     def _is_newer(self, order: int, side: Side, one: Seen) -> bool:
         """Whether the new value came to the other side from outside, after the replaced one had stood there."""

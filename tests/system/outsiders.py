@@ -1,7 +1,7 @@
 """Outside writers on both sides of a shop, and a log of every write either side ever saw, in the order it happened.
 
-The portal keeps its log itself; the table's is kept by triggers, within the transaction that writes. Each value an
-outside writer sets is new, so that a value which comes back is told from one that was set again.
+The portal keeps its log itself; the table's is kept by triggers, within the transaction that writes. They set new
+values and put old ones back, bind again what they unbound, and delete rows that they insert anew.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import itertools
 import random
 import sqlite3
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from syncd.core.model import MaybeOwner, Owner, Side
-from syncd.sandbox.contents import UI
+from syncd.sandbox.data import UI
 from tests.system.shop import DEAL, Shop
 
 REMOVALS = 2
@@ -25,6 +25,10 @@ ASTRAY = 0.03
 """How often an outside writer takes an order that is not in step: that makes conflicts."""
 AIMED = 0.05
 """How often an outside writer takes an order that syncd is about to write there."""
+AGAIN = 0.3
+"""How often an outside writer sets a value that the order had before, on whichever side."""
+REINSERTED = 0.05
+"""How often an outside writer of the table deletes a row and inserts it anew as it was."""
 KINDS = ("add", "move", "remove")
 
 LOG = """
@@ -81,6 +85,7 @@ class Outsiders:
         self._known = list(range(1, orders + 1))
         self._removed: Counter[tuple[Side, int]] = Counter()
         self._edited: dict[int, Side] = {}
+        self._past: defaultdict[int, list[int]] = defaultdict(list)
         self._due: dict[Side, deque[int]] = {Side.CRM: deque(maxlen=9), Side.TABLE: deque(maxlen=1000)}
         with closing(sqlite3.connect(shop.file)) as connection:
             connection.executescript(LOG)
@@ -145,10 +150,14 @@ class Outsiders:
 
     def _edit(self, side: Side, order: int, there: int | None, connection: sqlite3.Connection, *, remove: bool) -> None:
         removed = remove and there is not None and self._removed[side, order] < REMOVALS
-        value = None if removed else next(self._fresh)
+        value = None if removed else self._value(order, there)
         self._removed[side, order] += removed
         self._edited[order] = side
-        if side is Side.TABLE and removed:
+        if side is Side.TABLE and there is not None and not removed and self._dice.random() < REINSERTED:
+            connection.execute("DELETE FROM bindings WHERE order_id = ?", (order,))
+            connection.execute("INSERT INTO bindings VALUES (?, ?)", (order, there))
+            self.happened["row inserted anew"] += 1
+        elif side is Side.TABLE and removed:
             connection.execute("DELETE FROM bindings WHERE order_id = ?", (order,))
         elif side is Side.TABLE:
             connection.execute(
@@ -159,6 +168,18 @@ class Outsiders:
             self._shop.portal.unbind(order)
         else:
             self._shop.portal.bind(order, DEAL, value)
+
+    def _value(self, order: int, there: int | None) -> int:
+        """Return what an outside writer sets an order to: a new deal, or one that it had before."""
+        past = self._past[order]
+        if there is not None and there not in past:
+            past.append(there)
+        old = [deal for deal in past if deal != there]
+        if old and self._dice.random() < AGAIN:
+            self.happened["set again"] += 1
+            return self._dice.choice(old)
+        past.append(next(self._fresh))
+        return past[-1]
 
     @contextmanager
     def _table(self) -> Iterator[sqlite3.Connection]:

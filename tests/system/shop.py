@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import logging
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 import structlog
 
 from syncd.sandbox import SandboxPortal, SandboxServer
+from tests.children import Child
 
 DEAL = 2
 SECRET = "s3cr3t-of-this-test"
@@ -40,7 +44,8 @@ class Ran:
     def check(self, code: int) -> Ran:
         """Expect this exit code, and neither a traceback nor the webhook's secret anywhere."""
         assert self.code == code, f"exit {self.code} instead of {code}\n{self.out}\n{self.err}"
-        assert "Traceback" not in self.out + self.err
+        said = self.out + self.err
+        assert "Traceback" not in said, said[said.find("Traceback") :][:4000]
         assert SECRET not in self.out + self.err
         return self
 
@@ -83,7 +88,7 @@ class Shop:
 
     # ------------------------------------------------------------------ the table
 
-    def create_table(self, rows: list[Pair] | None = None, *, key: bool = True) -> None:
+    def create_table(self, rows: Sequence[tuple[int, int | None]] | None = None, *, key: bool = True) -> None:
         what = "order_id INTEGER PRIMARY KEY" if key else "order_id INTEGER"
         self.sql(f"CREATE TABLE bindings ({what}, deal_id INTEGER)")
         with closing(sqlite3.connect(self.file)) as connection, connection:
@@ -94,7 +99,7 @@ class Shop:
             return connection.execute(statement, values).fetchall()
 
     def table(self) -> dict[int, int]:
-        return dict(self.sql("SELECT order_id, deal_id FROM bindings"))  # type: ignore[arg-type]
+        return dict(self.sql("SELECT order_id, deal_id FROM bindings"))
 
     def crm(self) -> dict[int, int]:
         return {order: owner for order, (_kind, owner) in self.portal.bindings.items()}
@@ -131,7 +136,7 @@ def start(
     *args: str, directory: Path, program: tuple[str, ...] = Shop.program, **environ: str
 ) -> subprocess.Popen[str]:
     """Start the program in a directory."""
-    return subprocess.Popen(
+    return Child(
         [sys.executable, *program, *args],
         cwd=directory,
         env=_environment() | environ,
@@ -185,3 +190,18 @@ def quiet_logs() -> Iterator[None]:
         root.handlers[:] = handlers
         root.setLevel(level)
         structlog.reset_defaults()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def visit(url: str) -> str:
+    """Go to a page as a browser does, and return where it sends the browser."""
+    parts = urllib.parse.urlsplit(url)
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=30)) as connection:
+        connection.request("GET", f"{parts.path}?{parts.query}")
+        return connection.getresponse().getheader("Location") or ""

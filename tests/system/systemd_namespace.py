@@ -1,4 +1,4 @@
-"""systemd booted in namespaces of its own, to run our unit for real (operations.md 4.10). Needs root and Linux.
+"""systemd booted in namespaces of its own, to run our unit for real (platform.md 2). Needs root and Linux.
 
 The host's /etc is seen through an overlay, /run, /tmp, /var/lib and /opt are fresh: nothing the unit or systemd writes
 there is on the host. Only our unit is started: a default target would clean the host's directories.
@@ -18,10 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.children import Child
+
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
 TOOLS = ("unshare", "nsenter", "systemctl", "systemd-sysusers", "mount")
 PATIENCE = 40.0
+_PIP = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+"""Where this machine's pip gets its packages."""
+ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | _PIP
 
 BOOT = r"""
 set -e
@@ -53,6 +58,25 @@ cp -r "$units/." /run/systemd/system/
 exec /lib/systemd/systemd --system --unit=only-syncd.target --log-target=console --log-level=warning --show-status=0
 """
 
+BARE = r"""
+set -e
+stage="$1"
+mount --make-rprivate /
+mount --make-rshared /
+over="$stage/over"; mkdir -p "$over"
+mount -t tmpfs -o mode=755 tmpfs "$over"
+for place in /etc /opt /usr/local; do
+  mkdir -p "$over$place" "$over/work$place"
+  mount -t overlay overlay -o "lowerdir=$place,upperdir=$over$place,workdir=$over/work$place" "$place"
+done
+mount -t tmpfs -o mode=755 tmpfs /var/lib
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir -p /run/systemd/system
+printf '[Unit]\nDefaultDependencies=no\n' >/run/systemd/system/nothing.target
+exec /lib/systemd/systemd --system --unit=nothing.target --log-target=console --log-level=warning --show-status=0
+"""
+
 TARGET = """
 [Unit]
 Description=Only our unit
@@ -81,6 +105,7 @@ def missing() -> str:
         ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "--uts", "--ipc", "true"],
         capture_output=True,
         check=False,
+        timeout=60,
     )
     return "" if tried.returncode == 0 else "namespaces may not be made here"
 
@@ -97,6 +122,11 @@ class Machine:
     pid: int
     log: Path
 
+    @property
+    def root(self) -> Path:
+        """Its file system, as the host sees it."""
+        return Path(f"/proc/{self.pid}/root")
+
     def ctl(self, *args: str) -> str:
         """Run systemctl inside."""
         ran = subprocess.run(
@@ -107,6 +137,33 @@ class Machine:
             timeout=PATIENCE,
         )
         return ran.stdout.strip() or ran.stderr.strip()
+
+    def run(self, command: str, *, within: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell inside, as root types it; stdout and stderr apart."""
+        return subprocess.run(
+            self._shell(command),
+            env=ROOT_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=within,
+        )
+
+    def start(self, command: str) -> Child:
+        """Start a line of shell inside, as root types it, beside the test."""
+        pipe = subprocess.PIPE
+        return Child(
+            self._shell(command),
+            env=ROOT_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            limit=PATIENCE,
+        )
+
+    def _shell(self, command: str) -> list[str]:
+        return ["nsenter", "-t", str(self.pid), "-p", "-m", "-u", "-i", "--", "sh", "-c", f"cd / && {command}"]
 
     def show(self, name: str) -> str:
         """Return a property of our unit."""
@@ -147,21 +204,29 @@ def booted(stage: Path, config: str, secrets: dict[str, str], drop_in: str) -> I
     (units / "syncd.service.d").mkdir()
     (units / "syncd.service.d/test.conf").write_text(drop_in)
     (stage / "syncd").write_text(PROGRAM.format(python=f"python{sys.version_info.major}.{sys.version_info.minor}"))
+    python = [sys.base_prefix, sysconfig.get_path("purelib")]
+    with _systemd(stage, BOOT, *python, str(REPOSITORY)) as machine:
+        yield machine
+
+
+@contextmanager
+def bare(stage: Path) -> Iterator[Machine]:
+    """Boot a systemd that runs nothing, where nothing of syncd is installed yet, for the time of the block.
+
+    Args:
+        stage: A directory outside /tmp and /run.
+    """
+    with _systemd(stage, BARE) as machine:
+        yield machine
+
+
+@contextmanager
+def _systemd(stage: Path, script: str, *args: str) -> Iterator[Machine]:
     log = stage / "log"
     with log.open("w") as out:
         unshare = ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "--uts", "--ipc", "--kill-child"]
-        outer = subprocess.Popen(
-            [
-                *unshare,
-                "bash",
-                "-c",
-                BOOT,
-                "boot",
-                str(stage),
-                sys.base_prefix,
-                sysconfig.get_path("purelib"),
-                REPOSITORY,
-            ],
+        outer = Child(
+            [*unshare, "bash", "-c", script, "boot", str(stage), *args],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -174,7 +239,7 @@ def booted(stage: Path, config: str, secrets: dict[str, str], drop_in: str) -> I
         outer.wait()
 
 
-def _child(outer: subprocess.Popen[bytes], log: Path) -> int:
+def _child(outer: Child, log: Path) -> int:
     """Return the host's number of the first process inside, once it is systemd and answers."""
     deadline = time.monotonic() + PATIENCE
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")

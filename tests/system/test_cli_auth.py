@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import sqlite3
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from syncd.sandbox import Application
-from tests.system.shop import Ran, Shop, call, open_shop, start
+from tests.system.shop import Ran, Shop, call, free_port, open_shop, start, visit
 
 CLIENT_SECRET = "sandboxclientsecret"
 
@@ -46,14 +44,6 @@ def configure(shop: Shop) -> Path:
         """
     )
     return path
-
-
-def visit(url: str) -> str:
-    """Go to a page as a browser does, and return where it sends the browser."""
-    parts = urllib.parse.urlsplit(url)
-    with closing(http.client.HTTPConnection(parts.netloc)) as connection:
-        connection.request("GET", f"{parts.path}?{parts.query}")
-        return connection.getresponse().getheader("Location") or ""
 
 
 def authorise(shop: Shop, monkeypatch: pytest.MonkeyPatch, answer: str | None = None) -> Ran:
@@ -112,8 +102,9 @@ def test_given_a_link_that_is_not_parked_then_nobody_is_asked_for_a_pass(
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ("https://example.com/landing?error=denied", "brings no code"),
+        ("https://example.com/landing?error=denied", "contains no code"),
         ("https://example.com/landing?code=abc&state=another", "another authorisation"),
+        ("https://example.com/landing?code=abc", "another authorisation"),
     ],
 )
 def test_given_an_address_that_will_not_do_then_nothing_is_stored(
@@ -122,6 +113,29 @@ def test_given_an_address_that_will_not_do_then_nothing_is_stored(
     ran = authorise(shop, monkeypatch, answer).check(64)
 
     assert sentence in ran.err
+
+
+def test_given_a_code_of_another_portal_then_its_tokens_are_refused_and_the_link_stays_without_any(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.portal.oauth.application.client_endpoint = "https://other.bitrix24.com/rest/"
+
+    ran = authorise(shop, monkeypatch).check(77)
+
+    assert "tokens of another portal (other.bitrix24.com, not 127.0.0.1" in ran.err
+    assert "never authorised" in call("--config", str(configure(shop)), "plan", directory=shop.directory).check(77).err
+
+
+def test_given_a_portal_that_was_made_anew_at_the_same_address_then_the_way_is_a_rebase_first(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorise(shop, monkeypatch).check(0)
+    call("--config", str(configure(shop)), "reconcile", directory=shop.directory).check(0)
+    shop.portal.oauth.application.member_id = "another"
+
+    assert "syncd rebase shop" in authorise(shop, monkeypatch).check(77).err
+    call("--config", str(configure(shop)), "rebase", directory=shop.directory).check(0)
+    authorise(shop, monkeypatch).check(0)
 
 
 def test_given_a_spent_code_then_the_exit_is_77(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,23 +149,29 @@ def test_given_a_link_with_a_webhook_then_auth_says_that_there_is_nothing_to_do(
 
 
 def test_given_a_port_to_listen_on_then_the_browser_brings_the_code_by_itself(shop: Shop) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     shop.portal.oauth.application.redirect_uri = f"http://127.0.0.1:{port}/"
 
     process = start("--config", str(configure(shop)), "auth", "--listen", str(port), directory=shop.directory)
     assert process.stdout is not None
     url = process.stdout.readline().strip()
 
+    refused: list[int] = []
+
     def open_browser() -> None:
         location = visit(url)
+        strangers = [f"http://127.0.0.1:{port}/favicon.ico", f"http://127.0.0.1:{port}/?code=theirs&state=theirs"]
         while process.poll() is None:
-            with suppress(urllib.error.URLError):  # the port may not be open yet
-                urllib.request.urlopen(location).close()
-                return
+            try:
+                for address in strangers[len(refused) :]:
+                    urllib.request.urlopen(address).close()
+            except urllib.error.HTTPError as error:
+                refused.append(error.code)
+                continue
+            except urllib.error.URLError:  # the port may not be open yet
+                continue
+            urllib.request.urlopen(location).close()
+            return
 
     person = threading.Thread(target=open_browser)
     person.start()
@@ -159,4 +179,5 @@ def test_given_a_port_to_listen_on_then_the_browser_brings_the_code_by_itself(sh
     person.join()
 
     assert process.returncode == 0, err
+    assert refused == [400, 400]  # what belongs to another authorisation does not end the wait
     assert "Authorised" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,6 +52,29 @@ def test_given_a_first_sync_that_would_write_then_reconcile_is_refused_and_names
     assert "Refused, nothing was written" in ran.out
     assert ran.out.rstrip().endswith("syncd apply 1")
     assert 4 not in shop.crm()
+
+
+def test_given_named_orders_then_plan_apply_reconcile_and_trigger_are_about_these_alone(synced: Shop) -> None:
+    synced.sql("UPDATE bindings SET deal_id = deal_id + 60")
+
+    planned = synced.call("plan", "--orders", "1,50-60", "--json").check(2).json[0]
+    shown = synced.call("plan", "shop", "--orders", "1").check(2).out
+    synced.call("apply", str(planned["run"])).check(0)
+
+    assert (planned["covers"], planned["part"]) == ("1,50-60", "named orders")
+    assert ", only orders 1\n" in shown
+    assert synced.crm() == {1: 71, 2: 12, 3: 13}
+    reconciled = synced.call("reconcile", "shop", "--orders", "2").check(0).out
+    assert "only orders 2" in reconciled
+    assert synced.crm() == {1: 71, 2: 72, 3: 13}
+    synced.call("reconcile", "--orders", "3", "--dry-run").check(2)
+    asked = synced.call("trigger", "--orders", "3,4,7-9").check(0)
+    assert "a pass of shop over orders 3-4, 7-9" in asked.out + asked.err
+
+
+@pytest.mark.parametrize("text", ["0", "five", "9-5", ""])
+def test_given_a_text_that_names_no_orders_then_it_is_a_usage_error(synced: Shop, text: str) -> None:
+    assert "neither an order id nor a range" in synced.call("plan", "--orders", text).check(64).err
 
 
 def test_given_changes_then_plan_groups_them_shows_ten_counts_the_rest_and_ends_with_the_next_command(
@@ -181,7 +205,7 @@ def test_given_a_conflict_then_holds_shows_both_sides_and_the_command_that_decid
     assert "deal 99" in ran.out
     assert "syncd resolve shop 2 --keep crm|table" in ran.out
     (hold,) = contested.call("holds", "shop", "--json").json
-    assert list(hold) == ["order_id", "kind", "crm", "table", "agreed", "since", "detail"]
+    assert list(hold)[:7] == ["order_id", "kind", "crm", "table", "agreed", "since", "detail"]
 
 
 @pytest.mark.parametrize(("keep", "owner"), [("crm", 77), ("table", 99)])
@@ -201,13 +225,79 @@ def test_given_a_conflict_when_all_of_its_kind_are_resolved_then_it_is_decided(c
     assert (decided["order_id"], decided["decision"]) == (2, "crm")
 
 
+def test_given_a_decision_when_all_are_decided_then_it_stays_unless_it_is_overridden(contested: Shop) -> None:
+    contested.call("resolve", "2", "--keep", "table", "--comment", "deal 99 has the invoice").check(0)
+
+    ran = contested.call("resolve", "--all", "--kind", "edit-edit", "--keep", "crm").check(0)
+
+    assert "order 2: left as it is; it is decided already (keep what the table says)" in ran.out
+    everything = contested.call("history", "2").check(0).out
+    assert "keep what the table says: deal 99 has the invoice" in everything
+    assert "keep what the CRM says" not in everything
+
+    contested.call("resolve", "--all", "--kind", "edit-edit", "--keep", "crm", "--override").check(0)
+    contested.call("reconcile").check(0)
+    assert contested.crm()[2] == contested.table()[2] == 77
+    told = contested.call("history", "2").check(0).out
+    assert told.index("keep what the table says: deal 99 has the invoice") < told.index("keep what the CRM says")
+    assert f"@{socket.gethostname()}" in told
+
+
+def test_given_a_spreadsheet_with_decisions_then_they_are_taken_and_what_changed_since_is_left(
+    contested: Shop, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "holds.csv"
+    written = contested.call("holds", "--csv").check(0).out
+    sheet.write_text(written.rstrip("\n").removesuffix(",,") + ",table,deal 99 has the invoice\n")
+
+    ran = contested.call("resolve", "--from", str(sheet)).check(0)
+
+    assert "both sides will have deal 99" in ran.out
+    assert "deal 99 has the invoice" in contested.call("history", "2").check(0).out
+    sheet.write_text(sheet.read_text().replace("type 2: 77", "type 2: 78"))
+    ran = contested.call("resolve", "--from", str(sheet), "--override").check(0)
+    assert "order 2: left as it is; a side has changed since the file was written" in ran.out
+
+
+def test_given_a_plan_that_is_applied_then_show_says_by_whom_and_why(shop: Shop) -> None:
+    number = shop.call("plan", "--json").json[0]["run"]
+    done = shop.call("apply", str(number), "--comment", "looked at it with Boris", "--json").json["run"]
+
+    (asked,) = shop.call("show", str(done), "--json").json["decided"]
+
+    assert (asked["kind"], asked["run"], asked["comment"]) == ("apply", number, "looked at it with Boris")
+    assert f"@{socket.gethostname()}" in shop.call("show", str(done)).out
+
+
+def test_given_a_pause_with_an_end_then_by_whom_until_when_and_why(synced: Shop) -> None:
+    synced.call("pause", "--for", "2h", "--comment", "the table is reloaded").check(0)
+
+    (link,) = synced.call("status", "--json").json
+
+    assert (link["health"], link["pause"]["comment"]) == ("paused", "the table is reloaded")
+    assert link["pause"]["by"].endswith(f"@{socket.gethostname()}")
+    assert link["pause"]["until"] is not None
+    assert "the table is reloaded" in synced.call("status").out
+    assert synced.call("status", "--check").code == 0
+    synced.call("pause", "--for", "soon").check(64)
+
+
+def test_given_a_way_to_notify_then_the_test_says_whether_it_took_it(synced: Shop, tmp_path: Path) -> None:
+    synced.call("notify", "--test").check(78)
+    out = tmp_path / "told.json"
+    synced.more_links = f"[notify]\ncommand = ['/usr/bin/tee', '{out}']"
+
+    assert "command: delivered" in synced.call("notify", "--test").check(0).out
+    assert json.loads(out.read_text())["event"] == "test"
+
+
 def test_given_a_decision_that_cannot_be_carried_out_then_the_reason_is_told_with_64(shop: Shop) -> None:
     shop.sql("UPDATE bindings SET deal_id = 0 WHERE order_id = 2")
     shop.call("reconcile").check(3)
 
     ran = shop.call("resolve", "2", "--keep", "crm").check(64)
 
-    assert "mend the rows" in ran.err
+    assert "correct the rows" in ran.err
 
 
 def test_given_an_order_that_is_not_held_then_resolve_ends_with_64(synced: Shop) -> None:
@@ -223,8 +313,16 @@ def test_given_an_order_that_is_not_held_then_resolve_ends_with_64(synced: Shop)
         ("resolve", "2", "--kind", "edit-edit", "--keep", "crm"),
         ("resolve", "--keep", "crm"),
         ("resolve", "shop", "2", "3", "--keep", "crm"),
+        ("resolve", "2", "--keep", "crm", "--override"),
+        ("resolve", "--from", "nowhere.csv"),
         ("history", "two"),
         ("history", "0"),
+        ("history",),
+        ("history", "shop", "2", "--owner", "2:77"),
+        ("history", "--owner", "77"),
+        ("holds", "--csv", "--json"),
+        ("plan", "--csv", "--markdown"),
+        ("show", "1", "--markdown", "--json"),
     ],
 )
 def test_given_words_that_make_no_sense_then_the_exit_is_64(synced: Shop, args: tuple[str, ...]) -> None:
@@ -242,7 +340,7 @@ def test_given_an_order_with_a_past_then_history_tells_it_and_why_it_is_as_it_is
     events = contested.call("history", "shop", "2", "--json").check(0).json
 
     assert "held: edit-edit" in ran.out
-    assert "It is bound to deal 77 on both sides since run 3" in ran.out
+    assert "It has been bound to deal 77 (Desks for Alder School) on both sides since run 3" in ran.out
     assert [(one["action"], one["run"]) for one in events] == [("move", 3)]
     assert events[-1]["before"] == {"owner_type_id": 2, "owner_id": 99}
     assert all(one["at"] for one in events)
@@ -275,7 +373,7 @@ def test_given_a_link_then_pause_and_resume_are_kept_in_the_state_database(synce
     assert synced.call("status", "--json").json[0]["health"] == "paused"
 
     synced.call("resume").check(0)
-    assert synced.call("status", "--json").json[0]["health"] == "in step"
+    assert synced.call("status", "--json").json[0]["health"] == "in-step"
 
 
 def test_given_a_link_then_trigger_leaves_a_request_for_the_daemon(synced: Shop) -> None:
@@ -327,6 +425,7 @@ def test_given_a_refused_plan_then_json_is_all_there_is_on_stdout(shop: Shop) ->
     assert [one["name"] for one in report["guards"]] == ["first_sync"]
     assert list(report) == [
         "run", "link", "state", "digest", "first_sync", "counts", "changes", "holds", "guards", "error", "portal",
+        "covers", "part",
     ]  # fmt: skip
 
 
@@ -416,3 +515,28 @@ def test_given_a_textfile_that_cannot_be_written_then_the_run_counts_and_a_sente
     ran = synced.call("reconcile", "--metrics-textfile", "/nowhere/syncd.prom").check(0)
 
     assert "The metrics were not written to /nowhere/syncd.prom" in ran.err
+
+
+def test_given_latest_then_the_newest_plan_is_applied_but_none_that_a_guard_refused(shop: Shop) -> None:
+    shop.sql("INSERT INTO bindings VALUES (4, 14)")
+    shop.call("reconcile").check(4)
+    refused = shop.call("apply", "latest").check(4)
+    assert "run 1, is refused by first_sync; nothing was written" in refused.err
+    assert "`syncd apply 1` applies it all the same" in refused.err
+    assert 4 not in shop.crm()
+
+    shop.call("plan").check(2)
+    applied = shop.call("apply", "latest", "--json").check(0).json
+    assert (shop.call("show", "2", "--json").json["state"], applied["state"]) == ("planned", "applied")
+    assert shop.crm()[4] == 14
+
+
+def test_given_latest_where_nothing_waits_or_several_links_are_configured_then_the_exit_is_64(synced: Shop) -> None:
+    assert "No plan of shop waits" in synced.call("apply", "latest").check(64).err
+    assert synced.call("show", "latest").check(64)
+
+    synced.more_links = (
+        '[links.other.portal]\nwebhook = "https://other.bitrix24.com/rest/1/CODE/"\n'
+        f'[links.other.table]\nurl = "sqlite:///{synced.file}"\nname = "others"\ncolumns = {synced.columns}'
+    )
+    assert "several links" in synced.call("apply", "latest").check(64).err

@@ -6,13 +6,13 @@ import os
 import pty
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.children import Child
 from tests.system.shop import SECRET, Shop, call, open_shop
 
 PATIENCE = 60
@@ -36,13 +36,14 @@ class Conversation:
     def __init__(self, directory: Path, *args: str) -> None:
         primary, secondary = pty.openpty()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
-        self._process = subprocess.Popen(
+        self._process = Child(
             [sys.executable, "-m", "syncd.cli.main", *args],
             cwd=directory,
             env=environ | {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"},
             stdin=secondary,
             stdout=secondary,
             stderr=secondary,
+            start_new_session=True,  # a hidden question would be asked at the terminal of whoever runs the tests
         )
         os.close(secondary)
         self._terminal = primary
@@ -97,11 +98,15 @@ class Conversation:
 def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the_first_plan(shop: Shop) -> None:
     directory = shop.directory / "new"
     directory.mkdir()
+    shop.portal.owner_type_names = {2: "Сделка"}
     talk = Conversation(directory, "init")
 
+    talk.answer("Name of the link", "my shop")
     talk.answer("Name of the link")
     talk.answer("URL of the webhook", "https://example.bitrix24.com/")
+    talk.answer("URL of the webhook", shop.server.webhook_url.replace(SECRET, "wrong"))
     talk.answer("URL of the webhook", shop.server.webhook_url)
+    talk.answer("URL of the database", f"sqlite:///{shop.directory}/none.db")
     talk.answer("URL of the database", f"sqlite:///{shop.file}")
     talk.answer("The mapping table")
     talk.answer("order id", "nr")
@@ -111,12 +116,19 @@ def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the
     talk.answer("soft delete", "y")
     talk.answer("Shall syncd set updated_at")
     talk.answer("Which sides may syncd write")
+    talk.answer("How often", "now and then")
     talk.answer("How often", "10m")
     code = talk.end()
 
     assert code == 0, talk.text
+    assert "a link's name is made of letters, digits, _ and -" in talk.text
+    assert "INVALID_CREDENTIALS" in talk.text
+    assert "none.db" in talk.text
+    assert "must be an interval" in talk.text
+    assert "or a number (2 Сделка, 31 smart invoice)" in talk.text
+    assert talk.text.rstrip().endswith("Then let the daemon do it from now on:\r\n  syncd run")
     assert "must be the URL of an inbound webhook" in talk.text
-    assert "nr is not there; there are: order_no, deal_id" in talk.text
+    assert "nr does not exist; choose one of: order_no, deal_id" in talk.text
     assert SECRET not in talk.text
     assert "All is well." in talk.text
     assert "unbound → deal 12" in talk.text
@@ -125,6 +137,52 @@ def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the
     assert shown["links.shop.table.deleted"] == "removed_at"
     assert shown["links.shop.table.touched"] == "updated_at"
     assert shown["links.shop.schedule"] == "10m"
+
+
+@pytest.mark.parametrize(("answer", "setting"), [("", "order_number"), ("n", "order_id")])
+def test_given_a_column_of_order_numbers_then_init_asks_whether_it_is_one(
+    shop: Shop, answer: str, setting: str
+) -> None:
+    shop.sql("CREATE TABLE order_map (number TEXT PRIMARY KEY, deal_id INTEGER)")
+    directory = shop.directory / "new"
+    directory.mkdir()
+    talk = Conversation(directory, "init", "--no-check")
+
+    talk.answer("Name of the link")
+    talk.answer("URL of the webhook", shop.server.webhook_url)
+    talk.answer("URL of the database", f"sqlite:///{shop.file}")
+    talk.answer("The mapping table", "order_map")
+    talk.answer("order number")
+    talk.answer("Does number hold the accountNumber of the portal's orders", answer)
+    talk.answer("owner's) id")
+    talk.answer("owner's type")
+    talk.answer("Which sides may syncd write")
+    talk.answer("How often")
+
+    assert talk.end() == 0, talk.text
+    shown = {one["key"]: one["value"] for one in call("config", "show", "--json", directory=directory).json}
+    assert shown[f"links.shop.table.columns.{setting}"] == "number"
+
+
+def test_given_a_person_who_adds_a_link_then_a_name_that_is_taken_is_asked_again(shop: Shop) -> None:
+    shop.create_table([(1, 11)])
+    before = shop.configure().read_text()
+    talk = Conversation(shop.directory, "init", "--add", "--no-check")
+
+    talk.answer("Name of the link", "shop")
+    talk.answer("Name of the link", "other")
+    talk.answer("URL of the webhook", shop.server.webhook_url)
+    talk.answer("URL of the database", f"sqlite:///{shop.file}")
+    talk.answer("The mapping table", "order_deals")
+    for question in ("order id", "owner's) id", "owner's type", "soft delete", "Shall", "Which sides", "How often"):
+        talk.answer(question)
+
+    assert talk.end() == 0, talk.text
+    assert "the configuration has a link shop already" in talk.text
+    assert "syncd check other" in talk.text
+    after = (shop.directory / "syncd.toml").read_text()
+    assert after.startswith(before)
+    assert "[links.other]" in after
 
 
 def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130(shop: Shop) -> None:

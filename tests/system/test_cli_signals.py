@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import Child
 from tests.system.shop import DEAL, SECRET, Shop, open_shop
 
 ORDERS = 400
@@ -67,7 +68,7 @@ def test_given_a_terminal_that_is_closed_while_writing_then_the_batch_in_flight_
     terminals = [primary]
     shop.portal.before_call(hang_up)
     take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
-    process = subprocess.Popen(
+    process = Child(
         [sys.executable, "-c", f"{take}; from syncd.cli.main import main; sys.exit(main(['reconcile']))"],
         cwd=shop.directory,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
@@ -106,7 +107,7 @@ def on_a_terminal(shop: Shop, *args: str) -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_") and name != "NO_COLOR"}
     env |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     primary, secondary = pty.openpty()
-    process = subprocess.Popen(
+    process = Child(
         [sys.executable, "-m", "syncd.cli.main", *args],
         cwd=shop.directory,
         env=env,

@@ -21,9 +21,9 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.sandbox import SandboxPortal, SandboxServer
-from syncd.sandbox.answering import Steps
-from syncd.sandbox.answers import SandboxRequest
-from syncd.sandbox.exchange import Pause
+from syncd.sandbox.calls import Wait
+from syncd.sandbox.portal import Steps
+from syncd.sandbox.requests import SandboxRequest
 from tests.system import daemon_process
 from tests.system.daemon_process import RunningDaemon
 from tests.system.shop import SECRET, Ran, Shop
@@ -54,7 +54,7 @@ class StallingPortal(SandboxPortal):
         request.path = request.path.replace(f"{SECRET}-{process}", SECRET)
         self.held_up.append(process)
         while not self.answers.is_set():
-            yield Pause(0.01)
+            yield Wait(0.01)
         self.held_up.remove(process)
         return (yield from super().exchange(request))
 
@@ -124,8 +124,8 @@ class Crowd:
 
     def everybody(self) -> set[str]:
         """Return what each process is called in a lease."""
-        processes = [one.process for one in (*self.daemons.values(), *self.commands)]
-        return {f"{socket.gethostname()}:{process.pid}" for process in processes}
+        pids = [*(one.process.pid for one in self.daemons.values()), *(one.process.pid for one in self.commands)]
+        return {f"{socket.gethostname()}:{pid}" for pid in pids}
 
     def holder(self) -> str:
         """Return who holds the lease, or nothing."""

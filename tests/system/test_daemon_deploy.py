@@ -15,9 +15,9 @@ import yaml
 
 from syncd.config.load import load
 from syncd.config.model import Settings
-from syncd.config.process import DaemonSettings
-from syncd.daemon.health import Health
+from syncd.config.service_settings import DaemonSettings
 from syncd.obs.metrics import Metrics
+from syncd.status.health import Health
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus/syncd.rules.yml"
@@ -55,6 +55,14 @@ def test_given_a_yaml_file_then_it_can_be_read(path: Path):
     assert all(isinstance(document, dict) for document in _documents(path))
 
 
+def test_given_an_upgrade_in_kubernetes_then_the_old_version_stops_before_the_new_one_begins_as_the_page_says():
+    page = (DEPLOY.parent / "docs/how-to/upgrade.md").read_text()
+
+    assert _kubernetes("deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "stop all of them, upgrade, and start them again" in page
+    assert "`Recreate`" in page
+
+
 class TestMonitoring:
     def test_given_a_query_then_it_asks_only_for_metrics_the_daemon_shows(self):
         known = _known_metrics()
@@ -81,7 +89,9 @@ class TestMonitoring:
     @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (package prometheus) is not installed")
     def test_given_promtool_then_it_accepts_the_rules_and_their_unit_tests_pass(self):
         for command in (["check", "rules", RULES.name], ["test", "rules", "syncd.rules_test.yml"]):
-            ran = subprocess.run(["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, check=False)
+            ran = subprocess.run(
+                ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
+            )
             assert ran.returncode == 0, ran.stdout + ran.stderr
 
     def test_given_the_dashboard_then_its_panels_have_places_of_their_own(self):

@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.config.schedule import parse_schedule
-from syncd.daemon.slots import Slots
-from tests.system.daemon_process import RunningDaemon, until
+from syncd.status.fire_times import FireTimes
+from tests.system.daemon_process import RunningDaemon, events_of, until
 from tests.system.shop import Shop, open_shop
 
 pytestmark = pytest.mark.postgres
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.postgres
 LINKS = [f"link{number:02}" for number in range(30)]
 EVERY = 4
 KILLS = 3
-WITHIN = 4.0
-"""Seconds from a kill to the moment no link is left behind its schedule because of it."""
+WITHIN = 20.0
+"""Seconds from a kill to the moment no link is left behind its schedule because of it, on a machine that is busy with tests
+besides; the leases of whoever was killed would last for minutes."""
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within
         started = [
             (event["link"], event["run_id"], name)
             for name in range(3 + KILLS)
-            for event in RunningDaemonLog(shop.directory / f"daemon{name}.log").events("run started")
+            for event in events_of((shop.directory / f"daemon{name}.log").read_text(), "run started")
         ]
 
     runs = _runs(engine)
@@ -112,7 +113,7 @@ def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within
             assert not _whole(one) or one.finished_at <= two.started_at, (link, one, two)
     # No slot is served twice, unless the pass that served it was cut off.
     for link, passes in by_link.items():
-        slots = Slots(link, parse_schedule(f"{EVERY}s"))
+        slots = FireTimes(link, parse_schedule(f"{EVERY}s"))
         served = Counter(slots.after(run.started_at) for run in passes if _whole(run))
         assert max(served.values()) == 1, (link, served)
     # No slot between the first kill and the end is left out, and a kill delays nothing for longer than a moment.
@@ -127,15 +128,6 @@ def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within
     assert {run.id for run in runs if _whole(run)} <= {run for _link, run, _name in started}
     assert {run.state for run in runs if _whole(run)} == {"applied"}
     assert 1 <= sum(not _whole(run) for run in runs) <= KILLS * len(LINKS)
-
-
-class RunningDaemonLog:
-    """The log of a daemon that may be gone."""
-
-    def __init__(self, path: Path) -> None:
-        self.log = path.read_text()
-
-    events = RunningDaemon.events
 
 
 def _wait_for_all(engine: sa.Engine, links: set[str], after: int) -> None:

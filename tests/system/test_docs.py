@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from syncd.cli import failure
+from syncd.cli import failure, streams
 from syncd.config.load import load
 from syncd.core.model import Outcome, Reason
 from syncd.errors import SyncdError
+from tests.figures.picture import PICTURE, drawn
 from tests.system.docs_runner import (
     CONFIGURATION,
     GIVEN,
@@ -39,9 +40,13 @@ NOT_RUN_AT_MOST = 20
 LANGUAGES = {"console", "toml", "json", "python", ""}
 """What a block may be without a reason why nothing looks at it; "" is a picture, or what a command prints."""
 SECRETS = {
+    "password_file": "a password",
+    "key_file": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     "webhook_file": "https://{name}.bitrix24.com/rest/1/CODE/",
     "url_file": "sqlite:///shop.db",
     "client_secret_file": "secret",
+    "hook_token_file": "a-token-of-the-portal",
+    "apprise_file": "json://alerts.example.com/CODE",
 }
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -78,6 +83,13 @@ def test_given_all_blocks_then_those_that_are_not_run_are_few_and_each_says_why(
 
     assert len(reasons) <= NOT_RUN_AT_MOST
     assert not {place: reason for place, reason in reasons.items() if len(reason.split()) < 3}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if runs(block)], ids=named)
+def test_given_a_command_then_what_it_comes_to_is_shown_and_compared(block: Block) -> None:
+    hidden = [step.command for step in steps(block) if step.shown and step.shown[-1].strip() == "…"]
+
+    assert not hidden, "a line of … hides what these end with"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "not run" not in block.marks], ids=named)
@@ -128,7 +140,11 @@ def test_given_the_readme_then_its_first_command_plays_the_demo_and_its_second_r
     planned = make(tests, "--dry-run", "-o", ".venv/.dev", binaries)
 
     assert "Verified: the CRM, the table and the agreed state are equal" in shown
-    assert planned.split()[-2:] == ["-m", "pytest"]
+    printed = [line.rstrip() for line in shown.splitlines() if line.strip()]
+    picture = drawn(PICTURE.read_text(encoding="utf-8"))
+    begin = printed.index(picture[0])
+    assert printed[begin : begin + len(picture)] == picture, "run: make picture"
+    assert "-m pytest" in planned
 
 
 @pytest.mark.parametrize(
@@ -164,7 +180,11 @@ def test_given_the_exit_codes_page_then_it_has_every_code_an_error_can_end_with(
     page = (ROOT / "docs/reference/exit-codes.md").read_text()
     told = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
 
-    assert told == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, failure.INTERRUPTED, 129}
+    of_streams = {streams.LOST, streams.READER_GONE}
+    assert (
+        told
+        == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, failure.INTERRUPTED, 129} | of_streams
+    )
 
 
 def errors_below(error: type[SyncdError]) -> Iterator[type[SyncdError]]:
@@ -179,9 +199,14 @@ def merged(base: dict[str, Any], fragment: dict[str, Any]) -> dict[str, Any]:
     for key, value in fragment.items():
         twin = key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
         result.pop(twin, None)
+        if key == "host":
+            result.pop("url", None)
         if key == "oauth":
             result.pop("webhook_file", None)
-        old = result.get(key)
+        if key == "host":  # a database in parts
+            result.pop("url", None)
+        # A table of order numbers names no column of order ids.
+        old = None if key == "columns" else result.get(key)
         result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
 

@@ -15,7 +15,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd.core.model import Outcome
-from syncd.daemon.web import HEADERS, WebServer
+from syncd.daemon.web_server import HEADERS, WebServer
 from syncd.portal.opening import budget_key
 from tests.unit.pages.pages_world import World, change, held, make_hostile, make_template, open_world, web
 
@@ -125,8 +125,8 @@ def _injecting(send: Send) -> Send:
             headers = [
                 (name, value.replace(b"frame-ancestors 'none'", b"frame-ancestors 'self'")) for name, value in headers
             ]
-            await send(start.pop() | {"headers": [*headers, (b"content-length", str(len(body)).encode())]})
-            message = message | {"body": body}
+            await send({**start.pop(), "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+            message = {**message, "body": body}
         await send(message)
 
     return sending
@@ -261,7 +261,7 @@ async def test_a_page_renews_itself_and_keeps_focus_scroll_and_selection(served:
     assert seen["scrolled"] == 60
     assert seen["selected"]
     assert "\t4\t" in seen["row"].replace("\n", "\t")
-    assert seen["needs"] == ["needs-shop", "needs-parked"]
+    assert seen["needs"] == ["needs-parked", "needs-shop"]
 
 
 async def test_given_a_state_database_that_went_away_then_the_page_says_that_it_is_old(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.process import DaemonSettings
+from syncd.config.service_settings import DaemonSettings
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
 SERVICES = ["syncd.service", "syncd@.service", "syncd-reconcile@.service"]
@@ -52,6 +52,7 @@ def test_given_a_unit_then_systemd_finds_nothing_wrong_with_it(installed: Path, 
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -67,6 +68,7 @@ def test_given_an_example_as_a_drop_in_then_systemd_understands_it(installed: Pa
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     newer = {"notify-reload": "notify-reload", "restart-backoff": "RestartSteps|RestartMaxDelaySec"}.get(example.stem)
     complaints = [line for line in ran.stderr.splitlines() if newer is None or not re.search(newer, line)]
@@ -81,6 +83,7 @@ def test_given_a_service_then_it_is_hardly_exposed(installed: Path, service: str
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", ran.stdout)
     assert score is not None, ran.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -47,3 +48,31 @@ def test_given_the_wheel_then_its_own_migrations_are_used(unpacked: Path, tmp_pa
     asked = run(unpacked, tmp_path, "-c", "from syncd.state.migrate import scripts_folder; print(scripts_folder())")
 
     assert asked.stdout.strip() == str(unpacked / "syncd" / "migrations")
+
+
+def test_given_the_wheel_then_it_names_the_licence_of_what_it_ships(unpacked: Path) -> None:
+    [info] = unpacked.glob("syncd-*.dist-info")
+    metadata = (info / "METADATA").read_text()
+
+    assert "License-Expression: Apache-2.0 AND MIT" in metadata
+    assert "MIT" in (info / "licenses/syncd/daemon/static/uPlot.LICENSE.txt").read_text()
+
+
+def test_given_the_source_distribution_then_it_holds_what_the_quick_start_needs(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [archive] = tmp_path.glob("syncd-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+
+    assert {"Makefile", "README.md", "requirements/run.txt", "requirements/build.txt", "requirements/dev.txt"} <= names
+
+
+def test_given_what_an_installation_needs_then_no_package_in_it_only_builds() -> None:
+    def packages(file: str) -> set[str]:
+        lines = (ROOT / "requirements" / file).read_text().splitlines()
+        return {line.partition("==")[0] for line in lines if "==" in line and line[0].isalpha()}
+
+    shared = {"colorama"}  # for Windows consoles: click asks for it, too
+    assert packages("run.txt") & packages("build.txt") <= shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,8 +11,11 @@ import click
 from syncd.cli import options
 from syncd.cli.app import App
 from syncd.cli.prompting import prompt
+from syncd.errors import UnavailableError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from syncd.config.model import PortalSettings
     from syncd.core.ports import Cancelled
     from syncd.portal.opening import Authorisation
@@ -24,14 +28,14 @@ if TYPE_CHECKING:
     "--listen",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="Wait for the browser at http://127.0.0.1:PORT/, where the application's redirect address is that.",
+    help="Wait for the browser at http://127.0.0.1:PORT/, if that is the application's redirect address.",
 )
 def auth(app: App, link: str | None, listen: int | None) -> int:
-    """Walk through the authorisation of a link's application, and keep its tokens in the state database.
+    """Authorise a link's application, and store its tokens in the state database.
 
     Open the address that is shown, in a browser that is signed in to the portal. The portal then sends the browser to
-    the application's own address; paste that address here, or let --listen take it. The code in it is good for 30
-    seconds. From then on tokens are renewed without anybody.
+    the application's own address; paste that address here, or let --listen receive it. Its code is valid for 30
+    seconds. From then on tokens are renewed automatically.
     """
     from syncd.cli.commands.daemon import who
     from syncd.cli.screen import Line
@@ -48,7 +52,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     code, server = _from_browser(app, listen, state) if listen else _pasted(state)
 
     async def work(place: Workplace, _: Cancelled) -> int:
-        authorisation = _authorisation(place, name)
+        authorisation = await _authorisation(place, name)
         try:
             await authorisation.complete(code, server)
         finally:
@@ -78,7 +82,7 @@ def _begin(app: App, name: str) -> tuple[str, str]:
     found: list[tuple[str, str]] = []
 
     async def work(place: Workplace, _: Cancelled) -> int:
-        authorisation = _authorisation(place, name)
+        authorisation = await _authorisation(place, name)
         found.append((authorisation.url, authorisation.state))
         await authorisation.aclose()
         return 0
@@ -87,26 +91,29 @@ def _begin(app: App, name: str) -> tuple[str, str]:
     return found[0]
 
 
-def _authorisation(place: Workplace, name: str) -> Authorisation:
+async def _authorisation(place: Workplace, name: str) -> Authorisation:
     from syncd.portal.opening import Authorisation
 
-    return Authorisation(place.settings.links[name].portal, link=name, hosts=place.hosts, store=place.store)
+    settings = place.settings.links[name].portal
+    row = await place.store.find_link(name)
+    # At the same address it must be the same portal; what is at another one, the next run finds out.
+    member_id = row.member_id if row is not None and row.portal == settings.address else ""
+    return Authorisation(settings, link=name, hosts=place.hosts, store=place.store, member_id=member_id)
 
 
 def _pasted(state: str) -> tuple[str, str]:
-    """Ask for the address the browser ended at; its code is no secret for longer than it is good for."""
+    """Ask for the address that the browser was sent to. Its code is valid for 30 seconds, so it may be shown."""
     text: str = prompt("The address the browser was sent to", err=True)
     return answer_in(text, state)
 
 
 def _from_browser(app: App, port: int, state: str) -> tuple[str, str]:
     from syncd.cli import stopping
-    from syncd.cli.setup.redirect import wait_for_redirect
 
     found: list[tuple[str, str]] = []
 
     async def work() -> None:
-        found.append(answer_in(await wait_for_redirect(port), state, by_hand=False))
+        found.append(answer_in(await wait_for_redirect(port, lambda path: _belongs(path, state)), state))
 
     app.log()
     stopping.serve(work)
@@ -115,13 +122,18 @@ def _from_browser(app: App, port: int, state: str) -> tuple[str, str]:
     return found[0]
 
 
-def answer_in(text: str, state: str, *, by_hand: bool = True) -> tuple[str, str]:
+def _belongs(path: str, state: str) -> bool:
+    """Whether an address is the redirect that is waited for; any page could send a browser to a listening port."""
+    query = parse_qs(urlsplit(path).query)
+    return bool(query.get("code")) and query.get("state") == [state]
+
+
+def answer_in(text: str, state: str) -> tuple[str, str]:
     """Given the address of the redirect, or only its code, return the code and the authorisation server, if named.
 
     Args:
-        text: The address.
-        state: What it must bring back.
-        by_hand: A person brought it, so it may lack the state; any page could send a browser to a listening port.
+        text: The address, or the code alone.
+        state: What an address must bring back.
 
     Raises:
         UsageError: It brings no code, or belongs to another authorisation.
@@ -133,7 +145,68 @@ def answer_in(text: str, state: str, *, by_hand: bool = True) -> tuple[str, str]
         return text, ""
     query = {name: values[0] for name, values in parse_qs(urlsplit(text).query).items()}
     if not query.get("code"):
-        raise UsageError("That address brings no code; nothing was stored.", hint="Paste the whole address.")
-    if query.get("state", state if by_hand else "") != state:
-        raise UsageError("That address belongs to another authorisation; nothing was stored.", hint="Begin again.")
+        raise UsageError("That address contains no code; nothing was stored.", hint="Paste the whole address.")
+    if query.get("state") != state:
+        raise UsageError(
+            "That address belongs to another authorisation, since its state is not the one sent; nothing was stored.",
+            hint="Run the command again, and paste the address that its own page leads to.",
+        )
     return query["code"], query.get("server_domain", "")
+
+
+_DONE = "Done. You can close this page and go back to the terminal."
+_OTHER = "syncd waits for another address. Open the one that the terminal shows."
+_PAGE = "<!doctype html><title>syncd</title><p>{}</p>"
+_HEAD = "HTTP/1.1 {}\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n"
+_LONGEST = 64 * 1024
+
+
+async def wait_for_redirect(port: int, belongs: Callable[[str], bool]) -> str:
+    """Wait for the browser, and go on waiting where something else comes.
+
+    Args:
+        port: Where to listen, on 127.0.0.1.
+        belongs: Whether a request's path and query are the answer that is waited for.
+
+    Returns:
+        That path and query.
+
+    Raises:
+        UnavailableError: The port cannot be opened.
+    """
+    import asyncio
+
+    found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    served: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served[asyncio.current_task()] = writer
+        try:
+            line = (await reader.readline()).decode("latin-1").split()
+            path = line[1] if len(line) > 1 else ""
+            while (await reader.readline()).strip():
+                pass
+            is_it = belongs(path)
+            page = _PAGE.format(_DONE if is_it else _OTHER)
+            writer.write((_HEAD.format("200 OK" if is_it else "400 Bad Request", len(page)) + page).encode())
+            await writer.drain()
+            if is_it and not found.done():
+                found.set_result(path)
+        except (OSError, ValueError, asyncio.LimitOverrunError):
+            pass  # a browser that went away, or another protocol: go on waiting
+        finally:
+            writer.close()
+            del served[asyncio.current_task()]
+
+    try:
+        server = await asyncio.start_server(serve, "127.0.0.1", port, limit=_LONGEST)
+    except OSError as error:
+        raise UnavailableError(f"Port {port} cannot be opened: {error.strerror or error}.") from None
+    try:
+        return await found
+    finally:
+        server.close()
+        for writer in served.values():  # browsers keep connections open that they never use
+            writer.close()
+        while served:  # noqa: ASYNC110 - each of them ends within a few turns of the loop
+            await asyncio.sleep(0)

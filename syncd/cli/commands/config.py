@@ -13,23 +13,24 @@ def config() -> None:
     """Show the configuration in force, an example, or its JSON Schema."""
 
 
-@config.command("show", cls=options.Command, short_help="Show the values in force, with their origin.")
+@config.command("show", cls=options.GlobalCommand, short_help="Show the values in force, with their origin.")
 @options.as_json
 @click.pass_obj
 def show(app: App, as_json: bool) -> int:
     """Show every value in force and where it comes from; secrets are masked."""
-    loaded = app.load()
-    from syncd.config.show import effective
-    from syncd.config.show import show as shown
+    loaded = app.load(secrets=False)
+    from syncd.config.masking import effective
+    from syncd.config.masking import show as shown
 
     if as_json:
         app.screen.json([{"key": one.key, "value": one.value, "origin": one.origin} for one in effective(loaded)])
     else:
         click.echo(shown(loaded), nl=False)
+    loaded.require_secrets()  # after what is known has been shown
     return 0
 
 
-@config.command("example", cls=options.Command, short_help="Print an example file with every key.")
+@config.command("example", cls=options.GlobalCommand, short_help="Print an example file with every key.")
 @click.pass_obj
 def example(_app: App) -> int:
     """Print a commented example of the configuration file, with every key there is."""
@@ -39,7 +40,7 @@ def example(_app: App) -> int:
     return 0
 
 
-@config.command("schema", cls=options.Command, short_help="Print the JSON Schema of the file.")
+@config.command("schema", cls=options.GlobalCommand, short_help="Print the JSON Schema of the file.")
 @click.pass_obj
 def schema(_app: App) -> int:
     """Print the JSON Schema of the configuration file, for editors."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from syncd.cli import options
 from syncd.cli.app import App
 
 if TYPE_CHECKING:
+    from syncd.core.order_ranges import OrderRanges
     from syncd.core.ports import Cancelled
     from syncd.wiring import Workplace
 
 
 @options.command("run", short_help="Run as a daemon: keep all links in step.")
 def run(app: App) -> int:
-    """Keep all links in step, by their schedules, until told to stop.
+    """Keep all links in step, by their schedules, until it is stopped.
 
     SIGTERM and SIGINT finish the batch in flight and end with 0; SIGHUP reads the configuration again; SIGUSR1 makes a
     pass now.
@@ -25,55 +28,86 @@ def run(app: App) -> int:
     return serve(loaded)
 
 
-@options.command("trigger", short_help="Ask the running daemon for a pass now.")
+@options.command("trigger", state_only=True, short_help="Ask the running daemon for a pass now.")
 @options.one_link
-def trigger(app: App, link: str | None) -> int:
-    """Ask the daemon, wherever it runs, for a pass of a link now. It listens on the state database."""
+@options.some_orders
+def trigger(app: App, link: str | None, orders: OrderRanges | None) -> int:
+    """Ask the daemon, wherever it runs, for a pass of a link now. It listens on the state database.
+
+    With --orders the pass covers only these: for a program that has just written some rows.
+    """
     from syncd.cli.screen import Line
+    from syncd.engine import formatting
 
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick([link] if link else [], one=True)
-        await place.store.post_request(name, "trigger", who(), place.clock.now())
-        app.screen.show([Line(f"Asked for a pass of {name}. A running daemon makes it within seconds.")])
+        await place.store.post_request(name, "trigger", who(), place.clock.now(), orders)
+        about = "" if orders is None else f" over orders {formatting.short_ranges(orders)}"
+        app.say([Line(f"Asked for a pass of {name}{about}. A running daemon makes it within seconds.")])
         return 0
 
-    return app.perform(work)
+    return app.perform(work, secrets=False)
 
 
-@options.command("pause", short_help="Stop the scheduled passes of a link.")
+@options.command("pause", state_only=True, short_help="Stop the scheduled passes of a link.")
 @options.one_link
-def pause(app: App, link: str | None) -> int:
-    """Stop the scheduled passes of a link until `syncd resume`. Commands and triggers still work."""
-    return _set_paused(app, link, paused=True)
+@click.option("--for", "length", metavar="TIME", help="Resume automatically after this long, such as 30m, 2h or 1d12h.")
+@options.comment
+def pause(app: App, link: str | None, length: str | None, comment: str) -> int:
+    """Stop the scheduled passes of a link until `syncd resume`. Commands and triggers still work.
+
+    Who paused it, when, until when and why is shown wherever the link is.
+    """
+    from syncd.config.schedule import parse_duration
+
+    try:
+        seconds = None if length is None else parse_duration(length)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="'--for'") from None
+    return _set_paused(app, link, paused=True, seconds=seconds, comment=comment)
 
 
-@options.command("resume", short_help="Restart the scheduled passes of a link.")
+@options.command("resume", state_only=True, short_help="Restart the scheduled passes of a link.")
 @options.one_link
 def resume(app: App, link: str | None) -> int:
     """Restart the scheduled passes of a link after `syncd pause`."""
     return _set_paused(app, link, paused=False)
 
 
-def _set_paused(app: App, link: str | None, *, paused: bool) -> int:
+def _set_paused(app: App, link: str | None, *, paused: bool, seconds: float | None = None, comment: str = "") -> int:
     from syncd.cli.screen import Line
+    from syncd.core.records import Decision, Pause
+    from syncd.engine import formatting
 
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick([link] if link else [], one=True)
-        await place.store.set_paused(name, paused=paused)
-        sentence = f"{name} is paused; `syncd resume {name}` goes on." if paused else f"{name} goes on as scheduled."
-        app.screen.show([Line(sentence)])
+        now = place.clock.now()
+        until = None if seconds is None else now + seconds
+        # A resumed link owes no pass for the time before.
+        pause = Pause(who(), now, until if paused else now, comment)
+        await place.store.set_paused(name, paused=paused, pause=pause)
+        said = f"until {formatting.moment(until)}" if until is not None else ""
+        await place.store.note(Decision(name, "pause" if paused else "resume", said, pause.by, now, comment))
+        if not paused:
+            sentence = f"{name} is scheduled again."
+        elif until is None:
+            sentence = f"{name} is paused; `syncd resume {name}` resumes the schedule."
+        else:
+            sentence = f"{name} is paused until {formatting.moment(until)}; `syncd resume {name}` resumes it earlier."
+        app.say([Line(sentence)])
         return 0
 
-    return app.perform(work)
+    return app.perform(work, secrets=False)
 
 
 def who() -> str:
-    """Return who asks the daemon for something: user and host."""
+    """Return who asks for something: user and host; behind sudo, the person who typed it."""
     import getpass
+    import os
     import socket
 
     try:
-        user = getpass.getuser()
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = "somebody"
     return f"{user}@{socket.gethostname()}"

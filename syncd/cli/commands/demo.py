@@ -15,7 +15,7 @@ def demo(app: App) -> int:
     """
     app.log("error")
     from syncd.cli import stopping
-    from syncd.cli.demo.story import play
+    from syncd.cli.demo import play
     from syncd.core.ports import Cancelled
 
     async def work(cancelled: Cancelled) -> int:

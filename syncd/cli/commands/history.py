@@ -1,4 +1,4 @@
-"""`history`: one order."""
+"""`history`: one order, or the orders of one deal."""
 
 from __future__ import annotations
 
@@ -12,37 +12,85 @@ from syncd.cli import options
 from syncd.cli.app import App
 
 if TYPE_CHECKING:
+    from syncd.core.model import Owner
     from syncd.core.ports import Cancelled
     from syncd.core.records import StoredChange
     from syncd.wiring import Workplace
 
 
-@options.command("history", short_help="Show everything that ever happened to one order.")
-@options.link_and_order
-@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="How many changes at most.")
+@options.command("history", state_only=True, short_help="Show everything that ever happened to one order.")
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="[LINK] [ORDER]",
+    shell_complete=options.complete_link,
+    help="The order's id; before it the link, which may be left out where there is only one.",
+)
+@click.option(
+    "--owner", metavar="TYPE:ID", help="Instead of ORDER: list the orders of this owner, such as 2:77 for deal 77."
+)
+@click.option("--limit", type=options.Number(), default=200, show_default=True, help="How many changes at most.")
 @options.as_json
-def history(app: App, words: Sequence[str], limit: int, as_json: bool) -> int:
-    """Show everything that ever happened to one order, and why it is as it is now."""
+def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_json: bool) -> int:
+    """Show everything that ever happened to one order, and why it is as it is now.
+
+    With --owner, list the orders of a deal or an invoice: those that were bound to it when the CRM was last listed, are
+    agreed to be, or are held because a side says so.
+    """
+    if owner is not None:
+        if len(words) > 1:
+            raise click.UsageError("--owner takes at most a LINK: it replaces ORDER.")
+        return _of_owner(app, list(words), options.owner_of(owner), limit, as_json=as_json)
+    if not words:
+        raise click.UsageError("Missing argument 'ORDER'.")
     names, order = options.split_link_and_order(words)
-    from syncd.cli.render.history import history as render
+    from syncd.cli.render.orders import history as render
+    from syncd.engine.order_history import OrderHistory
     from syncd.engine.report import change_json
-    from syncd.engine.story import Story
+    from syncd.status.owners import owners_of_changes, owners_of_order
 
     async def work(place: Workplace, _: Cancelled) -> int:
         (name,) = place.pick(names, one=True)
         store = place.store
         changes = await _dated(place, await store.history(name, order, limit))
         if as_json:
-            # The JSON form knows changes: writes on one side (design.md section 7). Agreements are in the text.
-            app.screen.json([change_json(one, audit=True) for one in changes if one.change.side is not None])
+            # The JSON form knows changes: writes on one side (json.md). Agreements are in the text.
+            written = [one for one in changes if one.change.side is not None]
+            async with place.titles() as titles:
+                labels = await titles.labels(name, owners_of_changes(written))
+            app.screen.json([change_json(one, audit=True) | labels.of_change(one) for one in written])
             return 0
         row = await store.find_link(name)
         binding = await store.bindings(row.id, order - 1, order) if row is not None else []
-        story = Story(name, order, changes, await store.past_holds(name, order), binding[0] if binding else None)
-        app.screen.show(render(story, place.clock.now()))
+        story = OrderHistory(name, order, changes, await store.past_holds(name, order), binding[0] if binding else None)
+        keys = await store.order_keys(row.id, [order]) if row is not None else []
+        decisions = await store.decisions(name, order_id=order)
+        story = story._replace(decisions=decisions, key=keys[0].key if keys else "")
+        async with place.titles() as titles:
+            labels = await titles.labels(name, owners_of_order(story))
+        app.screen.show(render(story, place.clock.now(), labels, app.screen.width))
         return 0
 
-    return app.perform(work)
+    return app.perform(work, secrets=False)
+
+
+def _of_owner(app: App, names: list[str], owner: Owner, limit: int, *, as_json: bool) -> int:
+    """List the orders of one owner."""
+    from syncd.cli.render.orders import orders_of
+    from syncd.status.owners import order_json, orders_of_owner
+
+    async def work(place: Workplace, _: Cancelled) -> int:
+        (name,) = place.pick(names, one=True)
+        found = await orders_of_owner(place.store, name, owner, limit)
+        async with place.titles() as titles:
+            labels = await titles.labels(name, {owner} if found else ())
+        if as_json:
+            app.screen.json([order_json(one) for one in found])
+        else:
+            app.screen.show(orders_of(name, owner, found, labels))
+        return 0
+
+    return app.perform(work, secrets=False)
 
 
 async def _dated(place: Workplace, changes: list[StoredChange]) -> list[StoredChange]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
 KINDS = (
     "edit-edit", "edit-remove", "remove-edit", "create-create", "duplicate-rows", "invalid-row", "out-of-scope",
-    "order-missing", "owner-missing", "uncertain", "flapping",
+    "order-missing", "owner-missing", "ambiguous-key", "refused", "uncertain", "flapping",
 )  # fmt: skip
 
 
-@options.command("holds", short_help="List the orders that are held.")
+@options.command("holds", state_only=True, short_help="List the orders that are held.")
 @options.any_link
 @click.option(
     "--kind",
@@ -32,27 +34,49 @@ KINDS = (
     metavar="KIND",
     help="Only this kind, such as edit-edit; may be repeated.",
 )
+@click.option("--csv", "as_csv", is_flag=True, help="Print a spreadsheet; `syncd resolve --from` reads it back.")
+@options.as_markdown
 @options.as_json
-def holds(app: App, link: str | None, kinds: Sequence[str], as_json: bool) -> int:
-    """List the orders syncd does not touch until a person, or a changed fact, decides."""
-    from syncd.cli.render import holds as render
+def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_markdown: bool, as_json: bool) -> int:
+    """List the orders syncd does not touch until a person, or a changed fact, decides.
+
+    Deals and invoices come with their titles, where the portal shows them to syncd's credentials, and with their
+    addresses in the portal.
+    """
+    form = options.form_of(csv=as_csv, markdown=as_markdown, json=as_json)
+    from syncd.cli import spreadsheet
+    from syncd.cli.render import orders as render
+    from syncd.status.owners import owners_of_facts
 
     async def work(place: Workplace, _: Cancelled) -> int:
         names = place.pick([link] if link else [])
         found = {
             name: [one for one in await _open(place, name) if not kinds or one.hold.kind in kinds] for name in names
         }
-        if as_json:
+        keys = {name: await _keys(place, name, held) for name, held in found.items()}
+        labels = {}
+        async with place.titles() as titles:
+            for name, held in found.items():
+                labels[name] = await titles.labels(name, owners_of_facts(one.hold.facts for one in held))
+        if form in spreadsheet.FORMS:
+            app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_holds(found, labels, keys)))
+        elif form == "json":
             several = len(names) > 1
-            app.screen.json([_json(one, name if several else "") for name, held in found.items() for one in held])
+            app.screen.json(
+                [
+                    _json(one, name if several else "", keys[name]) | labels[name].of_hold(one.hold)
+                    for name, held in found.items()
+                    for one in held
+                ]
+            )
         else:
-            app.screen.show(render.holds(found, place.clock.now()))
+            app.screen.show(render.holds(found, place.clock.now(), labels, keys))
         return 0
 
-    return app.perform(work)
+    return app.perform(work, secrets=False)
 
 
-@options.command("resolve", short_help="Decide held orders.")
+@options.command("resolve", state_only=True, short_help="Decide held orders.")
 @click.argument(
     "words",
     nargs=-1,
@@ -62,13 +86,36 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_json: bool) -> in
 )
 @click.option("--keep", type=click.Choice(["crm", "table"]), help="Give both sides what this one says.")
 @click.option("--retry", is_flag=True, help="Try again as if the order had never been held, or failed.")
-@click.option("--all", "every", is_flag=True, help="All held orders of the kinds named with --kind.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="All held orders of the kinds named with --kind, except those decided already.",
+)
 @click.option(
     "--kind", "kinds", type=click.Choice(KINDS), multiple=True, metavar="KIND", help="With --all; may be repeated."
 )
+@click.option("--override", is_flag=True, help="With --all or --from: also what is decided already.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="Decide what the column `decision` of a spreadsheet says; see `syncd holds --csv`.",
+)
+@options.comment
 @options.as_json
 def resolve(
-    app: App, words: Sequence[str], keep: str | None, retry: bool, every: bool, kinds: Sequence[str], as_json: bool
+    app: App,
+    words: Sequence[str],
+    keep: str | None,
+    retry: bool,
+    every: bool,
+    kinds: Sequence[str],
+    override: bool,
+    source: Path | None,
+    comment: str,
+    as_json: bool,
 ) -> int:
     """Decide what becomes of a held order; the next pass carries it out.
 
@@ -77,28 +124,71 @@ def resolve(
     syncd resolve shop 5125 --keep table    both sides get what the table says
     syncd resolve shop 5125 --retry         look at it as if for the first time
     syncd resolve shop --all --kind edit-edit --keep crm
+    syncd resolve shop --from holds.csv
 
-    A decision belongs to the facts it was made for: if either side changes before the next pass, it is void.
+    A decision belongs to the facts it was made for: if either side changes before the next pass, it is void. Who
+    decided, when and why is kept in the order's history.
     """  # noqa: D301 - click wants the character itself, not a backslash
+    if source is not None:
+        if keep or retry or every or kinds or len(words) > 1:
+            raise click.UsageError("--from takes at most a LINK: the file names the orders.")
+        return _from_file(app, list(words), source, override=override, comment=comment, as_json=as_json)
     decision = _decision(keep, retry)
     if every and (len(words) > 1 or not kinds):
-        raise click.UsageError("--all takes --kind, and no ORDER." if not kinds else "--all takes no ORDER.")
-    if not every and kinds:
-        raise click.UsageError("--kind belongs to --all.")
+        raise click.UsageError("--all needs --kind, and takes no ORDER." if not kinds else "--all takes no ORDER.")
+    if not every and (kinds or override):
+        raise click.UsageError(f"{'--kind' if kinds else '--override'} belongs to --all.")
     if not every and not words:
         raise click.UsageError("Missing argument 'ORDER'.")
     names, order = (list(words), 0) if every else options.split_link_and_order(words)
 
     async def work(place: Workplace, _: Cancelled) -> int:
+        from syncd.errors import UsageError
+
         (name,) = place.pick(names, one=True)
         held = await _open(place, name)
         if every:
-            chosen = [one for one in held if one.hold.kind in kinds and one.hold.order_id]
+            chosen = [one for one in held if one.hold.kind in kinds and one.hold.order_id > 0]
         else:
             chosen = [one for one in held if one.hold.order_id == order]
-        return await _decide(app, place, name, chosen, decision, order=order, as_json=as_json)
+        if order and not chosen:
+            hint = f"`syncd holds {name}` lists them."
+            raise UsageError(f"Order {order} of link {name} is not held; nothing was decided.", hint=hint)
+        outcome = _Outcome(place, name, override=override or not every)
+        for one in chosen:
+            outcome.take(one, decision, comment)
+        if order and not outcome.taken:
+            raise UsageError(f"Order {order} cannot be decided so: {outcome.left[order]}.", hint="Nothing was decided.")
+        await outcome.record()
+        return outcome.show(app, as_json=as_json)
 
-    return app.perform(work)
+    return app.perform(work, secrets=False)
+
+
+def _from_file(app: App, names: list[str], source: Path, *, override: bool, comment: str, as_json: bool) -> int:
+    """Decide what a spreadsheet says; a row of another link than the one named is left out."""
+    from syncd.cli import spreadsheet
+
+    rows = spreadsheet.read(source)
+
+    async def work(place: Workplace, _: Cancelled) -> int:
+        (name,) = place.pick(names, one=True)
+        held = {one.hold.order_id: one for one in await _open(place, name)}
+        outcome = _Outcome(place, name, override=override, keys=await _keys(place, name, [*held.values()]))
+        for row in rows:
+            if row.link not in {"", name}:
+                continue
+            stored = held.get(row.order_id)
+            if stored is None:
+                outcome.left[row.order_id] = "it is not held any more"
+            elif spreadsheet.differs(row, stored):
+                outcome.left[row.order_id] = "a side has changed since the file was written"
+            elif row.decision != stored.decision:
+                outcome.take(stored, row.decision, row.comment or comment)
+        await outcome.record()
+        return outcome.show(app, as_json=as_json)
+
+    return app.perform(work, secrets=False)
 
 
 def _decision(keep: str | None, retry: bool) -> str:
@@ -107,47 +197,89 @@ def _decision(keep: str | None, retry: bool) -> str:
     return keep or "retry"
 
 
-async def _decide(
-    app: App, place: Workplace, link: str, chosen: Sequence[StoredHold], decision: str, *, order: int, as_json: bool
-) -> int:
-    from syncd.cli.screen import Line
-    from syncd.errors import UsageError
+class _Outcome:
+    """What becomes of the held orders of one link that a person decides together.
 
-    if order and not chosen:
-        raise UsageError(
-            f"Order {order} of link {link} is not held; nothing was decided.", hint=f"`syncd holds {link}` lists them."
-        )
-    policy = place.settings.links[link].policy()
-    refused = {one.hold.order_id: _why_not(one, decision, policy) for one in chosen}
-    possible = [one for one in chosen if not refused[one.hold.order_id]]
-    if order and not possible:
-        raise UsageError(f"Order {order} cannot be decided so: {refused[order]}.", hint="Nothing was decided.")
-    row = await place.store.find_link(link)
-    if row is not None and possible:
-        orders = [one.hold.order_id for one in possible]
-        await place.store.decide(row.id, orders, decision, place.clock.now())
-    if as_json:
-        app.screen.json([_json(one) | {"decision": decision} for one in possible])
+    Args:
+        place: The state database.
+        link: The link's name.
+        override: Also decide what is decided already.
+        keys: The keys of held orders, where the table holds keys of the shop's own.
+    """
+
+    def __init__(
+        self, place: Workplace, link: str, *, override: bool, keys: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        self.taken: list[tuple[StoredHold, str, str]] = []
+        self.left: dict[int, str] = {}
+        self._place = place
+        self._link = link
+        self._override = override
+        self._keys = keys
+
+    def take(self, stored: StoredHold, decision: str, comment: str) -> None:
+        """Take a decision, or say why it is left."""
+        from syncd.engine import formatting
+
+        policy = self._place.settings.links[self._link].policy()
+        why = _why_not(stored, decision, policy)
+        if not why and stored.decision and not self._override:
+            why = f"it is decided already ({formatting.decision(stored.decision)}); --override replaces that decision"
+        if why:
+            self.left[stored.hold.order_id] = why
+        else:
+            self.taken.append((stored, decision, comment))
+
+    async def record(self) -> None:
+        """Write the decisions, each with who made it."""
+        from syncd.cli.commands.daemon import who
+        from syncd.core.records import Decision
+
+        store, now, by = self._place.store, self._place.clock.now(), who()
+        row = await store.find_link(self._link)
+        for decision in dict.fromkeys(decision for _, decision, _ in self.taken):
+            notes = [
+                Decision(self._link, "resolve", decision, by, now, comment, order_id=stored.hold.order_id)
+                for stored, said, comment in self.taken
+                if said == decision
+            ]
+            if row is not None:
+                orders = [note.order_id for note in notes if note.order_id is not None]
+                await store.decide(row.id, orders, decision, now, notes=notes)
+
+    def show(self, app: App, *, as_json: bool) -> int:
+        """Print what was decided and what was left; return the exit code."""
+        from syncd.cli.screen import Line
+        from syncd.engine import formatting
+
+        if as_json:
+            app.screen.json([_json(one) | {"decision": decision} for one, decision, _ in self.taken])
+            return 0
+        app.say([_said(one, decision) for one, decision, _ in self.taken])
+        orders = {order: formatting.order(order, self._keys.get(order, "")) for order in self.left}
+        app.screen.show(Line(f"order {orders[one]}: left as it is; {why}", "warn") for one, why in self.left.items())
+        if self.taken:
+            command = Line(f"syncd reconcile {self._link}", "command", indent=2)
+            app.say([Line("The next pass carries it out:"), command])
+        elif not self.left:
+            app.screen.show([Line("There is nothing to decide.")])
         return 0
-    app.screen.show([_said(one, decision) for one in possible])
-    app.screen.show(Line(f"order {order_id}: left as it is; {why}", "warn") for order_id, why in refused.items() if why)
-    if possible:
-        app.screen.show([Line("The next pass carries it out:"), Line(f"syncd reconcile {link}", "command", indent=2)])
-    elif not chosen:
-        app.screen.show([Line("No order of that kind is held.")])
-    return 0
 
 
 def _why_not(stored: StoredHold, decision: str, policy: Policy) -> str:
     from syncd.core.diff import resolvable
     from syncd.core.model import Side
 
+    if stored.hold.order_id < 0:
+        return "no order of the portal has its key yet; the hold is released once one has it, or once the row is gone"
+    if not stored.hold.order_id:
+        return "the rows name no order; correct them, and the hold is released by itself"
     return "" if decision == "retry" else resolvable(stored.hold, Side(decision), policy)
 
 
 def _said(stored: StoredHold, decision: str) -> Any:
     from syncd.cli.screen import Line
-    from syncd.engine import words
+    from syncd.engine import formatting
 
     hold = stored.hold
     if decision == "retry":
@@ -155,7 +287,7 @@ def _said(stored: StoredHold, decision: str) -> Any:
     kept = hold.facts.crm if decision == "crm" else hold.facts.table
     if kept is None:
         return Line(f"order {hold.order_id}: will be unbound on both sides")
-    return Line(f"order {hold.order_id}: both sides will have {words.owner(kept)}")
+    return Line(f"order {hold.order_id}: both sides will have {formatting.owner(kept)}")
 
 
 async def _open(place: Workplace, name: str) -> list[StoredHold]:
@@ -163,8 +295,16 @@ async def _open(place: Workplace, name: str) -> list[StoredHold]:
     return [] if row is None else await place.store.holds(row.id)
 
 
-def _json(stored: StoredHold, link: str = "") -> dict[str, Any]:
-    """The hold object; with the link's name where holds of several links stand in one list."""
-    from syncd.engine.report import hold_json
+async def _keys(place: Workplace, name: str, held: Sequence[StoredHold]) -> dict[int, str]:
+    """Return the keys of held orders, where the table holds keys of the shop's own."""
+    row = await place.store.find_link(name)
+    if row is None or not held:
+        return {}
+    return {one.order_id: one.key for one in await place.store.order_keys(row.id, [one.hold.order_id for one in held])}
 
-    return ({"link": link} if link else {}) | hold_json(stored.hold)
+
+def _json(stored: StoredHold, link: str = "", keys: Mapping[int, str] = MappingProxyType({})) -> dict[str, Any]:
+    """The hold object; with the link's name where a list has holds of several links."""
+    from syncd.engine.report import hold_json, with_key
+
+    return ({"link": link} if link else {}) | with_key(hold_json(stored.hold), keys)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.cli import failure, options
 from syncd.cli.app import App
+from syncd.cli.link_runs import LinkRuns
 
 if TYPE_CHECKING:
+    from syncd.core.order_ranges import OrderRanges
     from syncd.core.ports import Cancelled
     from syncd.engine.link import Link
     from syncd.engine.report import Report
@@ -17,41 +20,58 @@ if TYPE_CHECKING:
 
 import click
 
+RECENT = 50
+"""Runs among which `latest` looks for a plan that waits."""
+
 
 @options.command("plan", short_help="Show what a pass would do, and keep it as a run.")
 @options.one_link
+@options.some_orders
 @options.show_all
+@options.as_csv
+@options.as_markdown
 @options.as_json
-def plan(app: App, link: str | None, every: bool, as_json: bool) -> int:
+def plan(
+    app: App,
+    link: str | None,
+    orders: OrderRanges | None,
+    every: bool,
+    as_csv: bool,
+    as_markdown: bool,
+    as_json: bool,
+) -> int:
     """Read both sides, show what would bring them into step, and keep that plan as a run.
 
     Writes to neither side. `syncd apply RUN` carries the plan out, exactly and once. Ends with 2 where there are
     changes to make, 4 where a guard refuses them, 3 where orders are held, 0 where there is nothing to do.
+
+    With --orders only these are read and planned for, and `apply` of the plan reads only these.
     """
+    form = options.form_of(csv=as_csv, markdown=as_markdown, json=as_json)
     from syncd.engine import reconcile as engine
+    from syncd.engine.covering import portion_of
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
         names = place.pick([link] if link else [], one=True)
-        return await _each(app, place, cancelled, names, engine.plan, every=every, as_json=as_json)
+        act = partial(engine.plan, portion=portion_of(orders))
+        return await LinkRuns(app, place, cancelled, every, form).each(names, act)
 
     return app.perform(work)
 
 
 def preview(app: App, link: str) -> int:
-    """Plan a link and show it; return 0 where that could be done, whatever there is to do."""
+    """Plan a link and show the plan; return 0 where that worked, also where there are changes to make."""
     from syncd.engine import reconcile as engine
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
-        report = await _run(place, cancelled, link, engine.plan)
-        _show(app, report, every=False)
-        _tell_error(report)
-        return report.exit_code if report.error is not None else 0
+        return await LinkRuns(app, place, cancelled).preview(link, engine.plan)
 
     return app.perform(work)
 
 
 @options.command("reconcile", short_help="Make one pass: bring both sides into step.")
 @options.some_links
+@options.some_orders
 @click.option("--dry-run", is_flag=True, help="Only plan; like `syncd plan`, for each link.")
 @click.option(
     "--metrics-textfile",
@@ -62,51 +82,69 @@ def preview(app: App, link: str) -> int:
 )
 @options.show_all
 @options.as_json
-def reconcile(app: App, links: Sequence[str], dry_run: bool, textfile: Path | None, every: bool, as_json: bool) -> int:
+def reconcile(
+    app: App,
+    links: Sequence[str],
+    orders: OrderRanges | None,
+    dry_run: bool,
+    textfile: Path | None,
+    every: bool,
+    as_json: bool,
+) -> int:
     """Make one pass over each link: read both sides, and write what brings them into step.
 
     A guard may refuse the plan of a link; then nothing is written, the plan is kept, and `syncd apply RUN` is the way
     to approve it. Over several links the most serious exit code counts: 1, 78, 77, 69, 75, 4, 5, 3, 2, 0.
+
+    With --orders the pass of one link covers only these, at a fraction of the cost; all others are left alone.
     """
+    form = options.form_of(json=as_json)
+    from syncd.daemon.channels import Heartbeats
     from syncd.engine import reconcile as engine
+    from syncd.engine.covering import portion_of
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
-        run = engine.plan if dry_run else engine.reconcile
-        reports: list[Report] = []
-
-        async def act(link: Link) -> Report:
-            reports.append(await run(link))
-            return reports[-1]
-
+        is_pass = not dry_run and orders is None
+        heartbeats = Heartbeats(lambda: place.settings.links) if is_pass else None
+        runs = LinkRuns(app, place, cancelled, every, form, heartbeats)
+        act = partial(engine.plan if dry_run else engine.reconcile, portion=portion_of(orders))
         try:
-            return await _each(app, place, cancelled, place.pick(links), act, every=every, as_json=as_json)
+            return await runs.each(place.pick(links, one=orders is not None), act)
         finally:
+            if heartbeats is not None:
+                await heartbeats.drain()
             if textfile is not None:
-                _write_metrics(textfile, reports)
+                _write_metrics(textfile, runs.reports)
 
     return app.perform(work)
 
 
 @options.command("apply", short_help="Carry out a stored plan, exactly and once.")
-@options.run_number
+@options.plan_number
 @options.show_all
+@options.comment
 @options.as_json
-def apply(app: App, run: int, every: bool, as_json: bool) -> int:
+def apply(app: App, run: int, every: bool, comment: str, as_json: bool) -> int:
     """Carry out the plan that is stored as RUN.
 
     Naming the run is the approval: a plan that a guard refused may be applied this way. An order that has moved since
     is skipped, and says so. A plan that is too old, or was applied before, is refused with 5.
+
+    `syncd apply latest` takes the newest plan that waits, where only one link is configured. It approves of nothing
+    that a guard refused: that takes the number.
     """
     from syncd.engine import reconcile as engine
 
-    return _of_run(app, run, lambda link: engine.apply(link, run), every=every, as_json=as_json)
+    asked = _Asked("apply", run, comment)
+    return _of_run(app, asked, engine.apply, every=every, as_json=as_json)
 
 
 @options.command("undo", short_help="Plan the reversal of a run.")
 @options.run_number
 @options.show_all
+@options.comment
 @options.as_json
-def undo(app: App, run: int, every: bool, as_json: bool) -> int:
+def undo(app: App, run: int, every: bool, comment: str, as_json: bool) -> int:
     """Store a plan that puts back what RUN wrote, for the orders that have not changed since.
 
     Nothing is written yet; `syncd apply` with the new run's number carries it out. Each order it puts back is held
@@ -114,72 +152,108 @@ def undo(app: App, run: int, every: bool, as_json: bool) -> int:
     """
     from syncd.engine import reconcile as engine
 
-    return _of_run(app, run, lambda link: engine.undo(link, run), every=every, as_json=as_json)
+    asked = _Asked("undo", run, comment)
+    return _of_run(app, asked, engine.undo, every=every, as_json=as_json)
 
 
 @options.command("rebase", short_help="Start anew after a link was pointed elsewhere.")
 @options.one_link
+@click.option(
+    "--same-portal",
+    "same",
+    is_flag=True,
+    help="The portal only has a new address: keep the agreed state, if its bindings are there.",
+)
+@options.comment
 @options.as_json
-def rebase(app: App, link: str | None, as_json: bool) -> int:
+def rebase(app: App, link: str | None, same: bool, comment: str, as_json: bool) -> int:
     """Start a new agreed state for a link whose configuration names another portal, table or scope than before.
 
-    Deletes and overwrites nothing; what was agreed stays in the history. The next pass is a first sync.
+    Also where the state database was lost, or an older copy of it was put back. Deletes and overwrites nothing; what
+    was agreed stays in the history. The next pass is a first sync.
+
+    With --same-portal the agreed state goes on: the portal is listed, and nearly all agreed bindings must be there.
     """
+    settings = app.load().settings
     from syncd.engine import reconcile as engine
+    from syncd.wiring import pick
+
+    (name,) = pick(settings, [link] if link else [], one=True)
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
-        (name,) = place.pick([link] if link else [], one=True)
-        return await _one(app, place, cancelled, name, engine.rebase, every=False, as_json=as_json)
+        await _note(place, name, "rebase", comment, said="same portal" if same else "")
+        act = engine.rename if same else engine.rebase
+        return await LinkRuns(app, place, cancelled, form=options.form_of(json=as_json)).one(name, act)
 
-    return app.perform(work)
+    return app.perform(work, anew=not same)
 
 
-def _of_run(app: App, run: int, act: Callable[[Link], Awaitable[Report]], *, every: bool, as_json: bool) -> int:
-    """Find the link a run belongs to, act on it, and show the new run."""
+class _Asked(NamedTuple):
+    """What a person asks for: apply or undo, of which run, and why."""
+
+    kind: str
+    run: int
+    comment: str
+
+
+def _of_run(
+    app: App, asked: _Asked, act: Callable[[Link, int], Awaitable[Report]], *, every: bool, as_json: bool
+) -> int:
+    """Find the link a run belongs to, note who asks, act on it, and show the new run."""
     from syncd.errors import UsageError
 
     async def work(place: Workplace, cancelled: Cancelled) -> int:
+        run = asked.run or await _latest(place)
         stored = await place.store.run(run)
         if stored is None:
             raise UsageError(f"There is no run {run}; nothing was done.", hint="`syncd runs` lists them.")
         (name,) = place.pick([stored.link])
-        return await _one(app, place, cancelled, name, act, every=every, as_json=as_json)
+        await _note(place, name, asked.kind, asked.comment, run=run)
+        runs = LinkRuns(app, place, cancelled, every, options.form_of(json=as_json))
+        return await runs.one(name, lambda link: act(link, run))
 
     return app.perform(work)
 
 
-async def _run(place: Workplace, cancelled: Cancelled, name: str, act: Callable[[Link], Awaitable[Report]]) -> Report:
-    from syncd.cli.progress import progress
+async def _latest(place: Workplace) -> int:
+    """Return the newest plan that waits to be applied.
 
-    with progress(place.clock) as report:
-        async with place.link(name, progress=report, cancelled=cancelled) as link:
-            return await act(link)
+    Raises:
+        UsageError: There is none, or the configuration has several links.
+        GuardRefusal: A guard refused it. A script that says `latest` must not turn the guards off.
+    """
+    from syncd.errors import GuardRefusal, UsageError
+
+    if len(place.settings.links) > 1:
+        raise UsageError(
+            "Which plan? The configuration has several links; nothing was done.",
+            hint="Name the run; `syncd runs` lists them.",
+        )
+    (name,) = place.pick([])
+    waiting = [row for row in await place.store.runs(name, RECENT) if row.waits_for_apply]
+    if not waiting:
+        raise UsageError(f"No plan of {name} waits to be applied.", hint=f"`syncd plan {name}` makes one.")
+    newest = waiting[0]
+    if newest.guards:
+        raise GuardRefusal(
+            f"The latest plan, run {newest.id}, is refused by {newest.guards[0].name}; nothing was written.",
+            hint=f"Look at it with `syncd show {newest.id}`. `syncd apply {newest.id}` applies it all the same.",
+        )
+    return newest.id
 
 
-async def _one(
-    app: App,
-    place: Workplace,
-    cancelled: Cancelled,
-    name: str,
-    act: Callable[[Link], Awaitable[Report]],
-    *,
-    every: bool,
-    as_json: bool,
-) -> int:
-    """Act on one link; print one object, or its text."""
-    from syncd.engine.report import to_json
+async def _note(
+    place: Workplace, link: str, kind: str, comment: str, *, said: str = "", run: int | None = None
+) -> None:
+    """Write into the audit who asks for this, and why. What becomes of it is in the record of the run."""
+    from syncd.cli.commands.daemon import who
+    from syncd.core.records import Decision
 
-    report = await _run(place, cancelled, name, act)
-    if as_json:
-        app.screen.json(to_json(report))
-    else:
-        _show(app, report, every=every)
-    _tell_error(report)
-    return report.exit_code
+    await place.store.note(Decision(link, kind, said, who(), place.clock.now(), comment, run=run))
 
 
 def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
-    """A file that cannot be written is told, and changes nothing about the runs: they are over."""
+    """Write the metrics of the runs. Where the file cannot be written, say so; the runs themselves are not affected."""
     from syncd.cli.screen import Line
     from syncd.obs.metrics import write_textfile
 
@@ -188,58 +262,3 @@ def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
     except OSError as error:
         words = f"The metrics were not written to {path}: {error.strerror}. The runs are not affected."
         failure.tell([Line(words, "warn")])
-
-
-async def _each(
-    app: App,
-    place: Workplace,
-    cancelled: Cancelled,
-    names: Sequence[str],
-    act: Callable[[Link], Awaitable[Report]],
-    *,
-    every: bool,
-    as_json: bool,
-) -> int:
-    """Act on one link after the other; print a list of objects, or their texts. One link's failure stops no other."""
-    from syncd.cli.screen import GAP
-    from syncd.engine.report import to_json
-    from syncd.errors import Stopped, SyncdError
-
-    codes: list[int] = []
-    objects = []
-    for number, name in enumerate(names):
-        if cancelled.is_set:
-            codes.append(Stopped.exit_code)
-            break
-        try:
-            report = await _run(place, cancelled, name, act)
-        except SyncdError as error:
-            if len(names) == 1 and not as_json:
-                raise
-            failure.tell(failure.told(error, about=name))
-            codes.append(error.exit_code)
-            continue
-        codes.append(report.exit_code)
-        if as_json:
-            objects.append(to_json(report))
-        else:
-            if number:
-                app.screen.show([GAP])
-            _show(app, report, every=every)
-        _tell_error(report)
-    if as_json:
-        app.screen.json(objects)
-    return failure.most_serious(codes)
-
-
-def _show(app: App, report: Report, *, every: bool) -> None:
-    from syncd.cli.render import report as render
-    from syncd.cli.render.changes import FIRST
-
-    app.screen.show(render.report(report, first=None if every else FIRST))
-
-
-def _tell_error(report: Report) -> None:
-    """Say on stderr what ended a run early."""
-    if report.error is not None:
-        failure.tell(failure.told(report.error, about=report.row.link))

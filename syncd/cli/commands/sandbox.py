@@ -1,4 +1,4 @@
-"""`sandbox`: a portal to try things on."""
+"""`sandbox`: a portal for trials."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from syncd.sandbox import Faults, SandboxServer
 
 
-@options.command("sandbox", short_help="Serve a portal to try things on.")
+@options.command("sandbox", short_help="Serve a sandbox portal.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port.  [default: a free one]")
 @click.option("--rows", type=click.IntRange(min=0), default=0, help="Orders 1 to this number, bound to deals.")
 @click.option("--tls", is_flag=True, help="Serve https, with a certificate made now.")
 @click.option(
     "--ca-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write that certificate here."
 )
-@click.option("--limits", is_flag=True, help="Keep the request and operating limits of a cloud portal.")
-@click.option("--latencies", is_flag=True, help="Take as long as the documentation says a real portal does.")
+@click.option("--limits", is_flag=True, help="Enforce the request and operating limits of a cloud portal.")
+@click.option("--bill-batches", is_flag=True, help="Charge operating time to batch, not to the methods in it.")
+@click.option("--latencies", is_flag=True, help="Answer as slowly as a real portal does, by the documentation.")
 @click.option(
     "--faults",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -35,7 +36,18 @@ if TYPE_CHECKING:
     type=click.Choice(["new", "mid", "old"]),
     default="new",
     show_default=True,
-    help="Which portal to play.",
+    help="Which release of the portal to imitate.",
+)
+@click.option(
+    "--references",
+    type=click.Choice(["everywhere", "whole-values", "no-exponents"]),
+    default="everywhere",
+    show_default=True,
+    help="Where a batch resolves $result; conditional writes need `everywhere`.",
+)
+@click.option("--events", default="", metavar="URL", help="Send the events of saved and deleted orders here.")
+@click.option(
+    "--events-token", default="sandboxeventtoken", show_default=True, help="The application token of these events."
 )
 def sandbox(
     app: App,
@@ -44,20 +56,29 @@ def sandbox(
     tls: bool,
     ca_file: Path | None,
     limits: bool,
+    bill_batches: bool,
     latencies: bool,
     faults: Path | None,
     code: str,
     release: str,
+    references: str,
+    events: str,
+    events_token: str,
 ) -> int:
     """Serve a portal on loopback that behaves as a real one does, until SIGINT or SIGTERM.
 
     The first line on stdout is the URL of its webhook.
     """
+    if bill_batches and not limits:
+        raise click.UsageError("--bill-batches belongs to --limits.")
     if ca_file is not None and not tls:
         raise click.UsageError("--ca-file belongs to --tls.")
     app.log()
     from syncd.cli import stopping
-    from syncd.sandbox import ServeOptions, Version, serve
+    from syncd.sandbox import References, ServeOptions, Version, handler_problem, serve
+
+    if events and (problem := handler_problem(events)):
+        raise click.UsageError(f"--events {problem}.")
 
     made = ServeOptions(
         port=port,
@@ -68,6 +89,10 @@ def sandbox(
         faults=_faults(faults),
         code=code,
         version=Version(release),
+        references=References(references),
+        bill_batches=bill_batches,
+        events=events,
+        events_token=events_token,
     )
 
     def ready(server: SandboxServer) -> None:

@@ -1,14 +1,282 @@
-"""Lists of runs."""
+"""Runs as a person reads them: one with its changes, its holds and the next command, and lists of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from syncd.cli.screen import Block, Line, Table
-from syncd.core.records import RunRow
-from syncd.engine import words
+from syncd.cli.screen import GAP, Block, Line, TextTable
+from syncd.core.model import CONFLICTS, Action, Hold, Outcome, Side
+from syncd.core.records import NAMELESS, PortalNames, RunRow, StoredChange
+from syncd.engine import formatting
+from syncd.engine.covering import NAMED
+from syncd.engine.report import LEFTOVERS, TO_MAKE, Report
 
-TONES = {"applied": "good", "planned": "", "partial": "warn", "refused": "bad", "failed": "bad", "incomplete": "bad"}
+FIRST = 10
+"""How many changes of each kind, and how many holds, are shown before the rest is counted."""
+HEADINGS = {Side.CRM: "In the CRM", Side.TABLE: "In the table"}
+ACTIONS = {Action.ADD: "add", Action.MOVE: "move", Action.REMOVE: "remove"}
+_OUTCOME_TONES = {
+    Outcome.APPLIED: "good",
+    Outcome.ALREADY: "good",
+    Outcome.SKIPPED: "warn",
+    Outcome.FAILED: "bad",
+    Outcome.UNCERTAIN: "bad",
+    Outcome.INTENDED: "bad",
+}
+_STATE_TONES = {
+    "applied": "good",
+    "planned": "",
+    "partial": "warn",
+    "refused": "bad",
+    "failed": "bad",
+    "incomplete": "bad",
+}
+
+
+def report(told: Report, *, first: int | None = FIRST, names: PortalNames = NAMELESS) -> Iterator[Block]:
+    """Given a report, yield everything an operator needs to know of the run, but for the error that ended it.
+
+    Args:
+        told: The report.
+        first: How many changes of each kind and how many holds to show; None shows all.
+        names: The titles that are known.
+    """
+    row = told.row
+    yield Line(_headline(row), "title")
+    if told.error is None or row.counts.in_step:
+        yield Line(_summary(told))
+    yield from changes(told.changes, told.tally, first=first, names=names)
+    yield from _held(told, first, names)
+    yield from conclusion(told)
+
+
+def conclusion(told: Report) -> Iterator[Block]:
+    """Given a report, yield what it came to: why it was refused or ended early, and the next command."""
+    row = told.row
+    yield from _refusal(row)
+    if told.error is None and row.error and row.state != "refused":
+        yield Line(f"It ended early: {row.error}", "bad")
+    yield from _verdict(told)
+
+
+def _headline(row: RunRow) -> str:
+    first = ", first sync" if row.first_sync else ""
+    part = ""
+    if row.covers is not None:
+        orders = formatting.short_ranges(row.covers)
+        part = f", only orders {orders}" if row.part == NAMED else f", only {row.part}: orders {orders}"
+    return f"{formatting.run_kind(row, 'run ')}: link {row.link}, run {row.id}{first}{part}"
+
+
+def _summary(told: Report) -> str:
+    counts = told.row.counts
+    sides = [
+        f"{done.total:,} in {name}"
+        for name, done in (("the CRM", counts.crm), ("the table", counts.table))
+        if done.total
+    ]
+    sentence = f"{formatting.count(counts.in_step, 'order')} in step"
+    if sides:
+        planned = told.row.state in {"planned", "refused"}
+        sentence += f"; {'to write' if planned else 'changes'}: {formatting.listed(sides)}"
+    if told.holds:
+        sentence += f"; {len(told.holds):,} held"
+    return sentence + "."
+
+
+def _refusal(row: RunRow) -> Iterator[Block]:
+    if row.state != "refused":
+        return
+    yield Line("Refused, nothing was written:", "bad")
+    for why in formatting.refusals(row):
+        yield Line(f"- {why}", indent=2)
+
+
+def _verdict(told: Report) -> Iterator[Block]:
+    command = next_command(told)
+    if told.error is None or told.changes:
+        yield GAP
+    if command:
+        yield Line(_invitation(told))
+        yield Line(command, "command", indent=2)
+    else:
+        yield Line(_ending(told), "good" if told.exit_code == 0 else "")
+
+
+def _invitation(told: Report) -> str:
+    """Given a report with a next command, return the sentence before it."""
+    row = told.row
+    if row.state == "refused":
+        if row.points_elsewhere:
+            return "If the link is meant to point there now:"
+        plan = "it" if row.plan == row.id else f"the plan that waits (syncd show {row.plan})"
+        return f"Look at {plan}, and if it is what you want:"
+    if row.kind in {"plan", "undo"}:
+        return "Nothing was written. To carry it out:"
+    if row.kind == "rename":
+        return "The portal has the agreed bindings; they stay agreed, and neither side was touched. Next:"
+    if row.kind == "rebase":
+        return "The link starts with nothing agreed; neither side was touched. Next:"
+    return _done(told)
+
+
+def _ending(told: Report) -> str:
+    """Given a report without a next command, return its last sentence."""
+    row = told.row
+    if told.error is not None or row.state in {"failed", "incomplete"}:
+        return "The audit lists what was written." if written(told) else "Nothing was written."
+    if row.state == "running":
+        return "It is still running, or was interrupted; the next pass finishes what it left."
+    if row.spent_by is not None:
+        return f"Applied by run {row.spent_by}."
+    return "Nothing to do." if row.kind in {"plan", "undo"} else _done(told)
+
+
+def _done(told: Report) -> str:
+    came_to = told.outcomes
+    number = came_to[Outcome.APPLIED] + came_to[Outcome.ALREADY]
+    left = sum(came_to[outcome] for outcome in LEFTOVERS)
+    if came_to[Outcome.WAITING] and not left and not told.holds:
+        return _waiting(told, number)
+    wrote = f"{formatting.count(number, 'change')} applied" if number else "nothing to write"
+    if not left and not told.holds:
+        return f"Both sides are in step; {wrote}."
+    rest = [f"{formatting.count(left, 'change')} not carried out"] if left else []
+    if told.holds:
+        rest.append(f"{formatting.count(len(told.holds), 'order')} held")
+    return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}; everything else is in step." + (
+        " To decide the held ones:" if told.holds else " The next pass looks at them again."
+    )
+
+
+def _waiting(told: Report, applied: int) -> str:
+    waiting = told.outcomes[Outcome.WAITING]
+    wrote = f"{formatting.count(applied, 'change')} applied" if applied else "Nothing was written"
+    return (
+        f"{wrote}; {formatting.count(waiting, 'remove waits', 'removes wait')} until a later pass finds "
+        f"{'the same order' if waiting == 1 else 'the same orders'} absent."
+    )
+
+
+def next_command(told: Report) -> str:
+    """Given a report, return the one command to go on with, or nothing where none is needed."""
+    row = told.row
+    if told.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
+        return ""
+    if row.state == "refused":
+        return f"syncd rebase {row.link}" if row.points_elsewhere else f"syncd apply {row.plan}"
+    if row.kind in {"plan", "undo"} and told.outcomes.keys() & TO_MAKE:
+        return f"syncd apply {row.id}"
+    if row.kind in {"rebase", "rename"}:
+        return f"syncd plan {row.link}"
+    return f"syncd holds {row.link}" if told.holds else ""
+
+
+def written(told: Report) -> bool:
+    """Given a report, return whether the run wrote anything, or may have."""
+    return bool(told.outcomes.keys() - {Outcome.PLANNED, Outcome.WAITING, Outcome.SKIPPED})
+
+
+def changes(
+    all_changes: Sequence[StoredChange],
+    numbers: Mapping[tuple[Side, Action, Outcome], int],
+    *,
+    first: int | None = FIRST,
+    names: PortalNames = NAMELESS,
+) -> Iterator[Block]:
+    """Given a run's changes, yield them grouped by side and action, the first ones of each group shown.
+
+    Args:
+        all_changes: The changes, or the first thousands of them; agreements are left out.
+        numbers: How many there are of each side, action and outcome.
+        first: How many to show of each group; None shows all.
+        names: The titles that are known.
+    """
+    for side in Side:
+        if not any(of is side for of, _, _ in numbers):
+            continue
+        yield Line(f"{HEADINGS[side]}:", "title")
+        for action, name in ACTIONS.items():
+            tally = {outcome: number for (*of, outcome), number in numbers.items() if of == [side, action]}
+            if tally:
+                group = [one for one in all_changes if one.change.side is side and one.change.action is action]
+                yield Line(f"{name} {sum(tally.values()):,}{_tally(tally)}", indent=2)
+                yield from _rows(group, sum(tally.values()), first, names)
+
+
+def arrow(one: StoredChange, names: PortalNames = NAMELESS) -> str:
+    """Given a change, return `before → after`, with the titles that are known."""
+    return f"{formatting.titled(one.before, names)} → {formatting.titled(one.change.after, names)}"
+
+
+def _tally(outcomes: Mapping[Outcome, int]) -> str:
+    """Say what became of a group, where something did."""
+    tally: dict[str, int] = {}
+    for outcome, number in outcomes.items():
+        if outcome is not Outcome.PLANNED:
+            tally[formatting.outcome(outcome)] = tally.get(formatting.outcome(outcome), 0) + number
+    if not tally:
+        return ""
+    return ": " + ", ".join(f"{number:,} {name}" for name, number in tally.items())
+
+
+def _rows(group: Sequence[StoredChange], number: int, first: int | None, names: PortalNames) -> Iterator[Block]:
+    # What went wrong is never among the uncounted.
+    ordered = sorted(group, key=lambda one: one.outcome in {Outcome.PLANNED, Outcome.APPLIED, Outcome.ALREADY})
+    shown = ordered if first is None else ordered[:first]
+    rows, tones = [], []
+    for one in shown:
+        said = formatting.REASONS[one.change.reason]
+        if one.outcome not in {Outcome.PLANNED, Outcome.APPLIED}:
+            said = one.error or formatting.outcome(one.outcome)
+            if one.error and not said.startswith(formatting.outcome(one.outcome)):
+                said = f"{formatting.outcome(one.outcome)}: {said}"
+        rows.append([f"order {one.change.order_id}", arrow(one), f"{said}{_titles(one, names)}"])
+        tones.append(_OUTCOME_TONES.get(one.outcome, "") if one.outcome is not Outcome.APPLIED else "")
+    yield TextTable(rows, indent=4, tones=tones, toned=2)
+    if len(shown) < number:
+        yield Line(f"… and {number - len(shown):,} more", "dim", indent=4)
+
+
+def _titles(one: StoredChange, names: PortalNames) -> str:
+    """Say what people call the owners of a change, where that is known of one of them.
+
+    The titles are in the last column, which is wrapped: they may be long.
+    """
+    owners = [one.before, one.change.after]
+    if not any(names.titles.get(owner) for owner in owners if owner is not None):
+        return ""
+    return "; " + " → ".join(
+        (names.titles.get(owner, "") if owner is not None else "") or formatting.owner(owner, names) for owner in owners
+    )
+
+
+def _held(told: Report, first: int | None, names: PortalNames) -> Iterator[Block]:
+    """Yield the orders a run holds, with what each side says."""
+    all_holds, keys = told.holds, told.keys
+    if not all_holds:
+        return
+    yield Line(f"Held {len(all_holds):,}, written on neither side:", "title")
+    shown = all_holds if first is None else all_holds[:first]
+    yield TextTable(
+        [[_order(one, keys), one.kind.value, _about(one, names)] for one in shown],
+        indent=2,
+        tones=["warn"] * len(shown),
+        toned=1,
+    )
+    if len(shown) < len(all_holds):
+        yield Line(f"… and {len(all_holds) - len(shown):,} more", "dim", indent=2)
+
+
+def _order(hold: Hold, keys: Mapping[int, str]) -> str:
+    return f"order {formatting.order(hold.order_id, keys.get(hold.order_id, ''))}"
+
+
+def _about(hold: Hold, names: PortalNames) -> str:
+    """The sides' values where they are the point, and the hold's own sentence where it says more than its kind."""
+    if hold.kind in CONFLICTS:
+        return formatting.says(hold.facts, names)
+    return hold.detail if hold.facts.unreadable is not None else f"{formatting.says(hold.facts, names)}. {hold.detail}"
 
 
 def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
@@ -16,21 +284,21 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
     if not rows:
         yield Line("There are no runs yet.")
         return
-    yield Table(
+    yield TextTable(
         [
             [
                 str(row.id),
                 row.link,
-                words.run_kind(row).lower(),
+                formatting.run_kind(row).lower(),
                 row.state + (f", by {row.spent_by}" if row.spent_by is not None else ""),
-                words.moment(row.started_at)[5:],
-                words.span((row.finished_at or now) - row.started_at),
+                formatting.moment(row.started_at)[5:],
+                formatting.span((row.finished_at or now) - row.started_at),
                 what(row),
             ]
             for row in rows
         ],
         heads=["run", "link", "kind", "state", "began", "took", "what"],
-        tones=[TONES.get(row.state, "") for row in rows],
+        tones=[_STATE_TONES.get(row.state, "") for row in rows],
         toned=3,
         right=frozenset({0}),
     )
@@ -44,7 +312,8 @@ def what(row: RunRow) -> str:
     if row.counts.holds:
         parts.append(f"held {row.counts.holds:,}")
     if row.state == "refused":
-        parts.append("refused by " + words.listed(list(dict.fromkeys(hit.name for hit in row.guards))))
+        parts.append("refused by " + formatting.listed(list(dict.fromkeys(hit.name for hit in row.guards))))
     elif row.error:
         parts.append(row.error)
-    return ", ".join(parts) or "nothing to do"
+    part = f" (only {row.part})" if row.part else ""
+    return f"{', '.join(parts) or 'nothing to do'}{part}"

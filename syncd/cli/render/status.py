@@ -1,222 +1,166 @@
-"""All links on one screen."""
+"""All links on one screen: what `syncd.status` says of them, as lines for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
-from syncd.cli.screen import GAP, Block, Line, Table
-from syncd.config.schedule import Cron, Interval, Schedule
+from syncd.cli.screen import GAP, Block, Line, TextTable
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.core.records import LeaseRow, LinkRow, RunRow
-from syncd.engine import words
-from syncd.engine.report import counts_json, iso
+from syncd.engine import formatting
+from syncd.status.health import Health
+from syncd.status.links import LinkStatus
+from syncd.status.needs import freshness, needs_of
+
+_TONES = {
+    Health.IN_STEP: "good",
+    Health.PARKED: "bad",
+    Health.REFUSED: "bad",
+    Health.FAILING: "bad",
+    Health.LATE: "bad",
+    Health.HELD: "warn",
+}
 
 
-class LinkStatus(NamedTuple):
-    """What is known of one link.
+_HEADS = ("link", "health", "agreed", "held", "last run", "next", "at work")
+_LEAST_FIRST = ("agreed", "last run", "at work", "next", "held")
+"""The columns that a narrow screen leaves out, one after the other. The name and the health always stay."""
+
+
+def status(links: Sequence[LinkStatus], now: float, width: int | None = None) -> Iterator[Block]:
+    """Given how all links are, yield one line for each, the budgets in use, and what needs a person.
 
     Args:
-        name: Its name.
-        row: Its row; None if no run has ever seen it.
-        agreed: How many bindings are agreed.
-        holds: How many orders are held.
-        last: Its last run that finished or is under way.
-        lease: Who works on it now, if anybody.
-        schedule: When passes are made.
-        look_at: When it is looked at next while it is parked, in seconds since the epoch.
+        links: The links.
+        now: Seconds since the epoch.
+        width: The columns of the screen; None where the output is not a terminal.
     """
-
-    name: str
-    row: LinkRow | None
-    agreed: int
-    holds: int
-    last: RunRow | None
-    lease: LeaseRow | None
-    schedule: Schedule | None
-    look_at: float | None = None
-
-
-def health(link: LinkStatus, now: float) -> str:
-    """Given a link, return one word or two for how it is."""
-    if link.row is None or link.last is None:
-        return "never run"
-    if link.row.parked or link.row.paused:
-        return _resting(link.row)
-    state = link.last.state
-    if state == "running" and not at_work(link, now):
-        return "interrupted"
-    if link.holds and state in {"planned", "partial", "applied"}:
-        return "held"
-    if state in _BY_STATE:
-        return _BY_STATE[state]
-    waits = state == "planned" and link.last.spent_by is None and _writes(link.last)
-    return "planned" if waits else "in step"
-
-
-def _resting(row: LinkRow) -> str:
-    if not row.parked:
-        return "paused"
-    # The daemon parks a link whose plan was refused, too; the status page has these same words for the two.
-    return "refused" if row.parked.startswith("refused:") else "parked"
-
-
-def _writes(run: RunRow) -> int:
-    return run.counts.crm.total + run.counts.table.total
-
-
-_BY_STATE = {
-    "refused": "refused",
-    "failed": "failing",
-    "incomplete": "failing",
-    "running": "working",
-    "partial": "leftovers",
-}
-_TONES = {
-    "in step": "good",
-    "parked": "bad",
-    "refused": "bad",
-    "failing": "bad",
-    "held": "warn",
-    "leftovers": "warn",
-    "interrupted": "warn",
-}
-
-
-def due(link: LinkStatus, now: float) -> str:
-    """Given a link, return when its next pass is due, as far as that can be known without asking the daemon."""
-    if link.schedule is None:
-        return "on command"
-    if link.row is not None and (link.row.paused or link.row.parked):
-        return "not before resumed" if link.row.paused else _next_look(link, now)
-    if isinstance(link.schedule, Interval) and link.last is not None:
-        at = link.last.started_at + link.schedule.seconds
-        return f"in {words.span(at - now)}" if at > now else "now"
-    return str(link.schedule) if isinstance(link.schedule, Cron) else f"every {link.schedule}"
-
-
-def _next_look(link: LinkStatus, now: float) -> str:
-    """Given a parked link, return when the daemon looks at it next."""
-    if link.look_at is None:
-        return "parked"
-    return f"look {words.ago(link.look_at, now)}" if link.look_at > now else "look due"
-
-
-def status(
-    links: Sequence[LinkStatus], budgets: Mapping[str, Mapping[str, tuple[float, float, float]]], now: float
-) -> Iterator[Block]:
-    """Given all links and the operating budgets of their portals, yield one line for each link, and what needs care."""
-    yield Table(
-        [
-            [
-                link.name,
-                health(link, now),
-                f"{link.agreed:,}",
-                f"{link.holds:,}",
-                _last(link, now),
-                due(link, now),
-                at_work(link, now) or "-",
-            ]
-            for link in links
-        ],
-        heads=["link", "health", "agreed", "held", "last run", "next", "at work"],
-        tones=[_TONES.get(health(link, now), "") for link in links],
+    rows = [_cells(link, now) for link in links]
+    heads = _fitting(rows, width)
+    yield TextTable(
+        [[row[head] for head in heads] for row in rows],
+        heads=heads,
+        tones=[_TONES.get(link.health, "") for link in links],
         toned=1,
-        right=frozenset({2, 3}),
+        right=frozenset(place for place, head in enumerate(heads) if head in {"agreed", "held"}),
     )
-    spent = [
-        [portal, method, f"{used:.0f} s of {OPERATING_LIMIT} s", f"resets {words.ago(reset, now)}"]
-        for portal, methods in budgets.items()
-        for method, (used, reset, _read) in methods.items()
-        if reset > now and used >= OPERATING_LIMIT / 10
-    ]
-    if spent:
-        yield GAP
-        yield Line("Operating budget of the portal in use:", "title")
-        yield Table(spent, indent=2)
+    yield from _budgets(links, now)
+    yield from _freshness(links, now)
+    yield from _waiting(links, now)
     yield from _care(links, now)
 
 
+def check(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
+    """Given how all links are, yield one line for each, for a monitoring system."""
+    for link in links:
+        said = [f"{link.name}: {link.health.words}"]
+        if link.health is Health.WORKING:
+            said.append(f"{link.condition.health.words} before")
+        needs = needs_of(link, now)
+        said.append(needs[0].sentence if needs and not link.is_well else f"last pass {_last_pass(link, now)}")
+        yield Line("; ".join(said), "" if link.is_well else "bad")
+
+
+def _cells(link: LinkStatus, now: float) -> dict[str, str]:
+    cells = (
+        link.name,
+        link.health.words,
+        f"{link.agreed:,}",
+        f"{len(link.holds):,}",
+        _last(link, now),
+        due(link, now),
+        at_work(link),
+    )
+    return dict(zip(_HEADS, cells, strict=True))
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], width: int | None) -> list[str]:
+    """Return the columns that fit."""
+    widths = {head: max([len(head), *(len(row[head]) for row in rows)]) for head in _HEADS}
+    heads = list(_HEADS)
+    for least in _LEAST_FIRST:
+        if width is None or sum(widths[head] + 2 for head in heads) - 2 <= width:
+            break
+        heads.remove(least)
+    return heads
+
+
+def due(link: LinkStatus, now: float) -> str:
+    """Given a link, return when its next pass is due."""
+    if link.settings.schedule is None:
+        return "on command"
+    if link.overdue is not None:
+        return f"overdue by {formatting.about(now - link.overdue)}"
+    if link.next_run is None:
+        return "when resumed" if link.paused else f"{link.settings.schedule}"
+    return formatting.ago(link.next_run, now) if link.next_run > now else "due"
+
+
+def at_work(link: LinkStatus) -> str:
+    """Given a link, return who works on it now, and how far that has got."""
+    if link.lease is None:
+        return "-"
+    reached = link.lease.reached
+    return link.lease.holder if reached is None else f"{link.lease.holder}: {formatting.reached(reached)}"
+
+
 def _last(link: LinkStatus, now: float) -> str:
-    if link.last is None:
-        return "never"
-    return f"{link.last.id}, {words.ago(link.last.started_at, now)}"
+    return "never" if link.last is None else f"{link.last.id}, {formatting.ago(link.last.started_at, now)}"
 
 
-def at_work(link: LinkStatus, now: float) -> str:
-    """Given a link, return who works on it now, or nothing."""
-    return "" if link.lease is None or link.lease.expires_at <= now else link.lease.holder
+def _last_pass(link: LinkStatus, now: float) -> str:
+    return "never" if link.last_pass is None else formatting.ago(link.last_pass.started_at, now)
+
+
+def _budgets(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
+    spent = {
+        (link.address, method): (used, reset)
+        for link in links
+        for method, (used, reset, _read) in link.budget.items()
+        if reset > now and used >= OPERATING_LIMIT / 10
+    }
+    if spent:
+        yield GAP
+        yield Line("Operating budget of the portal in use:", "title")
+        rows = [
+            [portal, method, f"{used:.0f} s of {OPERATING_LIMIT} s", f"resets {formatting.ago(reset, now)}"]
+            for (portal, method), (used, reset) in spent.items()
+        ]
+        yield TextTable(rows, indent=2)
+
+
+def _freshness(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
+    """How long ago each part of a link was compared, where its passes do not cover all of it."""
+    rows = [[link.name, told] for link in links if (told := freshness(link, now))]
+    if rows:
+        yield GAP
+        yield Line("Compared last:", "title")
+        yield TextTable(rows, indent=2)
+
+
+def _waiting(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
+    """Removes that need no decision: a later pass makes them, if it finds the same orders absent."""
+    rows = [
+        [link.name, f"{formatting.waiting(link.waiting)}; the first {formatting.ago(link.waiting_since, now)}"]
+        for link in links
+        if link.waiting
+    ]
+    if rows:
+        yield GAP
+        yield Line("Waiting for a second look:", "title")
+        yield TextTable(rows, indent=2)
 
 
 def _care(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
-    """One line for each link that needs a person, with the command to begin with."""
-    rows = []
+    """What each link needs of a person: sentences, and the commands that help."""
+    rows: list[list[str]] = []
     for link in links:
-        word = health(link, now)
-        if link.row is not None and link.row.parked:
-            rows.append([link.name, f"{word}: {_parked(link, now)}"])
-            rows.append(["", _next_step(link)])
-        elif word == "paused":
-            rows.append([link.name, f"syncd resume {link.name}"])
-        elif word in {"refused", "failing", "leftovers", "interrupted"} and link.last is not None:
-            rows.append([link.name, f"syncd show {link.last.plan}"])
-        elif word == "held":
-            rows.append([link.name, f"syncd holds {link.name}"])
-        elif word == "never run":
-            rows.append([link.name, f"syncd plan {link.name}"])
-        elif word == "planned" and link.last is not None:
-            rows.append([link.name, f"syncd apply {link.last.id}"])
+        name = link.name
+        for need in needs_of(link, now):
+            rows.append([name, need.sentence])
+            name = ""
+            if need.command:
+                rows.append(["", f"  {need.command}"])
     if rows:
         yield GAP
         yield Line("Worth a look:", "title")
-        yield Table(rows, indent=2)
-
-
-def _parked(link: LinkStatus, now: float) -> str:
-    """Given a parked link, return why, and when it is looked at next."""
-    assert link.row is not None
-    reason = (link.row.parked.partition(": ")[2] or link.row.parked).rstrip(".")
-    return reason + (f"; next {_next_look(link, now)}" if link.look_at is not None else "")
-
-
-def _next_step(link: LinkStatus) -> str:
-    """Given a parked link, return the command to begin with."""
-    refused = link.last is not None and link.last.state == "refused"
-    return f"syncd show {link.last.plan}" if refused and link.last is not None else f"syncd check {link.name}"
-
-
-def status_json(link: LinkStatus, now: float) -> dict[str, Any]:
-    """Given a link, return its JSON form."""
-    last, row = link.last, link.row
-    return {
-        "link": link.name,
-        "health": health(link, now),
-        "paused": bool(row and row.paused),
-        "parked": (row.parked or None) if row else None,
-        "agreed": link.agreed,
-        "holds": link.holds,
-        "schedule": str(link.schedule) if link.schedule else None,
-        "last_run": None
-        if last is None
-        else {
-            "run": last.id,
-            "kind": last.kind,
-            "state": last.state,
-            "started_at": iso(last.started_at),
-            "finished_at": iso(last.finished_at or 0),
-            "counts": counts_json(last.counts),
-            "error": last.error or None,
-        },
-        "next_run_at": _next_at(link),
-        "lease": None
-        if link.lease is None or not at_work(link, now)
-        else {"holder": link.lease.holder, "expires_at": iso(link.lease.expires_at)},
-    }
-
-
-def _next_at(link: LinkStatus) -> str | None:
-    if link.row is not None and link.row.parked and not link.row.paused:
-        return None if link.look_at is None else iso(link.look_at)
-    if isinstance(link.schedule, Interval) and link.last is not None and link.row is not None and not link.row.paused:
-        return iso(link.last.started_at + link.schedule.seconds)
-    return None
+        yield TextTable(rows, indent=2)

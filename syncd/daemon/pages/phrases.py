@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from syncd.core.model import Direction, Outcome
 from syncd.core.records import RunRow
-from syncd.daemon.health import Health
-from syncd.engine import words
+from syncd.engine import formatting
+from syncd.status.health import Health, is_interrupted
+from syncd.status.needs import sentence
 
 
 class Badge(NamedTuple):
@@ -19,7 +20,7 @@ class Badge(NamedTuple):
 
 
 HEALTHS: Final = {
-    Health.WAITING: Badge("no pass yet", "calm", "○"),
+    Health.NEW: Badge("new", "calm", "○"),
     Health.IN_STEP: Badge("in step", "good", "✓"),
     Health.HELD: Badge("held", "warn", "■"),
     Health.REFUSED: Badge("refused", "bad", "▲"),
@@ -27,7 +28,7 @@ HEALTHS: Final = {
     Health.FAILING: Badge("failing", "bad", "✕"),
     Health.PAUSED: Badge("paused", "calm", "‖"),
     Health.WORKING: Badge("working", "busy", "▶"),
-    Health.STANDBY: Badge("standby", "busy", "◇"),
+    Health.LATE: Badge("late", "bad", "!"),
 }
 
 STATES: Final = {
@@ -44,6 +45,7 @@ SPENT: Final = Badge("applied", "good", "✓")
 
 OUTCOMES: Final = {
     Outcome.PLANNED: Badge("planned", "calm", "○"),
+    Outcome.WAITING: Badge("waiting", "calm", "◔"),
     Outcome.INTENDED: Badge("uncertain", "bad", "?"),
     Outcome.APPLIED: Badge("applied", "good", "✓"),
     Outcome.ALREADY: Badge("already so", "good", "✓"),
@@ -59,14 +61,15 @@ DIRECTIONS: Final = {
 }
 
 
-def badge_of_run(row: RunRow, *, at_work: bool) -> Badge:
+def badge_of_run(row: RunRow, now: float, *, at_work: bool) -> Badge:
     """Given a run, return its badge.
 
     Args:
         row: The run.
-        at_work: Whether anybody works on its link now; a run that says `running` otherwise was cut off.
+        now: When it was seen whether anybody works, in seconds since the epoch.
+        at_work: Whether anybody works on its link; a run that says `running` otherwise was cut off.
     """
-    if row.state == "running" and not at_work:
+    if is_interrupted(row, now, at_work=at_work):
         return INTERRUPTED
     if row.spent_by is not None:
         return SPENT
@@ -75,44 +78,9 @@ def badge_of_run(row: RunRow, *, at_work: bool) -> Badge:
 
 def refusals(row: RunRow) -> list[str]:
     """Given a refused run, return why, each guard a sentence with its numbers."""
-    return [sentence(one) for one in words.refusals(row)]
-
-
-def apply_command(row: RunRow, now: float, plan_ttl: float) -> str:
-    """Given a run, return the command that carries its plan out; empty where there is none, or none any more.
-
-    Args:
-        row: The run.
-        now: Seconds since the epoch.
-        plan_ttl: How long a stored plan may be applied, in seconds.
-    """
-    if row.state == "refused" and row.points_elsewhere:
-        return f"syncd rebase {row.link}"
-    writes = row.counts.crm.total + row.counts.table.total
-    waits = row.kind in {"plan", "undo", "pass"} and row.state in {"planned", "refused"} and row.spent_by is None
-    return f"syncd apply {row.plan}" if waits and writes and now - row.started_at <= plan_ttl else ""
-
-
-def about(seconds: float) -> str:
-    """Given a length of time in seconds, return it as coarse as suits a page that renews itself: `3 d 2 h`."""
-    if seconds < 60:
-        return f"{max(0, int(seconds))} s"
-    minutes = int(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+    return [sentence(one) for one in formatting.refusals(row)]
 
 
 def ago(then: float, now: float) -> str:
-    """Given a moment and now, return how far apart they are, no finer than `about`."""
-    return f"in {about(then - now)}" if then > now else f"{about(now - then)} ago"
-
-
-def sentence(text: str) -> str:
-    """Given a phrase, return it with a capital and a full stop."""
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
+    """Given a moment and now, return how far apart they are, no finer than `formatting.about`."""
+    return f"in {formatting.about(then - now)}" if then > now else f"{formatting.about(now - then)} ago"

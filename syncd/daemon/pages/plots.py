@@ -1,16 +1,20 @@
-"""Runs over time as the values of plots. Pure."""
+"""A link's runs as plots over time, and its newest ones as a row of small bars. Pure."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.state.statistics import Point
+from syncd.daemon.pages.phrases import STATES, Badge
+from syncd.engine import formatting
+from syncd.state.page_queries import Point
 
 POINTS: Final = 120
-"""Points of a plot at most; more are not told apart on a phone, and draw bars too thin to see."""
+"""Points of a plot at most: more cannot be distinguished on a phone, and make bars too thin to see."""
 RUNS: Final = 3000
 """Runs read for the plots of one link at most."""
 
@@ -30,7 +34,7 @@ class Range(StrEnum):
         return {Range.DAY: 86_400, Range.WEEK: 7 * 86_400, Range.MONTH: 30 * 86_400}[self]
 
 
-class Line(NamedTuple):
+class PlotLine(NamedTuple):
     """One line of a plot: its name, what it takes of a run, and how several runs become one point."""
 
     label: str
@@ -55,7 +59,7 @@ class Plot(NamedTuple):
     unit: str
     shape: str
     limit: float | None
-    lines: tuple[Line, ...]
+    lines: tuple[PlotLine, ...]
 
 
 def _seen(take: Callable[[Point], float]) -> Callable[[Point], Value]:
@@ -72,31 +76,31 @@ _WROTE: Final = frozenset({"applied", "partial"})
 
 PLOTS: Final = (
     Plot(
-        "drift", "Out of step when a pass looked", "", "steps", None,
+        "drift", "Differences found per pass", "", "steps", None,
         (
-            Line("to write in the CRM", _seen(lambda run: run.counts.crm.total)),
-            Line("to write in the table", _seen(lambda run: run.counts.table.total)),
-            Line("held", _seen(lambda run: run.counts.holds)),
+            PlotLine("to write in the CRM", _seen(lambda run: run.counts.crm.total)),
+            PlotLine("to write in the table", _seen(lambda run: run.counts.table.total)),
+            PlotLine("held", _seen(lambda run: run.counts.holds)),
         ),
     ),
     Plot(
         "changes", "Changes made, by side", "", "bars", None,
         (
-            Line("in the CRM", _done(lambda run: run.counts.crm.total), sum),
-            Line("in the table", _done(lambda run: run.counts.table.total), sum),
+            PlotLine("in the CRM", _done(lambda run: run.counts.crm.total), sum),
+            PlotLine("in the table", _done(lambda run: run.counts.table.total), sum),
         ),
     ),
     Plot(
         "duration", "Duration of a run", "s", "line", None,
-        (Line("seconds", lambda run: None if run.finished_at is None else run.finished_at - run.started_at),),
+        (PlotLine("seconds", lambda run: None if run.finished_at is None else run.finished_at - run.started_at),),
     ),
     Plot(
         "requests", "Requests to the portal, a run", "", "line", None,
-        (Line("requests", lambda run: None if run.finished_at is None else run.requests),),
+        (PlotLine("requests", lambda run: None if run.finished_at is None else run.requests),),
     ),
     Plot(
         "budget", "Operating budget used", "s", "line", float(OPERATING_LIMIT),
-        (Line("busiest method", lambda run: None if run.finished_at is None else run.operating),),
+        (PlotLine("busiest method", lambda run: None if run.finished_at is None else run.operating),),
     ),
 )  # fmt: skip
 
@@ -110,7 +114,7 @@ def drawn(points: Sequence[Point], span: Range, now: float) -> dict[str, Any]:
         now: Seconds since the epoch.
 
     Returns:
-        `from`, `to` and `times` in seconds since the epoch, `each`, the seconds a point stands for (0: each run is
+        `from`, `to` and `times` in seconds since the epoch, `each`, the seconds a point covers (0: each run is
         one), and `plots`: for each its words and its values, as many as there are times, null where nothing is known.
     """
     buckets, each = _buckets(points, span)
@@ -158,6 +162,46 @@ def _buckets(points: Sequence[Point], span: Range) -> tuple[list[Sequence[Point]
     return list(found.values()), each
 
 
-def _together(line: Line, bucket: Sequence[Point]) -> Value:
+def _together(line: PlotLine, bucket: Sequence[Point]) -> Value:
     known = [value for point in bucket if (value := line.value(point)) is not None]
     return round(line.together(known), 2) if known else None
+
+
+TALL: Final = 20
+"""Height of the row."""
+LOW: Final = 5
+"""Height of a bar of a run that changed nothing."""
+_FULL: Final = 4.0
+"""A bar of 10,000 changes is full height."""
+
+
+class Tick(NamedTuple):
+    """One bar: its place from the left (counted from 0), its height, its tone, and its meaning."""
+
+    place: int
+    height: int
+    tone: str
+    title: str
+
+
+def strip(points: Sequence[Point]) -> list[Tick]:
+    """Given runs, oldest first, return a bar for each."""
+    return [_tick(place, point) for place, point in enumerate(points)]
+
+
+def strip_said(ticks: Sequence[Tick]) -> str:
+    """Given bars, return what they show, for those who do not see them."""
+    states = Counter(tick.title.rpartition(": ")[2].partition(",")[0] for tick in ticks)
+    return f"Newest {formatting.count(len(ticks), 'run')}: " + formatting.listed(
+        [f"{number} {state}" for state, number in states.most_common()]
+    )
+
+
+def _tick(place: int, point: Point) -> Tick:
+    changed = point.counts.crm.total + point.counts.table.total
+    height = LOW + round((TALL - LOW) * min(1.0, math.log10(changed + 1) / _FULL))
+    badge = STATES.get(point.state, Badge(point.state, "calm", ""))
+    tone = "warn" if badge.tone == "good" and point.counts.holds else badge.tone
+    number = formatting.count(changed, "change") if changed else "nothing to change"
+    held = f", {point.counts.holds:,} held" if point.counts.holds else ""
+    return Tick(place, height, tone, f"Run {point.id}: {badge.word}, {number}{held}")

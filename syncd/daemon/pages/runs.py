@@ -14,13 +14,14 @@ from starlette.responses import Response
 from syncd.config.model import Settings
 from syncd.core.model import Outcome
 from syncd.core.records import RunRow, StoredChange
-from syncd.daemon.pages.asking import number_in_path, number_in_query, word_in_query
-from syncd.daemon.pages.glimpse import Look
-from syncd.daemon.pages.phrases import OUTCOMES, Badge, apply_command, badge_of_run, refusals
-from syncd.daemon.pages.site import Site
-from syncd.engine import words
+from syncd.daemon.pages.phrases import OUTCOMES, Badge, badge_of_run, refusals
+from syncd.daemon.pages.site import Site, StatusSnapshot, number_in_path, number_in_query, word_in_query
+from syncd.engine import formatting
 from syncd.engine.report import LEFTOVERS
-from syncd.state.statistics import WINDOW, Tally
+from syncd.engine.stored_plans import asked_for
+from syncd.state.page_queries import WINDOW, OutcomeCounts
+from syncd.status.needs import next_command
+from syncd.status.owners import owners_of_changes, owners_of_facts
 
 PAGE: Final = 100
 """Changes on one page."""
@@ -58,16 +59,16 @@ class RunLine:
     command: str
 
 
-def line(row: RunRow, look: Look, settings: Settings) -> RunLine:
+def line(row: RunRow, look: StatusSnapshot, settings: Settings) -> RunLine:
     """Given a run, return it as it is shown."""
     link = settings.links.get(row.link)
     return RunLine(
         row=row,
-        badge=badge_of_run(row, at_work=look.at_work(row.link)),
-        kind=words.run_kind(row),
+        badge=badge_of_run(row, look.at, at_work=look.at_work(row.link)),
+        kind=f"{formatting.run_kind(row)}, only {row.part}" if row.part else formatting.run_kind(row),
         seconds=max(0.0, (row.finished_at or look.at) - row.started_at),
         refusals=refusals(row) if row.state == "refused" else [],
-        command="" if link is None else apply_command(row, look.at, link.plan_ttl_seconds),
+        command="" if link is None else next_command(row, look.at, link.plan_ttl_seconds),
     )
 
 
@@ -85,7 +86,7 @@ def change_line(stored: StoredChange) -> ChangeLine:
     return ChangeLine(
         stored=stored,
         badge=OUTCOMES[stored.outcome],
-        reason=words.REASONS[stored.change.reason],
+        reason=formatting.REASONS[stored.change.reason],
     )
 
 
@@ -116,13 +117,16 @@ async def show(site: Site, request: Request) -> Response:
     look = await site.look()
     which = word_in_query(request, "show", Show) or Show.ALL
     after = number_in_query(request, "after") or 0
-    tally = await site.statistics.tally(number)
+    tally = await site.store.outcome_counts(number)
     found, upto = await _changes(site, number, which, after)
-    held = await site.statistics.holds_of_run(number, HELD + 1)
+    held = await site.store.holds_of_run(number, HELD + 1)
+    owners = owners_of_changes(found) | owners_of_facts(stored.hold.facts for stored, _released in held)
     return site.render(
         "run.html",
         look,
         run=line(row, look, site.settings),
+        labels=await site.labels(row.link, owners),
+        asked=await asked_for(site.store, row),
         changes=[change_line(one) for one in found],
         which=which,
         after=after,
@@ -139,11 +143,11 @@ async def show(site: Site, request: Request) -> Response:
 async def _changes(site: Site, run: int, which: Show, after: int) -> tuple[Sequence[StoredChange], int | None]:
     """Return a page of a run's changes, and the id after which the next one begins, if there is one."""
     if which is Show.LEFT:
-        return await site.statistics.leftovers(run, LEFTOVERS, after, PAGE)
+        return await site.store.changes_with(run, LEFTOVERS, after, PAGE)
     changes = await site.store.changes(run, after, PAGE + 1)
     return changes[:PAGE], changes[PAGE - 1].id if len(changes) > PAGE else None
 
 
-def _told(tally: Tally) -> list[tuple[Badge, int]]:
+def _told(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
     """Return how many changes came to what, in the order of `Outcome`."""
     return [(OUTCOMES[outcome], tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]

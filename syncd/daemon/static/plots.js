@@ -47,20 +47,21 @@
     return {
       width,
       height: HEIGHT,
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"), /* as all times of the page */
       scales: {
         x: { time: true, range: () => [data.from, data.to] },
         y: { range: (_plot, _low, high) => [0, Math.max(high === null ? 1 : high * 1.08, 1)] },
       },
       axes: [{ ...axis, space: 64, size: 30, values: times }, { ...axis, size: 48, values: (_plot, ticks) => ticks.map((tick) => compact(tick)) }],
-      series: [{ label: "at", value: (_plot, at) => (at === null ? "–" : `${day(at)} ${hour(at)}`) }, ...lines],
+      series: [{ label: "at", value: (_plot, at) => (at === null ? "–" : `${day(at)} ${hour(at)} UTC`) }, ...lines],
       legend: { live: true },
       cursor: { drag: { setScale: false }, y: false, points: { size: 6 } },
     };
   }
 
-  const day = (at) => new Date(at * 1000).toLocaleDateString("en", { month: "short", day: "numeric" });
+  const day = (at) => new Date(at * 1000).toLocaleDateString("en", { month: "short", day: "numeric", timeZone: "UTC" });
   const hour = (at) =>
-    new Date(at * 1000).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+    new Date(at * 1000).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
   const times = (_plot, ticks, _axis, _space, apart) =>
     ticks.map((at) => (apart >= 86400 || hour(at) === "00:00" ? day(at) : hour(at)));
 

@@ -14,6 +14,7 @@ parts = urlsplit(URL)
 token = parts.path.removeprefix("/rest/").strip("/")
 client = Client(BitrixWebhook(domain=parts.netloc, webhook_token=token))
 entity = client.crm.orderentity
+RUNS = [(1, 10**6)] * JOB.startswith("both") + [(1_000_000, 1)]
 began = time.perf_counter()
 remark = ""
 orders = []
@@ -21,9 +22,11 @@ try:
     if JOB == "list":
         orders = [row["orderId"] for row in entity.list().as_list().result]
     else:
+        number = int(JOB.removeprefix("both"))
         calls = [
-            entity.add(fields={"orderId": order, "ownerId": 1, "ownerTypeId": 2})
-            for order in range(1_000_000, 1_000_000 + int(JOB))
+            entity.add(fields={"orderId": order, "ownerId": owner, "ownerTypeId": 2})
+            for first, owner in RUNS
+            for order in range(first, first + number)
         ]
         # By default it gives up after 10 s, which is less than a batch of 50 adds takes.
         client.call_batches(calls, timeout=60).call()

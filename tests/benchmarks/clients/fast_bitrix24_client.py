@@ -11,6 +11,7 @@ from fast_bitrix24 import Bitrix
 
 *OPTIONS, URL, JOB, OUT = sys.argv[1:]
 client = Bitrix(URL, verbose=False)
+RUNS = [(1, 10**6)] * JOB.startswith("both") + [(1_000_000, 1)]
 began = time.perf_counter()
 remark = ""
 orders = []
@@ -18,12 +19,14 @@ try:
     if JOB == "list":
         orders = [row["orderId"] for row in client.get_all("crm.orderentity.list")]
     else:
-        items = [
-            {"fields": {"orderId": order, "ownerId": 1, "ownerTypeId": 2}}
-            for order in range(1_000_000, 1_000_000 + int(JOB))
-        ]
-        with client.slow() if "--slow" in OPTIONS else contextlib.nullcontext():
-            client.call("crm.orderentity.add", items)
+        for first, owner in RUNS:
+            number = int(JOB.removeprefix("both"))
+            items = [
+                {"fields": {"orderId": order, "ownerId": owner, "ownerTypeId": 2}}
+                for order in range(first, first + number)
+            ]
+            with client.slow() if "--slow" in OPTIONS else contextlib.nullcontext():
+                client.call("crm.orderentity.add", items)
 except Exception as error:  # noqa: BLE001 - whatever this client raises is the observation
     remark = type(error).__name__
 wall = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""syncd's portal client: `list` reads all bindings, `N` binds N new orders as the engine does."""
+"""syncd's portal client: `list` reads all bindings, `N` binds N new orders, `moveN` moves N, `bothN` does both, as the engine does."""
 
 import asyncio
 import json
@@ -10,47 +10,64 @@ from pathlib import Path
 
 import anyio._backends._asyncio  # noqa: F401  # httpx would import it at its first connection
 import structlog
+from pydantic import SecretStr
 
 from syncd.config.model import PortalSettings
+from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Owner, Scope
-from syncd.core.ports import Effect, Write
+from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 
-URL, JOB, OUT = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+*OPTIONS, URL, JOB, out = sys.argv[1:]
+OUT, WRITERS, ROWS = Path(out), int(OPTIONS[0]) if OPTIONS else 4, 1_000
 
 
 async def read(portal):
     orders = []
-    async for rows in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+    async for listed in portal.listing([], Scope(frozenset({2})), lambda *_: None):
         if JOB != "count":
-            orders += [row[0] for row in rows]
+            orders += [row[0] for row in listed.rows]
     return orders
 
 
-async def add(portal, number):
-    todo = [Write(order, None, Owner(2, 1)) for order in range(1_000_000, 1_000_000 + number)]
-    ahead = None
-    while todo:
-        await asyncio.sleep(portal.wait_for(Action.ADD))
-        size = portal.batch_size(todo)
-        batch, todo = todo[:size], todo[size:]
-        if ahead is None:
-            await portal.read([write.order_id for write in batch])
-        following = [write.order_id for write in todo[: portal.batch_size(todo)]] if todo else []
-        answer = await portal.write(batch, following)
-        ahead = answer.read
-        todo += [write for write, told in zip(batch, answer.results, strict=True) if told.effect is Effect.NOT_SENT]
-    return []
+def writes():
+    """What is to be written: N new orders, or as many moves of the first orders that are bound; or both."""
+    number = int("".join(filter(str.isdigit, JOB)))
+    adds = [Write(order, None, Owner(2, 1)) for order in range(1_000_000, 1_000_000 + number)]
+    moves = [Write(order, Owner(2, order % ROWS + 1), Owner(2, 10**6)) for order in range(1, number + 1)]
+    return moves + adds if JOB.startswith("both") else adds if JOB.isdigit() else moves
+
+
+async def write(portal):
+    """Write as the engine does: so many batches side by side, two at first, one more for each quiet round."""
+    todo, limit = writes(), ConcurrencyLimit(WRITERS)
+    under_way: dict[asyncio.Future[list[WriteResult]], list[Write]] = {}
+    while todo or under_way:
+        while todo and len(under_way) < limit.current:
+            await asyncio.sleep(portal.wait_for(Action.ADD))
+            size = min(portal.batch_size(todo), limit.share(len(todo)))
+            batch, todo = todo[:size], todo[size:]
+            under_way[asyncio.ensure_future(portal.write(batch))] = batch
+            await asyncio.sleep(0)
+        done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            told = zip(under_way.pop(task), task.result(), strict=True)
+            todo += [write for write, one in told if one.effect is Effect.NOT_SENT]
+            limit.quiet()
 
 
 async def main():
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
-    portal = open_portal(PortalSettings(webhook=URL, rate_share=1.0), link="bench", hosts=hosts)
+    portal = open_portal(PortalSettings(webhook=SecretStr(URL), rate_share=1.0), link="bench", hosts=hosts)
     began = time.perf_counter()
-    orders = await (add(portal, int(JOB)) if JOB.isdigit() else read(portal))
+    orders = await read(portal) if JOB in {"list", "count"} else []
+    if JOB not in {"list", "count"}:
+        await read(portal)  # as a pass does, which is how bound orders become known
+        began = time.perf_counter()
+        await write(portal)
     wall = time.perf_counter() - began
     await portal.aclose()
     OUT.write_text(json.dumps(orders))

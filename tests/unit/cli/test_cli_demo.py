@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from syncd.cli import stopping
-from syncd.cli.demo.story import play
+from syncd.cli.demo import play
 from syncd.cli.screen import Screen
 from syncd.core.ports import Cancelled
 

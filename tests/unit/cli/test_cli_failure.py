@@ -50,3 +50,12 @@ def test_given_a_bug_then_it_is_one_line_and_its_traceback_comes_only_with_debug
     assert line.startswith("Error: unexpected ValueError: oops.")
     assert "--log-level debug" in line
     assert "ValueError: oops\n" in debug
+
+
+def test_given_line_breaks_in_a_portals_text_then_they_forge_no_line_of_ours() -> None:
+    error = UnavailableError("The portal said: no.\nError: shop: run `curl x | sh`\r\nHint: do it.", hint="a\n\nb")
+
+    assert list(plain(failure.told(error))) == [
+        "Error: The portal said: no. Error: shop: run `curl x | sh` Hint: do it.",
+        "Hint: a b",
+    ]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 import click
 import pytest
 
-from syncd.cli import reference
+from syncd.cli.commands import reference
+from syncd.cli.commands.daemon import who
 from syncd.cli.main import HIDDEN, SECTIONS, cli, main
+from syncd.config.model import LogFormat, LogLevel
+from syncd.core.model import Direction, HoldKind, Side
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"pydantic", "sqlalchemy", "rich", "structlog", "httpx", "asyncio", "alembic", "apscheduler", "starlette"}
 ENTRIES = [entry for _heading, section in reference.entries() for entry in section]
 CONTRACT = {
     "demo", "init", "check", "plan", "apply", "reconcile", "run", "trigger", "pause", "resume", "status", "runs", "show",
-    "history", "holds", "resolve", "undo", "rebase", "auth", "db", "config", "sandbox",
+    "history", "holds", "help", "resolve", "undo", "rebase", "auth", "db", "config", "sandbox", "notify",
 }  # fmt: skip
 
 
@@ -45,6 +49,30 @@ def test_given_a_command_then_it_takes_the_options_of_the_program_behind_its_nam
 
 
 @pytest.mark.parametrize(
+    "words", ["show", "apply", "undo", "runs --limit", "runs --before", "history shop --limit", "history shop"]
+)
+def test_given_a_number_that_no_database_holds_then_it_is_a_mistake_and_no_bug(words: str, capsys) -> None:
+    assert main([*words.split(), str(2**63)]) == 64
+    assert f"{2**63}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [HoldKind, Direction, Side, LogLevel, LogFormat], ids=lambda words: words.__name__)
+def test_given_words_that_options_repeat_then_no_option_lacks_one(words: type[StrEnum]) -> None:
+    # They are repeated, since the help must not import what they are defined by.
+    offered = {
+        (entry.name, parameter.name): set(parameter.type.choices)
+        for entry in ENTRIES
+        for parameter in entry.command.params
+        if isinstance(parameter.type, click.Choice)
+    }
+    known = {word.value for word in words}
+
+    alike = {where: choices for where, choices in offered.items() if choices & known}
+    assert alike
+    assert {where: choices for where, choices in alike.items() if choices != known} == {}
+
+
+@pytest.mark.parametrize(
     ("page", "path"),
     [
         ("markdown", "docs/reference/commands.md"),
@@ -55,7 +83,7 @@ def test_given_a_command_then_it_takes_the_options_of_the_program_behind_its_nam
     ],
 )
 def test_given_a_page_made_from_the_commands_then_it_is_fresh(page: str, path: str) -> None:
-    assert (ROOT / path).read_text() == reference.page(page), f"run: syncd reference {page} > {path}"
+    assert (ROOT / path).read_text() == reference.made_page(page), f"run: syncd reference {page} > {path}"
 
 
 def test_given_a_help_with_examples_then_they_keep_their_lines_in_the_pages() -> None:
@@ -80,9 +108,17 @@ def test_given_a_help_with_examples_then_they_keep_their_lines_in_the_pages() ->
 def test_given_a_question_about_the_program_then_nothing_heavy_is_imported(args: list[str]) -> None:
     code = "import sys; from syncd.cli.main import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
 
-    ran = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True, timeout=60)
 
     assert HEAVY.isdisjoint(ran.stderr.split())
+
+
+def test_given_sudo_then_the_person_who_typed_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    assert who().startswith("ada@")
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "grace")
+    assert who().startswith("grace@")
 
 
 def test_given_no_command_then_the_help_is_shown_with_64(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +180,41 @@ def test_given_a_bug_then_the_exit_is_1_and_its_traceback_comes_with_debug_only(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_given_a_command_interrupted_outside_of_its_work_then_it_ends_as_one_that_a_signal_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_ctx: click.Context, _name: str) -> click.Command | None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "get_command", interrupted)
+
+    assert main(["plan"]) == 130
+    assert capsys.readouterr().err == "\nAborted.\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("syncd rec", "plain,reconcile\n"), ("syncd plan --or", "plain,--orders\n")]
+)
+def test_given_a_shell_that_completes_a_command_line_then_it_is_told_how_that_goes_on(
+    line: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_SYNCD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+
+    assert main([]) == 0
+    assert capsys.readouterr().out == offered
+
+
 def test_given_a_terminal_of_80_columns_then_no_help_line_is_longer() -> None:
     for entry in ENTRIES:
         context = click.Context(entry.command, info_name=entry.name, terminal_width=80)
         assert max(map(len, entry.command.get_help(context).splitlines())) <= 80, entry.name
+
+
+@pytest.mark.parametrize(("words", "said"), [(["help"], "Bringing into step"), (["help", "status"], "--check")])
+def test_given_help_as_a_word_then_it_is_the_help_of_what_follows(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    assert said in capsys.readouterr().out

@@ -49,3 +49,29 @@ def test_given_a_terminal_then_each_stage_gets_a_bar_with_its_numbers(monkeypatc
     assert "500/2,000" in shown
     assert "Writing" in shown
     assert "3/7" in shown
+
+
+def test_given_a_terminal_then_a_long_wait_of_the_portal_says_until_when_and_goes_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+
+    with progress(FakeClock()) as report:
+        report("waiting until 12:03:20", 0, 30)
+        report("waiting until 12:03:20", 30, 30)
+        during = len(terminal.getvalue())
+        report("waiting until 12:04:20 CET", 0, 30)
+
+    assert "Waiting until 12:04:20 CET" in terminal.getvalue()[during:]
+
+
+def test_given_no_terminal_then_a_wait_is_left_to_its_own_log_line() -> None:
+    clock = FakeClock()
+    with capture_logs() as logs, progress(clock) as report:
+        report("waiting until 12:03:20", 0, 90)
+        clock.advance(90)
+        report("waiting until 12:03:20", 90, 90)
+
+    assert logs == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from syncd.cli.render.report import next_command, report
+from syncd.cli.render.runs import next_command, report
 from syncd.cli.screen import plain
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
-from syncd.core.records import GuardHit, RunRow, StoredChange
+from syncd.core.records import GuardHit, PortalNames, RunRow, StoredChange
+from syncd.engine.formatting import moment
 from syncd.engine.report import Report
 from syncd.errors import UnavailableError
 
@@ -39,6 +40,17 @@ def test_given_a_plan_then_its_changes_are_grouped_and_the_next_command_ends_it(
     ]
     assert lines[4] == "    order 1   unbound → deal 1   changed in the table"
     assert lines[-4:] == ["    … and 2 more", "", "Nothing was written. To carry it out:", "  syncd apply 12"]
+
+
+def test_given_titles_then_a_change_ends_with_those_that_are_known_and_a_hold_shows_them() -> None:
+    held = Hold(7, HoldKind.EDIT_EDIT, Facts(Owner(2, 1), Owner(2, 2), None), "Both changed it.")
+    told = Report(run("plan", "planned"), [change(1, Outcome.PLANNED), change(3, Outcome.PLANNED)], [held])
+
+    shown = "\n".join(plain(report(told, names=PortalNames({Owner(2, 1): "Desks"}))))
+
+    assert "    order 1  unbound → deal 1  changed in the table; unbound → Desks" in shown
+    assert "    order 3  unbound → deal 3  changed in the table\n" in shown
+    assert "CRM deal 1 (Desks), table deal 2, nothing agreed" in shown
 
 
 def test_given_an_empty_plan_then_there_is_nothing_to_do() -> None:
@@ -103,7 +115,7 @@ def test_given_an_error_before_any_write_then_it_says_that_nothing_was_written()
 def test_given_an_error_after_writes_then_it_says_where_they_stand() -> None:
     told = Report(run("pass", "partial"), [change(1, Outcome.APPLIED)], error=UnavailableError("down"))
 
-    assert text(told).endswith("What was written stands in the audit.")
+    assert text(told).endswith("The audit lists what was written.")
 
 
 def test_given_a_spent_plan_then_it_offers_no_next_command() -> None:
@@ -120,3 +132,32 @@ def test_given_hostile_texts_then_nothing_reaches_the_terminal_as_a_control_sequ
 
     assert "\x1b" not in text(told)
     assert "abcdef" not in text(told)
+
+
+def test_given_removes_that_wait_then_the_report_says_so_and_until_when() -> None:
+    waits = (
+        "waits: absent from the table since 2026-01-01T00:00:00+00:00; a later pass removes it if it is still absent"
+    )
+    told = Report(run("pass", "applied"), [change(order, Outcome.WAITING, error=waits) for order in (1, 2, 3)])
+
+    shown = text(told)
+
+    assert "3 waiting" in shown
+    assert f"absent from the table since {moment(1_767_225_600)}; a later pass" in shown, "not as stored, in UTC"
+    assert shown.endswith("Nothing was written; 3 removes wait until a later pass finds the same orders absent.")
+    assert told.exit_code == 0
+
+
+def test_given_more_changes_than_a_report_holds_then_all_are_counted() -> None:
+    told = Report(
+        run("pass", "applied"),
+        [change(1, Outcome.APPLIED), change(2, Outcome.APPLIED)],
+        tally={(Side.CRM, Action.ADD, Outcome.APPLIED): 9000, (Side.TABLE, Action.ADD, Outcome.FAILED): 1},
+    )
+
+    shown = text(told)
+
+    assert "9,000: 9,000 applied" in shown
+    assert "8,998 more" in shown
+    assert "1 change not carried out" in shown
+    assert told.is_cut

@@ -16,8 +16,9 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 async def until(cancelled: Cancelled) -> None:
-    while not cancelled.is_set:  # noqa: ASYNC110 - the flag is what the engine looks at, and there is no event to it
-        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        while not cancelled.is_set:  # noqa: ASYNC110 - the engine looks at the flag, and there is no event to it
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -43,7 +43,7 @@ def test_a_fingerprint_does_not_change_from_one_release_to_the_next(link):
             '[links.shop]\nschedule = "5m"\non_conflict = "crm"\nplan_ttl = "2h"\n[links.shop.portal]',
         ),
         ("[links.shop.portal]", '[links.shop]\ndirection = "crm-to-table"\nowner_types = [2, 2]\n[links.shop.portal]'),
-        ("[links.shop.table]", '[links.shop.table]\ntouched = "t"\nextra = { source = "x" }'),
+        ("[links.shop.table]", '[links.shop.table]\ntouched = "t"\nwatch = "t"\nextra = { source = "x" }'),
         ('order_id = "order_id", owner_type_id = 2', 'owner_type_id = 2, order_id = "order_id"'),
     ],
 )
@@ -67,6 +67,7 @@ def test_an_application_instead_of_the_webhook_keeps_it(configuration, link):
         ("crm.order_bindings", "crm.other_bindings", "table"),
         ("deal_id", "owner_id", "columns"),
         ("owner_type_id = 2", 'owner_type_id = "2"', "columns"),
+        ('order_id = "order_id"', 'order_number = "order_id"', "columns"),
         ("[links.shop.table]", "[links.shop.table]\nwhere = \"channel = 'web'\"", "where"),
         ("[links.shop.table]", '[links.shop.table]\ndeleted = "deleted_at"', "deleted"),
         ("[links.shop.portal]", "[links.shop]\nowner_types = [2, 31]\n[links.shop.portal]", "owner_types"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from syncd.config.load import load
 from syncd.config.model import Settings
-from syncd.config.values import Origin, Source
+from syncd.config.sources import Origin, Source
+from syncd.config.urls import sqlite_file
 from syncd.errors import ConfigError
 
 
@@ -71,7 +74,52 @@ class TestReading:
 
     def test_an_empty_file_gives_the_defaults(self, configuration):
         configuration.text = ""
-        assert configuration.load().settings == Settings()
+        state = {"url": f"sqlite:///{configuration.directory}/syncd.db"}
+        assert configuration.load().settings == Settings.model_validate({"state": state})
+
+
+class TestSqliteFiles:
+    """A relative path counts from the configuration's folder, wherever a command is run."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, tmp_path_factory, monkeypatch):
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+    def test_the_state_and_the_table_count_from_the_folder_of_the_configuration(self, configuration):
+        configuration.replace("postgresql://syncd:filepassword@db.example.com/shop", "sqlite:///data/erp.db")
+        configuration.more('[state]\nurl = "sqlite:///state/syncd.db"\n')
+        settings = configuration.load().settings
+        assert settings.state.url.get_secret_value() == f"sqlite:///{configuration.directory}/state/syncd.db"
+        assert settings.links["shop"].table.database_identity == f"sqlite:///{configuration.directory}/data/erp.db"
+
+    def test_so_do_the_default_and_what_the_environment_says(self, configuration):
+        assert (
+            configuration.load().settings.state.url.get_secret_value().endswith(f"{configuration.directory}/syncd.db")
+        )
+        configuration.variable("SYNCD_STATE__URL", "sqlite:///other.db")
+        assert (
+            configuration.load().settings.state.url.get_secret_value().endswith(f"{configuration.directory}/other.db")
+        )
+
+    def test_a_folder_of_any_name_is_written_as_a_url_wants_it(self, tmp_path):
+        folder = tmp_path / "a b%20?c"
+        folder.mkdir()
+        url = load(write(folder / "syncd.toml"), {}).settings.state.url.get_secret_value()
+        assert sqlite_file(url) == folder / "syncd.db"
+
+    def test_an_absolute_path_and_a_server_stay_as_they_are(self, configuration):
+        configuration.more('[state]\nurl = "sqlite:////var/lib/syncd/syncd.db"\n')
+        loaded = configuration.load()
+        assert loaded.settings.state.url.get_secret_value() == "sqlite:////var/lib/syncd/syncd.db"
+        assert loaded.settings.links["shop"].table.database_identity == "postgresql://db.example.com:5432/shop"
+
+    def test_a_state_database_left_in_the_current_directory_is_not_forgotten_in_silence(self, configuration):
+        write(Path("syncd.db"))
+        (problem,) = configuration.problems()
+        assert problem.startswith("state.url: is relative to the folder of the configuration, where there is no")
+        assert f"{Path.cwd()}/syncd.db" in problem
+        write(configuration.directory / "syncd.db")
+        configuration.load()
 
 
 class TestPrecedence:
@@ -121,7 +169,7 @@ class TestEnvironment:
         configuration.more(configuration.text.replace("links.shop", "links.SHOP").replace("/shop", "/other"))
         configuration.variable("SYNCD_LINKS__SHOP__PLAN_TTL", "2h")
         assert configuration.problems() == [
-            "links.shop: the name means shop and SHOP alike; set it in the file (environment SYNCD_LINKS__SHOP__PLAN_TTL)"
+            "links.shop: the name matches shop and SHOP; set it in the file (environment SYNCD_LINKS__SHOP__PLAN_TTL)"
         ]
 
     @pytest.mark.parametrize("text", ["[2, 31]", "[2,31]"])
@@ -159,9 +207,31 @@ class TestEnvironment:
         link = configuration.load().settings.links["shop"]
         assert (link.verify_owners, link.guards.max_removes, link.portal.rate_share) == (False, 7, 0.5)
 
-    @pytest.mark.parametrize("name", ["SYNCD_CONFIG_DIR", "SYNCD_PORT_9464_TCP", "SYNCD_SERVICE_HOST", "OTHER__KEY"])
-    def test_variables_that_are_no_settings_are_left_alone(self, configuration, name):
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "SYNCD_PORT_9464_TCP", "SYNCD_PORT_9464_TCP_ADDR", "SYNCD_SERVICE_HOST", "SYNCD_SERVICE_PORT_WEB",
+            "SYNCD_STANDBY_PORT", "SYNCD_STANDBY_SERVICE_HOST", "OTHER__KEY",
+        ],
+    )  # fmt: skip
+    def test_what_kubernetes_says_of_a_service_named_syncd_is_left_alone(self, configuration, name):
         assert configuration.variable(name, "tcp://10.0.0.1").load()
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("SYNCD_CONFG", "; did you mean SYNCD_CONFIG?"),
+            ("SYNCD_LOG_LEVEL", "; did you mean SYNCD_LOG__LEVEL?"),
+            ("SYNCD_STATE_URL", "; did you mean SYNCD_STATE__URL?"),
+            ("SYNCD_LINKS_SHOP_PORTAL_WEBHOOK", "; did you mean SYNCD_LINKS__SHOP__PORTAL__WEBHOOK?"),
+            ("SYNCD_STATE__ULR", None),
+            ("SYNCD_QQ", "; SYNCD_SECTION__KEY sets a key"),
+        ],
+    )
+    def test_a_misspelt_variable_is_told_with_the_one_that_may_be_meant(self, configuration, name, meant):
+        (problem,) = configuration.variable(name, "x").problems()
+        expected = "state.ulr: unknown key; did you mean url? (environment SYNCD_STATE__ULR)"
+        assert problem == (expected if meant is None else f"{name}: is not a variable of syncd{meant}")
 
     @pytest.mark.parametrize(
         ("name", "problem"),
@@ -246,7 +316,7 @@ class TestSecretFiles:
         file = tmp_path_factory.mktemp("elsewhere") / "url"
         file.write_text("sqlite:////srv/shop.db")
         configuration.replace(self.URL, f'url_file = "{file}"')
-        assert configuration.load().settings.links["shop"].table.database == "sqlite:////srv/shop.db"
+        assert configuration.load().settings.links["shop"].table.database_identity == "sqlite:////srv/shop.db"
 
     def test_every_secret_may_stand_in_a_file(self, configuration):
         (configuration.directory / "s").write_text("sqlite:///s.db")
@@ -257,7 +327,7 @@ class TestSecretFiles:
         configuration.more('[links.shop.portal.oauth]\nportal = "a.b"\nclient_id = "x"\nclient_secret_file = "c"\n')
         settings = configuration.load().settings
         oauth = settings.links["shop"].portal.oauth
-        assert settings.state.url.get_secret_value() == "sqlite:///s.db"
+        assert settings.state.url.get_secret_value() == f"sqlite:///{configuration.directory}/s.db"
         assert settings.notify.webhook.get_secret_value() == "https://alerts.example.com/x"
         assert (oauth.client_secret.get_secret_value(), oauth.portal) == ("hush", "https://a.b")
 
@@ -284,9 +354,9 @@ class TestSecretFiles:
             (
                 "portal",
                 'webhook_file = "x"',
-                "links.shop.portal.webhook_file: is given beside webhook; keep one of them",
+                "links.shop.portal.webhook_file: is given together with webhook; keep one of them",
             ),
-            ("table", 'url_file = "x"', "links.shop.table.url_file: is given beside url; keep one of them"),
+            ("table", 'url_file = "x"', "links.shop.table.url_file: is given together with url; keep one of them"),
         ],
     )
     def test_the_secret_and_its_file_in_one_source_are_refused(self, configuration, section, lines, problem):
@@ -295,8 +365,11 @@ class TestSecretFiles:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ('[state]\nurl = "sqlite:///a.db"\nurl_file = "x"', "state.url_file: is given beside url"),
-            ('[notify]\nwebhook = "https://a.b/"\nwebhook_file = "x"', "notify.webhook_file: is given beside webhook"),
+            ('[state]\nurl = "sqlite:///a.db"\nurl_file = "x"', "state.url_file: is given together with url"),
+            (
+                '[notify]\nwebhook = "https://a.b/"\nwebhook_file = "x"',
+                "notify.webhook_file: is given together with webhook",
+            ),
         ],
     )
     def test_so_are_they_in_the_other_tables(self, configuration, text, problem):

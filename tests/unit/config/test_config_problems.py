@@ -14,7 +14,7 @@ from syncd.config.load import load
 from syncd.config.model import Settings
 from syncd.config.problems import sentences
 from syncd.config.render import tables
-from syncd.config.values import Values
+from syncd.config.sources import Values
 from syncd.errors import ConfigError
 
 
@@ -53,13 +53,19 @@ class TestLinks:
             ('first_sync = "yes"', "first_sync: must be ask or auto"),
             ("schedule = 300", 'schedule: needs a unit: write "30s", "5m", "1h30m" or "1d", in quotes'),
             ("schedule = []", "schedule: must be a string, such as '5m'"),
-            ('schedule = "99 * * * *"', "schedule: the minute field must name numbers from 0 to 59"),
+            (
+                'schedule = "99 * * * *"',
+                "schedule: the minute field must be * or numbers from 0 to 59, written like 5, 1-5, 1,3 or */2",
+            ),
             ("owner_types = []", "owner_types: must have at least 1 item"),
             ("owner_types = [0]", "owner_types.0: must be at least 1"),
             ("owner_types = [true]", "owner_types.0: must be a number, not true or false"),
             ("owner_types = 2", "owner_types: must be a list"),
             ("owner_types = [2.5]", "owner_types.0: must be a whole number"),
             ("orders = [5, 1]", "orders: must begin with the smaller id"),
+            ("slices = 0", "slices: must be at least 1"),
+            ('schedule = "5m"\nrecent = { every = "4s" }', "recent.every: must be at least 5s"),
+            ("recent = { orders = 100 }", "recent: needs a schedule, which covers all other orders"),
             ("orders = [0, 1]", "orders.0: must be at least 1"),
             ("orders = [1]", "orders.1: is required"),
             ("orders = [1, 2, 3]", "orders: must have at most 2 items"),
@@ -89,7 +95,7 @@ class TestLinks:
         other = configuration.text.replace("links.shop", "links.other").replace("filecode", "othercode")
         configuration.more(other.replace("syncd:filepassword@db.example.com", "u@DB.example.com:5432"))
         assert configuration.problems() == [
-            "links: shop and other keep the same portal and the same table; a table has one link"
+            "links: shop and other connect the same portal and the same table; a table has one link"
         ]
 
     def test_two_links_of_one_portal_with_tables_of_their_own_are_fine(self, configuration):
@@ -108,7 +114,9 @@ class TestPortal:
 
     def test_two_ways_in_are_refused(self, configuration):
         configuration.more(self.OAUTH + 'client_secret = "hush"')
-        assert configuration.problems() == ["links.shop.portal.oauth: is given beside a webhook; keep one of them"]
+        assert configuration.problems() == [
+            "links.shop.portal.oauth: is given together with a webhook; keep one of them"
+        ]
 
     def test_an_application_needs_its_secret(self, configuration):
         configuration.without(self.WEBHOOK).more(self.OAUTH)
@@ -117,7 +125,7 @@ class TestPortal:
     def test_its_secret_and_a_file_for_it_are_refused(self, configuration):
         configuration.without(self.WEBHOOK).more(self.OAUTH + 'client_secret = "hush"\nclient_secret_file = "x"')
         assert configuration.problems() == [
-            "links.shop.portal.oauth.client_secret_file: is given beside client_secret; keep one of them"
+            "links.shop.portal.oauth.client_secret_file: is given together with client_secret; keep one of them"
         ]
 
     @pytest.mark.parametrize(
@@ -125,6 +133,8 @@ class TestPortal:
         [
             ("rate_share = 0", "rate_share: must be greater than 0"),
             ("rate_share = 1.5", "rate_share: must be at most 1"),
+            ("writers = 0", "writers: must be at least 1"),
+            ("writers = 11", "writers: must be at most 10"),
             ("max_request_seconds = 0", "max_request_seconds: must be greater than 0"),
             ("max_request_seconds = nan", "max_request_seconds: must be at most 3600"),
             ('plan = "pro"', "plan: must be standard, enterprise or box"),
@@ -157,8 +167,21 @@ class TestTable:
                 '{ order_id = "a", owner_type_id = true, owner_id = "b" }',
                 "owner_type_id must be the name of a column or",
             ),
-            ('{ order_id = "a", owner_type_id = "b", owner_id = "b" }', "each must be a column of its own"),
+            ('{ order_id = "a", owner_type_id = "b", owner_id = "b" }', "names the same column twice"),
             ('["a"]', "must name three columns: order_id, owner_type_id, owner_id"),
+            (
+                '{ owner_type_id = 2, owner_id = "b" }',
+                "order_id is missing (or one of order_number, order_xml_id, order_1c_id)",
+            ),
+            (
+                '{ order_id = "a", order_number = "n", owner_type_id = 2, owner_id = "b" }',
+                "names order_id and order_number; a row has one key, so name one of them",
+            ),
+            (
+                '{ order_xml_id = { column = "x", width = 9 }, owner_type_id = 2, owner_id = "b" }',
+                "order_xml_id must be the name of a column; { column, width } is for order_id only",
+            ),
+            ('{ order_number = "b", owner_type_id = 2, owner_id = "b" }', "names the same column twice"),
         ],
     )
     def test_exactly_the_three_columns_are_named(self, configuration, columns, problem):
@@ -171,13 +194,19 @@ class TestTable:
             ('deleted = "deal_id"', "deleted: names the same column as columns.owner_id"),
             ('deleted = "d"\ntouched = "d"', "touched: names the same column as deleted"),
             ('touched = "t"\nextra = { t = 1 }', "extra: names the same column as touched"),
-            ('extra = { "" = 1 }', "extra: holds a key that is no name"),
+            ('watch = ""', "watch: must not be empty"),
+            ('extra = { "" = 1 }', "extra: has a key that is not a name"),
             ("extra = { a = [1] }", "extra.a: must be a single value, not a list or a table"),
             ('where = "  "', "where: must not be empty"),
         ],
     )
     def test_the_other_columns_are_others(self, configuration, lines, problem):
         assert configuration.table(lines).problems() == [f"links.shop.table.{problem}"]
+
+    def test_a_table_of_the_shops_own_keys_is_not_watched(self, configuration):
+        keyed = 'columns = { order_number = "a", owner_type_id = 2, owner_id = "b" }'
+        (found,) = configuration.table('watch = "w"').replace(self.COLUMNS, keyed).problems()
+        assert found.startswith("links.shop.table.watch: works with order ids only, and the table holds order_number")
 
     @pytest.mark.parametrize("name", ["", "a.b.c", "a.", " a"])
     def test_a_table_has_a_name_and_at_most_a_schema(self, configuration, name):
@@ -186,7 +215,9 @@ class TestTable:
 
     def test_the_database_is_required(self, configuration):
         configuration.without('url = "postgresql://syncd:filepassword@db.example.com/shop"')
-        assert configuration.problems() == ["links.shop.table: needs url or url_file"]
+        assert configuration.problems() == [
+            "links.shop.table: needs url or url_file, or the database in parts: host, database"
+        ]
 
 
 class TestTheProcess:
@@ -196,7 +227,7 @@ class TestTheProcess:
             ('[state]\nurl = "oracle://h/d"', "state.url: must be a database of SQLite, PostgreSQL, MySQL or MariaDB"),
             ('[state]\nurl = "sqlite://"', "state.url: must outlive the process"),
             ('[state]\nurl = ""', "state.url: is not a SQLAlchemy URL"),
-            ('[state]\nlease_ttl = "0s"', "state.lease_ttl: must be longer than nothing"),
+            ('[state]\nlease_ttl = "0s"', "state.lease_ttl: must be longer than 0 seconds"),
             ("[daemon]\nshutdown_timeout = 45", "daemon.shutdown_timeout: needs a unit"),
             ('[daemon]\ntimezone = "Mars/Olympus"', "daemon.timezone: must be the IANA name of a time zone"),
             ('[daemon]\ntimezone = "../etc/passwd"', "daemon.timezone: must be the IANA name of a time zone"),

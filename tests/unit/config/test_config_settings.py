@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from syncd.config.masking import mask_url, secret_values
-from syncd.config.model import DaemonSettings, LinkSettings, PortalSettings, TableSettings, WebSettings
+from syncd.config import keys
+from syncd.config.masking import effective, mask_url, secret_values, show
+from syncd.config.model import DaemonSettings, GuardSettings, LinkSettings, PortalSettings, TableSettings, WebSettings
 from syncd.config.schedule import Interval, parse_schedule
-from syncd.config.show import effective, show
+from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, OnConflict, Policy, Scope
 
-COLUMNS = {"order_id": "a", "owner_type_id": "b", "owner_id": "c"}
+COLUMNS: dict[str, str | int | dict[str, Any]] = {"order_id": "a", "owner_type_id": "b", "owner_id": "c"}
 
 
 class TestLink:
@@ -31,13 +34,19 @@ class TestLink:
         assert link.schedule == Interval(5400)
         assert link.plan_ttl_seconds == 86400
 
+    def test_given_a_guard_then_it_has_a_key_and_the_key_sets_its_limit(self):
+        given = {name: limit + 1 for name, limit in asdict(GuardLimits()).items()}
+        assert set(GuardSettings.model_fields) == set(given)
+        assert GuardSettings(**given).limits() == GuardLimits(**given)
+        assert GuardSettings().limits() == GuardLimits()
+
     def test_without_a_schedule_it_has_none(self, configuration):
         assert configuration.load().settings.links["shop"].schedule is None
 
     def test_settings_may_be_made_of_parsed_values(self):
         portal, table = (
-            PortalSettings(webhook="https://a.b/rest/1/x/"),
-            TableSettings(url="sqlite://", name="t", columns=COLUMNS),
+            PortalSettings(webhook=SecretStr("https://a.b/rest/1/x/")),
+            TableSettings(url=SecretStr("sqlite://"), name="t", columns=COLUMNS),
         )
         assert LinkSettings(portal=portal, table=table, schedule=Interval(60)).schedule == Interval(60)
 
@@ -52,14 +61,14 @@ class TestLink:
 
 class TestEnds:
     def test_a_portal_is_known_by_its_host(self):
-        assert PortalSettings(webhook="https://A.bitrix24.com/rest/1/x/").address == "a.bitrix24.com"
-        assert PortalSettings(webhook="http://127.0.0.1:8080/rest/1/x/").address == "127.0.0.1:8080"
+        assert PortalSettings(webhook=SecretStr("https://A.bitrix24.com/rest/1/x/")).address == "a.bitrix24.com"
+        assert PortalSettings(webhook=SecretStr("http://127.0.0.1:8080/rest/1/x/")).address == "127.0.0.1:8080"
 
     def test_a_secret_still_in_its_file_is_not_guessed(self):
         with pytest.raises(ValueError, match="has not been read"):
             _ = PortalSettings(webhook_file="x").address
         with pytest.raises(ValueError, match="has not been read"):
-            _ = TableSettings(url_file="x", name="t", columns=COLUMNS).database
+            _ = TableSettings(url_file="x", name="t", columns=COLUMNS).database_identity
 
 
 class TestDaemon:
@@ -106,7 +115,8 @@ class TestShown:
 
         text = show(configuration.load())
         assert tomllib.loads(text)["links"]["shop"]["table"]["name"] == "crm.order_bindings"
-        assert text.splitlines()[0].split() == ["state.url", "=", '"sqlite:///syncd.db"', "#", "default"]
+        state = f'"sqlite:///{configuration.directory}/syncd.db"'
+        assert text.splitlines()[0].split() == ["state.url", "=", state, "#", "default"]
 
     def test_secrets_are_masked(self, configuration):
         configuration.more('[notify]\nwebhook = "https://alerts.example.com/hooks/hookcode?x=y"\n')
@@ -138,10 +148,42 @@ class TestSecrets:
             "statepassword",
         }
 
+    def test_no_key_that_holds_a_secret_is_left_out(self, configuration):
+        marks = {
+            "state.key": "QUFB" * 10 + "QUE=", "links.shop.hook_token": "mark" * 5, "web.password": "mark-of-the-page",
+            "notify.webhook": "https://x.example/mark-of-notices", "notify.apprise": "tgram://mark-of-apprise/1",
+            "links.shop.ping": "https://x.example/mark-of-a-ping", "links.shop.table.url": "mysql://u:mark-of-it@h/d",
+            "links.shop.portal.webhook": "https://x.example/rest/1/markofaportal/",
+            "state.url": "mysql://u:mark-of-state@h/d",
+        }  # fmt: skip
+        elsewhere = {"links.shop.portal.oauth.client_secret", "state.password", "links.shop.table.password"}
+        secret = {
+            keys.dotted(path)
+            for path in keys.plain_keys(["shop"])
+            if "SecretStr" in str(keys.annotation_at(path)) and "oauth" not in path
+        }
+        assert secret - elsewhere == set(marks)
+        configuration.replace('url = "postgresql://syncd:filepassword@db.example.com/shop"', "")
+        configuration.replace('webhook = "https://example.bitrix24.com/rest/1/filecode/"', "")
+        for key, value in marks.items():
+            configuration.variable("SYNCD_" + key.upper().replace(".", "__"), value)
+        listed = set(secret_values(configuration.load().settings))
+        assert [key for key, value in marks.items() if not any(one in value for one in listed)] == []
+
     def test_so_is_an_applications(self, configuration):
         configuration.without('webhook = "https://example.bitrix24.com/rest/1/filecode/"')
         configuration.more('[links.shop.portal.oauth]\nportal = "a.b"\nclient_id = "x"\nclient_secret = "hush"\n')
         assert "hush" in set(secret_values(configuration.load().settings))
+
+    def test_so_is_the_key_of_the_state_and_one_that_is_no_key_is_a_problem_without_it(self, configuration):
+        key = "QUFB" * 10 + "QUE="
+        loaded = configuration.variable("SYNCD_STATE__KEY", key).load()
+        assert key in secret_values(loaded.settings)
+        assert key not in show(loaded)
+
+        [problem] = configuration.variable("SYNCD_STATE__KEY", "correct-horse").problems()
+        assert "state.key: must be a Fernet key" in problem
+        assert "horse" not in problem
 
     def test_what_is_no_address_is_masked_altogether(self):
         assert mask_url("hush") == "***"

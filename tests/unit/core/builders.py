@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from syncd.core.model import (
     Direction,
@@ -55,7 +55,7 @@ def rows(values: Mapping[int, str]) -> list[Row]:
     return [Row(order, *owner) for order, letter in sorted(values.items()) if (owner := OWNERS[letter]) is not None]
 
 
-def bindings(values: Mapping[int, str]) -> list[BindingRow]:
+def bindings(values: Mapping[int, Sequence[str]]) -> list[BindingRow]:
     """Given the letters of (CRM as last listed, agreed) by order id, return the local database's rows, ascending."""
     return [
         BindingRow(order, *(OWNERS[listed] or (None, None)), *(OWNERS[agreed] or (None, None)))

@@ -45,22 +45,22 @@ def test_an_owner_is_in_scope_by_its_type_alone() -> None:
 def test_a_hold_lasts_while_the_facts_are_those_it_was_made_for() -> None:
     held = hold("XYZ")
 
-    assert held.still(facts("XYZ"))
-    assert not any(held.still(facts(other)) for other in ("YYZ", "XZZ", "XYX", "---"))
+    assert held.is_current(facts("XYZ"))
+    assert not any(held.is_current(facts(other)) for other in ("YYZ", "XZZ", "XYX", "---"))
 
 
 def test_a_hold_of_unreadable_rows_lasts_while_they_are_unreadable_in_the_same_way() -> None:
     held = hold("X-X")
 
-    assert not held.still(facts("X-X", INVALID))
-    assert not hold("X-X", seen="X-X").still(facts("X-X", DUPLICATE))
+    assert not held.is_current(facts("X-X", INVALID))
+    assert not hold("X-X", seen="X-X").is_current(facts("X-X", DUPLICATE))
 
 
 def test_a_hold_that_shows_a_lost_value_is_compared_with_what_was_there_instead() -> None:
     held = hold("ZYX", seen="YYX")
 
-    assert held.still(facts("YYX"))
-    assert not held.still(facts("ZYX"))
+    assert held.is_current(facts("YYX"))
+    assert not held.is_current(facts("ZYX"))
 
 
 def test_counts_are_kept_by_side() -> None:
@@ -98,5 +98,5 @@ def test_given_a_change_when_it_is_pickled_then_every_field_comes_back() -> None
 def test_given_an_uncertain_hold_then_it_is_made_for_what_it_shows_and_not_for_what_it_saw_first() -> None:
     held = Hold(5, HoldKind.UNCERTAIN, facts("ZYX"), "", seen=facts("YYX"))
 
-    assert held.still(facts("ZYX"))
-    assert not held.still(facts("YYX"))
+    assert held.is_current(facts("ZYX"))
+    assert not held.is_current(facts("YYX"))

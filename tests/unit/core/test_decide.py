@@ -1,4 +1,4 @@
-"""The table of design.md section 5 as text, and `decide` held against it for every combination of facts."""
+"""The table of sync-rules.md, "Decisions", as text, and `decide` held against it for every combination of facts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from collections.abc import Iterator
 import pytest
 from inline_snapshot import snapshot
 
-from syncd.core.model import Action, Change, Direction, Facts, Hold, HoldKind, OnConflict, Policy, Scope, Side
-from syncd.core.policy import Decision, Verdict, action_between, decide
+from syncd.core.model import (
+    Action,
+    Change,
+    Direction,
+    Facts,
+    Hold,
+    HoldKind,
+    MaybeOwner,
+    OnConflict,
+    Policy,
+    Scope,
+    Side,
+)
+from syncd.core.policy import Decision, NoAction, action_between, decide
 from tests.unit.core.builders import DUPLICATE, INVALID, LETTERS, OWNERS, SCOPE, facts, policy
 
 # C, T and A up to renaming: all fifteen ways in which three values can be absent, the same or different.
@@ -53,7 +65,7 @@ in  out any | held
 
 ORDER = 77
 EVERY_POLICY = [policy(direction, on_conflict) for direction in Direction for on_conflict in OnConflict]
-EVERY_FACTS = [Facts(*values) for values in itertools.product(OWNERS.values(), repeat=3)]
+EVERY_FACTS = [Facts(crm, table, agreed) for crm, table, agreed in itertools.product(OWNERS.values(), repeat=3)]
 
 
 def _lines(text: str) -> Iterator[list[str]]:
@@ -64,7 +76,7 @@ def _lines(text: str) -> Iterator[list[str]]:
 
 def _pattern(of: Facts) -> str:
     """Given facts, return their line's key: the values renamed in the order in which they are first met."""
-    names = {None: "-"}
+    names: dict[MaybeOwner, str] = {None: "-"}
     for value in of[:3]:
         names.setdefault(value, "XYZ"[len(names) - 1])
     return " ".join(names[value] for value in of[:3])
@@ -94,7 +106,7 @@ def _expected(of: Facts, by: Policy) -> str:
 
 def _described(decision: Decision, of: Facts) -> str:
     """Given a decision, return it as a cell's text, after proving that each of its fields follows from that text."""
-    if isinstance(decision, Verdict):
+    if isinstance(decision, NoAction):
         return decision.value
     assert decision.order_id == ORDER
     assert decision.facts == of
@@ -145,8 +157,8 @@ def test_given_unreadable_rows_then_the_order_is_held_whatever_else_is_known(by:
 def test_given_an_order_outside_the_range_then_it_is_left_alone_whatever_is_known(by: Policy, unreadable) -> None:
     for readable in EVERY_FACTS:
         of = readable._replace(unreadable=unreadable)
-        assert decide(1001, of, by) is Verdict.LEFT_ALONE
-        assert decide(0, of, by) is Verdict.LEFT_ALONE
+        assert decide(1001, of, by) is NoAction.LEFT_ALONE
+        assert decide(0, of, by) is NoAction.LEFT_ALONE
 
 
 def test_given_the_ends_of_the_range_then_both_are_in_scope() -> None:

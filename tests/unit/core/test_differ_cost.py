@@ -47,7 +47,9 @@ def test_given_fifty_thousand_orders_in_step_then_none_is_looked_at() -> None:
         assert differ.feed(crm, table, local, {}, upto) == Segment()
 
     assert differ.seen == []
-    assert differ.counts == Counts(in_step=50_000, agreed=50_000, crm_rows=50_000, table_rows=50_000)
+    assert differ.counts == Counts(
+        in_step=50_000, agreed=50_000, crm_rows=50_000, table_rows=50_000, crm_in_scope=50_000, table_in_scope=50_000
+    )
 
 
 @pytest.mark.parametrize("source", ["crm", "table", "local"])

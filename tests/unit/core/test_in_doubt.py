@@ -76,7 +76,7 @@ def test_given_an_uncertain_order_that_moved_again_then_its_first_facts_tell_the
 
 
 def fed(letters: str, uncertain: StoredHold, by: Policy | None = None) -> Segment:
-    crm, table, agreed = letters
+    crm, table, agreed = tuple(letters)
     differ = Differ(by or policy(), {1: uncertain})
     return differ.feed(rows({1: crm}), rows({1: table}), bindings({1: (crm, agreed)}), {}, None)
 

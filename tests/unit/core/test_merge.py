@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.diff import merge
+from syncd.core.diff import join_segment
 from syncd.core.model import Row
 from syncd.core.records import BindingRow
 from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, bindings, facts, rows
@@ -14,7 +14,7 @@ LOCAL = {order: (letter, letter) for order, letter in IN_STEP.items()}
 
 
 def joined(crm, table, local, unreadable=None, looked_up=()):
-    return list(merge(rows(crm), rows(table), bindings(local), unreadable or {}, looked_up))
+    return list(join_segment(rows(crm), rows(table), bindings(local), unreadable or {}, looked_up))
 
 
 def test_given_that_all_sources_agree_then_nothing_is_looked_at() -> None:
@@ -80,6 +80,6 @@ def test_given_half_an_owner_in_the_local_database_then_it_says_nothing(half: tu
     bound = [Row(1, 2, 11)]
     nothing = (None, None)
 
-    assert list(merge([], [], [BindingRow(1, *half, *nothing), BindingRow(2, *nothing, *half)], {})) == []
-    assert list(merge(bound, bound, [BindingRow(1, *half, 2, 11)], {})) == [(1, facts("XXX"), None)]
-    assert list(merge(bound, bound, [BindingRow(1, 2, 11, *half)], {})) == [(1, facts("XX-"), OWNERS["X"])]
+    assert list(join_segment([], [], [BindingRow(1, *half, *nothing), BindingRow(2, *nothing, *half)], {})) == []
+    assert list(join_segment(bound, bound, [BindingRow(1, *half, 2, 11)], {})) == [(1, facts("XXX"), None)]
+    assert list(join_segment(bound, bound, [BindingRow(1, 2, 11, *half)], {})) == [(1, facts("XX-"), OWNERS["X"])]

@@ -9,7 +9,7 @@ from inline_snapshot import snapshot
 
 from syncd.core.diff import resolvable, resolve
 from syncd.core.model import Action, Change, Direction, Hold, HoldKind, Reason, Side
-from syncd.core.policy import write
+from syncd.core.policy import make_change
 from tests.unit.core.builders import INVALID, OWNERS, facts, hold, policy
 
 TO_TABLE = policy(Direction.CRM_TO_TABLE)
@@ -18,13 +18,13 @@ TO_CRM = policy(Direction.TABLE_TO_CRM)
 
 def test_given_that_the_crm_is_kept_then_the_table_gets_its_value() -> None:
     assert list(resolve(hold("XYZ"), facts("XYZ"), Side.CRM, policy())) == [
-        write(1, Side.TABLE, facts("XYZ"), OWNERS["X"], Reason.RESOLVED_CRM)
+        make_change(1, Side.TABLE, facts("XYZ"), OWNERS["X"], Reason.RESOLVED_CRM)
     ]
 
 
 def test_given_that_the_table_is_kept_then_the_crm_gets_its_value() -> None:
     assert list(resolve(hold("XYZ"), facts("XYZ"), Side.TABLE, policy())) == [
-        write(1, Side.CRM, facts("XYZ"), OWNERS["Y"], Reason.RESOLVED_TABLE)
+        make_change(1, Side.CRM, facts("XYZ"), OWNERS["Y"], Reason.RESOLVED_TABLE)
     ]
 
 
@@ -36,8 +36,8 @@ def test_given_that_an_absent_value_is_kept_then_the_other_side_loses_its_own() 
 
 def test_given_that_a_lost_value_is_kept_then_both_sides_get_it() -> None:
     assert list(resolve(hold("ZYX", seen="YYX"), facts("YYX"), Side.CRM, policy())) == [
-        write(1, Side.CRM, facts("YYX"), OWNERS["Z"], Reason.RESOLVED_CRM),
-        write(1, Side.TABLE, facts("YYX"), OWNERS["Z"], Reason.RESOLVED_CRM),
+        make_change(1, Side.CRM, facts("YYX"), OWNERS["Z"], Reason.RESOLVED_CRM),
+        make_change(1, Side.TABLE, facts("YYX"), OWNERS["Z"], Reason.RESOLVED_CRM),
     ]
 
 
@@ -121,9 +121,20 @@ def test_each_decision_that_cannot_be_carried_out_has_its_sentence() -> None:
         resolvable(hold("XYZ"), Side.CRM, TO_CRM),
     ] == snapshot(
         [
-            "its rows in the table cannot be read as one binding; mend the rows, and the hold is released by itself",
+            "its rows in the table cannot be read as one binding; correct the rows, and syncd releases the hold",
             "type 128 is outside this link's owner_types",
             "this link is crm-to-table: it never writes the crm side",
             "this link is table-to-crm: it never writes the table side",
         ]
     )
+
+
+@pytest.mark.parametrize("keep", list(Side), ids=str)
+@pytest.mark.parametrize("letters", ["X-X", "X--"])
+def test_a_row_that_where_does_not_select_can_only_be_changed_in_the_table(letters: str, keep: Side) -> None:
+    assert "that `where` does not select" in resolvable(hold(letters, HoldKind.OUT_OF_SCOPE), keep, policy())
+
+
+@pytest.mark.parametrize("keep", list(Side))
+def test_given_an_order_without_a_key_of_its_own_then_neither_side_can_be_kept(keep: Side):
+    assert "give it one in the portal" in resolvable(hold("X--", HoldKind.AMBIGUOUS_KEY), keep, policy())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import structlog
 import time_machine
-from daemon_world import NOON, Daemon, LoopClock, QuickStore, VirtualLoop
 
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, QuickStore, VirtualLoop
 
 
 @pytest.fixture

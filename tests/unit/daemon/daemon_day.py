@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from daemon_world import LoopClock
-
 from syncd.config.model import Settings
+from syncd.core.ports import Cancelled, Progress
 from syncd.core.store import Store
-from syncd.daemon import passes
 from syncd.daemon.alerts import Alerts
-from syncd.daemon.desk import Desk, Ending, Gate
-from syncd.daemon.fleet import Fleet
+from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.meters import Meters
-from syncd.daemon.requests import Inbox
+from syncd.daemon.runner_context import PassLimiter, PassResult, RunnerContext, pass_runner
 from syncd.daemon.schedule import Timetable
-from syncd.daemon.tasks import Tasks
-from syncd.daemon.verdict import Ask
-from syncd.daemon.watchdog import Vitals
+from syncd.daemon.supervisor import Supervisor
+from syncd.daemon.systemd import Liveness
+from syncd.daemon.triggers import RequestPoller, Trigger
+from syncd.engine.link import Link
 from syncd.obs.metrics import Metrics
+from tests.unit.daemon.daemon_world import LoopClock
 
 
 class Works(Protocol):
@@ -30,7 +30,9 @@ class Works(Protocol):
     @property
     def store(self) -> Store: ...
 
-    def link(self, name: str, **more: Any) -> Any: ...
+    def link(
+        self, name: str, *, progress: Progress = ..., cancelled: Cancelled | None = ...
+    ) -> AbstractAsyncContextManager[Link]: ...
 
 
 class Day(Meters):
@@ -46,12 +48,12 @@ class Day(Meters):
         self.endings: list[tuple[str, float]] = []
         self.crashes: list[BaseException] = []
         self.troubles: list[tuple[str, str]] = []
-        desk = Desk(works.store, clock, holder, passes.over(works), Gate(16), self, prune=_no_prune)  # type: ignore[arg-type]
-        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Ask.SCHEDULE), self._trouble)
-        self.fleet = Fleet(desk, self.timetable, self.crashes.append)
-        self.vitals = Vitals(clock, self.timetable, self.fleet.pulses, self.metrics.lag.set)
+        context = RunnerContext(works.store, clock, holder, pass_runner(works), PassLimiter(16), self, prune=_no_prune)  # type: ignore[arg-type]
+        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Trigger.SCHEDULE), self._trouble)
+        self.fleet = Supervisor(context, self.timetable, self.crashes.append)
+        self.vitals = Liveness(clock, self.timetable, self.fleet.passes, self.metrics.lag.set)
         self.tasks = Tasks(self.crashes.append)
-        self.inbox = Inbox(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
+        self.inbox = RequestPoller(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
         self.told = alerts
 
     way = "day"
@@ -62,8 +64,8 @@ class Day(Meters):
     def start(self, settings: Settings) -> None:
         self.timetable.start()
         self.fleet.configure(settings)
-        self.tasks.start("vitals", self.vitals.run())
-        self.tasks.start("inbox", self.inbox.run())
+        self.tasks.start("liveness", self.vitals.run())
+        self.tasks.start("poller", self.inbox.run())
         self.tasks.start("alerts", self.told.run())
 
     async def stop(self) -> None:
@@ -75,9 +77,9 @@ class Day(Meters):
         self.skips.append((link, self.now(), why))
         super().skipped(link, why)
 
-    async def ended(self, ending: Ending) -> None:
-        self.endings.append((ending.link, self.now()))
-        await super().ended(ending)
+    async def ended(self, result: PassResult) -> None:
+        self.endings.append((result.link, self.now()))
+        await super().ended(result)
 
     def _trouble(self, link: str, kind: str) -> None:
         self.troubles.append((link, kind))

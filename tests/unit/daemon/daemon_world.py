@@ -12,28 +12,42 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import time_machine
 
+from syncd.config.model import Settings
 from syncd.config.schedule import parse_schedule
 from syncd.core.model import Facts, Hold, HoldKind
 from syncd.core.ports import Cancelled
-from syncd.core.records import GuardHit, RunRow, StoredHold
-from syncd.daemon.desk import Desk, Ending, Gate
-from syncd.daemon.passes import StillWanted
-from syncd.daemon.passes import _WatchedStore as WatchedStore
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.requests import Inbox
+from syncd.core.records import GuardHit, Lease, RunRow, StoredHold
 from syncd.daemon.runner import LinkRunner
-from syncd.daemon.slots import Slots
-from syncd.daemon.verdict import Ask
+from syncd.daemon.runner_context import PassLimiter, PassResult, RunnerContext, StillWanted
+from syncd.daemon.runner_context import _WatchedStore as WatchedStore
+from syncd.daemon.triggers import RequestPoller, Task, Trigger
 from syncd.engine.report import Report
 from syncd.errors import Stopped, SyncdError
+from syncd.status.fire_times import FireTimes
+from syncd.status.progress import PassProgress
 from tests.fakes.store import MemoryStore
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 NOON = 1_800_000_000.0
 """When virtual time begins; a multiple of five minutes."""
+
+LINK: dict[str, Any] = {
+    "schedule": "5m",
+    "portal": {"webhook": "https://example.bitrix24.com/rest/1/topsecretcode/"},
+    "table": {
+        "url": "sqlite:////tmp/shop.db",
+        "name": "bindings",
+        "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
+    },
+}
+SETTINGS = Settings.model_validate({"links": {"shop": LINK}})
+"""The settings of one link, as a file has them, and a file of nothing else."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -51,7 +65,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._elapsed
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         self._threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
@@ -129,6 +145,7 @@ class Outcome:
     before_run: SyncdError | None = None
     holds: int = 0
     seconds: float = 1.0
+    first_sync: bool = False
     guards: tuple[str, ...] = ()
     said: str = "too much"
     holds_plan: int | None = None
@@ -147,6 +164,7 @@ class ScriptedPasses:
         self.made: list[tuple[str, float, str]] = []
         """Each pass that opened a run: link, when it began, origin."""
         self.tried = 0
+        self.tasks: list[Task] = []
         self._store = store
         self._clock = clock
         self._holder = holder
@@ -155,10 +173,18 @@ class ScriptedPasses:
         return [at - NOON for name, at, _ in self.made if name == link]
 
     async def __call__(
-        self, link: str, origin: str, *, pulse: Pulse, cancelled: Cancelled, still_wanted: StillWanted
+        self,
+        link: str,
+        origin: str,
+        task: Task,
+        *,
+        pulse: PassProgress,
+        cancelled: Cancelled,
+        still_wanted: StillWanted,
     ) -> Report:
-        store, clock = WatchedStore(self._store, pulse, still_wanted), self._clock
+        store, clock = WatchedStore(self._store, pulse, still_wanted, task.serves), self._clock
         self.tried += 1
+        self.tasks.append(task)
         outcome = self.outcomes[link].popleft() if self.outcomes[link] else self.always.get(link, OK)
         if outcome.before_run is not None:
             raise outcome.before_run
@@ -169,6 +195,9 @@ class ScriptedPasses:
             number = await store.start_run(lease, "pass", origin, began)
             self.made.append((link, began, origin))
             run = RunRow(number, link, row.id, "pass", outcome.state, origin, started_at=began)
+            if task.portion is not None and not task.portion.slice:
+                run.covers, run.part = task.portion.orders, task.portion.called
+            run.first_sync = outcome.first_sync
             report = Report(run, error=outcome.error)
             left = outcome.seconds
             while left > 0:
@@ -212,9 +241,10 @@ def hold(order: int, since: float, kind: HoldKind = HoldKind.EDIT_EDIT) -> Hold:
 class Watcher:
     """Keeps what runners tell (`Observer`)."""
 
-    endings: list[Ending] = field(default_factory=list)
+    endings: list[PassResult] = field(default_factory=list)
     skips: list[tuple[str, str]] = field(default_factory=list)
     overtakings: list[str] = field(default_factory=list)
+    beginnings: list[str] = field(default_factory=list)
 
     def skipped(self, link: str, why: str) -> None:
         self.skips.append((link, why))
@@ -222,11 +252,14 @@ class Watcher:
     def overtaken(self, link: str) -> None:
         self.overtakings.append(link)
 
-    async def ended(self, ending: Ending) -> None:
-        self.endings.append(ending)
+    def begun(self, link: str) -> None:
+        self.beginnings.append(link)
+
+    async def ended(self, result: PassResult) -> None:
+        self.endings.append(result)
 
     def healths(self) -> list[str]:
-        return [ending.after.health.value for ending in self.endings]
+        return [result.after.health.value for result in self.endings]
 
 
 class Daemon:
@@ -238,42 +271,46 @@ class Daemon:
         self.passes = ScriptedPasses(store, clock, holder)
         self.watcher = Watcher()
         self.pruned: list[float] = []
-        self.desk = Desk(store, clock, holder, self.passes, Gate(places), self.watcher, prune=self._prune)
+        self.desk = RunnerContext(
+            store, clock, holder, self.passes, PassLimiter(places), self.watcher, prune=self._prune
+        )
         self.runners: dict[str, LinkRunner] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, name: str = "shop", schedule: str | None = "5m", *, start: bool = True) -> LinkRunner:
-        slots = None if schedule is None else Slots(name, parse_schedule(schedule))
+        slots = None if schedule is None else FireTimes(name, parse_schedule(schedule))
         runner = self.runners[name] = LinkRunner(name, slots, self.desk)
         self._tasks.append(asyncio.create_task(runner.run()))
         if slots is not None:
             self._tasks.append(asyncio.create_task(self._ask_at(slots, runner)))
         if start:
-            runner.ask(Ask.START)
+            runner.ask(Trigger.START)
         return runner
 
     def listen(self) -> None:
         """Notice by itself what is asked through the store."""
-        inbox = Inbox(self.store, self.clock, lambda: self.runners, lambda link, who: self.runners[link].ask(who))
-        self._tasks.append(asyncio.create_task(inbox.run()))
+        poller = RequestPoller(
+            self.store, self.clock, lambda: self.runners, lambda link, who: self.runners[link].ask(who)
+        )
+        self._tasks.append(asyncio.create_task(poller.run()))
 
     async def trigger(self, name: str = "shop") -> None:
         """Have a person ask for a pass, and this daemon notice it."""
         await self.store.post_request(name, "trigger", "anna@host", self.clock.now())
-        self.runners[name].ask(Ask.TRIGGER)
+        self.runners[name].ask(Trigger.REQUEST)
 
     async def kill(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask_at(self, slots: Slots, runner: LinkRunner) -> None:
+    async def _ask_at(self, slots: FireTimes, runner: LinkRunner) -> None:
         while True:
             now = self.clock.now()
             slot = slots.after(now)
             assert slot is not None
             await self.clock.sleep(slot - now)
-            runner.ask(Ask.SCHEDULE)
+            runner.ask(Trigger.SCHEDULE)
 
     async def _prune(self, _lease: Any, now: float, _days: float) -> int:
         self.pruned.append(now)
@@ -282,7 +319,7 @@ class Daemon:
 
 def slot_times(name: str, schedule: str, until: float) -> list[float]:
     """The slots of a link within so many seconds from NOON, as seconds from NOON."""
-    slots, found, at = Slots(name, parse_schedule(schedule)), [], NOON
+    slots, found, at = FireTimes(name, parse_schedule(schedule)), [], NOON
     while (slot := slots.after(at)) is not None and slot <= NOON + until:
         found.append(slot - NOON)
         at = slot
@@ -296,7 +333,7 @@ def rounded(times: Iterable[float]) -> list[int]:
 async def kill_hard(daemon: Daemon, holder: str) -> None:
     """End a daemon as SIGKILL does: its lease and its run stay as they are, its lock goes."""
 
-    async def keep(_lease: object) -> None:
+    async def keep(lease: Lease) -> None:
         return
 
     daemon.store.release = keep  # type: ignore[method-assign]

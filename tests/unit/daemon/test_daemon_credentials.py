@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from daemon_world import LoopClock
 
 from syncd.config.load import Loaded, load
-from syncd.daemon.credentials import EVERY, SecretFiles, watch
+from syncd.daemon.lifecycle import SECRETS_EVERY, SecretFiles, watch_secrets
+from tests.unit.daemon.daemon_world import LoopClock
 
 CONFIG = """
 [links.shop.portal]
@@ -101,12 +101,14 @@ async def test_given_nobody_waits_for_credentials_then_files_are_left_alone_and_
     loaded: Loaded, secrets: Path, clock: LoopClock
 ):
     files, waiting, told = SecretFiles(loaded, {}), False, []
-    task = asyncio.create_task(watch(lambda: files, lambda: waiting, lambda: told.append(clock.monotonic()), clock))
+    task = asyncio.create_task(
+        watch_secrets(lambda: files, lambda: waiting, lambda: told.append(clock.monotonic()), clock)
+    )
     (secrets / "webhook").write_text(HOOK.format("second"))
     await clock.sleep(600)
     assert told == []
     waiting = True
     await clock.sleep(600)
-    assert told == [pytest.approx(600, abs=EVERY)]
+    assert told == [pytest.approx(600, abs=SECRETS_EVERY)]
     task.cancel()
     await asyncio.wait({task})

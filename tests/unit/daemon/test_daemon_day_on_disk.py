@@ -21,16 +21,16 @@ from typing import NamedTuple
 import httpx
 import pytest
 import time_machine
-from daemon_day import Day, handles
-from daemon_world import NOON, LoopClock
 
 from syncd.config.model import Settings
-from syncd.daemon import requests, watchdog
+from syncd.daemon import systemd, triggers
 from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
 from syncd.state import migrate, open_store
 from syncd.wiring import Workplace
 from tests.fakes.sandbox_transport import SandboxTransport
+from tests.unit.daemon.daemon_day import Day, handles
+from tests.unit.daemon.daemon_world import NOON, LoopClock
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +173,7 @@ class Measure(NamedTuple):
 
 
 async def _measured(day: Day, clock: LoopClock) -> Measure:
-    while list(day.fleet.pulses()):
+    while list(day.fleet.passes()):
         await clock.sleep(1)
     return Measure(handles(), threading.active_count(), _resident())
 
@@ -183,8 +183,8 @@ async def test_given_a_day_of_real_files_faults_and_edits_then_neither_handles_n
     ground: Ground, clock: LoopClock, travelling: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ):
     # What is done every second of a day that lasts some seconds would be most of the work.
-    monkeypatch.setattr(requests, "EVERY", 60)
-    monkeypatch.setattr(watchdog, "TICK", 20)
+    monkeypatch.setattr(triggers, "EVERY", 60)
+    monkeypatch.setattr(systemd, "TICK", 20)
     day = Day(ground.place, clock)
     day.start(ground.settings())
     others = [

@@ -32,7 +32,9 @@ def _logged() -> dict[str, set[Event]]:
         assert isinstance(call.func, ast.Attribute)
         assert isinstance(call.args[0], ast.Constant)
         level = {"exception": "error"}.get(call.func.attr, call.func.attr)
-        found[call.args[0].value].add(Event(level, keys))
+        name = call.args[0].value
+        assert isinstance(name, str)
+        found[name].add(Event(level, keys))
     return found
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_world import NOON, Daemon, LoopClock, Outcome, hold
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.config.model import Settings
+from syncd.core.coverage import Coverage
 from syncd.core.model import (
     Action,
     Change,
@@ -23,19 +25,27 @@ from syncd.core.model import (
 from syncd.core.model import (
     Outcome as ChangeOutcome,
 )
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import GuardHit, RunRow, StoredChange
 from syncd.daemon.alerts import Alerts
-from syncd.daemon.health import Condition, Health
 from syncd.daemon.meters import Meters
-from syncd.daemon.status import Live
 from syncd.engine.report import Report
 from syncd.errors import IncompleteListing, UnavailableError
 from syncd.obs.metrics import Metrics, reference, write_textfile
+from syncd.status.health import Health
+from syncd.status.links import look
+from tests.unit.daemon.daemon_world import LINK, NOON, SETTINGS, Daemon, LoopClock, Outcome, hold
 
 
 def _report(**row: Any) -> Report:
     counts = Counts(in_step=940, crm=SideCounts(add=3), table=SideCounts(remove=1), crm_rows=944, table_rows=942)
-    fields = {"started_at": NOON, "finished_at": NOON + 5, "counts": counts, "requests": 4, "calls": 104} | row
+    fields: dict[str, Any] = {
+        "started_at": NOON,
+        "finished_at": NOON + 5,
+        "counts": counts,
+        "requests": 4,
+        "calls": 104,
+    } | row
     return Report(RunRow(12, "shop", 1, "pass", fields.pop("state", "applied"), **fields))
 
 
@@ -60,13 +70,13 @@ def metrics() -> Metrics:
 
 
 def test_given_a_pass_then_its_numbers_are_shown(metrics: Metrics):
-    report = _report()
-    report.changes = [
+    changes = [
         _change(1, Side.CRM, ChangeOutcome.APPLIED),
         _change(2, Side.CRM, ChangeOutcome.APPLIED),
         _change(3, Side.TABLE, ChangeOutcome.SKIPPED),
         _change(4, None, ChangeOutcome.APPLIED),
     ]
+    report = replace(_report(), changes=changes)
     report.holds = [hold(1, NOON - 90), hold(2, NOON, HoldKind.INVALID_ROW)]
     metrics.observe(report, phases={"observe": 4.0})
     shown = _samples(metrics)
@@ -209,24 +219,36 @@ class TestMeters:
     async def test_given_the_metrics_are_read_then_what_no_pass_tells_is_brought_up_to_date(
         self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
     ):
-        from test_daemon_status import SETTINGS
-
         daemon.passes.always["shop"] = Outcome(seconds=60)
         daemon.add()
         await clock.sleep(10)
-        live = Live(Condition(Health.IN_STEP), working=daemon.runners["shop"].working, next_run=NOON + 300)
-        await meters.refresh({"shop": live}, SETTINGS)
+        await meters.refresh(lambda: look(SETTINGS, daemon.store, clock.now()), {"shop"}, SETTINGS)
         shown = _samples(metrics)
         assert shown["syncd_leader{link=shop}"] == 1
         assert shown["syncd_lease_epoch{link=shop}"] == 1
-        assert shown["syncd_scheduler_next_run_timestamp_seconds{link=shop}"] == NOON + 300
+        assert NOON < shown["syncd_scheduler_next_run_timestamp_seconds{link=shop}"] <= NOON + 300
+        assert shown["syncd_link_health{health=working,link=shop}"] == 1
         assert shown["syncd_schedule_interval_seconds{link=shop}"] == 300
+
+    async def test_given_parts_that_were_covered_then_it_is_shown_since_when_each_was_compared(
+        self, meters: Meters, metrics: Metrics, daemon: Daemon
+    ):
+        refresh = partial(meters.refresh, lambda: look(SETTINGS, daemon.store, NOON), (), SETTINGS)
+        lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
+        await refresh()
+        assert not [name for name in _samples(metrics) if "covered" in name]
+        slices = Coverage.whole(NOON - 900).cut([10]).covered(OrderRanges.parse("1-10"), NOON - 300).slices
+        await daemon.store.set_coverage(lease, Coverage(slices, 5, NOON - 12))
+        await refresh()
+        shown = {name: value for name, value in _samples(metrics).items() if "covered" in name}
+        assert shown == {
+            "syncd_covered_timestamp_seconds{link=shop,part=all}": NOON - 900,
+            "syncd_covered_timestamp_seconds{link=shop,part=recent}": NOON - 12,
+        }
 
     async def test_given_an_application_then_it_is_shown_until_when_its_tokens_can_be_renewed(
         self, meters: Meters, metrics: Metrics, daemon: Daemon
     ):
-        from test_daemon_status import LINK
-
         oauth = {"portal": "https://example.bitrix24.com", "client_id": "local.1", "client_secret": "topsecretsecret"}
         settings = Settings.model_validate(
             {
@@ -236,12 +258,12 @@ class TestMeters:
                 }
             }
         )
-        lives = {name: Live(Condition(Health.IN_STEP)) for name in ("shop", "app")}
-        await meters.refresh(lives, settings)
+        refresh = partial(meters.refresh, lambda: look(settings, daemon.store, NOON), (), settings)
+        await refresh()
         assert not [name for name in _samples(metrics) if "token_expiry" in name]
         token = {"refresh_token": "r", "expires_at": NOON + 3600}
         await daemon.store.swap_token("example.bitrix24.com/local.1", None, token)
-        await meters.refresh(lives, settings)
+        await refresh()
         shown = {name: value for name, value in _samples(metrics).items() if "token_expiry" in name}
         assert shown == {"syncd_portal_token_expiry_timestamp_seconds{link=app}": NOON + 180 * 86400}
 

@@ -8,12 +8,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-from daemon_world import Daemon, LoopClock, Outcome, rounded, slot_times
 
-from syncd.daemon.health import Health
-from syncd.daemon.verdict import Ask
+from syncd.daemon.triggers import Trigger
 from syncd.errors import AuthError, PortalBlocked, UnavailableError
+from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import Daemon, LoopClock, Outcome, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +172,7 @@ class TestParking:
         daemon.passes.outcomes["shop"].append(FORBIDDEN)
         runner = daemon.add()
         await daemon.clock.sleep(60)
-        runner.ask(Ask.RELOAD)
+        runner.ask(Trigger.RELOAD)
         await daemon.clock.sleep(5)
         assert runner.condition.health is Health.IN_STEP
 

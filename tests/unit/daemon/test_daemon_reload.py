@@ -7,7 +7,7 @@ import pytest
 
 from syncd.config.load import Loaded, load
 from syncd.config.model import Settings
-from syncd.daemon.reload import needs_restart, read_again
+from syncd.daemon.lifecycle import needs_restart, read_again
 from syncd.errors import ConfigError
 from syncd.obs.redact import redact
 

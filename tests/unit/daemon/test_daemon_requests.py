@@ -3,14 +3,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from daemon_world import LoopClock
 
 from syncd.core.records import Request
-from syncd.daemon.requests import Inbox
-from syncd.daemon.tasks import Tasks
-from syncd.daemon.verdict import Ask
+from syncd.daemon.lifecycle import Tasks
+from syncd.daemon.triggers import RequestPoller, Trigger
 from syncd.errors import StateUnavailable
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import LoopClock
 
 pytestmark = pytest.mark.anyio
 
@@ -32,40 +31,40 @@ async def store(clock: LoopClock) -> FlakyStore:
 
 
 @pytest.fixture
-def asked() -> list[tuple[str, Ask]]:
+def asked() -> list[tuple[str, Trigger]]:
     return []
 
 
 @pytest.fixture
-async def inbox(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Ask]]):
-    made = Inbox(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
+async def poller(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]):
+    made = RequestPoller(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()
     await asyncio.wait({task})
 
 
-async def test_given_a_request_of_another_process_then_it_is_handed_on_within_seconds(inbox, store, clock, asked):
+async def test_given_a_request_of_another_process_then_it_is_handed_on_within_seconds(poller, store, clock, asked):
     await clock.sleep(10)
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await clock.sleep(2)
-    assert asked == [("shop", Ask.TRIGGER)]
+    assert asked == [("shop", Trigger.REQUEST)]
 
 
-async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(inbox, store, clock, asked):
+async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(poller, store, clock, asked):
     await store.post_request("other", "trigger", "anna@host", clock.now())
     await clock.sleep(60)
     assert asked == []
 
 
-async def test_given_a_request_that_stays_open_then_it_is_handed_on_once(inbox, store, clock, asked):
+async def test_given_a_request_that_stays_open_then_it_is_handed_on_once(poller, store, clock, asked):
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await clock.sleep(60)
-    assert asked == [("shop", Ask.TRIGGER)]
+    assert asked == [("shop", Trigger.REQUEST)]
 
 
-async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_of_it_too(inbox, store, clock, asked):
-    second = Inbox(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
+async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_of_it_too(poller, store, clock, asked):
+    second = RequestPoller(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await second.look()
     await clock.sleep(5)
@@ -74,29 +73,29 @@ async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_
 
 async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_again(store, clock, asked):
     links = ["shop"]
-    inbox = Inbox(store, clock, lambda: links, lambda link, who: asked.append((link, who)))
+    poller = RequestPoller(store, clock, lambda: links, lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
-    await inbox.look()
+    await poller.look()
     links.clear()
-    await inbox.look()
+    await poller.look()
     links.append("shop")
-    await inbox.look()
+    await poller.look()
     assert len(asked) == 2
 
 
 async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goes_on_when_it_is_back(
-    inbox, store, clock, asked, told
+    poller, store, clock, asked, told
 ):
     await clock.sleep(10)
     store.down = True
     before = store.looks
     await clock.sleep(3600)
-    assert inbox.unreachable == "The state database is out of reach."
+    assert poller.unreachable == "The state database is out of reach."
     assert store.looks - before < 150
     store.down = False
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await clock.sleep(40)
-    assert (inbox.unreachable, len(asked)) == ("", 1)
+    assert (poller.unreachable, len(asked)) == ("", 1)
     assert [event["event"] for event in told] == [
         "state database out of reach",
         "pass asked for",
@@ -106,8 +105,10 @@ async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goe
 
 async def test_given_the_state_database_is_back_then_that_is_told_once(store, clock):
     told: list[float] = []
-    inbox = Inbox(store, clock, lambda: ["shop"], lambda _link, _who: None, lambda: told.append(clock.monotonic()))
-    task = asyncio.create_task(inbox.run())
+    poller = RequestPoller(
+        store, clock, lambda: ["shop"], lambda _link, _who: None, lambda: told.append(clock.monotonic())
+    )
+    task = asyncio.create_task(poller.run())
     await clock.sleep(10)
     store.down = True
     await clock.sleep(600)

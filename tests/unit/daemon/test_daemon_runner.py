@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
-from daemon_world import NOON, Daemon, LoopClock, Outcome, kill_hard, rounded, slot_times
 
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import LinkRow
-from syncd.daemon.health import Health
-from syncd.daemon.verdict import Ask
+from syncd.daemon.triggers import Task, Trigger
+from syncd.engine.covering import Portion
 from syncd.errors import StateUnavailable, UnavailableError
+from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import NOON, OK, Daemon, LoopClock, Outcome, kill_hard, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 
 DOWN = Outcome("failed", error=UnavailableError("The portal cannot be reached."), seconds=0)
+REFUSED = Outcome("refused", guards=("max_removes",), seconds=0)
 SLOTS = slot_times("shop", "5m", 7200)
 
 
@@ -34,6 +39,24 @@ class TestSchedule:
         daemon.add(schedule="30 * * * *")
         await daemon.clock.sleep(3 * 3600)
         assert [int((NOON + at) // 60 % 60) for at in daemon.passes.times()[1:]] == [30, 30, 30]
+
+    async def test_given_passes_longer_than_the_interval_then_it_is_said_once_until_one_is_not(
+        self, daemon: Daemon, told: list[MutableMapping[str, Any]]
+    ):
+        daemon.passes.outcomes["shop"].extend([Outcome(seconds=seconds) for seconds in (400, 400, 1, 400)])
+        daemon.add()
+        await daemon.clock.sleep(3600)
+        late = [event for event in told if event["event"] == "schedule cannot be kept"]
+        assert [(one["log_level"], one["seconds"], one["every"]) for one in late] == [("warning", 400, 300)] * 2
+        assert "syncd check shop" in late[0]["hint"]
+
+    async def test_given_a_first_sync_longer_than_the_interval_then_the_schedule_can_be_kept(
+        self, daemon: Daemon, told: list[MutableMapping[str, Any]]
+    ):
+        daemon.passes.outcomes["shop"].append(Outcome(seconds=400, first_sync=True))
+        daemon.add()
+        await daemon.clock.sleep(3600)
+        assert "schedule cannot be kept" not in {event["event"] for event in told}
 
     async def test_given_no_schedule_then_no_pass_is_made_unasked(self, daemon: Daemon):
         daemon.add(schedule=None)
@@ -157,16 +180,58 @@ class TestTriggers:
         assert [origin for _, _, origin in other.passes.made] == ["trigger"]
         await other.kill()
 
+    async def test_given_requests_about_orders_then_one_pass_covers_these_and_serves_them(self, daemon: Daemon):
+        daemon.add()
+        daemon.listen()
+        await daemon.clock.sleep(5)
+        for text in ("5", "7-9"):
+            await daemon.store.post_request("shop", "trigger", "erp", daemon.clock.now(), OrderRanges.parse(text))
+        await daemon.clock.sleep(3)
+
+        assert daemon.passes.tasks[-1] == Task(Portion(orders=OrderRanges.parse("5,7-9")), [1, 2])
+        assert await daemon.store.open_requests(["shop"]) == []
+        await daemon.clock.sleep(SLOTS[1])
+        assert daemon.passes.tasks[-1] == Task(Portion(slice=True), []), "the schedule is not served by it"
+
+    async def test_given_a_request_about_all_orders_beside_then_the_pass_covers_all(self, daemon: Daemon):
+        daemon.add()
+        daemon.listen()
+        await daemon.clock.sleep(5)
+        await daemon.store.post_request("shop", "trigger", "erp", daemon.clock.now(), OrderRanges.parse("5"))
+        await daemon.store.post_request("shop", "trigger", "anna", daemon.clock.now())
+        await daemon.clock.sleep(3)
+
+        assert daemon.passes.tasks[-1] == Task(None)
+        assert await daemon.store.open_requests(["shop"]) == []
+
+    async def test_given_a_refused_plan_when_a_pass_over_other_orders_is_fine_then_the_link_stays_refused(
+        self, daemon: Daemon
+    ):
+        daemon.passes.outcomes["shop"] += [OK, REFUSED]
+        runner = daemon.add()
+        daemon.listen()
+        await daemon.clock.sleep(5)
+        for text in ("5-9", "20"):
+            await daemon.store.post_request("shop", "trigger", "erp", daemon.clock.now(), OrderRanges.parse(text))
+            await daemon.clock.sleep(5)
+
+        link = await daemon.store.find_link("shop")
+        assert link is not None
+        assert (runner.condition.health, link.parked.partition(":")[0]) == (Health.REFUSED, "refused")
+        await daemon.clock.sleep(1300)
+        assert daemon.passes.tasks[-1].portion == Portion(orders=OrderRanges.parse("5-9")), "the look is at the same"
+        assert runner.condition.health is Health.IN_STEP
+
     async def test_given_a_daemon_that_ended_before_its_pass_began_then_the_next_one_makes_it(
         self, store: MemoryStore, clock: LoopClock
     ):
-        ending, later = Daemon(store, clock, "host:1", places=0), Daemon(store, clock, "host:2")
-        ending.add(schedule=None)
-        ending.listen()
+        result, later = Daemon(store, clock, "host:1", places=0), Daemon(store, clock, "host:2")
+        result.add(schedule=None)
+        result.listen()
         await self.ask(store, clock)
         await clock.sleep(20)
-        await ending.kill()
-        assert ending.passes.made == []
+        await result.kill()
+        assert result.passes.made == []
         later.add(schedule=None)
         later.listen()
         await clock.sleep(5)
@@ -282,7 +347,7 @@ class TestFailures:
             daemon.add(name, "5m")
         await clock.sleep(10)
         store.away = True
-        daemon.runners["shop"].ask(Ask.SIGNAL)
+        daemon.runners["shop"].ask(Trigger.SIGNAL)
         await clock.sleep(5)
         store.away = False
         for runner in daemon.runners.values():

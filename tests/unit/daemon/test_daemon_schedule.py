@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import time_machine
-from daemon_world import NOON, LoopClock, rounded, slot_times
 
 from syncd.config.schedule import parse_schedule
 from syncd.daemon.schedule import Timetable
-from syncd.daemon.slots import Slots
+from syncd.status.fire_times import FireTimes
+from tests.unit.daemon.daemon_world import NOON, LoopClock, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 
@@ -45,8 +45,8 @@ async def timetable(clock: LoopClock, asked: Asked, travelling: time_machine.Tra
     await made.stop()
 
 
-def _slots(schedule: str, link: str = "shop") -> Slots:
-    return Slots(link, parse_schedule(schedule))
+def _slots(schedule: str, link: str = "shop") -> FireTimes:
+    return FireTimes(link, parse_schedule(schedule))
 
 
 async def test_given_an_interval_then_it_asks_at_each_slot(timetable: Timetable, asked: Asked, clock: LoopClock):
@@ -137,3 +137,23 @@ async def test_given_it_is_stopped_then_nothing_is_asked_any_more(timetable: Tim
     made = len(asked.at)
     await clock.sleep(100)
     assert len(asked.at) == made
+
+
+async def test_given_passes_in_between_then_each_of_them_is_asked_for_until_the_link_is_dropped(
+    clock: LoopClock, asked: Asked, travelling: time_machine.Traveller
+):
+    between: list[str] = []
+    timetable = Timetable(clock, asked.ask, asked.trouble, between.append)
+    timetable.start()
+    timetable.set("shop", _slots("5m"), 0)
+    timetable.set_between("shop", _slots("20s"))
+    await clock.sleep(200)
+    assert between == ["shop"] * 10
+    timetable.set_between("shop", None)
+    await clock.sleep(200)
+    assert len(between) == 10
+    timetable.set_between("shop", _slots("20s"))
+    timetable.drop("shop")
+    await clock.sleep(200)
+    assert len(between) == 10
+    await timetable.stop()

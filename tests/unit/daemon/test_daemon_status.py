@@ -1,39 +1,28 @@
 from __future__ import annotations
 
 import pytest
-from daemon_world import NOON, Daemon, LoopClock, Outcome, slot_times
 
-from syncd.config.model import Settings
-from syncd.daemon.health import Condition, Health
-from syncd.daemon.line import status_line
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import LinkStatus, Live, Process, link_json, look, to_json
+from syncd.core.records import Reached
 from syncd.errors import AuthError
+from syncd.status.documents import Process, link_json, status_json
+from syncd.status.health import Health, LinkHealth
+from syncd.status.links import LinkStatus, look
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
 
 pytestmark = pytest.mark.anyio
 
-LINK = {
-    "schedule": "5m",
-    "portal": {"webhook": "https://example.bitrix24.com/rest/1/topsecretcode/"},
-    "table": {
-        "url": "sqlite:////tmp/shop.db",
-        "name": "bindings",
-        "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
-    },
-}
-SETTINGS = Settings.model_validate({"links": {"shop": LINK}})
 PROCESS = Process("host:1", "running", NOON, "/etc/syncd/syncd.toml", NOON)
 
 
-async def _look(store: MemoryStore, clock: LoopClock, live: Live | None = None) -> LinkStatus:
-    (found,) = await look(SETTINGS, store, clock.now(), {"shop": live} if live else None)
+async def _look(store: MemoryStore, clock: LoopClock, known: LinkHealth | None = None) -> LinkStatus:
+    (found,) = await look(SETTINGS, store, clock.now(), {"shop": known} if known else None)
     return found
 
 
-async def test_given_a_link_never_run_then_it_waits(store: MemoryStore, clock: LoopClock):
+async def test_given_a_link_never_run_then_it_is_new(store: MemoryStore, clock: LoopClock):
     status = await _look(store, clock)
-    assert (status.health, status.row, status.last) == (Health.WAITING, None, None)
+    assert (status.health, status.row, status.last) == (Health.NEW, None, None)
     assert link_json(status)["last_run"] is None
 
 
@@ -43,7 +32,8 @@ async def test_given_passes_then_health_counts_and_the_last_run_are_shown(daemon
     await clock.sleep(10)
     shown = link_json(await _look(daemon.store, clock))
     assert (shown["health"], shown["since"]) == ("held", "2027-01-15T08:00:01+00:00")
-    assert shown["holds"] == {"open": 2, "oldest": "2027-01-15T08:00:01+00:00", "kinds": {"edit-edit": 2}}
+    assert shown["holds"] == 2
+    assert shown["held"] == {"oldest": "2027-01-15T08:00:01+00:00", "kinds": {"edit-edit": 2}}
     assert (shown["last_pass"]["run"], shown["last_pass"]["state"]) == (1, "applied")
 
 
@@ -51,7 +41,7 @@ async def test_given_a_paused_link_then_it_says_so_and_expects_no_run(daemon: Da
     daemon.add()
     await clock.sleep(10)
     await daemon.store.set_paused("shop", paused=True)
-    status = await _look(daemon.store, clock, Live(Condition(Health.IN_STEP), next_run=NOON + 300))
+    status = await _look(daemon.store, clock)
     assert (status.health, status.condition.health, status.next_run) == (Health.PAUSED, Health.IN_STEP, None)
 
 
@@ -59,9 +49,9 @@ async def test_given_a_parked_link_then_it_says_when_it_is_looked_at_next(daemon
     daemon.passes.always["shop"] = Outcome("failed", error=AuthError("No right."), seconds=0)
     daemon.add()
     await clock.sleep(10)
-    status = await _look(daemon.store, clock, Live(daemon.runners["shop"].condition, next_run=NOON + 300))
-    assert (status.health, status.next_run) == (Health.PARKED, pytest.approx(NOON + 300, abs=1))
-    assert status.look_at == status.next_run
+    status = await _look(daemon.store, clock, daemon.runners["shop"].condition)
+    assert status.health is Health.PARKED
+    assert status.next_run == pytest.approx(NOON + 300, abs=1)
     assert link_json(status)["parked"] == "auth: No right."
 
 
@@ -72,7 +62,7 @@ async def test_given_a_refused_plan_then_its_next_look_is_at_the_slot_a_quarter_
     daemon.add()
     await clock.sleep(10)
     status = await _look(daemon.store, clock)
-    assert status.look_at == status.next_run == NOON + next(at for at in slot_times("shop", "5m", 1800) if at > 840)
+    assert status.next_run == NOON + next(at for at in slot_times("shop", "5m", 1800) if at > 840)
 
 
 async def test_given_looks_at_a_refused_plan_then_the_condition_names_the_run_that_holds_it(
@@ -85,61 +75,21 @@ async def test_given_looks_at_a_refused_plan_then_the_condition_names_the_run_th
     assert runner.condition.run == (await _look(daemon.store, clock)).condition.run == 1
 
 
-async def test_given_a_lease_held_elsewhere_then_this_daemon_stands_by(daemon: Daemon, clock: LoopClock):
-    daemon.passes.always["shop"] = Outcome(seconds=60)
-    daemon.add()
-    await clock.sleep(10)
-    elsewhere = Live(Condition(Health.IN_STEP))
-    assert (await _look(daemon.store, clock, elsewhere)).health is Health.STANDBY
-    assert (await _look(daemon.store, clock)).health is Health.WORKING
-    shown = link_json(await _look(daemon.store, clock, elsewhere))
-    assert (shown["lease"]["holder"], shown["lease"]["fence"]) == ("host:1", 1)
-
-
-async def test_given_a_pass_at_work_here_then_its_progress_is_shown(store: MemoryStore, clock: LoopClock):
-    pulse = Pulse(clock)
-    pulse.progress("listing the portal", 4500, 10000)
-    shown = link_json(await _look(store, clock, Live(Condition(Health.IN_STEP), working=pulse)))
-    assert (shown["health"], shown["working"]["stage"], shown["working"]["done"]) == (
-        "working",
-        "listing the portal",
-        4500,
-    )
+async def test_given_a_lease_then_the_link_works_and_its_holder_and_progress_are_named(
+    daemon: Daemon, clock: LoopClock
+):
+    lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "other:9", 60, clock.now())
+    await daemon.store.renew(lease, 60, clock.now(), Reached("apply", 4500, 10000))
+    status = await _look(daemon.store, clock)
+    shown = link_json(status)
+    assert (shown["health"], shown["lease"]["holder"], shown["lease"]["fence"]) == ("working", "other:9", 1)
+    assert shown["lease"]["progress"] == {"stage": "apply", "done": 4500, "expected": 10000}
 
 
 async def test_given_everything_then_no_secret_is_shown(daemon: Daemon, clock: LoopClock):
     daemon.add()
     await clock.sleep(10)
-    shown = to_json(PROCESS, await look(SETTINGS, daemon.store, clock.now()), clock)
+    shown = status_json(PROCESS, await look(SETTINGS, daemon.store, clock.now()), clock.now())
     assert "topsecretcode" not in str(shown)
-    assert shown["process"] == {"holder": "host:1", "phase": "running", "started_at": "2027-01-15T08:00:00+00:00"}
+    assert shown["process"]["holder"] == "host:1"
     assert shown["links"][0]["portal"]["address"] == "example.bitrix24.com"
-
-
-async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds(daemon: Daemon, clock: LoopClock):
-    daemon.passes.always["shop"] = Outcome(holds=1)
-    runner = daemon.add()
-    await clock.sleep(10)
-    lives = {"shop": Live(runner.condition, next_run=NOON + 300, last=runner.last)}
-    assert status_line(PROCESS, lives) == (
-        "running: 1 link, 1 held; last run 1 of shop at 08:00:01 UTC applied; next run at 08:05:00 UTC; 1 order held"
-    )
-
-
-async def test_given_a_pass_at_work_and_a_bad_reload_then_the_line_says_both(clock: LoopClock):
-    pulse = Pulse(clock)
-    pulse.progress("listing the portal", 4500, 10000)
-    lives = {
-        "shop": Live(Condition(Health.IN_STEP), working=pulse),
-        "other": Live(Condition(Health.FAILING), standby=True),
-    }
-    process = PROCESS.but(config_error="links.shop.schedule: must be an interval")
-    assert status_line(process, lives) == (
-        "running: 2 links, 1 in step, 1 standby; at work on shop: listing the portal 4500 of 10000; 0 orders held; "
-        "reload failed, old configuration kept: links.shop.schedule: must be an interval"
-    )
-
-
-async def test_given_keys_that_need_a_restart_then_the_line_names_them():
-    line = status_line(PROCESS.but(restart=("web.listen",)), {})
-    assert line == "running: no links; 0 orders held; restart needed for web.listen"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from daemon_world import Daemon, LoopClock, Outcome, kill_hard, slot_times
 
-from syncd.daemon.health import Health
+from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
+from tests.unit.daemon.daemon_world import Daemon, LoopClock, Outcome, kill_hard, slot_times
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_world import LoopClock
 
-from syncd.daemon.notify import Notifier
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.watchdog import FROZEN, SILENT, Vitals, pet
+from syncd.daemon.schedule import Timetable
+from syncd.daemon.systemd import FROZEN, SILENT, Liveness, Notifier, keep_alive
+from syncd.status.progress import PassProgress
+from tests.unit.daemon.daemon_world import LoopClock
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ class TestNotifier:
         notifier.status("running")
         notifier.status("running")
         notifier.stopping()
-        notifier.pet()
+        notifier.keep_alive()
         notifier.extend(30)
         assert manager.heard() == [
             "READY=1",
@@ -92,7 +92,7 @@ class TestNotifier:
         assert Notifier(environ, 7).watchdog == seconds
 
 
-class FakeTimetable:
+class FakeTimetable(Timetable):
     def __init__(self) -> None:
         self.late = 0.0
         self.woken = 0
@@ -114,48 +114,48 @@ class TestVitals:
         return FakeTimetable()
 
     @pytest.fixture
-    def pulses(self) -> dict[str, Pulse]:
+    def pulses(self) -> dict[str, PassProgress]:
         return {}
 
     @pytest.fixture
-    async def vitals(self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, Pulse]):
-        made = Vitals(clock, timetable, pulses.items, lambda _lag: None)
+    async def liveness(self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, PassProgress]):
+        made = Liveness(clock, timetable, pulses.items, lambda _lag: None)
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
         await asyncio.wait({task})
 
-    async def test_given_nothing_at_work_then_the_process_is_sound(self, vitals: Vitals, clock: LoopClock):
+    async def test_given_nothing_at_work_then_the_process_is_sound(self, liveness: Liveness, clock: LoopClock):
         await clock.sleep(86400)
-        assert vitals.faults() == []
+        assert liveness.faults() == []
 
     async def test_given_a_pass_of_hours_that_beats_then_the_process_is_sound(
-        self, vitals: Vitals, clock: LoopClock, pulses: dict[str, Pulse]
+        self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
     ):
-        pulses["shop"] = Pulse(clock)
+        pulses["shop"] = PassProgress(clock)
         for done in range(100):
             await clock.sleep(FROZEN / 2)
             pulses["shop"].progress("listing the portal", done, None)
-        assert vitals.faults() == []
+        assert liveness.faults() == []
 
     async def test_given_a_pass_that_beats_no_more_then_it_is_frozen(
-        self, vitals: Vitals, clock: LoopClock, pulses: dict[str, Pulse]
+        self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
     ):
-        pulses["shop"] = Pulse(clock)
+        pulses["shop"] = PassProgress(clock)
         await clock.sleep(FROZEN + 1)
-        assert vitals.faults() == ["the pass of shop has shown no sign of life for 1801 s"]
+        assert liveness.faults() == ["the pass of shop has made no progress for 1801 s"]
 
     async def test_given_a_schedule_that_is_late_then_it_is_woken_and_then_called_silent(
-        self, vitals: Vitals, clock: LoopClock, timetable: FakeTimetable
+        self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
     ):
         timetable.late = SILENT / 2 + 1
         await clock.sleep(2.5)
-        assert (timetable.woken, vitals.faults()) == (2, [])
+        assert (timetable.woken, liveness.faults()) == (2, [])
         timetable.late = SILENT + 1
-        assert vitals.faults() == ["the schedule is 61 s late"]
+        assert liveness.faults() == ["the schedule is 61 s late"]
 
     async def test_given_the_system_clock_jumps_then_the_schedule_is_worked_out_anew_once(
-        self, vitals: Vitals, clock: LoopClock, timetable: FakeTimetable
+        self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
     ):
         await clock.sleep(2)
         clock.jump = 3600
@@ -167,10 +167,10 @@ class TestVitals:
     ):
         lags: list[float] = []
         late = LateClock(clock)
-        vitals = Vitals(late, timetable, dict[str, Pulse]().items, lags.append)
-        task = asyncio.create_task(vitals.run())
+        liveness = Liveness(late, timetable, dict[str, PassProgress]().items, lags.append)
+        task = asyncio.create_task(liveness.run())
         await clock.sleep(30)
-        assert vitals.faults() == ["the event loop was 25 s late"]
+        assert liveness.faults() == ["the event loop was 25 s late"]
         task.cancel()
         await asyncio.wait({task})
         assert lags[0] == 25
@@ -191,7 +191,7 @@ class TestPetting:
     async def test_given_a_sound_process_then_it_pets_twice_in_each_interval(
         self, manager: Manager, notifier: Notifier, clock: LoopClock
     ):
-        task = asyncio.create_task(pet(notifier, Faulty([]), clock))
+        task = asyncio.create_task(keep_alive(notifier, Faulty([]), clock))
         await clock.sleep(21)
         task.cancel()
         await asyncio.wait({task})
@@ -200,7 +200,7 @@ class TestPetting:
     async def test_given_a_fault_then_it_pets_no_more_and_says_why_once(
         self, manager: Manager, notifier: Notifier, clock: LoopClock, told
     ):
-        task = asyncio.create_task(pet(notifier, Faulty(["frozen"]), clock))
+        task = asyncio.create_task(keep_alive(notifier, Faulty(["frozen"]), clock))
         await clock.sleep(60)
         task.cancel()
         await asyncio.wait({task})
@@ -208,10 +208,10 @@ class TestPetting:
         assert [(event["event"], event["faults"]) for event in told] == [("watchdog no longer petted", ["frozen"])]
 
     async def test_given_nobody_waits_for_pets_then_none_are_sent(self, clock: LoopClock):
-        await pet(Notifier({}, 7), Faulty([]), clock)
+        await keep_alive(Notifier({}, 7), Faulty([]), clock)
 
 
-class Faulty:
+class Faulty(Liveness):
     def __init__(self, faults: list[str]) -> None:
         self._faults = faults
 
@@ -220,7 +220,7 @@ class Faulty:
 
 
 async def test_given_the_steps_of_a_pass_then_its_pulse_times_each_phase(clock: LoopClock):
-    pulse = Pulse(clock)
+    pulse = PassProgress(clock)
     pulse.enter("observe")
     await clock.sleep(5)
     pulse.enter("apply")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.model import Outcome
+from syncd.core.records import Lease
 from syncd.engine import reconcile as engine
 from syncd.errors import LeaseHeld, StalePlan, UsageError
 from tests.simulation.world import World
@@ -75,15 +76,15 @@ async def test_given_an_order_that_was_held_since_then_it_is_skipped() -> None:
     world, run = await planned()
     world.table.refuse(5)
     for _ in range(5):
-        await world.reconcile()
         await world.clock.sleep(3600)
-    assert await world.held() == {5: "uncertain"}
+        await world.reconcile()
+    assert await world.held() == {5: "refused"}
     world.table.accept(5)
 
     report = await apply(world, run)
 
     assert outcomes(report)[5, "table"] is Outcome.SKIPPED
-    assert "held as uncertain" in next(one.error for one in report.changes if one.change.order_id == 5)
+    assert "held as refused" in next(one.error for one in report.changes if one.change.order_id == 5)
     assert world.table.bindings[5] == deal(10)
 
 
@@ -102,7 +103,7 @@ async def test_given_a_plan_that_is_spent_while_we_read_then_nothing_is_written(
     world, run = await planned()
     link = world.link()
 
-    async def spent(*_args: object) -> bool:
+    async def spent(lease: Lease, run: int, by: int) -> bool:
         return False
 
     link.store.spend = spent  # type: ignore[method-assign]

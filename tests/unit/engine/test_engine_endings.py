@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from syncd.core.model import Action, Outcome
-from syncd.core.ports import Write, WriteAnswer
+from syncd.core.ports import Listed, Write, WriteResult
 from syncd.engine import reconcile as engine
-from syncd.engine.link import Link, tenure
+from syncd.engine.link import Link, hold_lease
 from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import Surprise
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 async def with_changes(orders: int = 6, size: int = 2) -> World:
     """Changes on both sides, in batches of `size` on the portal."""
-    world = await in_step(orders + 1)
+    world = await in_step(orders + 20)
     world.portal.size = size
     for order in range(1, orders + 1):
         (world.edit_table if order % 2 else world.edit_crm)(order, (2, 900 + order))
@@ -75,8 +75,8 @@ async def test_given_a_lost_lease_then_the_next_holder_finds_the_intents_and_eve
     link = world.link()
     write = link.portal.write
 
-    async def robbing(*args: Any) -> Any:
-        answer = await write(*args)
+    async def robbing(batch: Sequence[Write]) -> list[WriteResult]:
+        answer = await write(batch)
         await rob(world)
         return answer
 
@@ -97,13 +97,13 @@ async def test_given_a_long_run_then_its_lease_is_renewed_on_the_way() -> None:
     write = link.portal.write
     visited: list[str] = []
 
-    async def slowly(*args: Any) -> Any:
+    async def slowly(batch: Sequence[Write]) -> list[WriteResult]:
         await world.clock.sleep(50)
         try:
             await world.reconcile()
         except LeaseHeld:
             visited.append("turned away")
-        return await write(*args)
+        return await write(batch)
 
     link.portal.write = slowly  # type: ignore[method-assign]
     report = await engine.reconcile(link)
@@ -122,12 +122,12 @@ async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_
     listing = link.portal.listing
     expiries: list[float] = []
 
-    async def long(*args: Any) -> Any:
+    async def long(*args: Any, **kwargs: Any) -> AsyncIterator[Listed]:
         for _ in range(20):
             await clock.sleep(30)
             (lease,) = await world.store.leases()
             expiries.append(lease.expires_at - clock.now())
-        async for rows in listing(*args):
+        async for rows in listing(*args, **kwargs):
             yield rows
 
     link.portal.listing = long  # type: ignore[method-assign]
@@ -137,17 +137,43 @@ async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_
     assert min(expiries) > 0
 
 
+async def test_given_a_long_listing_then_how_far_it_has_got_is_kept_with_the_lease_within_seconds() -> None:
+    clock = FakeClock()
+    world = World()
+    world.clock = clock  # type: ignore[assignment]
+    world.store = MemoryStore(clock)
+    world.edit_crm(5, (2, 10))
+    link = world.link()
+    listing = link.portal.listing
+    told: list[tuple[int, int]] = []
+
+    async def long(*args: Any, **kwargs: Any) -> AsyncIterator[Listed]:
+        for done in range(1, 11):
+            link.progress("listing the portal", done, 10)
+            await clock.sleep(6)
+            (lease,) = await world.store.leases()
+            told.append((done, lease.reached.done if lease.reached is not None else 0))
+        async for rows in listing(*args, **kwargs):
+            yield rows
+
+    link.portal.listing = long  # type: ignore[method-assign]
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 0
+    assert all(done - known <= 1 for done, known in told)
+
+
 def slowly(world: World, link: Link, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> list[float]:
     """Let the portal take so long for each write; return when each of them began, and was over."""
     write, clock = link.portal.write, world.clock
     moments: list[float] = []
 
-    async def slow(batch: Sequence[Write], then_read: Sequence[int] = ()) -> WriteAnswer:
+    async def slow(batch: Sequence[Write]) -> list[WriteResult]:
         moments.append(clock.monotonic())
         await clock.sleep(seconds)
         meanwhile()
         await clock.sleep(seconds)
-        answer = await write(batch, then_read)
+        answer = await write(batch)
         moments.append(clock.monotonic())
         return answer
 
@@ -213,12 +239,12 @@ async def test_given_the_stop_during_a_long_listing_then_the_run_ends_without_wa
     link = world.link()
     closed: list[bool] = []
 
-    async def endless(*_args: Any) -> Any:
+    async def endless(*_args: Any, **_kwargs: Any) -> AsyncIterator[Listed]:
         try:
             await clock.sleep(5)
             link.cancelled.set("SIGTERM")
             await asyncio.Event().wait()
-            yield []
+            yield Listed([])
         finally:
             closed.append(True)
 
@@ -307,7 +333,7 @@ async def test_given_a_bug_in_mid_run_then_the_run_is_closed_as_failed_and_the_b
     world = await with_changes()
     link = world.link()
 
-    async def broken(*_args: Any) -> Any:
+    async def broken(batch: Sequence[Write]) -> list[WriteResult]:
         raise ZeroDivisionError
 
     link.portal.write = broken  # type: ignore[method-assign]
@@ -316,15 +342,15 @@ async def test_given_a_bug_in_mid_run_then_the_run_is_closed_as_failed_and_the_b
 
     (row, *_) = await world.store.runs("shop", 1)
     assert (row.state, row.error) == ("partial", "unexpected error")
-    assert len(await world.store.open_intents(1)) == 2
+    assert len(await world.store.open_intents(1)) == 3
     assert (await world.reconcile()).exit_code == 0
 
 
 async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:
     world = await in_step({5: 10})
     link = world.link()
-    async with tenure(link) as held:
-        died = await world.store.start_run(held.lease, "pass", "command", world.clock.now())
+    async with hold_lease(link) as held:
+        died = await world.store.start_run(held.current, "pass", "command", world.clock.now())
     await world.reconcile()
 
     row = await world.store.run(died)
@@ -336,7 +362,7 @@ async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:
 
 
 async def test_given_a_method_over_its_budget_then_the_other_goes_on_and_the_wait_is_no_longer_than_needed() -> None:
-    world = await in_step(6)
+    world = await in_step(25)
     world.portal.size = 1
     for order in (1, 2):
         world.edit_table(order, (2, 900 + order))

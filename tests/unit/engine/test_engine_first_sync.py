@@ -1,11 +1,16 @@
-"""The first sync copies and agrees; it removes nothing, and by default it asks before it writes (design.md section 5)."""
+"""The first sync copies and agrees, removes nothing, and by default asks before it writes (sync-rules.md, "Decisions")."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from syncd.core.guards import GuardLimits
 from syncd.core.model import OnConflict, Outcome
+from syncd.core.ports import Listed
 from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
 from tests.unit.engine.given import both, deal, in_step, outcomes, policy, rebase
@@ -90,7 +95,7 @@ async def test_given_a_rebased_link_then_its_next_pass_is_a_first_sync_that_remo
 
 async def test_given_a_first_sync_that_was_cut_off_when_it_goes_on_then_no_guard_counts_its_adds() -> None:
     world = World(policy(), GuardLimits(max_adds_percent=50))
-    for order in range(1, 101):
+    for order in range(1, 81):
         world.edit_table(order, (2, 1000 + order))
     second_batch = Steps()
     second_batch.meanwhile = lambda name: setattr(
@@ -117,3 +122,18 @@ async def test_given_a_first_sync_behind_it_when_as_much_is_added_then_the_guard
 
     assert not report.row.first_sync
     assert [hit.name for hit in report.row.guards] == ["max_adds_percent"]
+
+
+async def test_given_a_portal_whose_listing_is_over_at_once_then_the_table_is_copied() -> None:
+    world = World(policy())
+    world.edit_table(5, (2, 10))
+
+    async def nothing(*_: Any) -> AsyncIterator[Listed]:
+        await asyncio.sleep(0)
+        nothing_listed: list[Listed] = []
+        for listed in nothing_listed:
+            yield listed
+
+    world.portal.listing = nothing  # type: ignore[method-assign]
+    assert (await world.reconcile()).exit_code == 0
+    assert world.portal.bindings == {5: deal(10)}

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from syncd.core.guards import GuardLimits
-from syncd.core.model import Outcome
+from syncd.core.model import HoldKind, OnConflict, Outcome
 from syncd.core.records import GuardHit
-from tests.simulation.world import FREE
-from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, written
+from syncd.engine.verify import FLAPPING_AFTER
+from tests.simulation.world import FREE, World
+from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, written
 
 pytestmark = pytest.mark.anyio
 
@@ -165,3 +166,150 @@ async def test_given_few_bindings_then_two_removes_are_free_and_a_third_is_not()
 
     assert free.exit_code == 0
     assert [hit.name for hit in refused.row.guards] == ["max_removes_small"]
+
+
+async def test_given_a_large_link_then_one_percent_of_it_may_be_put_back() -> None:
+    world = await in_step(600, limits=replace(FREE, max_reverts=5))
+    for order in range(1, 8):
+        world.edit_crm(order, (2, 999))
+    await world.reconcile()
+    for order in range(1, 7):
+        world.edit_table(order, (2, 100 + order))
+
+    assert (await world.reconcile()).row.state == "applied", "six of six hundred are one percent"
+
+    world.edit_crm(7, (2, 107))
+    for order in range(1, 8):
+        world.edit_crm(order, (2, 999))
+    await world.reconcile()
+    for order in range(1, 8):
+        world.edit_table(order, (2, 100 + order))
+
+    report = await world.reconcile()
+
+    assert report.row.guards == [GuardHit("max_reverts", Side.CRM, 6, 7)]
+    assert "restored backup" in report.row.error
+
+
+@pytest.mark.parametrize("restored", list(Side))
+async def test_given_a_restore_that_drips_back_order_by_order_then_the_day_ends_it(restored: Side) -> None:
+    world = await in_step(30, limits=GuardLimits(max_moves_percent=100, max_moves_percent_per_day=200))
+    edit, restore = (world.edit_crm, world.edit_table)[:: 1 if restored is Side.TABLE else -1]
+    for order in range(1, 31):
+        edit(order, (2, 9000 + order))
+    assert (await world.reconcile()).row.state == "applied"
+    states = []
+    for order in range(1, 31):
+        restore(order, (2, 100 + order))
+        states.append((await world.reconcile()).row.state)
+        await world.clock.sleep(300)
+
+    assert states == ["applied"] * 5 + ["refused"] * 25
+    assert all(both(world, order)[restored is Side.CRM] == deal(9000 + order) for order in range(6, 31))
+
+    await world.clock.sleep(86400)
+
+    assert (await world.reconcile()).row.guards == [GuardHit("max_reverts", restored.other, 5, 25)]
+
+
+async def test_given_one_order_that_goes_back_and_forth_then_it_counts_once_and_its_own_hold_ends_it() -> None:
+    world = await in_step(30, limits=replace(FREE, max_reverts=1))
+    for _ in range(FLAPPING_AFTER):
+        world.edit_crm(7, (2, 999))
+        assert (await world.reconcile()).row.guards == []
+        world.edit_table(7, (2, 107))
+        assert (await world.reconcile()).row.guards == []
+    world.edit_crm(7, (2, 999))
+
+    report = await world.reconcile()
+
+    assert (report.row.guards, [hold.kind for hold in report.holds]) == ([], [HoldKind.FLAPPING])
+
+
+async def test_given_a_decision_that_puts_back_then_it_is_no_revert() -> None:
+    world = await in_step(3, limits=replace(FREE, max_reverts=0))
+    world.edit_crm(1, (2, 999))
+    await world.reconcile()
+    world.edit_table(1, (2, 101))
+    world.edit_crm(1, (2, 998))
+    held = await world.reconcile()
+    assert [hold.order_id for hold in held.holds] == [1]
+    await world.store.decide(held.row.link_id, [1], "table", world.clock.now())
+
+    report = await world.reconcile()
+
+    assert (report.row.guards, both(world, 1)) == ([], (deal(101), deal(101)))
+
+
+async def test_given_a_first_sync_with_wrong_owners_then_it_is_refused() -> None:
+    world = World(policy(on_conflict=OnConflict.TABLE), replace(FREE, max_moves_percent=30))
+    for order in range(1, 41):
+        world.edit_crm(order, (2, 100 + order))
+        world.edit_table(order, (2, 1))
+
+    report = await world.reconcile()
+
+    assert report.row.guards == [GuardHit("max_moves_percent", Side.CRM, 30, 100.0)]
+    assert world.portal.bindings[7] == deal(107)
+
+
+async def test_given_the_table_of_last_night_then_what_was_done_today_is_not_undone() -> None:
+    world = await in_step(2000, limits=GuardLimits())
+    for order in range(1, 401):
+        world.edit_crm(order, (2, 9000 + order))
+    for order in range(2001, 2091):
+        world.edit_crm(order, (2, 9000 + order))
+    assert (await world.reconcile()).row.state == "applied"
+    for order in range(1, 401):
+        world.edit_table(order, (2, 100 + order))
+    for order in range(2001, 2091):
+        world.edit_table(order, None)
+    before = written(world)
+
+    report = await world.reconcile()
+
+    assert GuardHit("max_reverts", Side.CRM, 20, 490) in report.row.guards
+    assert written(world) == before
+
+
+async def test_given_rows_that_vanish_ten_percent_a_pass_then_the_day_ends_it() -> None:
+    world = await in_step(300, limits=replace(GuardLimits(), second_look_above=10**6))
+    left = 300
+    states = []
+    for _ in range(12):
+        await world.clock.sleep(1800)
+        for order in range(left, left - max(left // 10, 1), -1):
+            world.edit_table(order, None)
+        left -= max(left // 10, 1)
+        states.append((await world.reconcile()).row.state)
+
+    assert "refused" in states
+    assert len(world.portal.bindings) >= 300 * 85 / 100
+
+
+async def test_given_owners_replaced_a_part_a_pass_then_the_day_ends_it() -> None:
+    world = await in_step(1000, limits=GuardLimits())
+    for part in range(4):
+        await world.clock.sleep(1800)
+        for order in range(1 + 250 * part, 251 + 250 * part):
+            world.edit_table(order, (2, 1))
+        await world.reconcile()
+
+    assert sum(owner == deal(1) for owner in world.portal.bindings.values()) <= 350
+
+
+async def test_given_a_small_link_then_its_owners_may_not_all_be_moved_and_it_may_not_be_flooded() -> None:
+    world = await in_step(19, limits=GuardLimits())
+    for order in range(1, 20):
+        world.edit_table(order, (2, 1))
+    moved = await world.reconcile()
+    for order in range(1, 20):
+        world.edit_table(order, (2, 100 + order))
+    for order in range(100, 3100):
+        world.edit_table(order, (2, 1))
+
+    flooded = await world.reconcile()
+
+    assert GuardHit("max_moves_small", Side.CRM, 2, 19) in moved.row.guards
+    assert flooded.row.guards == [GuardHit("max_adds_small", Side.CRM, 20, 3000)]
+    assert len(world.portal.bindings) == 19

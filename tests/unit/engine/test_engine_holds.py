@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from syncd.core.model import Direction, OnConflict, Outcome
@@ -28,21 +30,97 @@ async def adds(world: World) -> int:
 # ------------------------------------------------------------------ order-missing
 
 
-async def test_given_an_order_the_portal_does_not_know_then_it_is_held_and_not_tried_again() -> None:
+async def test_given_an_order_the_portal_does_not_know_then_it_is_held_and_asked_for_at_least_once_an_hour() -> None:
     world = await in_step({5: 10})
     world.portal.missing_orders = {9}
     world.edit_table(9, (2, 90))
 
     first = await world.reconcile()
-    for _ in range(3):
-        await world.clock.sleep(DAY)
-        later = await world.reconcile()
+    tried = await attempts_at(world, hours=8)
 
     assert one_change(first).outcome is Outcome.FAILED
     assert one_change(first).error == "200540400001 order does not exist"
-    assert later.changes == []
-    assert await adds(world) == 1
+    assert tried[:6] == [60, 180, 420, 900, 1860, 3780]
+    assert all(later - earlier == 3600 for earlier, later in pairwise(tried[6:]))
     assert await world.held() == {9: "order-missing"}
+
+
+async def test_given_a_missing_order_when_it_appears_then_it_is_bound_and_its_hold_released_without_a_person() -> None:
+    world = await in_step({5: 10})
+    world.portal.missing_orders = {9}
+    world.edit_table(9, (2, 90))
+    await world.reconcile()
+    world.portal.missing_orders = set()
+
+    assert (await world.reconcile()).exit_code == 3
+    await world.clock.sleep(60)
+    assert (await world.reconcile()).exit_code == 0
+
+    assert both(world, 9) == (deal(90), deal(90))
+    assert await world.held() == {}
+    assert await world.store.attempts(1) == {}
+
+
+async def test_given_a_missing_order_that_is_not_due_then_nothing_of_it_is_planned() -> None:
+    world = await in_step({5: 10})
+    world.portal.missing_orders = {9}
+    world.edit_table(9, (2, 90))
+    await world.reconcile()
+
+    report = await world.reconcile()
+
+    assert report.changes == []
+    assert [hold.kind.value for hold in report.holds] == ["order-missing"]
+
+
+async def test_given_a_row_whose_foreign_key_is_not_there_yet_then_it_is_written_once_it_is() -> None:
+    world = await in_step({5: 10})
+    world.table.refuse(9, "23503", "violates foreign key constraint")
+    world.edit_crm(9, (2, 90))
+    await attempts_at(world, hours=3)
+    assert await world.held() == {9: "refused"}
+    (hold,) = await world.store.holds(1)
+    assert "23503 violates foreign key constraint" in hold.hold.detail
+    world.table.accept(9)
+
+    await world.clock.sleep(3600)
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert both(world, 9) == (deal(90), deal(90))
+    assert await world.held() == {}
+
+
+async def test_given_a_held_order_that_is_tried_again_in_vain_then_its_hold_is_never_released() -> None:
+    world = await in_step({5: 10})
+    world.portal.missing_orders = {9}
+    world.edit_table(9, (2, 90))
+    await attempts_at(world, hours=5)
+    assert [released for _, released in await world.store.past_holds("shop", 9)] == [None]
+
+
+async def test_given_a_refused_order_whose_row_changes_then_it_is_tried_again_at_once() -> None:
+    world = await in_step({5: 10})
+    world.portal.poisoned = {5: ("100", "no")}
+    world.edit_table(5, (2, 20))
+    await attempts_at(world, hours=3)
+    assert await world.held() == {5: "refused"}
+    world.portal.poisoned = {}
+    world.edit_table(5, (2, 21))
+
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(21), deal(21))
+
+
+async def attempts_at(world: World, *, hours: int) -> list[float]:
+    """Run a pass a minute for so long; return after how many seconds writes were recorded as failed."""
+    began, tried = world.clock.time, []
+    while world.clock.time - began < hours * 3600:
+        await world.clock.sleep(60)
+        report = await world.reconcile()
+        if any(one.outcome is Outcome.FAILED for one in report.changes):
+            tried.append(world.clock.time - began)
+    return tried
 
 
 async def test_given_a_missing_order_when_its_row_changes_then_it_is_tried_again() -> None:
@@ -223,15 +301,11 @@ async def test_given_an_order_the_portal_refuses_then_it_waits_longer_each_time_
         if await adds(world) > before:
             tried.append(world.clock.time - began)
         await world.clock.sleep(10)
-    for _ in range(3):
-        await world.clock.sleep(DAY)
-        await world.reconcile()
 
     assert tried == [0, 60, 180, 420, 900]
-    assert await adds(world) == 5
-    assert await world.held() == {5: "uncertain"}
+    assert await world.held() == {5: "refused"}
     (hold,) = await world.store.holds(1)
-    assert hold.hold.detail == "Failed 5 times in a row: 100 no"
+    assert hold.hold.detail == "Refused 5 times in a row, and tried again at least once an hour: 100 no"
 
 
 async def test_given_an_order_that_waits_then_it_is_reported_as_skipped_with_the_reason() -> None:
@@ -248,7 +322,7 @@ async def test_given_an_order_that_waits_then_it_is_reported_as_skipped_with_the
 
 
 async def test_given_an_order_that_always_fails_then_no_other_is_stopped() -> None:
-    world = await in_step({order: 10 * order for order in range(1, 8)})
+    world = await in_step({order: 10 * order for order in range(1, 31)})
     world.portal.poisoned = {3: ("100", "no")}
     world.table.refuse(4)
     world.portal.missing_orders = {5}
@@ -368,6 +442,7 @@ async def test_given_rows_without_a_readable_order_then_one_hold_speaks_for_them
 async def test_given_an_overwritten_value_then_its_hold_lasts_until_a_person_or_a_side_moves_it() -> None:
     world = await in_step({5: 10})
     world.edit_table(5, (2, 20))
+    world.portal.conditional = False
     world.portal.before_each = lambda _write: world.edit_crm(5, (2, 30))
     world.portal.before_write = lambda _batch: world.edit_crm(5, (2, 30))
     report = await world.reconcile()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from syncd.core.model import Outcome
-from syncd.core.ports import Write
+from syncd.core.model import Outcome, Owner, Unreadable
+from syncd.core.ports import Effect, Write
 from tests.fakes.portal import Surprise
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
 from tests.unit.engine.given import both, deal, in_step, one_change, outcomes
 
@@ -27,7 +29,7 @@ async def test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_wa
     report = await world.reconcile()
 
     assert one_change(report).outcome is Outcome.FAILED
-    assert one_change(report).error == "no request with this write was answered"
+    assert one_change(report).error == "no request with this write was answered; sent 2 times"
     assert report.exit_code == 3
     assert world.clock.time - began >= 60
     assert await world.agreed(5) == deal(10)
@@ -137,13 +139,13 @@ async def test_given_a_lost_answer_and_something_else_there_then_the_order_is_un
     world.edit_table(5, (2, 20))
     world.portal.script.append(Surprise.LOST_AFTER)
     read = world.portal.read
-    reads: list[object] = []
+    reads: list[Sequence[int]] = []
 
-    async def other(orders: Any) -> Any:
-        reads.append(orders)
-        if len(reads) == 2:
+    async def other(order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
+        reads.append(order_ids)
+        if len(reads) == 1:
             world.edit_crm(5, (2, 30))
-        return await read(orders)
+        return await read(order_ids)
 
     world.portal.read = other  # type: ignore[method-assign]
     report = await world.reconcile()
@@ -172,7 +174,7 @@ async def test_given_an_unreachable_portal_after_a_lost_answer_then_the_intent_s
     world = await in_step({5: 10, 6: 11})
     world.edit_table(5, (2, 20))
     world.portal.script.append(Surprise.LOST_AFTER)
-    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
+    world.portal.reads.append(Surprise.UNAVAILABLE)
 
     report = await world.reconcile()
 
@@ -181,3 +183,136 @@ async def test_given_an_unreachable_portal_after_a_lost_answer_then_the_intent_s
     assert (await world.reconcile()).exit_code == 0
     assert both(world, 5) == (deal(20), deal(20))
     assert len(world.portal.written) == 1
+
+
+async def test_given_an_order_touched_and_put_back_while_its_request_may_be_alive_then_it_is_held_and_not_sent_again() -> (
+    None
+):
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.append(Surprise.LOST_BEFORE)
+    world.portal.after_write = lambda _: world.edit_crm(5, (2, 30))
+    began, wait = world.clock.time, world.clock.sleep
+
+    async def sleep(seconds: float) -> None:
+        await wait(seconds)
+        if world.clock.time - began >= 3:
+            world.edit_crm(5, (2, 10))
+
+    world.clock.sleep = sleep  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.UNCERTAIN
+    assert one_change(report).error.endswith("and somebody else wrote it in between")
+    assert await world.held() == {5: "uncertain"}
+    assert sum(world.portal.sent.values()) == 1
+
+
+async def test_given_a_batch_whose_answer_is_lost_when_a_person_puts_one_order_back_then_that_one_is_held() -> None:
+    world = await in_step(20)
+    for order in (5, 6, 7):
+        world.edit_table(order, (2, 20 + order))
+    world.portal.script.append(Surprise.LOST_AFTER)
+    world.portal.after_write = lambda _: world.edit_crm(6, (2, 106))
+
+    report = await world.reconcile()
+
+    done = outcomes(report)
+    assert (done[5, "crm"], done[6, "crm"], done[7, "crm"]) == (
+        Outcome.APPLIED,
+        Outcome.UNCERTAIN,
+        Outcome.APPLIED,
+    )
+    assert await world.held() == {6: "uncertain"}
+    (hold,) = await world.store.holds(1)
+    assert "Somebody put the old owner back, or the write was refused" in hold.hold.detail
+    assert both(world, 6) == (deal(106), deal(26))
+    assert (await world.reconcile()).changes == []
+
+
+async def test_given_a_batch_cut_off_in_the_middle_then_what_came_after_is_sent_again_and_nothing_is_held() -> None:
+    world = await in_step(20)
+    for order in (5, 6, 7, 8):
+        world.edit_table(order, (2, 20 + order))
+    world.portal.script.append(Surprise.LOST_HALFWAY)
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert {one.change.order_id: one.error for one in report.changes} == {
+        5: "",
+        6: "",
+        7: "sent 2 times",
+        8: "sent 2 times",
+    }
+
+
+async def test_given_a_process_killed_while_it_sends_then_the_audit_says_no_more_than_is_known() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write before" else None
+    with suppress(Crash):
+        await world.reconcile(steps)
+    (row, *_) = await world.store.runs("shop", 1)
+
+    assert (await world.reconcile()).exit_code == 0
+
+    (cut_off,) = await world.store.changes(row.id)
+    assert cut_off.outcome is Outcome.SKIPPED
+    assert cut_off.error == (
+        "interrupted; it shows its old owner, so syncd cannot tell whether it was written; planned anew"
+    )
+
+
+async def test_given_a_process_killed_after_sending_twice_then_the_audit_says_how_often_it_was_sent() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.extend([Surprise.LOST_BEFORE, Surprise.FINE])
+    steps, writes = Steps(), []
+
+    def die_at_the_second(name: str) -> None:
+        if name == "portal.write after":
+            writes.append(name)
+            if len(writes) == 2:
+                steps.die(name)
+
+    steps.meanwhile = die_at_the_second
+    with suppress(Crash):
+        await world.reconcile(steps)
+    (row, *_) = await world.store.runs("shop", 1)
+
+    assert (await world.reconcile()).exit_code == 0
+
+    (cut_off,) = await world.store.changes(row.id)
+    assert (cut_off.outcome, cut_off.error) == (
+        Outcome.APPLIED,
+        "found in place after an interruption; sent 2 times",
+    )
+    assert len(world.portal.written) == 1
+
+
+async def test_given_a_batch_answered_in_part_when_its_orders_cannot_be_read_then_the_next_run_takes_the_answers_for_proof() -> (
+    None
+):
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.edit_table(6, (2, 21))
+    write = world.portal.write
+
+    async def answered_in_part(batch: Sequence[Write]) -> Any:
+        first, *others = await write(batch)
+        world.edit_crm(5, (2, 10))  # somebody puts the old owner back
+        world.portal.reads.append(Surprise.UNAVAILABLE)
+        return [first._replace(effect=Effect.UNKNOWN), *others]
+
+    world.portal.write = answered_in_part  # type: ignore[method-assign]
+    assert (await world.reconcile()).exit_code == 69
+    world.portal.write = write  # type: ignore[method-assign]
+
+    report = await world.reconcile()
+
+    assert (report.exit_code, await world.held()) == (3, {5: "uncertain"})
+    assert both(world, 5) == (deal(10), deal(20))
+    assert both(world, 6) == (deal(21), deal(21))
+    assert sum(world.portal.sent.values()) == 2

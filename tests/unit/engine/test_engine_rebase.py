@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from syncd.core.records import GuardHit
 from syncd.engine import reconcile as engine
 from syncd.errors import LeaseHeld, StalePlan
 from tests.simulation.crash import Crash, Steps
-from tests.simulation.world import World
+from tests.simulation.world import FREE, World
 from tests.unit.engine.given import apply, both, deal, in_step, plan, policy, rebase, undo, written
 
 pytestmark = pytest.mark.anyio
@@ -172,3 +173,19 @@ async def test_given_a_first_pass_that_died_with_something_agreed_then_other_end
     world.options["fingerprint"] = "elsewhere"
 
     assert (await world.reconcile()).exit_code == 4
+
+
+async def test_given_removes_of_today_when_the_link_is_rebased_then_they_are_still_counted() -> None:
+    world = await in_step(40, limits=replace(FREE, max_removes_per_day=3))
+    for order in (1, 2, 3):
+        world.edit_table(order, None)
+    assert (await world.reconcile()).exit_code == 0
+    await rebase(world)
+    assert (await world.reconcile()).exit_code == 0
+    world.edit_table(4, None)
+
+    report = await world.reconcile()
+
+    assert [hit.name for hit in report.row.guards] == ["max_removes_per_day"]
+    await world.clock.sleep(86_401)
+    assert (await world.reconcile()).exit_code == 0

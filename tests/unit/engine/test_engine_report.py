@@ -1,4 +1,4 @@
-"""The JSON of a run, letter-exact to design.md section 7, for each state a run can end in."""
+"""The JSON of a run, letter-exact to json.md, for each state a run can end in."""
 
 from __future__ import annotations
 
@@ -70,12 +70,14 @@ async def test_given_a_plan_then_every_key_is_as_the_contract_says() -> None:
         "state": "planned",
         "digest": report.row.digest,
         "first_sync": False,
-        "counts": {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1},
+        "counts": {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1, "waiting": 0},
         "changes": [moved("planned")],
         "holds": [HELD],
         "guards": [],
         "error": None,
         "portal": {"requests": 1, "calls": 1, "seconds": 0.0},
+        "covers": None,
+        "part": None,
     }
     assert len(report.row.digest) == 64
     assert report.exit_code == 2
@@ -88,8 +90,8 @@ async def test_given_an_applied_pass_then_state_and_outcome_say_so() -> None:
     told = form(report)
 
     assert (told["state"], told["changes"], told["holds"]) == ("applied", [moved("applied")], [HELD])
-    assert told["counts"] == {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1}
-    assert told["portal"] == {"requests": 3, "calls": 3, "seconds": 0.0}
+    assert told["counts"] == {"in_step": 1, "crm": {**NONE, "move": 1}, "table": NONE, "holds": 1, "waiting": 0}
+    assert told["portal"] == {"requests": 2, "calls": 2, "seconds": 0.0}
     assert report.exit_code == 3
 
 
@@ -146,7 +148,7 @@ async def test_given_an_incomplete_listing_then_the_state_is_incomplete() -> Non
     told = form(report)
 
     assert (told["state"], told["changes"]) == ("incomplete", [])
-    assert told["counts"] == {"in_step": 0, "crm": NONE, "table": NONE, "holds": 0}
+    assert told["counts"] == {"in_step": 0, "crm": NONE, "table": NONE, "holds": 0, "waiting": 0}
     assert "Nothing was written" in told["error"]
     assert report.exit_code == 69
 
@@ -173,7 +175,7 @@ async def test_given_a_first_sync_then_it_says_so() -> None:
 async def test_given_an_intent_without_an_outcome_then_it_is_reported_as_uncertain() -> None:
     world = await edited()
     world.portal.script.append(Surprise.LOST_AFTER)
-    world.portal.reads.extend([Surprise.FINE, Surprise.UNAVAILABLE])
+    world.portal.reads.append(Surprise.UNAVAILABLE)
 
     report = await world.reconcile()
 
@@ -184,6 +186,7 @@ async def test_given_an_intent_without_an_outcome_then_it_is_reported_as_uncerta
 
 async def test_given_history_then_before_names_what_was_really_there() -> None:
     world = await edited()
+    world.portal.conditional = False
     world.portal.before_write = lambda _batch: world.edit_crm(5, (2, 77))
     await world.reconcile()
 
@@ -246,12 +249,14 @@ def test_given_counts_then_a_side_keeps_its_three_numbers_apart() -> None:
         "crm": {"add": 3, "move": 1, "remove": 0},
         "table": {"add": 2, "move": 0, "remove": 1},
         "holds": 1,
+        "waiting": 0,
     }
 
 
 def test_given_the_keys_of_the_contract_then_they_come_in_its_order() -> None:
     assert list(to_json(Report(RunRow(1, "shop", 1, "pass", "applied")))) == [
         "run", "link", "state", "digest", "first_sync", "counts", "changes", "holds", "guards", "error", "portal",
+        "covers", "part",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Seeded lives of a link keep every promise (sync-rules.md 14 to 20, 22 to 30). `make soak` plays many more."""
+"""Seeded lives of a link keep every promise (sync-rules.md 14 to 20, 22 to 39). `make soak` plays many more."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import pytest
 from tests.simulation import soak
 from tests.simulation.chaos import Chaos, live
 from tests.simulation.life import Life, play
-from tests.simulation.scenario import Scenario
-from tests.simulation.switch import Line
+from tests.simulation.scenario import Scenario, parse
+from tests.simulation.switch import Name, Off
+from tests.unit.engine.switches.of_decisions import nothing, the_crm_wins
 
-DEFECTS = {
-    "a conflict that is won though it is to be held": Line(
-        "syncd.core.policy:_two_way",
-        "return _conflict(order_id, facts, policy)",
-        "return write(order_id, Side.TABLE, facts, facts.crm, Reason.POLICY_CRM)",
-    ),
-    "a race that is not held": Line("syncd.engine.ledger:Ledger.judge", "if lost else", "if False else"),
-    "a journal that is not written": Line(
-        "syncd.engine.apply:Applier._side",
-        "await self._link.store.intend(lease, [e.id for e in batch], self._link.clock.now())",
-        "pass",
-    ),
-    "a refused plan that is applied": Line("syncd.engine.reconcile:reconcile", "if plan.guards:", "if False:"),
+DEFECTS: dict[str, Off] = {
+    "a conflict that is won though it is to be held": Name("syncd.core.policy:_conflict", the_crm_wins),
+    "a journal that is not written": Name("tests.fakes.store:MemoryStore.intend", nothing),
+    "a refused plan that is applied": Name("syncd.core.guards:evaluate", lambda *_args, **_more: []),
 }
 
 
@@ -35,6 +27,29 @@ def test_given_any_life_then_no_promise_is_broken(first: int) -> None:
     for seed in range(first, first + 20):
         life = asyncio.run(live(seed))
         assert not life.broken, f"python -m tests.simulation.soak --first {seed} --lives 1: {life.broken}"
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_given_passes_over_parts_at_any_step_then_no_promise_is_broken(first: int) -> None:
+    for seed in range(first, first + 10):
+        life = asyncio.run(live(seed, parts=True))
+        assert not life.broken, f"seed {seed}, with parts: {life.broken}"
+
+
+def test_given_parts_that_are_not_counted_together_then_a_life_breaks_the_promise_of_windows() -> None:
+    """Promise 39: no sequence of passes does what one over all orders would be refused for."""
+    both = " ".join(f"{order}={1000 + order}" for order in range(1, 31))
+    lines = [
+        "link max_removes=2 max_removes_percent=100 second_look_above=5 first_sync=auto",
+        *(f"crm {both}", f"table {both}", "pass", "later 90000", "pass", "later 60", "table 3=- 17=- 29=-"),
+        *("part 3", "part slice", "part 17,29", "part recent"),
+    ]
+    scenario = parse("\n".join([*lines, "expect promises"]), "parts")
+
+    assert not asyncio.run(play(scenario)).broken
+    with pytest.MonkeyPatch.context() as patch:
+        Name("syncd.core.guards:_with_parts", lambda planned, _parts: planned).flip(patch)
+        assert {one.promise for one in asyncio.run(play(scenario)).broken} == {39}
 
 
 def test_given_a_seed_then_its_life_is_always_the_same() -> None:

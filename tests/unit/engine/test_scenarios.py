@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from syncd.core.model import Owner
 from syncd.engine import observe
 from syncd.errors import StalePlan
-from tests.simulation.crash import Crash, Steps
+from tests.simulation.crash import Forks
 from tests.simulation.scenario import Scenario, load_all
 from tests.simulation.world import Play
 
@@ -28,6 +30,7 @@ async def test_given_sides_that_are_read_one_order_at_a_time_when_it_is_played_t
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(observe, "SEGMENT", 1)
+    monkeypatch.setattr(observe, "LIMIT", 2)
     play = Play(scenario)
     play.world.portal.chunk = 1
     await play.run()
@@ -39,19 +42,15 @@ async def test_given_a_crash_at_any_step_when_syncd_goes_on_then_the_end_is_the_
     scenario: Scenario,
 ) -> None:
     whole = Play(scenario)
-    counted = Steps()
-    await whole.run(counted)
+    forks = Forks(whole.copied)
+    await whole.run(forks)
     expected = (dict(whole.world.portal.bindings), dict(whole.world.table.bindings))
-    assert counted.taken, "a scenario in which syncd does nothing proves nothing"
-    for step in range(1, counted.taken + 1):
-        play = Play(scenario)
-        steps = Steps(stop_at=step)
-        unfinished: list[tuple[dict[int, Owner], dict[int, Owner]]] = []
-        try:
-            await play.run(steps)
-        except Crash:
-            unfinished = await _go_on(play)
-        where = f"{scenario.name}, stopped at step {step}: {steps.names[-1]}"
+    assert forks.taken, "a scenario in which syncd does nothing proves nothing"
+    for copy, (step, name) in forks.worlds.items():
+        play: Play = pickle.loads(copy)
+        play.bury()
+        unfinished = await _go_on(play)
+        where = f"{scenario.name}, stopped at step {step}: {name}"
         held = await play.world.held()
         # What a spent plan's dead process did not do stays undone, until a person plans again.
         wanted = [expected, *unfinished]

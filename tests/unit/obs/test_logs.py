@@ -15,7 +15,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from syncd.obs.logs import ECHOING, QUIET, Look, configure
+from syncd.obs.logs import ECHOING, QUIET, LogStyle, configure
 
 SECRET = "s3kr3tC0de"
 WEBHOOK = f"https://example.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
@@ -66,24 +66,24 @@ def log():
 
 class TestLook:
     def test_on_a_terminal_lines_are_for_people(self):
-        assert configure(stream=Terminal(), environ={}) is Look.CONSOLE
+        assert configure(stream=Terminal(), environ={}) is LogStyle.CONSOLE
 
     def test_elsewhere_they_are_json(self, stream):
-        assert configure(stream=stream, environ={}) is Look.JSON
+        assert configure(stream=stream, environ={}) is LogStyle.JSON
 
     def test_under_journald_they_are_for_the_journal(self, tmp_path):
         with (tmp_path / "journal").open("w") as journal:
             status = os.fstat(journal.fileno())
             environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-            assert configure(stream=journal, environ=environ) is Look.JOURNAL
+            assert configure(stream=journal, environ=environ) is LogStyle.JOURNAL
 
     def test_not_where_the_journal_is_another_stream(self, tmp_path):
         with (tmp_path / "file").open("w") as file:
-            assert configure(stream=file, environ={"JOURNAL_STREAM": "1:2"}) is Look.JSON
+            assert configure(stream=file, environ={"JOURNAL_STREAM": "1:2"}) is LogStyle.JSON
 
     def test_what_is_asked_for_wins(self, stream):
-        assert configure(fmt="json", stream=Terminal(), environ={}) is Look.JSON
-        assert configure(fmt="console", stream=stream, environ={}) is Look.CONSOLE
+        assert configure(fmt="json", stream=Terminal(), environ={}) is LogStyle.JSON
+        assert configure(fmt="console", stream=stream, environ={}) is LogStyle.CONSOLE
 
     def test_stderr_is_the_stream_unless_another_is_given(self, capsys, log):
         configure(fmt="json")
@@ -108,6 +108,14 @@ class TestJson:
             "logger": "syncd.engine",
         }
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+
+    def test_what_a_terminal_would_obey_is_written_out(self, stream, lines, log):
+        configure(stream=stream, environ={})
+        text = "a\x1b[31m\x9b31m\u202edeal\u2028Error: forged\nü"
+        log.info("change applied", error=text)
+        assert [one["error"] for one in lines()] == [text]
+        assert not set("\x1b\x9b\u202e\u2028") & set(stream.getvalue())
+        assert "ü" in stream.getvalue()
 
     def test_what_is_bound_to_the_context_is_in_every_line_libraries_included(self, stream, lines, log):
         configure(stream=stream, environ={})
@@ -329,7 +337,7 @@ class TestSecrecy:
         assert SECRET not in said()
 
     def test_a_value_that_contains_itself_ends_somewhere(self, said, log):
-        value = [WEBHOOK]
+        value: list[object] = [WEBHOOK]
         value.append(value)
         log.info("request sent", value=value)
         assert "request sent" in said()
@@ -367,6 +375,6 @@ def test_a_process_writes_its_log_to_stderr_and_leaves_stdout_to_results():
         "from syncd.obs.logs import configure; import structlog; configure();"
         "structlog.get_logger('syncd').info('pass finished'); print('result')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "result\n"
     assert json.loads(done.stderr)["event"] == "pass finished"

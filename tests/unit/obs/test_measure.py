@@ -12,7 +12,7 @@ from syncd.config.model import PortalSettings, TableSettings
 from syncd.core.model import Owner, Scope
 from syncd.core.ports import Write
 from syncd.errors import AuthError, LeaseLost, StateUnavailable, SyncdError, UnavailableError
-from syncd.obs.measure import measured
+from syncd.obs.clock import measured
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal

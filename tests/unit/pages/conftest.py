@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pages_reader import Browser
-from pages_world import World, make_template, open_world, web
+
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import World, make_template, open_world, web
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ class Element:
         return self.attributes.get(name)
 
 
-_VOID = {"meta", "link", "input"}
+_VOID = {"wbr", "meta", "link", "input"}
 _BLOCKS = {"p", "li", "dt", "dd", "h1", "h2", "h3", "th", "td", "caption", "div"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,27 @@ from syncd.core.model import (
     Side,
     Unreadable,
 )
-from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, GuardHit, Lease, RunRow, StoredHold
+from syncd.core.records import (
+    Attempt,
+    BindingUpdate,
+    ChangeOutcome,
+    Decision,
+    GuardHit,
+    Lease,
+    Reached,
+    RunRow,
+    StoredHold,
+)
 from syncd.daemon import pages
-from syncd.daemon.health import Condition, Health
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import LinkStatus, Live, Process, look
 from syncd.daemon.web import application
+from syncd.daemon.web_server import Access
+from syncd.errors import UnavailableError
 from syncd.portal.hosts import Hosts
 from syncd.state import migrate, open_store
+from syncd.status.documents import Process
+from syncd.status.health import LinkHealth
+from syncd.status.links import LinkStatus, look
+from syncd.status.owners import Titles
 from syncd.wiring import Workplace
 from tests.fakes.clock import SetClock
 
@@ -107,15 +120,28 @@ def held(
     return StoredHold(Hold(order, kind, facts, detail), sticky=False, decision=decision)
 
 
+def no_portal(_link: str) -> AbstractAsyncContextManager[Any]:
+    raise UnavailableError("The portal is away.")
+
+
 @dataclass
 class World:
     """A daemon's state database and what the daemon says of itself; also what the pages are given (`Watched`)."""
 
     workplace: Workplace
-    lives: dict[str, Live] = field(default_factory=dict)
+    known: dict[str, LinkHealth] = field(default_factory=dict)
     broken: Exception | None = None
     looks: int = 0
     said: Process = PROCESS
+    known_titles: Titles = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = self.workplace
+        self.known_titles = Titles(lambda: place.settings, place.store, place.clock, no_portal)
+
+    @property
+    def titles(self) -> Titles:
+        return self.known_titles
 
     @property
     def store(self) -> Any:
@@ -132,7 +158,7 @@ class World:
         self.looks += 1
         if self.broken is not None:
             raise self.broken
-        return await look(self.workplace.settings, self.store, self.clock.now(), self.lives)
+        return await look(self.workplace.settings, self.store, self.clock.now(), self.known)
 
     # -------------------------------------------------------------- the past
 
@@ -224,13 +250,16 @@ async def make_hostile(world: World) -> None:
     await world.run("parked", state="failed", error=HOSTILE_TEXT, origin="'><b>", before=20)
     lease = await world.lease("parked", holder=HOSTILE_TEXT[:150])
     await world.store.set_parked(lease, f"auth: {HOSTILE_TEXT}")
+    await world.store.renew(lease, 600.0, NOON, Reached(HOSTILE_TEXT, 1, 2))
     lease = await world.lease()
     await world.store.record(lease, 1, [], now=NOON, attempts=[Attempt(77, 3, NOON + 60, HOSTILE_TEXT)])
     await world.store.release(lease)
-    pulse = Pulse(world.clock)
-    pulse.progress(HOSTILE_TEXT, 1, 2)
-    world.lives["shop"] = Live(Condition(Health.FAILING, NOON, 1, HOSTILE_TEXT), working=pulse, failures=2)
-    world.said = world.said.but(config_error=HOSTILE_TEXT, holder=HOSTILE_TEXT, restart=(HOSTILE_TEXT,))
+    await world.store.keep_names(lease.link_id, {Owner(2, 11): HOSTILE_TEXT, Owner(2, 0): "<b>Deal</b>"}, NOON, 0)
+    await world.store.note(Decision("shop", "resolve", "crm", HOSTILE_TEXT[:100], NOON, HOSTILE_TEXT, order_id=77))
+    troubles = (("shop", HOSTILE_TEXT), ("parked", HOSTILE_TEXT))
+    world.said = world.said.but(
+        config_error=HOSTILE_TEXT, holder=HOSTILE_TEXT, restart=(HOSTILE_TEXT,), troubles=troubles
+    )
 
 
 def make_template(directory: Path) -> Path:
@@ -262,4 +291,11 @@ def web(world: World) -> Any:
     async def metrics() -> CollectorRegistry:
         return CollectorRegistry()
 
-    return application(alive=nothing, ready=nothing, status=nothing, metrics=metrics, pages=pages.routes(world))
+    return application(
+        alive=nothing,
+        ready=nothing,
+        status=nothing,
+        metrics=metrics,
+        pages=pages.routes(world),
+        access=Access(["syncd"]),
+    )

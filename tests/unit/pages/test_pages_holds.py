@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pages_reader import Browser
-from pages_world import World, deal, held, open_world, web
 
 from syncd.core.model import Facts, HoldKind, Owner, Unreadable
-from syncd.daemon.pages import holds
+from syncd.core.records import Decision
+from syncd.daemon.pages import orders
+from syncd.status.owners import Titles
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import NOON, World, deal, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -18,8 +24,8 @@ async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
     page = await browser.get("/holds")
     told = page.text_of("hold-shop-77")
-    assert told.startswith("Order 77 changed on both sides edit-edit · held 59 min ago · run 1")
-    assert "CRM deal 11 Table deal 12 Agreed deal 10 Both sides changed it." in told
+    assert told.startswith("Order 77 changed on both sides edit-edit · held for 59 min · run 1 · in the portal")
+    assert "CRM deal 11 its orders Table deal 12 its orders Agreed deal 10 its orders Both sides changed it." in told
     assert page.commands == [
         "syncd resolve shop 77 --keep crm",
         "syncd resolve shop 77 --keep table",
@@ -29,11 +35,56 @@ async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide
     assert "deal 12 on both sides" in told
 
 
+async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a_way_into_the_portal(
+    world: World, browser: Browser
+):
+    await world.run(holds=[held(77)])
+    row = await world.store.find_link("shop")
+    await world.store.keep_names(row.id, {Owner(2, 11): "Desks for Elm Bakery", Owner(2, 0): "Сделка"}, NOON, 0)
+    page = await browser.get("/holds")
+    told = page.text_of("hold-shop-77")
+    assert "CRM Сделка 11 Desks for Elm Bakery its orders" in told
+    assert "Сделка 11 (Desks for Elm Bakery) on both sides" in told
+    portal = "https://shop.bitrix24.com"
+    assert {one["href"] for one in page.all("a", class_="portal")} == {
+        f"{portal}/shop/orders/details/77/",
+        *(f"{portal}/crm/deal/details/{number}/" for number in (10, 11, 12)),
+    }
+
+
+async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world: World, browser: Browser):
+    await world.run(holds=[held(77)])
+    asked = []
+
+    @asynccontextmanager
+    async def never(link: str) -> AsyncIterator[Any]:
+        asked.append(link)
+        await asyncio.Event().wait()
+        yield
+
+    place = world.workplace
+    world.known_titles = Titles(lambda: place.settings, place.store, place.clock, never)
+    for _ in range(3):
+        assert "deal 11" in (await browser.get("/holds")).text_of("hold-shop-77")
+    await world.known_titles.aclose()
+    assert asked == ["shop"]
+
+
+async def test_given_a_decision_then_who_made_it_when_and_why(world: World, browser: Browser):
+    await world.run(holds=[held(77, decision="table")], before=3600)
+    note = Decision("shop", "resolve", "table", "anna@ops", NOON - 600, "12 has the invoice", order_id=77)
+    await world.store.note(note)
+    said = (await browser.get("/holds")).text_of("hold-shop-77")
+    assert "Decided: keep what the table says by anna@ops 10 min ago: 12 has the invoice. The next" in said
+    history = (await browser.get("/links/shop/orders/77")).text_of("history")
+    assert "Decided: keep what the table says by anna@ops 10 min ago: 12 has the invoice" in history
+
+
 async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: World, browser: Browser):
     facts = Facts(None, deal(12), deal(10))
     await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
     page = await browser.get("/holds")
-    assert page.all("span", class_="does")[0].text == "unbound on both sides"
+    assert page.all("bdi", class_="does")[0].text == "unbound on both sides"
 
 
 async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path):
@@ -57,7 +108,7 @@ async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: P
             "syncd resolve oneway 3 --retry",
         ]
         assert "Table unreadable" in page.text_of("hold-shop-1")
-        assert "Mend the row in the table." in page.text_of("hold-shop-1")
+        assert "Correct the row in the table." in page.text_of("hold-shop-1")
         await browser.aclose()
 
 
@@ -78,6 +129,22 @@ async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(wor
     assert page.commands == []
 
 
+async def test_a_row_whose_key_no_order_has_is_shown_on_each_page_but_cannot_be_decided(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    unknown = [held(number, HoldKind.ORDER_MISSING, detail=f"No order has key {number}.") for number in (-9, -5, -2)]
+    await world.run(holds=unknown)
+    monkeypatch.setattr(orders, "HOLDS_ON_A_PAGE", 2)
+    page = await browser.get("/holds?link=shop")
+    assert page.text_of("hold-shop--9").startswith("A row whose key matches no order")
+    assert "No order has key -9." in page.text_of("hold-shop--9")
+    assert page.commands == []
+    more = await browser.get("/holds?link=shop&after=-5")
+    assert more.text_of("hold-shop--2").startswith("A row whose key matches no order")
+    assert (await browser.get("/links/shop")).text.count("A row whose key matches no order") == 3
+    await browser.get("/holds?link=shop&after=-x", status=400)
+
+
 async def test_given_no_holds_then_the_page_says_so(browser: Browser):
     assert "No order is held." in (await browser.get("/holds")).text
 
@@ -85,7 +152,7 @@ async def test_given_no_holds_then_the_page_says_so(browser: Browser):
 async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
     world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(holds, "PAGE", 3)
+    monkeypatch.setattr(orders, "HOLDS_ON_A_PAGE", 3)
     flapping = [held(order, HoldKind.FLAPPING) for order in (2, 4, 6, 8)]
     await world.run(holds=[held(1), held(3), *flapping])
     page = await browser.get("/links/shop/holds")
@@ -108,7 +175,7 @@ async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
 async def test_the_page_of_all_links_shows_the_first_of_each(
     tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(holds, "FIRST", 2)
+    monkeypatch.setattr(orders, "HOLDS_OF_EACH_LINK", 2)
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}, "calm": {}}) as world:
         await world.run("shop", holds=[held(order) for order in (1, 2, 3)])
         await world.run("outlet", holds=[held(5)])

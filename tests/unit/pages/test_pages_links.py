@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from pages_reader import Browser
-from pages_world import NOON, World, change, held
 
+from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Outcome, Side, SideCounts
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import GuardHit
 from syncd.daemon.pages import links
 from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn
 from syncd.portal.opening import budget_key
-from syncd.state.statistics import Point
+from syncd.state.page_queries import Point
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import NOON, World, change, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -115,16 +118,16 @@ async def test_each_plot_is_told_in_words_too(world: World, browser: Browser):
 
 
 async def test_the_facts_of_a_link(world: World, browser: Browser):
-    await world.run(holds=[held(1)], before=3660)
+    await world.run(holds=[held(1)], before=240)
     portal = world.workplace.settings.links["shop"].portal
     await world.store.set_budget(budget_key(portal), {"batch": (120.0, NOON + 300, NOON)})
     page = await browser.get("/links/shop")
     facts = page.text_of("facts")
     assert "In step 940 0 agreed" in facts
-    assert "Held 1 the oldest 1 h ago" in facts
-    assert "Last pass 1 h 1 min ago run 1, applied" in facts
+    assert "Held 1 the oldest 3 min ago" in facts
+    assert "Last pass 4 min ago run 1, applied" in facts
     assert "schedule 5m" in facts
-    assert "At work nobody" in facts
+    assert "At work no process" in facts
     assert "Portal shop.bitrix24.com CRM ⇄ table" in facts
     assert "120 of 480" in page.text_of("budget-batch")
     assert page.title == "shop: held · syncd"
@@ -152,7 +155,7 @@ async def test_refusals_with_their_numbers_and_the_command_that_applies_each(wor
 async def test_open_holds_are_named_and_the_others_counted(
     world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(links, "HELD", 2)
+    monkeypatch.setattr(links, "HELD_SHOWN", 2)
     await world.run(holds=[held(order) for order in (1, 2, 3)])
     page = await browser.get("/links/shop")
     assert page.text_of("held-1").startswith("Order 1: changed on both sides")
@@ -161,7 +164,7 @@ async def test_open_holds_are_named_and_the_others_counted(
 
 
 async def test_the_runs_of_a_link_page_by_page(world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(links, "PAGE", 2)
+    monkeypatch.setattr(links, "RUNS_ON_A_PAGE", 2)
     for _ in range(3):
         await world.run()
     page = await browser.get("/links/shop")
@@ -175,3 +178,27 @@ async def test_given_a_link_no_run_has_seen_then_its_page_says_so(browser: Brows
     page = await browser.get("/links/shop")
     assert "There are no runs yet." in page.text_of("runs")
     assert "Last pass never" in page.text_of("facts")
+
+
+async def test_given_passes_over_parts_then_the_page_tells_how_fresh_each_is(tmp_path: Path, empty_state: Path):
+    links_ = {"shop": {"slices": 3, "recent": {"orders": 2000}}, "whole": {}}
+    async with open_world(tmp_path, empty_state, links_) as world:
+        browser = Browser(web(world))
+        for link in links_:
+            lease = await world.lease(link)
+            slices = Coverage.whole(NOON - 2280).cut([10, 20]).covered(OrderRanges.parse("1-20"), NOON - 1000).slices
+            await world.store.set_coverage(lease, Coverage(slices, 5, NOON - 12))
+            await world.store.release(lease)
+        fresh = "compared last: newest 2,000: 12 s ago; all: within 38 min; slice 3 of 3 is next"
+        assert fresh in (await browser.get("/links/shop")).text
+        assert "compared last" not in (await browser.get("/links/whole")).text
+        await browser.aclose()
+
+
+async def test_given_a_link_without_a_pass_then_the_page_says_so_and_draws_nothing(world: World, browser: Browser):
+    page = await browser.get("/links/shop")
+    assert page.text_of("health") == "no pass has been made yet"
+    assert page.all("figure") == []
+    await world.run()
+    page = await browser.get("/links/shop")
+    assert len(page.all("figure")) == len(PLOTS)

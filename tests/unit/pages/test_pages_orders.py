@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages_reader import Browser, Page
-from pages_world import NOON, World, agreement, change, held, open_world, web
 
 from syncd.core.model import HoldKind, Outcome, Reason, Side
 from syncd.core.records import Attempt
 from syncd.daemon.pages import orders
+from tests.unit.pages.pages_reader import Browser, Page
+from tests.unit.pages.pages_world import NOON, World, agreement, change, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -46,14 +46,14 @@ async def test_the_whole_history_of_an_order_newest_first(world: World, browser:
 async def test_why_it_is_as_it_is_now(world: World, browser: Browser):
     run = await world.run(changes=[(change(77, 10, 11), APPLIED, "")], before=7202)
     told = (await browser.get("/links/shop/orders/77")).text_of("why")
-    assert f"It is bound to deal 11 on both sides since run {run}, 2 h ago: changed in the CRM." in told
-    assert "Agreed deal 11 CRM, as last listed deal 11" in told
+    assert f"It has been bound to deal 11 on both sides since run {run}, 2 h ago: changed in the CRM." in told
+    assert "Agreed deal 11 its orders CRM, as last listed deal 11 its orders" in told
 
 
 async def test_given_a_held_order_then_why_and_the_commands_that_decide(world: World, browser: Browser):
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3602)
     page = await browser.get("/links/shop/orders/77")
-    assert "It is held since 1 h ago (edit-edit): Both sides changed it." in page.text_of("why")
+    assert "Held for 1 h (edit-edit): Both sides changed it." in page.text_of("why")
     assert page.commands[0] == "syncd resolve shop 77 --keep crm"
 
 
@@ -75,7 +75,7 @@ async def test_given_writes_that_keep_failing_then_how_often_and_when_next(world
 async def test_a_long_history_is_paged_and_holds_stand_where_they_belong(
     world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(orders, "PAGE", 4)
+    monkeypatch.setattr(orders, "CHANGES_ON_A_PAGE", 4)
     for n in range(10):
         await world.run(changes=[(change(77, n, n + 1), APPLIED, "")], before=10_000 - 1000 * n)
         if n == 3:
@@ -112,7 +112,18 @@ class TestSearch:
 
     @pytest.mark.parametrize("typed", ["abc", "-5", "5.5e3x", "99999999999999999999999", "٣", "0x10"])
     async def test_what_is_no_order_id_is_said_to_be_none(self, found: World, browser: Browser, typed: str):
-        assert "is no order id" in (await browser.get(f"/orders?q={typed}")).text
+        assert "is neither an order number nor a deal" in (await browser.get(f"/orders?q={typed}")).text
+
+    @pytest.mark.parametrize(
+        "typed", ["deal 11", "2:11", "Deal%20%2311", "https://shop.bitrix24.com/crm/deal/details/11/"]
+    )
+    async def test_a_deal_is_found_with_its_orders(self, found: World, browser: Browser, typed: str):
+        page = await browser.get(f"/orders?q={typed}")
+        assert "1 order of deal 11 in shop" in page.text
+        assert "/links/shop/orders/5125" in [one["href"] for one in page.all("a")]
+
+    async def test_a_deal_that_has_no_order_is_said_to_have_none(self, found: World, browser: Browser):
+        assert "No link knows an order of deal 12" in (await browser.get("/orders?q=deal 12")).text
 
     async def test_an_order_nobody_knows_is_said_to_be_unknown(self, found: World, browser: Browser):
         assert "No link knows order 5126" in (await browser.get("/orders?q=5126")).text
@@ -133,4 +144,4 @@ class TestSearch:
             await browser.aclose()
 
     async def test_nothing_typed_asks_for_an_id(self, browser: Browser):
-        assert "Type an order's id above." in (await browser.get("/orders")).text
+        assert "Type an order's id above, or a deal" in (await browser.get("/orders")).text

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pages_reader import Browser
-from pages_world import NOON, World, change, held, open_world, web
 
-from syncd.core.model import Counts, HoldKind, Outcome, Side, SideCounts
-from syncd.core.records import GuardHit
-from syncd.daemon.health import Condition, Health
-from syncd.daemon.pulse import Pulse
-from syncd.daemon.status import LinkStatus, Live
+from syncd.core.model import Counts, HoldKind, Outcome, Owner, Side, SideCounts
+from syncd.core.records import BindingUpdate, GuardHit, Pause, Reached
+from syncd.daemon.pages.links import SHOWN
 from syncd.errors import StateUnavailable
 from syncd.portal.opening import budget_key
+from syncd.status.links import LinkStatus
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import NOON, World, change, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: W
     await world.run(before=7200)
     await world.run(before=240)
     row = await _row(browser)
-    assert row["Health"] == "✓in step since 1 h 59 min"
+    assert row["Health"] == "✓in step for 1 h 59 min"
     assert row["In step"] == "940 0 agreed"
     assert row["Last pass"] == "4 min ago CRM 0 · table 0"
     page = await browser.get("/")
@@ -50,10 +51,10 @@ async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_p
     async with open_world(tmp_path, empty_state, {"shop": {}, "byhand": {"schedule": None}}) as world:
         browser = Browser(web(world))
         page = await browser.get("/")
-        assert (await _row(browser))["Health"] == "○no pass yet"
+        assert (await _row(browser))["Health"] == "○new"
         assert (await _row(browser, "byhand"))["Next pass"] == "on command"
         assert not page.has("needs-shop")
-        assert page.text_of("needs-byhand").startswith("byhand ○no pass yet No pass has been made yet.")
+        assert page.text_of("needs-byhand").startswith("byhand ○new No pass has been made yet.")
         assert page.commands == ["syncd plan byhand"]
         await browser.aclose()
 
@@ -61,10 +62,10 @@ async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_p
 async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applies_it(world: World, browser: Browser):
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=60)
     page = await browser.get("/")
-    assert (await _row(browser))["Health"] == "▲refused since 58 s"
+    assert (await _row(browser))["Health"] == "▲refused for 58 s"
     assert f"Run {run} wrote nothing: 4000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
-    assert page.title == "1 to look at · syncd"
+    assert page.title == "1 needs attention · syncd"
 
 
 async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when_the_next_look_is(
@@ -77,14 +78,14 @@ async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when
     await world.store.release(lease)
     page = await browser.get("/")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
-    assert re.search(r"Passes rest; the next look at it is in 1\d min\.", page.text_of("needs-shop"))
+    assert re.search(r"Scheduled passes are suspended; the next check is in 1\d min\.", page.text_of("needs-shop"))
 
 
 async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(world: World, browser: Browser):
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=25 * 3600)
     page = await browser.get("/")
     assert "That plan is too old to be applied." in page.text_of("needs-shop")
-    assert page.commands == [f"syncd show {run}", "syncd plan shop"]
+    assert page.commands == ["syncd reconcile shop", f"syncd show {run}", "syncd plan shop"]
 
 
 async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(world: World, browser: Browser):
@@ -96,16 +97,16 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(wor
 
 
 async def test_given_a_failing_link_then_the_error_and_how_often(world: World, browser: Browser):
+    await world.run(state="failed", error="The portal cannot be reached.", before=100)
+    await world.run(state="failed", error="The portal cannot be reached.", before=92)
     run = await world.run(state="failed", error="The portal cannot be reached.", before=90)
-    condition = Condition(Health.FAILING, NOON - 88, run, "The portal cannot be reached.")
-    world.lives["shop"] = Live(condition, failures=3, retry_at=NOON + 40)
     page = await browser.get("/")
-    assert (await _row(browser))["Health"] == "✕failing since 1 min"
-    assert (await _row(browser))["Next pass"].startswith("in 40 s")
+    assert (await _row(browser))["Health"] == "✕failing for 1 min"
+    assert re.match(r"in (3\d|4\d) s", (await _row(browser))["Next pass"])
     told = page.text_of("needs-shop")
     assert "The portal cannot be reached." in told
     assert "Failed 3 times in a row." in told
-    assert page.commands == [f"syncd show {run}"]
+    assert page.commands == [f"syncd show {run}", "syncd check shop"]
 
 
 async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: World, browser: Browser):
@@ -142,23 +143,114 @@ async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: 
     await world.run(before=60)
     await world.store.set_paused("shop", paused=True)
     page = await browser.get("/")
-    assert (await _row(browser))["Health"] == "‖paused in step since 58 s"
+    assert (await _row(browser))["Health"] == "‖paused in step at the last pass"
     assert page.commands == ["syncd resume shop"]
 
 
 async def test_given_a_pass_at_work_here_then_its_progress(world: World, browser: Browser):
     await world.run(before=60)
-    pulse = Pulse(world.clock)
-    pulse.progress("listing the portal", 4500, 10000)
-    world.lives["shop"] = Live(Condition(Health.IN_STEP, NOON - 58), working=pulse)
-    assert (await _row(browser))["Health"] == "▶working listing the portal 4,500 of 10,000"
+    lease = await world.lease()
+    await world.store.renew(lease, 600.0, NOON, Reached("listing the portal", 4500, 10000))
+    assert (await _row(browser))["Health"] == "▶working reading the CRM 4,500 of 10,000 by host:1"
 
 
-async def test_given_another_daemon_at_work_then_this_one_stands_by_and_names_it(world: World, browser: Browser):
+async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(world: World, browser: Browser):
     await world.run(before=60)
     await world.lease(holder="other-host:7")
-    world.lives["shop"] = Live(Condition(Health.IN_STEP, NOON - 58), standby=True)
-    assert (await _row(browser))["Health"] == "◇standby at work: other-host:7"
+    assert (await _row(browser))["Health"] == "▶working at work: other-host:7"
+
+
+async def test_given_a_run_that_has_just_begun_then_it_is_not_called_interrupted_until_its_lease_should_be_seen(
+    world: World, browser: Browser
+):
+    lease = await world.lease()
+    await world.store.start_run(lease, "pass", "schedule", NOON)
+    await world.store.release(lease)
+    world.clock.time += 5
+    assert "interrupted" not in (await browser.get("/runs")).text
+    world.clock.time += 10
+    assert "interrupted" in (await browser.get("/runs")).text
+
+
+async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_both_sides_stay(
+    world: World, browser: Browser
+):
+    await world.run(before=120)
+    await world.run(state="failed", error="The portal cannot be reached.", counts=Counts(), before=60)
+    assert (await _row(browser))["In step"].startswith("940 ")
+
+
+async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_since_when(world: World, browser: Browser):
+    await world.run(before=3 * 3600)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"].startswith("!late in step at the last pass")
+    assert re.search(r"one is overdue by 2 h 5\d min. Is a daemon running\?", page.text_of("needs-shop"))
+    assert page.commands == ["syncd reconcile shop"]
+    assert page.text_of("summary") == "1 link: 1 late."
+
+
+async def test_given_a_pause_then_by_whom_until_when_and_why(world: World, browser: Browser):
+    await world.run(before=60)
+    pause = Pause("anna@ops", NOON - 30, NOON + 7200, "the table is being reloaded")
+    await world.store.set_paused("shop", paused=True, pause=pause)
+    page = await browser.get("/")
+    assert (await _row(browser))["Health"].startswith("‖paused")
+    told = page.text_of("needs-shop")
+    assert "paused by anna@ops on 2027-01-15" in told
+    assert ": the table is being reloaded." in told
+    assert page.text_of("summary") == "1 link: 1 paused."
+    world.clock.time += 7201
+    assert not (await _row(browser))["Health"].startswith("‖paused")
+
+
+async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: World, browser: Browser):
+    await world.run(before=60)
+    world.said = world.said.but(troubles=(("shop", "The driver is missing."),))
+    page = await browser.get("/")
+    assert "The newest pass could not start: The driver is missing." in page.text_of("needs-shop")
+
+
+async def test_given_many_links_then_what_needs_a_person_comes_first_and_the_table_is_filtered_and_sorted(
+    tmp_path: Path, empty_state: Path
+):
+    names = [f"shop-{number:02}" for number in range(30)]
+    async with open_world(tmp_path, empty_state, {name: {} for name in names}) as world:
+        browser = Browser(web(world))
+        for name in names:
+            failing = name >= "shop-10"
+            await world.run(name, state="failed" if failing else "applied", error="It is down." if failing else "")
+        page = await browser.get("/")
+        ids = [one["id"] for one in page.elements if one.get("id")]
+        assert ids.index("needs") < ids.index("links")
+        assert sum(one.startswith("needs-shop") for one in ids) == SHOWN
+        assert page.text_of("more-needs").startswith(f"{20 - SHOWN} more links need attention")
+
+        async def shown(query: str) -> list[str]:
+            return [row[0].split()[0] for row in (await browser.get(f"/?{query}")).rows("Every link")[1:]]
+
+        assert await shown("health=in-step") == names[:10]
+        assert await shown("sort=health") == [*names[10:], *names[:10]]
+        assert await shown("name=-0&health=") == names[:10]
+        assert await shown("name=nothing") == []
+        assert (await browser.answer("/?sort=colour")).status_code == 400
+        await browser.aclose()
+
+
+async def test_given_few_links_then_there_is_nothing_to_choose(world: World, browser: Browser):
+    assert not (await browser.get("/")).has("choose")
+
+
+async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(world: World, browser: Browser):
+    await world.run(before=60)
+    lease = await world.lease()
+    agreed = [BindingUpdate(order, Owner(2, 7), Owner(2, 7)) for order in (1, 2, 3)]
+    await world.store.observed(lease, agreed)
+    await world.store.note_absences(lease, Side.TABLE, [1, 2, 3], NOON - 60)
+    await world.store.release(lease)
+    assert "3 waiting" in (await _row(browser))["Held"]
+    page = await browser.get("/links/shop")
+    assert "3 removes wait until a later pass finds the same orders absent" in page.text_of("facts")
+    assert not page.has("needs-shop")
 
 
 async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: World, browser: Browser):
@@ -277,3 +369,38 @@ async def test_a_look_that_failed_is_not_remembered(world: World, browser: Brows
     await browser.get("/", 503)
     world.broken = None
     await browser.get("/")
+
+
+async def test_given_many_links_that_are_late_for_one_reason_then_they_need_one_look_and_hide_nothing_worse(
+    tmp_path: Path, empty_state: Path
+):
+    links: dict[str, dict[str, Any]] = {name: {} for name in ("a", "b", "c", "d", "e")}
+    async with open_world(tmp_path, empty_state, links) as world:
+        for name in links:
+            await world.run(name, before=7200)
+        await world.run("e", state="failed", error="The portal is away.", before=7000)
+        browser = Browser(web(world))
+        page = await browser.get("/")
+        assert [one["id"] for one in page.all("article")] == ["needs-late", "needs-e"]
+        assert page.text_of("needs-late").startswith("4 links !late for 1 h")
+        assert "Is a daemon running?" in page.text_of("needs-late")
+        assert "systemctl status syncd" in page.text_of("needs-late")
+        assert page.commands[0] == "syncd status"
+        await browser.aclose()
+
+
+async def test_given_another_time_zone_then_every_time_of_the_page_is_in_utc_and_says_so(
+    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        await world.run(before=7200)
+        await world.store.set_paused("shop", paused=True, pause=Pause("anna@ops", NOON - 60, NOON + 7200))
+        page = await browser.get("/")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert "paused by anna@ops on 2027-01-15 07:59:00 UTC, until 2027-01-15 10:00:00 UTC" in page.text_of("needs-shop")
+    times = re.findall(r"\d\d:\d\d:\d\d(.{4})", page.text)
+    assert set(times) == {" UTC"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages_reader import Browser
-from pages_world import NOON, World, agreement, change, deal, held, open_world, web
 
 from syncd.core.model import Counts, HoldKind, Outcome, Reason, Side, SideCounts
 from syncd.core.records import GuardHit
 from syncd.daemon.pages import runs
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import NOON, World, agreement, change, deal, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_given_a_refused_run_then_each_guard_is_a_sentence_and_the_command
     run = await world.run(state="refused", counts=counts, guards=guards)
     page = await browser.get(f"/runs/{run}")
     assert "144 removes in the CRM; the limit is 100 a run." in page.text_of("why")
-    assert "29.8 % of the 484 agreed bindings are removes in the CRM; the limit is 10 %." in page.text_of("why")
+    assert "29.8 % of the bindings would be removed in the CRM; the limit is 10 %." in page.text_of("why")
     assert page.commands == [f"syncd apply {run}"]
     world.clock.time += 2 * 86_400
     page = await browser.get(f"/runs/{run}")
@@ -94,7 +94,9 @@ async def test_given_a_look_at_a_refused_plan_then_it_leads_to_the_run_that_hold
     plan = await world.run(state="refused", counts=counts, guards=guards, before=900)
     look = await world.run(state="refused", counts=counts, guards=guards, source=plan)
     page = await browser.get(f"/runs/{look}")
-    assert f"It is what run {plan} found, but for little; that run holds the plan that waits." in page.text_of("why")
+    assert f"It is what run {plan} found, with small differences; that run holds the plan that waits." in page.text_of(
+        "why"
+    )
     assert page.commands == [f"syncd apply {plan}"]
     assert f"Look at {plan}" in (await browser.get("/runs")).text
     lease = await world.lease()
@@ -124,6 +126,14 @@ async def test_given_a_run_that_ended_early_then_its_error(world: World, browser
     run = await world.run(state="incomplete", error="The listing could not be proved complete.")
     page = await browser.get(f"/runs/{run}")
     assert page.text_of("why") == "It ended early The listing could not be proved complete."
+
+
+async def test_given_a_sentence_with_a_stored_time_then_the_page_shows_it_as_all_its_times(
+    world: World, browser: Browser
+):
+    run = await world.run(state="failed", error="Worked on since 2026-01-01T00:00:00+00:00.")
+    page = await browser.get(f"/runs/{run}")
+    assert "Worked on since 2026-01-01 00:00:00 UTC." in page.text_of("why")
 
 
 async def test_given_a_run_cut_off_then_it_is_interrupted_and_running_only_while_somebody_is_at_work(
@@ -165,7 +175,7 @@ async def test_a_large_run_is_paged_and_every_change_is_on_exactly_one_page(
 async def test_what_was_not_carried_out_is_found_in_a_large_run_bit_by_bit(
     world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("syncd.state.statistics.WINDOW", 5)
+    monkeypatch.setattr("syncd.state.page_queries.WINDOW", 5)
     outcomes = {3: FAILED, 17: SKIPPED, 18: FAILED}
     run = await world.run(changes=[(change(n, 1, 2), outcomes.get(n, APPLIED), "") for n in range(1, 24)])
     assert "of the first" in (await browser.get(f"/runs/{run}")).text_of("tally")
@@ -221,3 +231,15 @@ async def test_the_runs_of_a_link_that_left_the_configuration_can_still_be_read(
     assert page.rows("The changes of run")[1][0] == "5"
     assert not [one for one in page.all("a") if one["href"].startswith("/links/")]
     assert (await browser.get("/runs?link=shop")).rows("Newest first")[1][0] == f"{run} Pass"
+
+
+async def test_given_many_links_then_the_page_of_runs_begins_with_runs(tmp_path: Path, empty_state: Path):
+    async with open_world(tmp_path, empty_state, {f"link-{number}": {} for number in range(40)}) as world:
+        await world.run("link-7")
+        browser = Browser(web(world))
+        page = await browser.get("/runs")
+        links = [one["href"] for one in page.all("a")]
+        assert links.index("/runs/1") <= 5, "before it there is only what every page has"
+        assert (await browser.get("/runs?link=link-7")).rows("Newest first")[1][0] == "1 Pass"
+        assert (await browser.get("/runs?link=")).rows("Newest first")[1][0] == "1 Pass"
+        await browser.aclose()

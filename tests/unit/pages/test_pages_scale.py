@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages_reader import Browser, Page
-from pages_world import NOON, World, open_world
 from sqlalchemy import event
 
 from syncd.core.model import Counts
 from syncd.state.rows import counts_text
+from tests.unit.pages.pages_reader import Browser, Page
+from tests.unit.pages.pages_world import NOON, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,9 @@ def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> 
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
     counts = counts_text(Counts(in_step=100_000))
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO link VALUES (1, 'shop', 1, 'ends', 0, '', 0)")
+        connection.execute(
+            "INSERT INTO link (id, name, generation, fingerprint, paused, parked, created_at) VALUES (1, 'shop', 1, 'ends', 0, '', 0)"
+        )
         connection.execute(
             f"{numbers.format(RUNS)} INSERT INTO run (id, link_id, kind, state, origin, started_at, finished_at, digest,"
             " first_sync, counts, guards, error, requests, calls, seconds, operating) SELECT i, 1, 'pass', 'applied',"

@@ -7,11 +7,11 @@ import re
 from importlib import resources
 
 import pytest
-from pages_reader import Browser
-from pages_world import World
 
-from syncd.daemon.pages.assets import assets
+from syncd.daemon.pages.site import assets
 from syncd.errors import StateUnavailable
+from tests.unit.pages.pages_reader import Browser
+from tests.unit.pages.pages_world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -36,13 +36,13 @@ async def test_the_policy_allows_neither_inline_code_nor_anything_from_elsewhere
     ("path", "status", "says"),
     [
         ("/runs/999", 404, "There is no run 999."),
-        ("/runs/x", 404, "x is no number of a run."),
-        ("/runs/99999999999999999999", 404, "is no number of a run"),
+        ("/runs/x", 404, "x is not the number of a run."),
+        ("/runs/99999999999999999999", 404, "is not the number of a run"),
         ("/links/nobody", 404, "The configuration has no link nobody."),
         ("/links/nobody/series.json", 404, "The configuration has no link nobody."),
         ("/links/nobody/holds", 404, "The configuration has no link nobody."),
         ("/links/nobody/orders/5", 404, "The configuration has no link nobody."),
-        ("/links/shop/orders/-5", 404, "-5 is no number of a order."),
+        ("/links/shop/orders/-5", 404, "-5 is not the number of an order."),
         ("/links/shop?range=decade", 400, "range must be one of: day, week, month."),
         ("/runs/1?after=-1", 400, "after must be a whole number."),
         ("/runs/1?show=secrets", 400, "show must be one of: all, left."),

@@ -10,68 +10,11 @@ from pydantic import SecretStr
 
 from syncd.core.model import Owner
 from syncd.core.ports import Write
-from syncd.errors import ConfigError
 from syncd.portal import commands
-from syncd.portal.address import is_loopback, parse_origin, parse_webhook
 from syncd.portal.commands import OPEN
+from syncd.portal.hosts import is_of_vendor, same_domain
 
 NO_TOKEN = SecretStr("")
-
-
-# --------------------------------------------------------------------- address
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://Example.bitrix24.com/rest/1/code123456",
-        " https://example.bitrix24.com:443/rest/1/code123456/ ",
-    ],
-)
-def test_given_a_webhook_when_parsed_then_its_parts_are_normal(url: str) -> None:
-    webhook = parse_webhook(url)
-
-    assert (webhook.origin, webhook.host) == ("https://example.bitrix24.com", "example.bitrix24.com")
-    assert webhook.path == "/rest/1/code123456/"
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("https://example.com/rest/topsecret/", "lacks the user id or the code"),
-        ("https://example.com/rest/", "lacks the user id and the code"),
-        ("https://example.com/rest/1/topsecret/profile.json", "URL"),
-        ("https://example.com/rest/1/topsecret/profile/x", "not that of an inbound webhook"),
-        ("https://example.com/", "not that of an inbound webhook"),
-        ("https://example.com/rest/1/topsecret/?a=b", "not that of an inbound webhook"),
-        ("http://example.com/rest/1/topsecret/", "https://"),
-        ("https://me:topsecret@example.com/rest/1/x/", "user name"),
-        ("ftp://example.com/rest/1/topsecret/", "https://"),
-        ("topsecret", "web address"),
-        ("https://[topsecret", "web address"),
-        ("", "web address"),
-    ],
-)
-def test_given_what_is_no_webhook_when_parsed_then_the_sentence_says_why_and_never_repeats_it(
-    url: str, words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
-        parse_webhook(url)
-
-    assert "topsecret" not in f"{caught.value!r}{caught.value.hint}"
-    assert "/rest/USER/CODE/" in caught.value.hint
-
-
-@pytest.mark.parametrize("origin", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"])
-def test_given_this_machine_when_parsed_then_plain_http_will_do(origin: str) -> None:
-    assert parse_webhook(f"{origin}/rest/1/code123456/").origin == origin
-    assert is_loopback(origin)
-
-
-def test_given_a_portal_when_parsed_then_the_scheme_may_be_left_out() -> None:
-    assert parse_origin("Example.bitrix24.com") == "https://example.bitrix24.com"
-    with pytest.raises(ConfigError):
-        parse_origin("http://example.com")
 
 
 # -------------------------------------------------------------------- commands
@@ -89,7 +32,7 @@ def test_given_windows_when_written_as_commands_then_keys_are_camel_case_and_enc
 
 def test_given_orders_when_written_as_commands_then_in_is_a_list_and_one_is_an_equality() -> None:
     assert unquote(commands.list_orders([5, 7])).endswith("filter[@orderId][]=5&filter[@orderId][]=7&start=-1")
-    assert unquote(commands.list_order(5)).endswith("filter[orderId]=5&start=-1")
+    assert unquote(commands.list_order(5)).endswith("filter[=orderId]=5&start=-1")
 
 
 def test_given_writes_when_written_as_commands_then_all_three_ids_are_named_and_no_reference() -> None:
@@ -126,3 +69,34 @@ def test_given_too_many_or_no_commands_when_batched_then_it_is_refused() -> None
 def test_given_commands_when_batched_then_one_failure_does_not_hide_the_others() -> None:
     assert json.loads(commands.batch_body({"a": "x"}, NO_TOKEN)) == {"halt": 0, "cmd": {"a": "x"}}
     assert json.loads(commands.batch_body({"a": "x"}, SecretStr("t")))["auth"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("shop.example.com", "crm.example.com", True),
+        ("example.com", "www.example.com", True),
+        ("a.b.example.com.", "EXAMPLE.com", True),
+        ("shop.example.co.uk", "crm.example.co.uk", True),
+        ("shop.co.uk", "crm.co.uk", False),
+        ("shop.com.br", "crm.com.br", False),
+        ("example.com", "example.org", False),
+        ("example.com", "evilexample.com", False),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("192.168.0.1", "10.168.0.1", False),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("portal", "other", False),
+    ],
+)
+def test_given_two_hosts_then_only_those_of_one_registrable_domain_are_one_owners(
+    one: str, other: str, same: bool
+) -> None:
+    assert same_domain(one, other) is same
+
+
+def test_given_a_host_then_only_portals_at_the_vendors_own_domains_are_the_vendors() -> None:
+    assert is_of_vendor("shop.bitrix24.com")
+    assert is_of_vendor("shop.bitrix24.com.br")
+    assert not is_of_vendor("shop.bitrix24.com.evil.example")
+    assert not is_of_vendor("shopbitrix24.com")
+    assert not is_of_vendor("shop.bitrix24.site")

@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from syncd.config.model import PortalPlan
-from syncd.portal.limiter import Limiter, Limits, limits_of
+from syncd.portal.limiter import Limiter, RateLimits, limits_of
 from syncd.portal.ratefile import Bucket, LockedFile, RateFile, default_directory
-from syncd.portal.side_by_side import side_by_side
+from syncd.portal.window_reader import side_by_side
 from tests.fakes.clock import FakeClock
 
 # --------------------------------------------------------------------- limiter
 
 
 def test_given_a_plan_when_its_share_is_taken_then_both_numbers_shrink() -> None:
-    assert limits_of(PortalPlan.STANDARD, 0.8) == Limits(40, 1.6)
-    assert limits_of(PortalPlan.ENTERPRISE, 0.5) == Limits(125, 2.5)
-    assert limits_of(PortalPlan.STANDARD, 0.001) == Limits(1, 0.002)
+    assert limits_of(PortalPlan.STANDARD, 0.8) == RateLimits(40, 1.6)
+    assert limits_of(PortalPlan.ENTERPRISE, 0.5) == RateLimits(125, 2.5)
+    assert limits_of(PortalPlan.STANDARD, 0.001) == RateLimits(1, 0.002)
     assert limits_of(PortalPlan.BOX, 0.8) is None
 
 
 @pytest.mark.anyio
 async def test_given_a_full_bucket_when_taken_then_it_waits_for_the_drain() -> None:
     clock = FakeClock()
-    limiter = Limiter(clock, Limits(3, 2))
+    limiter = Limiter(clock, RateLimits(3, 2))
 
     waits = [await limiter.take() for _ in range(5)]
 
@@ -39,7 +39,7 @@ async def test_given_a_full_bucket_when_taken_then_it_waits_for_the_drain() -> N
 @pytest.mark.anyio
 async def test_given_a_refusal_when_taken_then_the_bucket_counts_as_full() -> None:
     clock = FakeClock()
-    limiter = Limiter(clock, Limits(3, 2))
+    limiter = Limiter(clock, RateLimits(3, 2))
     await limiter.refused()
 
     assert limiter.free() == 0
@@ -57,8 +57,8 @@ async def test_given_no_limits_when_taken_then_nothing_waits() -> None:
 
 @pytest.mark.anyio
 async def test_given_another_link_with_smaller_limits_when_it_joins_then_they_hold_for_both() -> None:
-    limiter = Limiter(FakeClock(), Limits(40, 1))
-    limiter.narrow(Limits(3, 2))
+    limiter = Limiter(FakeClock(), RateLimits(40, 1))
+    limiter.narrow(RateLimits(3, 2))
     limiter.narrow(None)
     for _ in range(3):
         await limiter.take()
@@ -73,7 +73,7 @@ def files(directory: Path) -> list[Path]:
 @pytest.mark.anyio
 async def test_given_two_processes_when_one_fills_the_bucket_then_the_other_waits(tmp_path: Path) -> None:
     clock = FakeClock()
-    one, other = (Limiter(clock, Limits(3, 2), RateFile(tmp_path, "portal.example")) for _ in range(2))
+    one, other = (Limiter(clock, RateLimits(3, 2), RateFile(tmp_path, "portal.example")) for _ in range(2))
     for _ in range(3):
         await one.take()
 
@@ -91,7 +91,7 @@ async def test_given_two_processes_when_one_fills_the_bucket_then_the_other_wait
 async def test_given_a_spoilt_file_when_taken_then_the_process_goes_by_what_it_knows(
     tmp_path: Path, content: bytes
 ) -> None:
-    limiter = Limiter(FakeClock(), Limits(2, 2), RateFile(tmp_path, "portal.example"))
+    limiter = Limiter(FakeClock(), RateLimits(2, 2), RateFile(tmp_path, "portal.example"))
     await limiter.take()
     files(tmp_path)[0].write_bytes(content)
     await limiter.take()
@@ -106,8 +106,8 @@ async def test_given_a_process_with_a_smaller_share_when_it_joins_then_what_the_
     tmp_path: Path,
 ) -> None:
     clock = FakeClock()
-    large = Limiter(clock, Limits(10, 2), RateFile(tmp_path, "portal.example"))
-    small = Limiter(clock, Limits(2, 2), RateFile(tmp_path, "portal.example"))
+    large = Limiter(clock, RateLimits(10, 2), RateFile(tmp_path, "portal.example"))
+    small = Limiter(clock, RateLimits(2, 2), RateFile(tmp_path, "portal.example"))
     for _ in range(10):
         await large.take()
 
@@ -128,7 +128,7 @@ async def test_given_a_file_from_before_the_host_was_restarted_when_taken_then_i
     assert await shared.lock(clock)
     shared.store(Bucket(2.0, clock.monotonic() + 10**6))
     shared.unlock()
-    limiter = Limiter(clock, Limits(2, 2), shared)
+    limiter = Limiter(clock, RateLimits(2, 2), shared)
 
     assert await limiter.take() == pytest.approx(0.5)
     limiter.close()
@@ -139,7 +139,7 @@ async def test_given_a_holder_that_sleeps_when_taken_then_the_process_goes_by_it
     clock = FakeClock()
     holder, waiting = RateFile(tmp_path, "portal.example"), RateFile(tmp_path, "portal.example")
     assert await holder.lock(clock)
-    limiter = Limiter(clock, Limits(2, 2), waiting)
+    limiter = Limiter(clock, RateLimits(2, 2), waiting)
 
     assert await limiter.take() < 1
     holder.unlock()
@@ -175,7 +175,7 @@ async def test_given_a_full_disk_when_the_bucket_is_stored_then_the_run_goes_on(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    limiter = Limiter(FakeClock(), Limits(1, 2), RateFile(tmp_path, "portal.example"))
+    limiter = Limiter(FakeClock(), RateLimits(1, 2), RateFile(tmp_path, "portal.example"))
     await limiter.take()
 
     assert await limiter.take() == pytest.approx(0.5)

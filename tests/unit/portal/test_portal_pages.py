@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.model import Row
-from syncd.portal.pages import Page, UnusablePage, ascending, decode_page, pack, unpack
-from syncd.portal.shelf import Shelf
+from syncd.portal.pages import NO_OWNER, RowBuffer, RowPage, UnusablePage, ascending, decode_page, pack, split, unpack
 
 
-def page_of(*rows: tuple[int, int, int]) -> Page:
-    return Page([number for row in rows for number in row])
+def page_of(*rows: tuple[int, int, int]) -> RowPage:
+    return RowPage([number for row in rows for number in row])
 
 
 def test_given_rows_in_any_order_of_keys_when_decoded_then_they_are_triples() -> None:
@@ -27,15 +26,29 @@ def test_given_a_page_in_descending_order_when_decoded_backwards_then_it_ascends
     assert decode_page(page, backwards=True) == page_of((4, 2, 14), (7, 2, 17), (9, 2, 19))
 
 
-@pytest.mark.parametrize("value", [True, None, "x", 1.5, 0, -3])
-@pytest.mark.parametrize("name", ["orderId", "ownerTypeId", "ownerId"])
-def test_given_an_id_that_is_no_positive_whole_number_when_decoded_then_the_page_is_unusable(
-    name: str, value: object
+ODD: list[object] = [True, None, "x", 1.5, 0, -3]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_given_an_order_id_that_is_no_positive_whole_number_when_decoded_then_the_page_is_unusable(
+    value: object,
 ) -> None:
     row = {"orderId": 5, "ownerTypeId": 2, "ownerId": 10}
 
     with pytest.raises(UnusablePage):
-        decode_page({"orderEntity": [row, {**row, name: value}]})
+        decode_page({"orderEntity": [row, {**row, "orderId": value}]})
+
+
+@pytest.mark.parametrize("value", [*ODD, ...])
+@pytest.mark.parametrize("name", ["ownerTypeId", "ownerId"])
+def test_given_an_owner_that_cannot_be_read_when_decoded_then_that_row_alone_has_none(name: str, value: object) -> None:
+    rows: list[dict[str, object]] = [{"orderId": order, "ownerTypeId": 2, "ownerId": 10} for order in (5, 7, 9)]
+    rows[1] = {key: one for key, one in {**rows[1], name: value}.items() if one is not ...}
+
+    page = decode_page({"orderEntity": rows})
+
+    assert page.order_ids == [5, 7, 9]
+    assert split(page.rows()) == ([(5, 2, 10), (9, 2, 10)], {7: NO_OWNER})
 
 
 @pytest.mark.parametrize(("order_id", "left"), [(0, [4, 7, 9]), (4, [7, 9]), (8, [9]), (9, [])])
@@ -70,7 +83,7 @@ def test_given_ids_when_compared_then_only_strict_growth_is_ascending(ids: list[
 
 
 def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() -> None:
-    shelf = Shelf()
+    shelf = RowBuffer()
     shelf.put(50, 100, page_of((60, 2, 1)))
     shelf.put(0, 50, page_of((5, 2, 1), (7, 2, 1)))
 
@@ -80,7 +93,7 @@ def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() ->
 
 
 def test_given_a_hole_when_looked_for_then_it_is_found() -> None:
-    shelf = Shelf()
+    shelf = RowBuffer()
     assert shelf.gap(0, 100) == 0
     shelf.put(0, 50, page_of())
     assert shelf.gap(0, 100) == 50
@@ -90,7 +103,7 @@ def test_given_a_hole_when_looked_for_then_it_is_found() -> None:
 
 
 def test_given_a_stretch_read_again_when_dropped_then_only_the_new_rows_count() -> None:
-    shelf = Shelf()
+    shelf = RowBuffer()
     shelf.put(0, 50, page_of((5, 2, 1)))
     shelf.put(50, 100, page_of((60, 2, 1)))
     shelf.drop(0, 50)
@@ -102,7 +115,7 @@ def test_given_a_stretch_read_again_when_dropped_then_only_the_new_rows_count() 
 
 
 def test_given_many_rows_when_read_back_then_they_come_in_chunks() -> None:
-    shelf = Shelf()
+    shelf = RowBuffer()
     for low in range(0, 20_000, 50):
         shelf.put(low, low + 50, page_of(*((order, 2, 1) for order in range(low + 1, low + 51))))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.portal.commands import OPEN, PAGE
-from syncd.portal.windows import BRISK, Window, batches, between, cut, density, width
+from syncd.portal.windows import LEAST_COMMANDS, Window, batches, between, cut, density, width
 
 
 @given(
@@ -82,4 +82,4 @@ def test_given_any_calls_when_batched_then_each_is_sent_once_in_order_and_no_bat
 
     assert [call for group in groups for call in group] == list(range(calls))
     assert all(1 <= len(group) <= 50 for group in groups)
-    assert len(groups) <= max(-(-calls // 50), min(-(-calls // BRISK), lanes))
+    assert len(groups) <= max(-(-calls // 50), min(-(-calls // LEAST_COMMANDS), lanes))

@@ -39,3 +39,8 @@ def test_given_a_remembered_secret_when_redacted_then_it_is_masked_wherever_it_s
     remember("abc")
 
     assert redact("xplainvalue77x plainvalue77longer abc") == "x***x *** abc"
+
+
+def test_given_the_form_of_an_address_then_it_is_shown_and_a_real_code_is_not() -> None:
+    assert redact("Write it as https://HOST/rest/USER/CODE/.") == "Write it as https://HOST/rest/USER/CODE/."
+    assert redact("https://portal.example/rest/1/CODE/") == "https://portal.example/rest/1/***/"

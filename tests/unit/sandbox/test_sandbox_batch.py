@@ -4,9 +4,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sandbox_world import StillClock, add_command, ask, batch
 
-from syncd.sandbox import Limits, SandboxPortal, Version
+from syncd.sandbox import PortalLimits, SandboxPortal, Version
+from tests.unit.sandbox.sandbox_world import StillClock, add_command, ask, batch
 
 LIST = "crm.orderentity.list?start=-1&order[orderId]=asc"
 BAD = "crm.orderentity.list?select=x"
@@ -27,7 +27,13 @@ def test_commands_run_in_the_order_given(portal: SandboxPortal) -> None:
 
 
 def test_no_commands_make_five_empty_parts(portal: SandboxPortal) -> None:
-    empty = {"result": [], "result_error": [], "result_total": [], "result_next": [], "result_time": []}
+    empty: dict[str, list[object]] = {
+        "result": [],
+        "result_error": [],
+        "result_total": [],
+        "result_next": [],
+        "result_time": [],
+    }
     assert batch(portal, {}) == empty
     assert batch(portal, "x") == empty
     assert ask(portal, "batch").result == empty
@@ -143,7 +149,7 @@ def test_references_are_walked_as_far_as_they_go(portal: SandboxPortal, value: s
     result = batch(
         portal, {"bad": BAD, "p0": LIST, "c0": "crm.orderentity.list", "x": f"{LIST}&filter[>orderId]={value}"}
     )
-    assert (orders(result["result"]["x"])[:1] or [None])[0] == first
+    assert next(iter(orders(result["result"]["x"])), None) == first
 
 
 def test_next_of_a_page_without_one_is_the_first_page_again(portal: SandboxPortal) -> None:
@@ -152,7 +158,7 @@ def test_next_of_a_page_without_one_is_the_first_page_again(portal: SandboxPorta
 
 
 def test_the_operating_time_of_an_earlier_command_can_be_referred_to() -> None:
-    portal = SandboxPortal({1: (2, 7)}, limits=Limits.standard(), clock=StillClock())
+    portal = SandboxPortal({1: (2, 7)}, limits=PortalLimits.standard(), clock=StillClock())
     result = batch(portal, {"a": LIST, "b": LIST + "&filter[<orderId]=$time[a][operating_reset_at]"})
     assert orders(result["result"]["b"]) == [1]
 
@@ -176,7 +182,9 @@ def test_credentials_and_reserved_names_in_a_command_change_nothing(portal: Sand
 
 @pytest.mark.parametrize("version", list(Version))
 def test_times_are_whole_numbers_on_a_new_portal(version: Version) -> None:
-    portal = SandboxPortal({1: (2, 7)}, version=version, clock=StillClock(1_795_000_000.75), limits=Limits.standard())
+    portal = SandboxPortal(
+        {1: (2, 7)}, version=version, clock=StillClock(1_795_000_000.75), limits=PortalLimits.standard()
+    )
     reply = ask(portal, "batch", {"cmd": {"a": LIST}})
     for time in (reply.body["time"], reply.result["result_time"]["a"]):
         start = 1_795_000_000 if version is Version.NEW else 1_795_000_000.75

@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox_world import StillClock, add, add_command, ask, batch, listed, reply_of, request_of, side_by_side
 
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
+from tests.unit.sandbox.sandbox_world import (
+    StillClock,
+    add,
+    add_command,
+    ask,
+    batch,
+    listed,
+    reply_of,
+    request_of,
+    side_by_side,
+)
 
 LIST = "crm.orderentity.list?start=-1&order[orderId]=asc"
 FIELDS = {"fields": {"orderId": 1, "ownerId": 9, "ownerTypeId": 2}}
@@ -267,8 +277,8 @@ def test_rules_are_loaded_one_or_many() -> None:
     ("text", "message"),
     [
         ("[", "Expecting"),
-        ("5", "no fault rule: it: "),
-        ("{}", "no fault rule: action: Field required"),
+        ("5", "not a fault rule: it: "),
+        ("{}", "not a fault rule: action: Field required"),
         ('{"action": "explode"}', "action: .*'drop'"),
         ('{"action": "drop", "colour": 1, "times": "x"}', "times: .* valid integer; colour: Unexpected"),
         ('{"action": "drop", "when": "never"}', "when: .*'before' or 'after'"),

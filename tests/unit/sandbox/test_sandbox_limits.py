@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import pytest
-from sandbox_world import StillClock, add, add_command, ask, batch, delete, listed, reply_of, request_of, side_by_side
 
-from syncd.sandbox import Latencies, Limits, SandboxPortal
+from syncd.sandbox import Latencies, PortalLimits, SandboxPortal
+from tests.unit.sandbox.sandbox_world import (
+    StillClock,
+    add,
+    add_command,
+    ask,
+    batch,
+    delete,
+    listed,
+    reply_of,
+    request_of,
+    side_by_side,
+)
 
 LIST = "crm.orderentity.list?start=-1"
 COUNTED = "crm.orderentity.list"
 
 
-def portal_with(limits: Limits | None = None, latencies: Latencies | None = None) -> tuple[SandboxPortal, StillClock]:
+def portal_with(
+    limits: PortalLimits | None = None, latencies: Latencies | None = None
+) -> tuple[SandboxPortal, StillClock]:
     clock = StillClock()
     rows = ((order, 2, 7) for order in range(1, 121))
     return SandboxPortal(rows, limits=limits, latencies=latencies, clock=clock), clock
@@ -20,7 +33,7 @@ def admitted(portal: SandboxPortal, requests: int) -> int:
 
 
 def test_the_bucket_lets_fifty_in_and_then_two_a_second() -> None:
-    portal, clock = portal_with(Limits.standard())
+    portal, clock = portal_with(PortalLimits.standard())
     assert admitted(portal, 60) == 50
     clock.advance(3)
     assert admitted(portal, 10) == 6
@@ -28,7 +41,7 @@ def test_the_bucket_lets_fifty_in_and_then_two_a_second() -> None:
 
 
 def test_a_refused_request_is_not_executed() -> None:
-    portal, _ = portal_with(Limits(burst=0))
+    portal, _ = portal_with(PortalLimits(burst=0))
     status, code, text = add(portal, orderId=1, ownerId=9, ownerTypeId=2).error
     assert (status, code, text) == (503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
     assert not portal.stats.writes
@@ -36,19 +49,19 @@ def test_a_refused_request_is_not_executed() -> None:
 
 
 def test_enterprise_lets_in_more() -> None:
-    portal, clock = portal_with(Limits.enterprise())
+    portal, clock = portal_with(PortalLimits.enterprise())
     assert admitted(portal, 300) == 250
     clock.advance(1)
     assert admitted(portal, 10) == 5
 
 
 def test_a_box_has_no_bucket() -> None:
-    portal, _ = portal_with(Limits.box())
+    portal, _ = portal_with(PortalLimits.box())
     assert admitted(portal, 300) == 300
 
 
 def test_refused_requests_may_fill_the_bucket_too() -> None:
-    portal, clock = portal_with(Limits(refused_count=True))
+    portal, clock = portal_with(PortalLimits(refused_count=True))
     admitted(portal, 60)
     assert portal.buckets.level() == 60
     clock.advance(3)
@@ -57,18 +70,18 @@ def test_refused_requests_may_fill_the_bucket_too() -> None:
 
 @pytest.mark.parametrize("tolerance", [-1, 0, 1])
 def test_the_threshold_can_be_one_off(tolerance: int) -> None:
-    portal, _ = portal_with(Limits(tolerance=tolerance))
+    portal, _ = portal_with(PortalLimits(tolerance=tolerance))
     assert admitted(portal, 60) == 50 + tolerance
 
 
 def test_each_source_address_has_its_own_bucket() -> None:
-    portal, _ = portal_with(Limits(burst=1))
+    portal, _ = portal_with(PortalLimits(burst=1))
     replies = [ask(portal, "profile", client=client).status for client in ("10.0.0.1", "10.0.0.1", "10.0.0.2")]
     assert replies == [200, 503, 200]
 
 
 def test_a_batch_is_one_request() -> None:
-    portal, _ = portal_with(Limits(burst=2))
+    portal, _ = portal_with(PortalLimits(burst=2))
     batch(portal, [LIST] * 50)
     assert admitted(portal, 5) == 1
 
@@ -106,7 +119,7 @@ def test_a_call_takes_effect_when_its_time_is_over() -> None:
 
 
 def test_the_front_server_gives_up_after_a_minute_and_what_was_done_stays_done() -> None:
-    portal, clock = portal_with(Limits.standard(), Latencies(delete=1.77))
+    portal, clock = portal_with(PortalLimits.standard(), Latencies(delete=1.77))
     command = "crm.orderentity.deleteByFilter?fields[orderId]={}&fields[ownerId]=7&fields[ownerTypeId]=2"
     ((seconds, response),) = side_by_side(
         portal, clock, [request_of("batch", {"cmd": [command.format(order) for order in range(1, 51)]})]
@@ -117,7 +130,7 @@ def test_the_front_server_gives_up_after_a_minute_and_what_was_done_stays_done()
 
 
 def test_the_operating_time_of_a_method_blocks_it_and_no_other() -> None:
-    portal, clock = portal_with(Limits(operating=4.0), Latencies(add=1.5))
+    portal, clock = portal_with(PortalLimits(operating=4.0), Latencies(add=1.5))
     for order in (1, 2, 3):
         assert add(portal, orderId=order, ownerId=9, ownerTypeId=2).status == 200
     assert add(portal, orderId=4, ownerId=9, ownerTypeId=2).error == (
@@ -131,7 +144,7 @@ def test_the_operating_time_of_a_method_blocks_it_and_no_other() -> None:
 
 
 def test_operating_time_grows_and_says_when_its_oldest_minute_expires() -> None:
-    portal, clock = portal_with(Limits.standard(), Latencies(add=1.5))
+    portal, clock = portal_with(PortalLimits.standard(), Latencies(add=1.5))
     start = clock.time
     seen = []
     for order in (1, 2, 3):
@@ -145,7 +158,7 @@ def test_operating_time_grows_and_says_when_its_oldest_minute_expires() -> None:
 
 
 def test_a_batch_can_trip_the_budget_midway() -> None:
-    portal, _ = portal_with(Limits(operating=2.0), Latencies(add=1.5))
+    portal, _ = portal_with(PortalLimits(operating=2.0), Latencies(add=1.5))
     result = batch(portal, {f"a{order}": add_command(order) for order in range(1, 6)})
     assert list(result["result"]) == ["a1", "a2"]
     assert [error["error"] for error in result["result_error"].values()] == ["OPERATION_TIME_LIMIT"] * 3
@@ -153,7 +166,7 @@ def test_a_batch_can_trip_the_budget_midway() -> None:
 
 
 def test_short_calls_cost_nothing_until_a_request_sums_up_to_more() -> None:
-    portal, _ = portal_with(Limits.standard(), Latencies(list=0.04))
+    portal, _ = portal_with(PortalLimits.standard(), Latencies(list=0.04))
     assert batch(portal, [LIST] * 2)["result_time"][1]["operating"] == 0
     assert listed(portal).body["time"]["operating"] == 0
     assert batch(portal, [LIST] * 50)["result_time"][49]["operating"] == 0
@@ -161,15 +174,15 @@ def test_short_calls_cost_nothing_until_a_request_sums_up_to_more() -> None:
 
 
 def test_the_batch_itself_is_never_metered() -> None:
-    portal, _ = portal_with(Limits.standard(), Latencies(list=1.0))
+    portal, _ = portal_with(PortalLimits.standard(), Latencies(list=1.0))
     assert ask(portal, "batch", {"cmd": [LIST] * 3}).body["time"]["operating"] == 0
 
 
 def test_a_portal_may_bill_a_batch_instead_of_its_methods() -> None:
-    portal, clock = portal_with(Limits(operating=2.0, batch_billed=True), Latencies(add=1.5))
+    portal, clock = portal_with(PortalLimits(operating=2.0, batch_billed=True), Latencies(add=1.5))
     reply = ask(portal, "batch", {"cmd": [add_command(1), add_command(2)]})
     assert reply.body["time"]["operating"] == 3
-    assert [time["operating"] for time in reply.result["result_time"]] == [0, 0]
+    assert [time["operating"] for time in reply.result["result_time"]] == [1.5, 3]  # running, never to be added up
     assert ask(portal, "batch", {"cmd": []}).error[:2] == (429, "OPERATION_TIME_LIMIT")
     assert add(portal, orderId=3, ownerId=9, ownerTypeId=2).body["time"]["operating"] == 1.5
     clock.advance(600)
@@ -178,7 +191,7 @@ def test_a_portal_may_bill_a_batch_instead_of_its_methods() -> None:
 
 def test_the_documented_times_and_limits_are_at_hand() -> None:
     assert Latencies.documented() == Latencies(request=0.3, list=0.039, count=0.02, add=0.33, delete=1.77, other=0.02)
-    assert Limits.standard().with_operating(5).operating == 5
+    assert PortalLimits.standard().with_operating(5).operating == 5
 
 
 @pytest.mark.anyio

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sandbox_world import StillClock, add, ask, delete, listed
 
 from syncd.sandbox import SandboxPortal, Version
+from tests.unit.sandbox.sandbox_world import StillClock, add, ask, delete, listed
 
 ROWS = {5: (2, 10), 7: (2, 10), 9: (31, 3)}
 
@@ -112,10 +112,12 @@ def test_selected_fields_come_in_natural_order(portal: SandboxPortal) -> None:
     [(0, 1, 120, 50), (None, 1, 120, 50), ("", 1, 120, 50), (-2, 1, 120, 50), (49, 1, 120, 50), (50, 51, 120, 100),
      (75, 51, 120, 100), ("99", 51, 120, 100), (100, 101, 120, None), (150, None, 150, None), (-1, 1, None, None)],
 )  # fmt: skip
-def test_paging_rounds_down_and_counts_only_full_pages(start: Any, first: int, total: int, following: int) -> None:
+def test_paging_rounds_down_and_counts_only_full_pages(
+    start: Any, first: int | None, total: int, following: int | None
+) -> None:
     portal = SandboxPortal((order, 2, 7) for order in range(1, 121))
     reply = listed(portal, start=start, order={"orderId": "asc"})
-    assert (reply.orders[:1] or [None])[0] == first
+    assert next(iter(reply.orders), None) == first
     assert reply.body.get("total") == total
     assert reply.body.get("next") == following
     assert len(reply.orders) == (0 if first is None else 20 if first == 101 else 50)

@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from sandbox_world import NOON, Reply, StillClock, add_command, request_of
 
 from syncd.sandbox import Application, Fault, FaultRule, SandboxPortal, SandboxRequest, SandboxResponse
+from tests.unit.sandbox.sandbox_world import NOON, Reply, StillClock, add_command, request_of
 
 CLIENT = {"client_id": "local.sandbox", "client_secret": "sandboxclientsecret"}
 CALLBACK = "http://127.0.0.1:7000/callback"

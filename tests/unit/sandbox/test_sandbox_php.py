@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.sandbox.php import parse_query, to_bool, to_int, to_text
-from syncd.sandbox.phpjson import decode_array, encode
+from syncd.sandbox.php import decode_array, encode, parse_query, to_bool, to_int, to_text
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from sandbox_world import StillClock, ask, listed, reply_of, request_of
 
 from syncd.sandbox import SandboxPortal, SandboxRequest, Version
+from tests.unit.sandbox.sandbox_world import StillClock, ask, listed, reply_of, request_of
 
 LIST = "crm.orderentity.list"
 
@@ -173,13 +173,6 @@ def test_items_are_listed_by_id_fifty_a_page(portal: SandboxPortal) -> None:
 )
 def test_items_refuse_what_they_do_not_know(portal: SandboxPortal, params: Any, code: str) -> None:
     assert ask(portal, "crm.item.list", params).error[:2] == (400, code)
-
-
-def test_orders_are_listed_whether_bound_or_not(portal: SandboxPortal) -> None:
-    portal.add_order(6)
-    assert [order["id"] for order in ask(portal, "sale.order.list").result["orders"]] == [5, 6, 7]
-    assert ask(portal, "sale.order.list", {"filter": {"@id": [6, 8]}}).result["orders"] == [{"id": 6}]
-    assert ask(portal, "sale.order.get").error[1] == "100"
 
 
 @pytest.mark.anyio

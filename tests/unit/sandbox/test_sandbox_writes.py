@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sandbox_world import NOON, StillClock, add, add_command, ask, batch, delete, listed
 
 from syncd.sandbox import SandboxPortal, Version
-from syncd.sandbox.contents import Event, Written
+from syncd.sandbox.data import LoggedWrite, PortalEvent
+from tests.unit.sandbox.sandbox_world import NOON, StillClock, add, add_command, ask, batch, delete, listed
 
 ROWS = {5: (2, 10), 7: (2, 10), 9: (31, 3)}
 
@@ -93,9 +93,9 @@ def test_every_write_is_logged_in_order_with_what_it_replaced(portal: SandboxPor
     delete(portal, orderId=9, ownerId=3, ownerTypeId=31)
     add(portal, orderId=999, ownerId=3, ownerTypeId=31)
     assert portal.stats.writes == [
-        Written(NOON, 1, "crm.orderentity.add", 5, (2, 10), (2, 11)),
-        Written(NOON, 0, "ui", 7, (2, 10), None),
-        Written(NOON, 2, "crm.orderentity.deletebyfilter", 9, (31, 3), None),
+        LoggedWrite(NOON, 1, "crm.orderentity.add", 5, (2, 10), (2, 11)),
+        LoggedWrite(NOON, 0, "ui", 7, (2, 10), None),
+        LoggedWrite(NOON, 2, "crm.orderentity.deletebyfilter", 9, (31, 3), None),
     ]
 
 
@@ -123,7 +123,7 @@ def test_deleting_a_deal_deletes_its_orders(portal: SandboxPortal) -> None:
 def test_deleting_an_invoice_leaves_its_orders(portal: SandboxPortal) -> None:
     portal.delete_owner(31, 3)
     assert 9 not in portal.bindings
-    assert ask(portal, "sale.order.get", {"id": 9}).result == {"order": {"id": 9}}
+    assert ask(portal, "sale.order.get", {"id": 9}).result["order"]["id"] == 9
 
 
 def test_an_order_deleted_and_made_again_is_there(portal: SandboxPortal) -> None:
@@ -140,10 +140,10 @@ def test_each_edit_in_the_interface_tells_each_handler(portal: SandboxPortal) ->
     portal.unbind(5)
     portal.delete_order(7)
     assert portal.events == [
-        Event("ONSALEORDERSAVED", 5, "https://a.example/", 0),
-        Event("ONSALEORDERSAVED", 5, "https://a.example/", 0),
-        Event("ONSALEORDERSAVED", 7, "https://a.example/", 0),
-        Event("ONORDERDELETED", 7, "https://a.example/", 0),
+        PortalEvent("ONSALEORDERSAVED", 5, "https://a.example/", 0),
+        PortalEvent("ONSALEORDERSAVED", 5, "https://a.example/", 0),
+        PortalEvent("ONSALEORDERSAVED", 7, "https://a.example/", 0),
+        PortalEvent("ONORDERDELETED", 7, "https://a.example/", 0),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import exc
 
 from syncd.errors import AuthError, ConfigError, StateUnavailable
-from syncd.state.faults import explain, explained, is_passing
+from syncd.state.faults import is_retryable, translate, translated_errors
 
 SECRET = "s3cr3t"
 
@@ -76,7 +76,8 @@ def mysql_error(number: int) -> exc.DBAPIError:
     ],
 )
 def test_a_fault_is_a_sentence_with_a_hint_and_without_the_drivers_words(error, kind, words):
-    told = explain(error, "the-place")
+    told = translate(error, "the-place")
+    assert told is not None
     assert type(told) is kind
     assert words in told.message
     assert "the-place" in told.message
@@ -86,21 +87,21 @@ def test_a_fault_is_a_sentence_with_a_hint_and_without_the_drivers_words(error, 
 
 def test_what_can_only_be_a_bug_comes_out_as_it_is():
     bug = exc.ProgrammingError("SELEC 1", {}, psycopg.errors.SyntaxError("syntax error"))
-    assert explain(bug, "the-place") is None
-    with pytest.raises(exc.ProgrammingError), explained("the-place"):
+    assert translate(bug, "the-place") is None
+    with pytest.raises(exc.ProgrammingError), translated_errors("the-place"):
         raise bug
 
 
 def test_a_pool_that_runs_dry_is_a_sentence():
-    with pytest.raises(StateUnavailable, match="connections"), explained("the-place"):
+    with pytest.raises(StateUnavailable, match="connections"), translated_errors("the-place"):
         raise exc.TimeoutError("QueuePool limit")
 
 
 @pytest.mark.parametrize("error", [postgres_error("40001"), postgres_error("40P01"), mysql_error(1213)])
 def test_a_deadlock_is_tried_again(error):
-    assert is_passing(error)
+    assert is_retryable(error)
 
 
 @pytest.mark.parametrize("error", [postgres_error("57014"), mysql_error(1205), sqlite_error(sqlite3.SQLITE_BUSY)])
 def test_a_wait_that_was_too_long_is_not_tried_again(error):
-    assert not is_passing(error)
+    assert not is_retryable(error)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import StateUnavailable
-from syncd.state.locks import FileLocks, take_file
+from syncd.state.files import take_lock
+from syncd.state.locks import FileLocks
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_lock_file_is_its_owners_only(database):
 
 def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path):
     with pytest.raises(StateUnavailable, match="lock file"):
-        take_file(tmp_path / "nowhere" / "state.db.shop.lock")
+        take_lock(tmp_path / "nowhere" / "state.db.shop.lock", beside=tmp_path / "nowhere" / "state.db")
 
 
 def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(database):

@@ -45,26 +45,44 @@ Ask = Callable[[SqlStore, Lease], Awaitable[object]]
     [
         (lambda store, _: store.changes(5, limit=50), "ix_change_run_id_side_id"),
         (lambda store, _: store.history("shop", 5), "ix_change_link_id_order_id_id"),
-        (lambda store, lease: store.repeats(lease.link_id, [1, 2], 0), "ix_change_link_id_order_id_id"),
+        (lambda store, lease: store.written(lease.link_id, [1, 2], 0), "ix_change_link_id_order_id_id"),
         (lambda store, lease: store.open_intents(lease.link_id), "ix_change_intended"),
-        (lambda store, lease: store.removed_since(lease.link_id, 5), "ix_change_removed"),
+        (lambda store, lease: store.answered_siblings(lease.link_id), "ix_change_intended"),
+        (lambda store, lease: store.last_day(lease.link_id, 5, 5), "ix_change_replaced"),
+        (lambda store, lease: store.last_day(lease.link_id, 5, 5), "ix_run_link_id_started_at"),
         (lambda store, lease: store.holds(lease.link_id), "ix_hold_open"),
         (lambda store, _: store.past_holds("shop", 5), "ix_hold_link_id_order_id_id"),
         (lambda store, _: store.runs("shop", 50), "ix_run_link_id_id"),
         (lambda store, _: store.open_requests(["shop"]), "ix_request_link_served_at"),
         (lambda store, lease: store.bindings(lease.link_id, 5, 9), "USING PRIMARY KEY (link_id=? AND order_id>?"),
+        (
+            lambda store, lease: store.orders_by_key(lease.link_id, ["a"]),
+            "COVERING INDEX ix_order_key_link_id_order_key",
+        ),
+        (lambda store, lease: store.order_keys(lease.link_id, [5]), "USING PRIMARY KEY (link_id=? AND order_id=?"),
+        (
+            lambda store, lease: store.absence_counts(lease.link_id),
+            "SEARCH binding USING PRIMARY KEY (link_id=? AND order_id=?)",
+        ),
+        (lambda store, lease: store.unknown_keys(lease.link_id), "USING PRIMARY KEY (link_id=? AND order_id<?"),
     ],
     ids=[
         "changes",
         "history",
-        "repeats",
+        "written",
         "intents",
-        "removes",
+        "answers beside intents",
+        "last day's writes",
+        "last day's first run",
         "holds",
         "past holds",
         "runs",
         "requests",
         "bindings",
+        "orders by key",
+        "keys of orders",
+        "absences",
+        "unknown keys",
     ],
 )
 async def test_a_question_is_answered_through_its_index(store: SqlStore, ask: Ask, index: str):
@@ -84,5 +102,5 @@ async def test_an_intent_is_written_by_its_id(store):
 
     explain_into(plans, store, "UPDATE change")
     with pytest.raises(Exception, match="does not know"):
-        await store.intend(lease, [1, 2, 3], 0)
+        await store.intend(lease, [1, 2, 3], 0, 1)
     assert plans[0].startswith("SEARCH change USING INTEGER PRIMARY KEY")

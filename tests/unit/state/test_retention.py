@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from syncd.core.model import Action, Change, Facts, Hold, HoldKind, Owner, Reason, Side
 from syncd.core.records import Lease, RunRow, StoredHold
-from syncd.state import SqlStore, open_store, retention
+from syncd.state import SqlStore, open_store, runs
 from syncd.state.migrate import upgrade
 from syncd.state.schema import request
 from tests.fakes.clock import SetClock
@@ -23,7 +23,7 @@ DAY = 86_400.0
 
 @pytest.fixture(autouse=True)
 def keep_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "KEEP_RUNS", 2)
+    monkeypatch.setattr(runs, "KEEP_RUNS", 2)
 
 
 @pytest.fixture
@@ -122,3 +122,13 @@ async def test_runs_of_other_links_are_kept(store, lease):
     for _ in range(4):
         await run(store, other)
     assert await store.prune(lease, NOW, 30) == 0
+
+
+async def test_names_of_owners_are_forgotten_after_a_day_whatever_link_they_are_of(store: SqlStore, lease: Lease):
+    old, new = Owner(2, 1), Owner(2, 2)
+    for link_id in (lease.link_id, lease.link_id + 1):
+        await store.keep_names(link_id, {old: "Desks"}, NOW - DAY - 1, 0)
+        await store.keep_names(link_id, {new: "Lamps"}, NOW - DAY + 1, 0)
+    await store.prune(lease, NOW, 90)
+    for link_id in (lease.link_id, lease.link_id + 1):
+        assert await store.names(link_id, [old, new], 0) == {new: "Lamps"}

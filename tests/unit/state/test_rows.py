@@ -49,8 +49,9 @@ def test_ordinary_text_is_kept_as_it_is(text):
     ("table", "names"), [(change, rows.CHANGE_COLUMNS), (hold, rows.HOLD_COLUMNS)], ids=["change", "hold"]
 )
 def test_rows_are_built_in_the_order_of_their_table(table, names):
-    """The driver's own bulk insert takes values by place."""
-    assert tuple(column.name for column in table.columns if column.name != "id") == names
+    """The driver's own bulk insert takes values by place; what only the journal writes later has a default."""
+    later = {"id", "batch", "sends"}
+    assert tuple(column.name for column in table.columns if column.name not in later) == names
 
 
 def test_binding_rows_are_built_in_the_order_of_their_table():

@@ -177,7 +177,7 @@ class Twins(RuleBasedStateMachine):
     def intend(self, data: st.DataObject) -> None:
         holder, lease = self.some_lease(data)
         ids = data.draw(st.lists(st.sampled_from(self.change_ids), max_size=3, unique=True))
-        self.both(holder, lambda store: store.intend(lease, ids, self.clock.time))
+        self.both(holder, lambda store: store.intend(lease, ids, self.clock.time, len(ids)))
 
     @precondition(lambda self: self.leases and self.change_ids and self.run_ids)
     @rule(data=st.data(), holds=once_an_order(HOLDS), attempts=once_an_order(ATTEMPTS))
@@ -196,7 +196,7 @@ class Twins(RuleBasedStateMachine):
     @rule(data=st.data(), updates=st.lists(UPDATES, max_size=5))
     def observe(self, data: st.DataObject, updates: list[BindingUpdate]) -> None:
         holder, lease = self.some_lease(data)
-        self.both(holder, lambda store: store.observed(lease, 1, updates))
+        self.both(holder, lambda store: store.observed(lease, updates))
 
     @precondition(lambda self: self.leases and self.run_ids)
     @rule(data=st.data(), agreed=st.lists(st.tuples(AGREEMENTS, UPDATES), max_size=3))
@@ -223,7 +223,7 @@ class Twins(RuleBasedStateMachine):
         link = self.both("a", lambda store: store.find_link("shop"))
         self.both("a", lambda store: store.history("shop", order_id))
         self.both("a", lambda store: store.past_holds("shop", order_id))
-        self.both("a", lambda store: store.repeats(link.id, [order_id], NOW))
+        self.both("a", lambda store: store.written(link.id, [order_id], NOW))
 
     @invariant()
     def what_is_stored_is_the_same(self) -> None:
@@ -235,7 +235,8 @@ class Twins(RuleBasedStateMachine):
             lambda store: store.holds(link.id),
             lambda store: store.attempts(link.id),
             lambda store: store.open_intents(link.id),
-            lambda store: store.removed_since(link.id, NOW),
+            lambda store: store.answered_siblings(link.id),
+            lambda store: store.last_day(link.id, NOW, NOW),
             lambda store: store.leases(),
             lambda store: store.runs(None, 5),
         ]

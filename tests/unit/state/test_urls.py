@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd.config.urls import DATABASES, database_kind
+from syncd.db.registry import BACKENDS
 from syncd.errors import ConfigError
 from syncd.state.database import Database, read_url
 
@@ -27,7 +29,12 @@ def test_a_url_is_read_with_the_driver_syncd_ships(url, driver):
     assert read_url(url).drivername == driver
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_the_configuration_takes_every_kind_of_database_that_syncd_works_with_and_no_other():
+    assert {name for backend in BACKENDS for name in backend.names} == DATABASES
+    assert {backend.kind for backend in BACKENDS} == {database_kind(name) for name in DATABASES}
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_an_sqlite_state_needs_a_file(url):
     with pytest.raises(ConfigError, match="names no file"):
         read_url(url)
@@ -50,8 +57,8 @@ def test_a_server_is_named_without_its_credentials():
     assert database.where == "postgresql://db.example/state"
 
 
-def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+def test_a_driver_that_is_not_installed_is_named_with_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigError, match="driver psycopg") as caught:
         Database(read_url("postgresql://u@h/d"))
-    assert "syncd[postgres]" in caught.value.hint
+    assert "'psycopg[binary]'" in caught.value.hint

@@ -129,5 +129,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every few rows be a chunk, so that few rows reach all its edges."""
     monkeypatch.setattr("syncd.table.snapshot.CHUNK", 3)
     monkeypatch.setattr("syncd.table.spool.BLOCK", 2)
+    monkeypatch.setattr("syncd.table.spool._FEWEST", 2)
+    monkeypatch.setattr("syncd.table.spool.MERGED", 4)
     monkeypatch.setattr("syncd.table.rows.CHUNK", 2)
-    monkeypatch.setattr("syncd.table.write.CHUNK", 2)
+    monkeypatch.setattr("syncd.table.transaction.CHUNK", 2)

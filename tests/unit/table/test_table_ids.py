@@ -1,4 +1,4 @@
-"""What counts as an id (sync-rules.md, property 13)."""
+"""What counts as an id (sync-rules.md 13)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.table.ids import MAX_ID, normal_id, shown
+from syncd.table.columns import MAX_ID, display_cell, normal_id
 
 ids = st.integers(1, MAX_ID)
 padding = st.text(" \t\r\n", max_size=3)
@@ -75,8 +75,9 @@ def test_given_the_largest_id_then_it_is_one() -> None:
     [(None, "null"), ("abc", "'abc'"), ("a\nb", r"'a\nb'"), (-5, "-5"), (Decimal("5.5"), "5.5"), (b"x", "b'x'")],
 )
 def test_given_a_cell_then_it_is_shown_on_one_line(value: object, words: str) -> None:
-    assert shown(value) == words
+    assert display_cell(value) == words
 
 
 def test_given_a_long_cell_then_it_is_cut() -> None:
-    assert shown("x" * 1000) == "'" + "x" * 59 + "…"
+    assert display_cell("x" * 100) == "'" + "x" * 59 + "…"
+    assert display_cell("x" * 1000) == "longer than 255 characters ('" + "x" * 59 + "…)"

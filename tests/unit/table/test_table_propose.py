@@ -22,6 +22,7 @@ async def test_given_a_database_when_looked_through_then_the_likeliest_table_com
     assert first == Proposal(
         name="order_bindings",
         columns={"order_id": "order_id", "owner_type_id": "entity_type_id", "owner_id": "owner_id"},
+        order_settings={"order_id": "order_id"},
         deleted="deleted_at",
         touched="updated_at",
         found=("order_id", "entity_type_id", "owner_id", "updated_at", "deleted_at"),
@@ -35,7 +36,35 @@ async def test_given_a_proposal_when_taken_as_it_is_then_the_table_fits(lab: Lab
     (proposal,) = propose_columns(lab.url)
     assert proposal.columns["owner_type_id"] == 31
     table = lab.table(proposal.name, columns=proposal.columns, touched=proposal.touched)
-    assert await table.check() == []
+    assert (await table.check()).problems == []
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "setting"),
+    [
+        ("order_number", "VARCHAR(40)", "order_number"),
+        ("order_number", "BIGINT", "order_number"),
+        ("number", "VARCHAR(40)", "order_number"),
+        ("order_no", "VARCHAR(40)", "order_number"),
+        ("order_no", "BIGINT", "order_id"),
+        ("order_id", "VARCHAR(40)", "order_id"),
+        ("xml_id", "VARCHAR(40)", "order_xml_id"),
+        ("id_1c", "VARCHAR(40)", "order_1c_id"),
+    ],
+)
+async def test_given_a_column_of_the_order_then_it_is_proposed_for_what_its_name_and_type_say(
+    lab: Lab, column: str, kind: str, setting: str
+) -> None:
+    lab.run(f"CREATE TABLE map ({column} {kind} PRIMARY KEY, deal_id BIGINT)")
+    (proposal,) = propose_columns(lab.url)
+    assert proposal.columns == {setting: column, "owner_type_id": 2, "owner_id": "deal_id"}
+
+
+async def test_given_order_ids_beside_order_numbers_then_the_ids_are_proposed(lab: Lab) -> None:
+    lab.run("CREATE TABLE map (number VARCHAR(40), order_id BIGINT PRIMARY KEY, deal_id BIGINT)")
+    (proposal,) = propose_columns(lab.url)
+    assert proposal.columns["order_id"] == "order_id"
+    assert proposal.order_settings["number"] == "order_number"
 
 
 @pytest.mark.postgres

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.core.model import Owner
+from syncd.core.ports import Write, WriteResult
 from syncd.core.records import Lease
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.sandbox.faults import Fault, FaultRule
-from tests.property.engine_world import EngineWorld, Pass
+from syncd.sandbox.references import References
+from tests.property.engine_script import Pass
+from tests.property.engine_world import EngineWorld
 from tests.simulation.crash import Steps
 
 ADD, DELETE, LIST = "crm.orderentity.add", "crm.orderentity.deletebyfilter", "crm.orderentity.list"
@@ -82,16 +85,75 @@ def spoiled_pages_write_nothing(fault: Fault, skip: int = 2) -> None:
 # -------------------------------------------------------------------------------- writes
 
 
-def a_race_within_a_request_is_held() -> None:
+def raced(made: EngineWorld, *, after: int) -> None:
+    """A pass whose first batch of writes is raced: its order is bound elsewhere after so many of its requests."""
+
+    async def racing(link: Link) -> Report:
+        write = link.portal.write
+
+        async def write_raced(batch: Sequence[Write]) -> list[WriteResult]:
+            latest, edits = made.crm.stats.requests + after, iter([1])
+
+            def race(_method: str, _params: object, request: int) -> None:
+                if request > latest:
+                    for order in edits:
+                        made.edit("crm-bind", order)
+
+            made.crm.before_call(race)
+            return await write(batch)
+
+        link.portal.write = write_raced  # type: ignore[method-assign]
+        return await engine.reconcile(link)
+
+    made.run(made.process(Steps(), racing))
+
+
+def an_edit_right_before_a_request_is_not_replaced() -> None:
     with world() as made:
         agreed(made, 1)
         made.edit("table-bind", 1)
+        raced(made, after=1)  # the first request of a session that writes is the probe's
+        assert [write.method for write in made.crm.stats.writes if write.order_id == 1][-1] == "ui"
+
+
+def a_portal_without_conditions_is_kept_in_step() -> None:
+    with world() as made:
+        made.crm.references = References.WHOLE_VALUES
+        agreed(made, 1)
+        made.edit("table-bind", 1)
+        once(made)
+        assert made.crm_now()[1] == made.table_now()[1]
+
+
+def an_edit_before_a_bare_write_is_not_replaced() -> None:
+    with world() as made:
+        made.crm.references = References.WHOLE_VALUES
+        agreed(made, 1)
+        made.edit("table-bind", 1)
         made.syncd(Pass("pass", race_at=1))
+        assert [write.method for write in made.crm.stats.writes if write.order_id == 1][-1] == "ui"
+
+
+def a_race_within_a_request_is_held() -> None:
+    with world() as made:
+        made.crm.references = References.WHOLE_VALUES
+        agreed(made, 1)
+        made.edit("table-bind", 1)
+        raced(made, after=2)  # the probe, and the reading right before
         assert made.holds() == {1: "edit-edit"}
+
+
+def a_row_of_the_portal_without_an_owner_is_held() -> None:
+    with world() as made:
+        agreed(made, 1, 2)
+        made.crm.bind(1, 2, 0)
+        once(made)
+        assert made.holds() == {1: "invalid-row"}
 
 
 def a_lost_request_does_not_overtake_what_came_later() -> None:
     with world() as made:
+        made.crm.references = References.WHOLE_VALUES
         agreed(made, 1)
         made.edit("table-bind", 1)
         made.fault(FaultRule(Fault.ZOMBIE, ADD, times=1, seconds=50))
@@ -151,18 +213,18 @@ def whoever_lost_the_lease_writes_nothing_more() -> None:
         newest: list[Owner] = []
 
         async def overslept(link: Link) -> Report:
-            read = link.portal.read
+            intend = link.store.intend
 
-            async def read_and_sleep(orders: Sequence[int]) -> dict[int, Owner]:
-                there = await read(orders)
+            async def sleep_and_intend(lease: Lease, changes: Sequence[int], now: float, batch: int) -> None:
                 if not newest:
+                    newest.append(Owner(2, 1))
                     made.clock.advance(1000)
                     await made.process(Steps(), engine.reconcile)
                     made.edit("crm-bind", 1)
-                    newest.append(made.crm_now()[1])
-                return there
+                    newest[:] = [made.crm_now()[1]]
+                await intend(lease, changes, now, batch)
 
-            link.portal.read = read_and_sleep  # type: ignore[method-assign]
+            link.store.intend = sleep_and_intend  # type: ignore[method-assign]
             return await engine.reconcile(link)
 
         report = made.run(made.process(Steps(), overslept))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from syncd.core.model import Side
-from tests.simulation.switch import Guard, Line, Name, rule, specification
+from syncd.core.records import GuardHit
+from tests.simulation.switch import Guard, Line, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_guards as on_guards
+from tests.unit.engine import test_engine_same_portal as on_portal
+from tests.unit.engine import test_engine_state_age as on_age
 
 GUARDS, RUN, ENGINE = "syncd.core.guards", "syncd.engine.run", "syncd.engine.reconcile"
 
@@ -13,9 +18,22 @@ ON_EITHER_SIDE = {
     "max_removes_percent": "removes-of-a-large-part-are-refused-on-either-side",
     "max_removes_small": "a-few-removes-of-a-small-link-are-free-and-more-are-refused",
     "max_removes_per_day": "removes-of-a-day-are-counted-on-either-side",
+    "max_removes_percent_per_day": "removes-of-a-large-part-within-a-day-are-refused-on-either-side",
+    "max_removes_small_per_day": "removes-of-a-small-link-are-counted-for-a-day-on-either-side",
+    "max_moves": "many-moves-are-refused-on-either-side",
     "max_moves_percent": "moves-of-a-large-part-are-refused-on-either-side",
+    "max_moves_small": "a-few-moves-of-a-small-link-are-free-and-more-are-refused",
+    "max_moves_percent_per_day": "moves-of-a-large-part-within-a-day-are-refused-on-either-side",
+    "max_moves_small_per_day": "moves-of-a-small-link-are-counted-for-a-day-on-either-side",
+    "max_adds_small": "many-adds-to-a-small-link-are-refused-on-either-side",
+    "max_reverts": "a-restored-side-is-refused",
     "max_adds_percent": "adds-of-a-large-part-are-refused-on-either-side",
 }
+
+
+def no_hits(*_args: Any, **_more: Any) -> list[GuardHit]:
+    return []
+
 
 SWITCHES = [
     *(
@@ -26,32 +44,67 @@ SWITCHES = [
     rule("A table that reads as empty is refused.", Guard("empty_side", Side.TABLE), "empty-table-is-refused"),
     rule("A portal that reads as empty is refused.", Guard("empty_side", Side.CRM), "empty-portal-is-refused"),
     rule(
+        "A state database that knows less than was noted outside it writes nothing.",
+        Name(f"{GUARDS}:state_older", no_hits),
+        specification(on_age.test_given_an_older_state_then_it_stays_refused_however_many_runs_are_counted_up_again),
+    ),
+    rule(
+        "Two databases may round one moment differently.",
+        Name(f"{GUARDS}:SAME_MOMENT", -1.0),
+        specification(on_age.test_given_the_state_the_mark_was_made_with_then_nothing_is_refused),
+    ),
+    rule(
         "A first sync that would write asks a person.",
-        Line(f"{GUARDS}:first_sync", "if ask and writes", "if False"),
+        Name(f"{GUARDS}:first_sync", no_hits),
         "first-sync-asks",
     ),
     rule(
-        "The adds of a first sync are not counted.",
-        Line(f"{GUARDS}:evaluate", "first_sync and hit.name", "False and hit.name"),
-        "a-first-sync-that-was-cut-off-goes-on-as-one",
-    ),
-    rule(
         "A first sync that was cut off goes on as one.",
-        Line(f"{RUN}:Run.plan", " or not await self.link.store.completed(self.held.row.id)", ""),
+        Line(f"{RUN}:Run.plan", " or not await store.completed(link_id)", ""),
         "a-first-sync-that-was-cut-off-goes-on-as-one",
     ),
     rule(
         "A link on which nothing is agreed is at its first sync.",
-        Line(f"{RUN}:Run.plan", "seen.counts.agreed == 0 or", "False or"),
+        Line(f"{RUN}:Run.plan", "counts.agreed_of_link == 0 or", "False or"),
         "a-link-that-agreed-on-nothing-asks-still",
     ),
     rule(
-        "Below twenty agreed bindings, adds and moves are free.",
+        "Below twenty bindings, percentages do not hold.",
         Name(f"{GUARDS}:SMALL", 1),
-        "a-small-link-may-grow-and-move-as-it-likes",
+        "a-small-link-may-grow-by-twenty-orders-a-run",
     ),
     rule(
-        "Below twenty agreed bindings, two removes are free.",
+        "Below twenty bindings, two moves are free.",
+        Name(f"{GUARDS}:SMALL_MOVES", 1),
+        "a-few-moves-of-a-small-link-are-free-and-more-are-refused",
+    ),
+    rule(
+        "Below twenty bindings, twenty adds are free.",
+        Name(f"{GUARDS}:SMALL_ADDS", 1),
+        "a-small-link-may-grow-by-twenty-orders-a-run",
+    ),
+    rule(
+        "Below twenty bindings, five removes a day are free.",
+        Name(f"{GUARDS}:SMALL_REMOVES_PER_DAY", 3),
+        "removes-of-a-small-link-are-counted-for-a-day-on-either-side",
+    ),
+    rule(
+        "Below twenty bindings, five moves a day are free.",
+        Name(f"{GUARDS}:SMALL_MOVES_PER_DAY", 3),
+        "moves-of-a-small-link-are-counted-for-a-day-on-either-side",
+    ),
+    rule(
+        "In a large link, one percent of the bindings may be put back.",
+        Name(f"{GUARDS}:REVERTS_PERCENT", 0),
+        specification(on_guards.test_given_a_large_link_then_one_percent_of_it_may_be_put_back),
+    ),
+    rule(
+        "What syncd replaced is put back only for a week.",
+        Name("syncd.engine.verify:REVERTS_WITHIN", 10.0**9),
+        "a-restored-side-is-refused",
+    ),
+    rule(
+        "Below twenty bindings, two removes are free.",
         Name(f"{GUARDS}:SMALL_REMOVES", 1),
         "a-few-removes-of-a-small-link-are-free-and-more-are-refused",
     ),
@@ -62,8 +115,30 @@ SWITCHES = [
     ),
     rule(
         "A link whose ends are others than those it agreed on is refused.",
-        Line(f"{RUN}:Run.same_ends", "if self.held.row.fingerprint == self.link.fingerprint:", "if True:"),
+        Line(f"{RUN}:Run.fingerprint_matches", "if self.lease.row.fingerprint == self.link.fingerprint:", "if True:"),
         "other-ends-are-not-touched",
+    ),
+    rule(
+        "A portal whose bindings are not the agreed ones is not taken for the same one.",
+        Name("syncd.engine.state_check:Comparison.is_alike", property(lambda _compared: True)),
+        specification(
+            on_portal.test_given_another_portals_bindings_when_a_person_says_it_is_the_same_then_nothing_changes, 30
+        ),
+    ),
+    rule(
+        "Where nothing can be compared, or more than the portal changed, nothing is renamed.",
+        Silent(f"{ENGINE}:rename"),
+        specification(on_portal.test_given_nothing_agreed_then_a_plain_rebase_is_named),
+    ),
+    rule(
+        "A tenth of the agreed bindings may be gone from a portal that was renamed.",
+        Name("syncd.engine.state_check:MOST_PERCENT", 100),
+        specification(on_portal.test_given_bindings_that_are_gone_then_a_tenth_of_them_may_be, 4, 4),
+    ),
+    rule(
+        "Where a portal was renamed, only few bindings may be gone whatever the percentage.",
+        Name("syncd.engine.state_check:MOST_OF_FEW", 10),
+        specification(on_portal.test_given_bindings_that_are_gone_then_a_tenth_of_them_may_be, 4, 4),
     ),
     rule(
         "A refused plan is not written.",
@@ -74,5 +149,29 @@ SWITCHES = [
         "A plan made by command is refused just as a pass is.",
         Line(f"{ENGINE}:plan", "if plan_.guards:", "if False:"),
         specification(on_guards.test_given_a_plan_command_then_it_is_refused_just_as_a_pass_is),
+    ),
+    rule(
+        "An older state is not taken for good while removes wait that it asks for.",
+        Line("syncd.engine.state_check:StateAge.trust", "and not self.row.counts.waiting", ""),
+        specification(on_age.test_given_an_older_state_and_absences_that_wait_then_it_is_not_taken_for_good),
+    ),
+    rule(
+        "An undo that is applied approves of no older state.",
+        Line("syncd.engine.state_check:StateAge.note_once", "and not self.is_older", ""),
+        specification(on_age.test_given_an_older_state_then_applying_an_undo_says_nothing_about_the_other_orders),
+    ),
+    rule(
+        "An older state whose plan writes nothing is taken for good.",
+        Line("syncd.engine.state_check:StateAge.trust", "if self.is_older", "if False"),
+        specification(on_age.test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_good),
+    ),
+    rule(
+        "An order that goes back and forth counts once.",
+        Line(
+            "syncd.engine.verify:_compare_with_history", "change.order_id not in reverted.get(change.side, ())", "True"
+        ),
+        specification(
+            on_guards.test_given_one_order_that_goes_back_and_forth_then_it_counts_once_and_its_own_hold_ends_it
+        ),
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.switch import Line, rule, specification
+from tests.simulation.switch import Line, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_rebase as on_rebase
 
@@ -12,29 +12,36 @@ SWITCHES = [
     # ---------------------------------------------------------------------------- lease
     rule(
         "Nothing more is sent once the stop is asked for.",
-        Line(f"{LINK}:Tenure.prove", "if self._link.cancelled.is_set:", "if False:"),
+        Silent(f"{LINK}:HeldLease.prove"),
         specification(
             on_endings.test_given_the_stop_in_mid_run_then_the_batch_in_flight_is_recorded_and_nothing_more_is_sent
         ),
     ),
     rule(
         "The lease is proved before each batch.",
-        Line(f"{APPLY}:Applier._side", "lease = await self._held.prove()", "lease = self._held.lease"),
+        Line(f"{APPLY}:SideApplier._start_batches", "proved = await self.lease.prove()", "proved = self.lease.current"),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
         "A lease is prolonged on the way.",
-        Line(f"{LINK}:Tenure._renew_in_time", ">= self._link.lease_ttl / 3", ">= 10**9"),
+        Line(f"{LINK}:HeldLease.keep", "self._renewed >= pause", "self._renewed >= 10**9"),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
+        "How far a run has got is kept with its lease.",
+        Name(f"{LINK}:TELL_EVERY", 10**9),
+        specification(
+            on_endings.test_given_a_long_listing_then_how_far_it_has_got_is_kept_with_the_lease_within_seconds
+        ),
+    ),
+    rule(
         "A lease is kept alive while the portal is listed.",
-        Line(f"{LINK}:Tenure._patiently", "await keep()", "pass"),
+        Line(f"{LINK}:HeldLease.keep_during", "await (self.prove() if stoppable else self.keep())", "pass"),
         specification(on_endings.test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
     ),
     rule(
         "A lease is kept alive while a write is under way.",
-        Line(f"{APPLY}:Applier._send", "if writer.reads_before else work", "if False else work"),
+        Line(f"{LINK}:HeldLease.wait_for_any", "await (self.keep() if tasks else self.prove())", "pass"),
         specification(on_endings.test_given_a_write_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
         specification(
             on_endings.test_given_a_lease_lost_during_a_write_then_the_write_is_given_up_and_left_to_recovery
@@ -42,13 +49,17 @@ SWITCHES = [
     ),
     rule(
         "The lease is given back at the end.",
-        Line(f"{LINK}:tenure", "with suppress(SyncdError):\n            await link.store.release(held.lease)", "pass"),
+        Line(
+            f"{LINK}:hold_lease",
+            "with suppress(SyncdError):\n            await link.store.release(lease.current)",
+            "pass",
+        ),
         "conflict-is-held",
     ),
     # ----------------------------------------------------------------------------- ends
     rule(
         "Ends that protect nothing yet are followed.",
-        Line(f"{LINK}:tenure", "await _untouched(link, held.row)", "False"),
+        Line(f"{LINK}:hold_lease", "await _untouched(link, lease.row)", "False"),
         "a-mended-address-needs-no-rebase-before-anything-is-agreed",
     ),
     rule(

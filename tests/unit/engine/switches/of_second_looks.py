@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from syncd.engine.link import Tenure
+from syncd.engine.link import HeldLease
 from syncd.errors import IncompleteListing
-from tests.simulation.switch import Line, Name, Played, Together, rule, specification
+from tests.simulation.switch import Line, Name, Played, Silent, Together, rule, specification
+from tests.unit.engine import test_engine_absence as on_absence
 from tests.unit.engine import test_engine_holds as on_holds
+from tests.unit.engine import test_engine_portions as on_portions
+from tests.unit.engine import test_engine_refused_plans as on_refused
 from tests.unit.engine import test_engine_second_looks as on_second_looks
 from tests.unit.engine.switches.of_decisions import nothing
 
 OBSERVE, VERIFY, RUN = "syncd.engine.observe", "syncd.engine.verify", "syncd.engine.run"
+LOOK = "syncd.engine.second_look"
 
 
-async def half_a_listing_will_do(_held: Tenure, parts: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def just_now(*_: object) -> int:
+    """Say that the newest run of all wrote."""
+    return 10**6
+
+
+async def nothing_of_it(*_: object) -> None:
+    """Do nothing."""
+
+
+async def half_a_listing_will_do(_held: HeldLease, parts: AsyncIterator[Any]) -> AsyncIterator[Any]:
     try:
         async for part in parts:
             yield part
@@ -26,7 +39,7 @@ async def half_a_listing_will_do(_held: Tenure, parts: AsyncIterator[Any]) -> As
 SWITCHES = [
     rule(
         "A listing that is not proved complete ends the run.",
-        Name("syncd.engine.link:Tenure.through", half_a_listing_will_do),
+        Name("syncd.engine.link:HeldLease.iterate", half_a_listing_will_do),
         "listing-is-incomplete",
     ),
     # ------------------------------------------------------------------ what seems gone
@@ -36,28 +49,9 @@ SWITCHES = [
         "listing-leaves-out-an-order",
     ),
     rule(
-        "A listing that left out a bound order ends the run.",
-        Line(f"{VERIFY}:_removals_from_table", "if owner == change.facts.agreed:", "if False:"),
-        "listing-leaves-out-an-order",
-    ),
-    rule(
-        "An order that is bound again keeps its row.",
-        Line(f"{VERIFY}:_removals_from_table", "draft.wait(change,", "str("),
-        "an-order-bound-again-keeps-its-row",
-    ),
-    rule(
         "No order is unbound before its row was looked for, whatever `where` selects.",
         Name(f"{VERIFY}:_removals_from_crm", nothing),
         "deselected-row-is-no-removal",
-    ),
-    rule(
-        "An order whose row is back is not unbound.",
-        Line(
-            f"{VERIFY}:_removals_from_crm",
-            "if value is not None and not unlike_absent(draft, change, value):",
-            "if False:",
-        ),
-        "a-row-that-comes-back-is-no-removal",
     ),
     rule(
         "No row is written beside one that `where` does not select.",
@@ -65,23 +59,155 @@ SWITCHES = [
         "deselected-row-is-not-written-beside",
     ),
     rule(
-        "A row that `where` does not select is held, not taken for absent.",
-        Line(f"{VERIFY}:unlike_absent", "elif not value.selected:", "elif False:"),
+        "A row that `where` does not select, or that became unreadable, is held, not taken for absent.",
+        Silent(f"{VERIFY}:hold_if_present"),
         "deselected-row-is-no-removal",
-    ),
-    rule(
-        "A row that became unreadable is held, not taken for absent.",
-        Line(f"{VERIFY}:unlike_absent", "if value.unreadable is not None:", "if False:"),
         specification(
             on_second_looks.test_given_a_row_that_becomes_unreadable_after_the_snapshot_then_the_order_is_held
         ),
     ),
+    # ---------------------------------------------------------------------------- absences
     rule(
-        "An order that is held, or waits, is not written at all.",
-        Line(f"{VERIFY}:Draft.settle", "if change.order_id not in out", "if True"),
-        "owner-missing-is-held",
+        "A second look is worth something only a while later.",
+        Name(f"{LOOK}:SECOND_LOOK_AFTER", 0.0),
+        "many-absences-wait-for-a-second-look-on-either-side",
+    ),
+    rule(
+        "A refused plan's absences are looked at as well.",
+        Line("syncd.engine.run:Run.refuse", "await look.keep(chunk)", "pass"),
+        specification(
+            on_refused.test_given_a_refused_plan_that_was_looked_at_twice_then_what_is_allowed_of_it_later_does_not_wait
+        ),
+    ),
+    rule(
+        "What a person decided does not wait.",
+        Name("syncd.core.model:DECIDED", frozenset()),
+        specification(on_absence.test_given_decided_removes_then_they_do_not_wait),
+    ),
+    rule(
+        "A row that goes with a write of syncd's, in a table that hides what a write does, is no removal.",
+        Name(f"{VERIFY}:_hold_own_effects", nothing_of_it),
+        "a-row-that-goes-with-a-write-of-syncd-is-held",
+    ),
+    rule(
+        "A row that goes after a reading that followed syncd's last write is a removal.",
+        Name(f"{VERIFY}:_last_run_that_wrote", just_now),
+        "a-row-that-goes-after-a-quiet-pass-is-a-removal",
+    ),
+    rule(
+        "A mere plan notes no absences.",
+        Line("syncd.engine.reconcile:plan", "noting=False", "noting=True"),
+        specification(on_absence.test_given_a_plan_then_it_shows_what_waits_and_its_application_does_it_at_once),
+    ),
+    rule(
+        "While a row has no readable order id, no absent order is gone.",
+        Line(f"{OBSERVE}:_Segments.read", "self._differ.unsure.add(Side.TABLE)", "pass"),
+        "rows-without-an-order-are-perhaps-any-order",
     ),
     # ---------------------------------------------------------------------------- owners
+    rule(
+        "An owner that is missing makes a hold.",
+        Silent(f"{VERIFY}:_owners"),
+        "owner-missing-is-held",
+    ),
+    rule(
+        "Owners that orders are bound to bear witness whether owners can be seen.",
+        Name(f"{OBSERVE}:_remember_witnesses", lambda *_args: None),
+        specification(on_holds.test_given_owners_that_orders_are_bound_to_now_then_they_bear_witness),
+    ),
+    # ------------------------------------------------------------- failures and flapping
+    rule(
+        "An order that was refused waits before it is tried again.",
+        Name(f"{VERIFY}:_pauses", lambda *_args: None),
+        "refused-order-waits-and-stops-nobody",
+    ),
+    rule(
+        "A clock that was set back makes no order wait longer.",
+        Name("syncd.core.backoff:LONGEST_PAUSE", 10.0**9),
+        "a-clock-set-back-makes-no-order-wait-longer",
+    ),
+    rule(
+        "An approved plan waits for no order that failed.",
+        Line("syncd.engine.reconcile:apply", "approved=True", "approved=False"),
+        "an-approved-plan-does-not-wait-for-an-order-that-failed",
+    ),
+    rule(
+        "A write that somebody undoes again and again is held.",
+        Name(f"{VERIFY}:_compare_with_history", nothing),
+        "flapping-is-held",
+    ),
+    rule("Three times is again and again.", Name(f"{VERIFY}:FLAPPING_AFTER", 10), "flapping-is-held"),
+    rule(
+        "What is days apart is not flapping.",
+        Name(f"{VERIFY}:FLAPPING_WITHIN", 10.0**9),
+        "writes-a-day-apart-are-no-flapping",
+    ),
+    # ---------------------------------------------------------------- what is remembered
+    rule(
+        "Each order is looked at once, however the sides are cut (and no end is agreed that was not asked for).",
+        Together(
+            Line(f"{OBSERVE}:_Segments._compare", "if upto is not None:", "if False:"),
+            Line(
+                "syncd.engine.observation_record:record_observation",
+                "await _confirmed(link, lease, pairs, draft)",
+                "pairs",
+            ),
+        ),
+        Played("edits-on-both-sides", singly=True),
+    ),
+    rule(
+        "A decision that nothing is left to do for ends its hold.",
+        Line(f"{OBSERVE}:_Segments._compare", " and order_id in decided:", ":"),
+        "a-decision-that-needs-no-write-ends-the-hold",
+    ),
+    # ------------------------------------------------------------------- what is agreed
+    rule(
+        "An order that only the list leaves out is held.",
+        Line(f"{VERIFY}:_removals_from_table", "if owner == change.facts.agreed:", "if False:"),
+        "listing-leaves-out-an-order",
+    ),
+    rule(
+        "An order that is bound again keeps its row.",
+        Line(f"{VERIFY}:_removals_from_table", "draft.skip(change,", "str("),
+        "an-order-bound-again-keeps-its-row",
+    ),
+    rule(
+        "An order whose row is back is not unbound.",
+        Line(f"{VERIFY}:_removals_from_crm", "elif not hold_if_present(draft, change, value):", "elif False:"),
+        "a-row-that-comes-back-is-no-removal",
+    ),
+    rule(
+        "Many removes wait for a second look.",
+        Line(f"{LOOK}:SecondLook.begin", "if absent.get(side, 0) and many:", "if False:"),
+        "many-absences-wait-for-a-second-look-on-either-side",
+    ),
+    rule(
+        "What was looked at twice is removed.",
+        Line(f"{LOOK}:SecondLook._note", "if new:", "if False:"),
+        "many-absences-wait-for-a-second-look-on-either-side",
+    ),
+    rule(
+        "Where some are back, the others wait anew.",
+        Line(f"{LOOK}:SecondLook.begin", "if len(still[side]) < number", "if False"),
+        specification(
+            on_absence.test_given_a_table_that_is_loaded_row_by_row_then_nothing_is_removed_however_many_passes_see_it
+        ),
+    ),
+    rule(
+        "A row that is marked as deleted does not wait.",
+        Line(f"{VERIFY}:_removals_from_crm", "draft.stated.add(change.order_id)", "pass"),
+        specification(on_absence.test_given_rows_that_are_marked_as_deleted_then_they_do_not_wait),
+    ),
+    rule(
+        "Passes over other orders do not make anybody forget syncd's last write.",
+        Line(f"{VERIFY}:_last_run_that_wrote", "before = rows[-1].id", "break"),
+        specification(on_portions.test_given_a_write_when_many_passes_over_other_orders_follow_then_its_row_is_held),
+    ),
+    rule(
+        "A clock that was set back makes no remove wait longer.",
+        Line(f"{LOOK}:SecondLook._since", " or noted.since > self.now", ""),
+        specification(on_absence.test_given_a_clock_that_was_set_back_then_the_second_look_comes_all_the_same),
+    ),
     rule(
         "No order is bound to an owner that does not exist.",
         Line(f"{VERIFY}:verify", "if link.verify_owners:", "if False:"),
@@ -93,87 +219,37 @@ SWITCHES = [
         specification(on_holds.test_given_a_link_that_does_not_verify_owners_then_none_is_asked_for),
     ),
     rule(
-        "An owner that is missing makes a hold.",
-        Line(f"{VERIFY}:_owners", "if change.after in missing:", "if False:"),
-        "owner-missing-is-held",
-    ),
-    rule(
-        "Owners that orders are bound to bear witness whether owners can be seen.",
-        Name(f"{OBSERVE}:_remember_witnesses", lambda *_args: None),
-        specification(on_holds.test_given_owners_that_orders_are_bound_to_now_then_they_bear_witness),
-    ),
-    # ------------------------------------------------------------- failures and flapping
-    rule(
-        "An order that was refused waits before it is tried again.",
-        Name(f"{VERIFY}:_failures", nothing),
-        "refused-order-waits-and-stops-nobody",
-    ),
-    rule(
-        "A clock that was set back makes no order wait longer.",
-        Name(f"{VERIFY}:LONGEST_PAUSE", 10.0**9),
-        "a-clock-set-back-makes-no-order-wait-longer",
-    ),
-    rule(
         "An order that a person decided does not wait.",
-        Line(f"{VERIFY}:_failures", " and change.order_id not in decided", ""),
+        Line(f"{VERIFY}:_pauses", " and change.order_id not in free", ""),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(
-        "An approved plan waits for no order that failed.",
-        Line("syncd.engine.reconcile:apply", "approved=True", "approved=False"),
-        "an-approved-plan-does-not-wait-for-an-order-that-failed",
-    ),
-    rule(
-        "A write that somebody undoes again and again is held.",
-        Name(f"{VERIFY}:_flapping", nothing),
-        "flapping-is-held",
-    ),
-    rule("Three times is again and again.", Name(f"{VERIFY}:FLAPPING_AFTER", 10), "flapping-is-held"),
-    rule(
-        "What is days apart is not flapping.",
-        Name(f"{VERIFY}:FLAPPING_WITHIN", 10.0**9),
-        "writes-a-day-apart-are-no-flapping",
-    ),
-    rule(
         "A flapping order that a person decided is written.",
-        Line(f"{VERIFY}:_flapping", " - decided", ""),
+        Line(f"{VERIFY}:_compare_with_history", " - decided", ""),
         specification(on_holds.test_given_a_flapping_order_when_nobody_undoes_it_any_more_then_a_person_decides_once),
-    ),
-    # ---------------------------------------------------------------- what is remembered
-    rule(
-        "Each order is looked at once, however the sides are cut (and no end is agreed that was not asked for).",
-        Together(
-            Line(f"{OBSERVE}:_Segments.feed", "if upto is not None:", "if False:"),
-            Line(f"{RUN}:Run.record_observation", "await self._confirmed(pairs, draft)", "pairs"),
-        ),
-        Played("edits-on-both-sides", singly=True),
     ),
     rule(
         "A hold shows what stands there now.",
-        Line(f"{RUN}:Run.record_observation", "or before.hold.facts != hold.facts", "or False"),
+        Line("syncd.engine.observation_record:record_observation", "or before.hold.facts != hold.facts", "or False"),
         "a-hold-shows-what-stands-there-now",
     ),
     rule(
-        "A decision that nothing is left to do for ends its hold.",
-        Line(f"{OBSERVE}:_Segments.feed", " and order_id in decided:", ":"),
-        "a-decision-that-needs-no-write-ends-the-hold",
-    ),
-    # ------------------------------------------------------------------- what is agreed
-    rule(
         "Only what both sides had at one moment is agreed.",
-        Line(f"{RUN}:Run.record_observation", "await self._confirmed(pairs, draft)", "pairs"),
+        Line(
+            "syncd.engine.observation_record:record_observation", "await _confirmed(link, lease, pairs, draft)", "pairs"
+        ),
         "agreed-only-where-both-had-it",
     ),
     rule(
         "An end on both sides is agreed only if the CRM says so when asked.",
-        Line(f"{RUN}:Run._confirmed", "if change.order_id in bound or", "if"),
+        Line("syncd.engine.observation_record:_confirmed", "if change.order_id in bound or", "if"),
         specification(
             on_second_looks.test_given_an_order_missing_from_both_sides_that_is_bound_after_all_then_its_end_is_not_agreed
         ),
     ),
     rule(
         "An end on both sides is agreed only if no row is left that `where` does not select.",
-        Line(f"{RUN}:Run._confirmed", "unlike_absent(draft, change, value)", "False"),
+        Line("syncd.engine.observation_record:_confirmed", "hold_if_present(draft, change, value)", "False"),
         "deselected-row-and-unbound-order",
     ),
 ]

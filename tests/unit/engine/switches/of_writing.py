@@ -2,64 +2,62 @@
 
 from __future__ import annotations
 
-from tests.simulation.switch import Line, Name, rule, specification
+from typing import Any
+
+from syncd.core.model import Side
+from tests.fakes.portal import Surprise
+from tests.simulation.switch import Line, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
+from tests.unit.engine import test_engine_growth as on_growth
+from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_lost_answers as on_lost_answers
-from tests.unit.engine import test_engine_second_looks as on_second_looks
+from tests.unit.engine import test_engine_side_by_side as on_side_by_side
+from tests.unit.engine import test_engine_source as on_source
 from tests.unit.engine.switches.of_decisions import nothing
 
-APPLY, HOLDING, LEDGER, RECOVER, SIDES = (
+APPLY, INTENTS, OUTCOMES, QUEUE, RECOVER, SILENCE, SOURCE, WRITERS = (
     "syncd.engine.apply",
-    "syncd.engine.holding",
-    "syncd.engine.ledger",
     "syncd.engine.recover",
-    "syncd.engine.sides",
+    "syncd.engine.outcomes",
+    "syncd.engine.write_queue",
+    "syncd.engine.recover",
+    "syncd.core.silent_writes",
+    "syncd.engine.write_queue",
+    "syncd.engine.writers",
 )
+
+
+async def undecided(*_args: Any, **_more: Any) -> None:
+    """Leave what a crash left open as it is."""
+
 
 SWITCHES = [
     # -------------------------------------------------------------------------- sending
     rule(
         "What is sent stands in the journal before.",
         Line(
-            f"{APPLY}:Applier._side",
-            "await self._link.store.intend(lease, [e.id for e in batch], self._link.clock.now())",
+            f"{APPLY}:SideApplier._start_batches",
+            "await self.link.store.intend(proved, ids, self.link.clock.now(), next(self.numbers))",
             "pass",
         ),
         "dies-after-sending",
     ),
     rule(
-        "An order that was bound elsewhere since the listing is not overwritten.",
-        Name(f"{SIDES}:CrmWriter.reads_before", False),
-        "bound-elsewhere-after-the-listing",
-    ),
-    rule(
-        "An order that has the wanted owner already is agreed without a write.",
-        Line(f"{APPLY}:Applier._still_as_planned", "elif found == entry.change.after:", "elif False:"),
-        specification(
-            on_second_looks.test_given_an_order_that_got_the_wanted_owner_after_the_listing_then_nothing_is_sent_and_it_is_agreed
-        ),
-    ),
-    rule(
-        "What was read ahead is read anew after a wait.",
-        Line(f"{APPLY}:Applier._side", "self._ahead = {}  #", "#"),
-        specification(on_second_looks.test_given_a_wait_before_a_batch_then_its_orders_are_read_anew),
-    ),
-    rule(
         "The table is written first: a portal that fails does not keep it out of step.",
         Line(
-            f"{APPLY}:Applier.run",
-            "(TableWriter(self._link.table), CrmWriter(self._link.portal))",
-            "(CrmWriter(self._link.portal), TableWriter(self._link.table))",
+            f"{APPLY}:appliers",
+            "(table_writer(link.table), crm_writer(link.portal, link.writers))",
+            "(crm_writer(link.portal, link.writers), table_writer(link.table))",
         ),
         specification(
             on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
-            on_endings.Surprise.UNAVAILABLE,
+            Surprise.UNAVAILABLE,
             69,
         ),
     ),
     rule(
         "What the portal certainly did not execute is sent again, and no order is blamed for it.",
-        Line(f"{APPLY}:Applier._send", "elif result.effect is Effect.NOT_SENT:", "elif False:"),
+        Line(f"{APPLY}:SideApplier._take", "elif result.effect is Effect.NOT_SENT:", "elif False:"),
         "a-busy-portal-is-asked-three-times-a-run",
     ),
     rule(
@@ -68,92 +66,123 @@ SWITCHES = [
         "a-busy-portal-is-asked-three-times-a-run",
     ),
     rule(
+        "It is sent before anything else, so that only what is under way is in memory.",
+        Line(f"{QUEUE}:WriteQueue._next", "if self._refused:", "if False:"),
+        on_growth.test_given_writes_that_come_back_then_refused_ones_are_next_and_lost_ones_last_the_larger_batches_first,
+    ),
+    rule(
         "What could not be sent has no open intent.",
-        Line(f"{APPLY}:Applier._send", 'Outcome.SKIPPED, f"not sent: {error.message}"', "Outcome.INTENDED"),
+        Line(f"{APPLY}:SideApplier._take", 'self.recorder.skipped(write, f"not sent: {error.message}")', "pass"),
         specification(
             on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
-            on_endings.Surprise.UNAVAILABLE,
+            Surprise.UNAVAILABLE,
             69,
+        ),
+    ),
+    rule(
+        "Only a window of the plan is on its way.",
+        Line(f"{QUEUE}:WriteQueue._next", "self._fill(self._window)", "self._fill(10**9)"),
+        on_growth.test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory,
+    ),
+    # --------------------------------------------------------------------- side by side
+    rule(
+        "So many batches are under way as the limit says.",
+        Line(f"{APPLY}:SideApplier._start_batches", "< self._limit.current", "< 100"),
+        specification(on_side_by_side.test_given_a_number_of_writers_then_so_many_batches_are_under_way_at_most, 3),
+    ),
+    rule(
+        "Two are under way at first.",
+        Name("syncd.core.concurrency:FIRST_AT_ONCE", 4),
+        specification(
+            on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
+        ),
+    ),
+    rule(
+        "More are while all is quiet.",
+        Line(f"{APPLY}:SideApplier._adapt", "self._limit.quiet()", "pass"),
+        specification(
+            on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
+        ),
+    ),
+    rule(
+        "Trouble halves how many are under way.",
+        Line(f"{APPLY}:SideApplier._adapt", "self._limit.trouble(batch.ticket)", "pass"),
+        specification(
+            on_side_by_side.test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_as_many_are_under_way
+        ),
+    ),
+    rule(
+        "What is under way when a run ends early comes to its end, and is recorded.",
+        Line(f"{APPLY}:SideApplier.run", "await self._finish()", "pass"),
+        specification(
+            on_side_by_side.test_given_a_portal_that_goes_away_then_the_batches_beside_are_recorded_and_the_rest_not_sent
+        ),
+        specification(on_side_by_side.test_given_the_stop_then_what_is_under_way_comes_to_its_end_and_is_recorded),
+    ),
+    rule(
+        "What is under way when the lease is lost is given up.",
+        Line(f"{APPLY}:SideApplier.run", "await self._give_up()", "pass"),
+        specification(
+            on_side_by_side.test_given_the_lease_lost_then_everything_under_way_is_given_up_and_its_intents_stay_open
+        ),
+    ),
+    # ------------------------------------------------------------------------ the source
+    rule(
+        "A write whose source has changed since the plan was made is not made.",
+        Line(
+            f"{APPLY}:SideApplier._next_batch",
+            "changed = await self.lease.keep_during(self.check.changed(batch, queue), stoppable=False)",
+            "changed = {}",
+        ),
+        specification(on_source.test_given_rows_put_back_while_the_plan_is_applied_then_the_rest_is_not_written),
+        specification(
+            on_source.test_given_a_removal_whose_row_comes_back_while_the_plan_is_applied_then_it_is_not_made
+        ),
+    ),
+    rule(
+        "A plan made a moment ago needs no second look at its source.",
+        Name(f"{SOURCE}:FRESH", dict.fromkeys(Side, -1.0)),
+        specification(on_source.test_given_a_plan_made_a_moment_ago_then_the_source_is_not_read_again),
+    ),
+    rule(
+        "What was read of the source is believed for seconds only.",
+        Line(f"{SOURCE}:SourceCheck.changed", "now - self._shown_at > fresh or", ""),
+        specification(
+            on_source.test_given_bindings_that_change_later_than_they_were_read_then_their_rows_are_left_alone
+        ),
+    ),
+    rule(
+        "What the plan itself wrote into the source is no change of it.",
+        Line(f"{SOURCE}:SourceCheck._expected", "[known, *written]", "[known]"),
+        specification(
+            on_source.test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source
+        ),
+    ),
+    rule(
+        "A row that the link does not select any more, or that cannot be read, is no reason to write.",
+        Line(f"{SOURCE}:_row", "if value.unreadable is None and value.selected else NOT_A_BINDING", ""),
+        specification(
+            on_source.test_given_a_row_that_says_nothing_clear_any_more_then_its_order_is_not_written, "deselected"
         ),
     ),
     # --------------------------------------------------------------------- lost answers
     rule(
         "After a lost answer the orders are read before anything is sent again.",
         Line(
-            f"{APPLY}:Applier._send",
-            "await self._read_back(writer, unknown, final=not writer.reads_before)",
-            "again += unknown",
+            f"{APPLY}:SideApplier._lost",
+            "await self._silent.add(batch.writes, silent, batch.queue)",
+            "batch.queue.lost([one for one in batch.writes if one.id in silent])",
         ),
         "late-request-is-waited-for",
     ),
     rule(
         "A lost answer is no refusal.",
-        Line(f"{APPLY}:Applier._send", "if result.effect is Effect.UNKNOWN:", "if False:"),
+        Line(f"{APPLY}:SideApplier._take", "if result.effect is Effect.UNKNOWN:", "if False:"),
         "answer-lost-after-the-effect",
-    ),
-    rule(
-        "What is found in place after a lost answer is done.",
-        Line(f"{APPLY}:Applier._read_back", "if found == change.after:", "if False:"),
-        "answer-lost-after-the-effect",
-    ),
-    rule(
-        "What shows neither the old nor the new owner after a lost answer is held.",
-        Line(f"{APPLY}:Applier._read_back", "elif found == change.before:", "elif True:"),
-        "zombie-after-somebody-else",
-    ),
-    rule(
-        "Where somebody else has written meanwhile, the whole life of a lost request is waited for.",
-        Line(f"{APPLY}:Applier._settle", "or any(entry.id in self._strange for entry in waiting)", ""),
-        "zombie-long-after-somebody-else",
-    ),
-    rule(
-        "What a late request overwrote is held.",
-        Line(f"{APPLY}:Applier._read_back", "self._strange.get(entry.id, change.before)", "change.before"),
-        "zombie-after-somebody-else",
-    ),
-    rule(
-        "A request whose answer was lost is given time to show progress.",
-        Line(f"{APPLY}:Applier._settle", "if writer.reads_before:", "if False:"),
-        "late-request-is-waited-for",
-    ),
-    rule(
-        "That time begins when the answer is lost, however long the sending took.",
-        Line(f"{APPLY}:Applier._send", "entry.sent_by = self._link.clock.monotonic()", "pass"),
-        specification(
-            on_endings.test_given_an_answer_lost_after_a_long_write_then_its_request_is_waited_for_from_then_on
-        ),
-    ),
-    rule(
-        "While lost requests show progress, their whole life is waited for.",
-        Line(f"{APPLY}:Applier._settle", "len(waiting) < before or", "False or"),
-        specification(
-            on_lost_answers.test_given_lost_answers_when_one_request_shows_progress_then_the_others_are_waited_for_too
-        ),
-    ),
-    rule(
-        "The whole life of a request is waited for where nothing came of the same writes for the second time.",
-        Line(f"{APPLY}:Applier._settle", "any(entry.sends > 1 for entry in waiting)", "False"),
-        specification(
-            on_lost_answers.test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_waited_out_and_the_change_has_failed
-        ),
-    ),
-    rule(
-        "What was lost is sent again in smaller company.",
-        Line(f"{APPLY}:Applier._note_lost", "max(1, len(lost) // 2)", "len(lost)"),
-        specification(
-            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
-        ),
-    ),
-    rule(
-        "An order that breaks its requests is counted as failed.",
-        Line(f"{LEDGER}:Ledger.unanswered", "await self.record(outcomes, attempts)", "await self.record(outcomes)"),
-        specification(
-            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
-        ),
     ),
     rule(
         "An order that broke its requests before is sent alone.",
-        Line(f"{APPLY}:Applier.run", "1 if self._ledger.left_unanswered(entry) else entry.most", "entry.most"),
+        Line(f"{APPLY}:_writes", "if recorder.was_unanswered(change.order_id):", "if False:"),
         specification(
             on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
         ),
@@ -165,70 +194,54 @@ SWITCHES = [
             on_lost_answers.test_given_a_portal_that_answers_no_write_then_the_run_ends_unavailable_and_no_order_is_blamed
         ),
     ),
+    rule(
+        "It ends with a refusal.",
+        Silent(f"{APPLY}:SideApplier._start_batches"),
+        specification(
+            on_lost_answers.test_given_a_portal_that_answers_no_write_then_the_run_ends_unavailable_and_no_order_is_blamed
+        ),
+    ),
     # ------------------------------------------------------------------------ recording
     rule(
         "What a race overwrote is held.",
-        Line(f"{LEDGER}:Ledger.judge", "if lost else", "if False else"),
+        Silent(f"{OUTCOMES}:OutcomeRecorder.overwrote"),
         "race-is-not-overwritten",
     ),
     rule(
-        "What a race overwrote stays held.",
-        Line(
-            f"{HOLDING}:overwritten",
-            "seen=seen",
-            "seen=None",
-        ),
-        "race-stays-held",
-    ),
-    rule(
-        "Holds are recorded together with the outcomes they come from.",
-        Line(f"{LEDGER}:Ledger.record", ", holds=holds", ""),
-        "race-is-not-overwritten",
-    ),
-    rule(
-        "A value that stands there already is success.",
-        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.ALREADY:", "if False:"),
-        "somebody-writes-the-same-meanwhile",
-    ),
-    rule(
-        "An order that moved is skipped, not blamed.",
-        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.MOVED:", "if False:"),
-        "a-row-that-moved-is-not-overwritten",
-    ),
-    rule(
-        "An order the portal does not know is held.",
-        Line(f"{LEDGER}:Ledger.judge", "if result.effect is Effect.ORDER_MISSING:", "if False:"),
+        "An order that the portal does not know, or refuses too often, is held.",
+        Name(f"{OUTCOMES}:OutcomeRecorder._hold", lambda *_args: None),
         "order-missing",
-    ),
-    rule(
-        "An order that was refused five times is held.",
-        Name(f"{LEDGER}:MAX_ATTEMPTS", 10),
         "refused-order-is-held-after-five",
     ),
     rule(
-        "The hold of an order that was refused too often is made.",
-        Line(f"{LEDGER}:Ledger._failed_once_more", "if failures >= MAX_ATTEMPTS:", "if False:"),
+        "An order that was refused five times is held.",
+        Name(f"{OUTCOMES}:MAX_ATTEMPTS", 10),
         "refused-order-is-held-after-five",
     ),
     rule(
         "A refused order is given a pause.",
-        Name(f"{LEDGER}:order_pause", lambda _attempt: 0.0),
+        Name(f"{OUTCOMES}:order_pause", lambda _attempt: 0.0),
         "refused-order-waits-and-stops-nobody",
     ),
     rule(
-        "Success forgets the failures before it.",
-        Line(f"{LEDGER}:Ledger.record", "if one.outcome in _IN_PLACE", "if False"),
-        "a-success-forgets-the-failures",
+        "It is not tried again before its pause is over.",
+        Name("syncd.engine.observe:is_waiting", lambda _next_at, _now: False),
+        specification(on_holds.test_given_a_missing_order_that_is_not_due_then_nothing_of_it_is_planned),
     ),
     rule(
-        "Of two writes of an order only the last one moves the agreed state.",
-        Line(f"{LEDGER}:Ledger.in_place", "last = self._left[change.order_id] == 0", "last = True"),
-        "a-decision-half-carried-out-is-not-agreed",
+        "The hold of an order that is tried again stays until the write is in place.",
+        Line(
+            "syncd.engine.observe:_Segments._compare",
+            "tried_again = stored.hold.kind in RETRIED",
+            "tried_again = False",
+        ),
+        specification(on_holds.test_given_a_held_order_that_is_tried_again_in_vain_then_its_hold_is_never_released),
     ),
     rule(
         "What was undone is held.",
-        Line(f"{LEDGER}:Ledger.in_place", "if last and change.hold_after is not None:", "if False:"),
+        Silent(f"{OUTCOMES}:OutcomeRecorder.in_place"),
         "undo-puts-back-and-holds",
+        "an-undo-cut-off-holds-its-orders",
     ),
     # ------------------------------------------------------------------------- recovery
     rule(
@@ -237,18 +250,136 @@ SWITCHES = [
         "dies-after-sending",
     ),
     rule(
-        "An intent whose target is in place is done.",
-        Line(f"{RECOVER}:_Healer._told", "if found == change.after:", "if False:"),
+        "What a crash left open is decided.",
+        Name(f"{RECOVER}:_resolve", undecided),
         "dies-after-sending",
     ),
     rule(
-        "An intent whose order shows something else is held as uncertain.",
-        Line(f"{RECOVER}:_Healer._told", "if found == change.before:", "if True:"),
-        "something-else-after-a-lost-answer",
+        "An interrupted request is waited for until it cannot be alive.",
+        Name(f"{RECOVER}:_wait_until_dead", nothing),
+        "dies-with-a-late-request",
+        "a-clock-set-forward-shortens-no-wait",
+        "a-value-found-in-place-after-a-crash-is-believed-once-no-request-lives",
     ),
     rule(
-        "An intent that had no effect is closed.",
-        Line(f"{RECOVER}:_Healer._told", "Outcome.SKIPPED", "Outcome.INTENDED"),
+        "What an order showed before the wait says whether a late request overwrote it.",
+        Line(f"{RECOVER}:recover", "await resolver.watch(writer, requests)", "pass"),
+        "dies-with-a-late-request-after-somebody-else",
+    ),
+    rule(
+        "No request of before a rebase is alive after it.",
+        Name(f"{RECOVER}:_wait_until_dead", nothing),
+        "rebase-waits-for-a-late-request",
+    ),
+    rule(
+        "The writes of one request are judged together.",
+        Name(f"{RECOVER}:_by_request", lambda intents, side: [[one] for one in intents if one.change.side is side]),
+        "dies-after-sending-and-the-old-owner-is-put-back",
+    ),
+    rule(
+        "Rows that cannot be read are not the removal that was interrupted.",
+        Line(
+            f"{WRITERS}:_read_table",
+            "NOT_A_BINDING if value.unreadable is not None else value.owner",
+            "value.owner",
+        ),
+        "rows-that-cannot-be-read-are-no-removal-that-arrived",
+    ),
+    rule(
+        "The life of a request begins when its answer is lost, however long the sending took.",
+        Line(
+            f"{INTENTS}:SilentRequests.add",
+            "now, life = self._link.clock.monotonic(), self._link.request_life",
+            "now, life = self._link.clock.monotonic() - 200, self._link.request_life",
+        ),
+        specification(
+            on_endings.test_given_an_answer_lost_after_a_long_write_then_its_request_is_waited_for_from_then_on
+        ),
+    ),
+    rule(
+        "The whole life of a request is waited for before its writes are sent again.",
+        Line(f"{INTENTS}:SilentRequests.add", "now + life]", "now + 10]"),
+        specification(
+            on_lost_answers.test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_waited_out_and_the_change_has_failed
+        ),
+        "zombie-long-after-somebody-else",
+    ),
+    rule(
+        "What was lost is sent again in smaller company.",
+        Line(f"{INTENTS}:SilentRequests.add", "max(1, len(silent) // 2)", "len(silent)"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "An order that breaks its requests is counted as failed.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "attempts=attempts", "attempts=[]"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "An order that breaks its requests is held after five attempts.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.unanswered", "if failures >= MAX_ATTEMPTS:", "if False:"),
+        specification(
+            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
+        ),
+    ),
+    rule(
+        "What a race overwrote stays held.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.overwrote", "seen=after", "seen=None"),
+        "race-stays-held",
+    ),
+    rule(
+        "Holds are recorded together with the outcomes they come from.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "holds=holds", "holds=[]"),
+        "race-is-not-overwritten",
+    ),
+    rule(
+        "A value that stands there already is success.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.answered", "if result.effect is Effect.ALREADY:", "if False:"),
+        "somebody-writes-the-same-meanwhile",
+    ),
+    rule(
+        "An order that moved is skipped, not blamed.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.answered", "elif result.effect is Effect.MOVED:", "elif False:"),
+        "a-row-that-moved-is-not-overwritten",
+    ),
+    rule(
+        "An order the portal does not know is held.",
+        Line(f"{OUTCOMES}:OutcomeRecorder._refused", "if missing:", "if False:"),
+        "order-missing",
+    ),
+    rule(
+        "The hold of an order that was refused too often is made.",
+        Line(f"{OUTCOMES}:OutcomeRecorder._refused", "elif failures >= MAX_ATTEMPTS:", "elif False:"),
+        "refused-order-is-held-after-five",
+    ),
+    rule(
+        "A refused order whose facts change is tried again at once.",
+        Line("syncd.engine.verify:verify", "decided | retried", "decided"),
+        specification(on_holds.test_given_a_refused_order_whose_row_changes_then_it_is_tried_again_at_once),
+    ),
+    rule(
+        "Success forgets the failures before it.",
+        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "if outcome.outcome in IN_PLACE", "if False"),
+        "a-success-forgets-the-failures",
+    ),
+    rule(
+        "Of two writes of an order only the last one moves the agreed state.",
+        Line(f"{OUTCOMES}:OutcomeRecorder._is_last", "return self._left[change.order_id] == 0", "return True"),
+        "a-decision-half-carried-out-is-not-agreed",
+    ),
+    rule(
+        "The outcome of a write that was sent more than once says so.",
+        Line(f"{OUTCOMES}:OutcomeRecorder._note", "if write.sends > 1:", "if False:"),
+        specification(
+            on_lost_answers.test_given_a_process_killed_after_sending_twice_then_the_audit_says_how_often_it_was_sent
+        ),
+    ),
+    rule(
+        "An intent that left no trace is closed, and the audit says no more than is known.",
+        Line(f"{RECOVER}:_resolve", "recorder.skipped(write, CANNOT_TELL)", "pass"),
         "an-intent-that-was-not-sent-is-closed",
     ),
     rule(
@@ -257,39 +388,8 @@ SWITCHES = [
         "dies-after-sending",
     ),
     rule(
-        "An interrupted request is waited for until it cannot be alive.",
-        Line(f"{RECOVER}:_outlive", "await held.wait(link.request_life)", "pass"),
-        "dies-with-a-late-request",
-        "a-clock-set-forward-shortens-no-wait",
-    ),
-    rule(
-        "Nothing but a target in place is believed before.",
-        Line(f"{RECOVER}:_Healer.decide", "if final or found == intent.change.after:", "if True:"),
-        "dies-with-a-late-request",
-    ),
-    rule(
-        "No request of before a rebase is alive after it.",
-        Line(f"{RECOVER}:give_up", "await _outlive(link, held)", "pass"),
-        "rebase-waits-for-a-late-request",
-    ),
-    rule(
-        "What the request of a dead process overwrote is held.",
-        Line(f"{RECOVER}:_Healer._told", "self._strange.get(intent.id, change.before)", "change.before"),
-        "dies-with-a-late-request-after-somebody-else",
-    ),
-    rule(
         "Of a decision cut off between two writes nothing is agreed.",
-        Line(f"{RECOVER}:_Healer._arrived", "both = change.reason in", "both = False and"),
+        Line(f"{OUTCOMES}:OutcomeRecorder._is_last", "return not (self._heals and", "return not (False and"),
         "a-decision-cut-off-is-finished",
-    ),
-    rule(
-        "An undo that was interrupted holds its orders all the same.",
-        Line(f"{RECOVER}:_Healer._arrived", "if change.hold_after is None:", "if True:"),
-        "an-undo-cut-off-holds-its-orders",
-    ),
-    rule(
-        "Rows that cannot be read are not the removal that was interrupted.",
-        Line(f"{SIDES}:TableWriter.read", "UNLIKE if value.unreadable is not None else value.owner", "value.owner"),
-        "rows-that-cannot-be-read-are-no-removal-that-arrived",
     ),
 ]

@@ -1,1 +1,0 @@
-"""`syncd demo`: the whole job on this machine, in one sitting."""

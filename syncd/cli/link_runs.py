@@ -1,0 +1,149 @@
+"""Runs of the engine for a command: on one link or on several, with what came of each printed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from syncd.cli import failure
+from syncd.cli.app import App
+from syncd.cli.screen import GAP, Streamed
+from syncd.errors import Stopped, SyncdError
+
+if TYPE_CHECKING:
+    from syncd.core.ports import Cancelled
+    from syncd.daemon.channels import Heartbeats
+    from syncd.engine.link import Link
+    from syncd.engine.report import Report
+    from syncd.wiring import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRuns:
+    """The runs of one command.
+
+    Args:
+        app: The invocation.
+        place: Where links are opened.
+        cancelled: Set by the first signal.
+        every: Show every change.
+        form: What is printed: `json`, `csv`, `markdown`, or an empty text for what a person reads.
+        heartbeats: Sends the beats of each run to the link's address; None: none are sent.
+    """
+
+    app: App
+    place: Workplace
+    cancelled: Cancelled
+    every: bool = False
+    form: str = ""
+    heartbeats: Heartbeats | None = None
+    reports: list[Report] = field(default_factory=list)
+    """What the runs came to, in their order."""
+
+    async def run(self, name: str, act: Callable[[Link], Awaitable[Report]]) -> Report:
+        """Act on a link, and show how far that has come."""
+        from syncd.cli.progress import progress
+        from syncd.engine.link import no_progress
+
+        with nullcontext(no_progress) if self.app.quiet else progress(self.place.clock) as show:
+            async with self.place.link(name, progress=show, cancelled=self.cancelled) as link:
+                if self.heartbeats is None:
+                    report = await act(link)
+                else:
+                    with self.heartbeats.during(link) as ended:
+                        ended(report := await act(link))
+        self.reports.append(report)
+        return report
+
+    async def one(self, name: str, act: Callable[[Link], Awaitable[Report]]) -> int:
+        """Act on one link; print one object, or its text. Return the exit code."""
+        report = await self.run(name, act)
+        if self.form == "json":
+            self.app.screen.json(await json_of(self.place, report))
+        else:
+            await self.show(report)
+        _tell_error(report)
+        return report.exit_code
+
+    async def each(self, names: Sequence[str], act: Callable[[Link], Awaitable[Report]]) -> int:
+        """Act on one link after the other; print a list of objects, tables, or their texts.
+
+        One link's failure stops no other. Returns the most serious exit code.
+        """
+        codes: list[int] = []
+        objects = []
+        for number, name in enumerate(names):
+            if self.cancelled.is_set:
+                codes.append(Stopped.exit_code)
+                break
+            try:
+                report = await self.run(name, act)
+            except SyncdError as error:
+                if len(names) == 1 and self.form != "json":
+                    raise
+                failure.tell(failure.told(error, about=name))
+                codes.append(error.exit_code)
+                continue
+            codes.append(report.exit_code)
+            if self.form == "json":
+                objects.append(await json_of(self.place, report))
+            else:
+                await self.show(report, gap=number > 0)
+            _tell_error(report)
+        if self.form == "json":
+            self.app.screen.json(objects)
+        return failure.most_serious(codes)
+
+    async def show(self, report: Report, *, gap: bool = False) -> None:
+        """Print what came of a run: a table, or its text; with `--quiet` no text where all went well."""
+        from syncd.cli.render import runs as render
+        from syncd.cli.render.runs import FIRST
+
+        if self.form:
+            await show_table(self.app, self.place, report, self.form)
+        elif report.exit_code or not self.app.quiet:
+            self.app.screen.show([GAP] if gap else [])
+            async with self.place.titles() as titles:
+                names = (await titles.kept(report.row.link)).names
+            self.app.screen.show(render.report(report, first=None if self.every else FIRST, names=names))
+
+    async def preview(self, name: str, plan: Callable[[Link], Awaitable[Report]]) -> int:
+        """Plan a link and show the plan; return 0 where that worked, also where there are changes to make."""
+        report = await self.run(name, plan)
+        await self.show(report)
+        _tell_error(report)
+        return report.exit_code if report.error is not None else 0
+
+
+async def json_of(place: Workplace, report: Report) -> dict[str, Any]:
+    """Given a report, return its JSON form with all changes of the run: those it does not hold come from the record."""
+    from syncd.engine.report import change_json, to_json
+    from syncd.engine.stored_plans import load_changes
+
+    if not report.is_cut:
+        return to_json(report)
+    return to_json(report, Streamed(map(change_json, await load_changes(place.store, report.row.id))))
+
+
+async def show_table(app: App, place: Workplace, report: Report, form: str) -> None:
+    """Print the changes and holds of a run as CSV or Markdown; what else there is to say of it goes to stderr."""
+    from syncd.cli import spreadsheet
+    from syncd.cli.render import runs as render
+    from syncd.engine.stored_plans import load_changes
+    from syncd.status.owners import owners_of_changes, owners_of_facts
+
+    row = report.row
+    async with place.titles() as titles:
+        owners = owners_of_changes(report.changes) | owners_of_facts([hold.facts for hold in report.holds])
+        labels = await titles.labels(row.link, owners)
+    changes = report.changes if not report.is_cut else await load_changes(place.store, row.id)
+    app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_changes(row, changes, report.holds, labels)))
+    failure.tell(render.conclusion(report))
+
+
+def _tell_error(report: Report) -> None:
+    """Say on stderr what ended a run early."""
+    if report.error is not None:
+        failure.tell(failure.told(report.error, about=report.row.link))

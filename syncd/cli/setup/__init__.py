@@ -1,1 +1,0 @@
-"""`syncd init`: questions, answers, and the files they become."""

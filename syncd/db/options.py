@@ -1,0 +1,113 @@
+"""The options behind the `?` of a database URL, as a driver takes them or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from syncd.config.urls import is_loopback_host
+
+
+class OptionError(ValueError):
+    """An option of a URL cannot be used; carries the end of a sentence, without the option's value."""
+
+
+class Options(NamedTuple):
+    """What the options of a URL come to: texts that stay in the URL, and values that only a call can hand over."""
+
+    texts: Mapping[str, str | Sequence[str]]
+    values: Mapping[str, Any]
+
+
+def unknown_option(name: str, driver: str, known: Sequence[str]) -> OptionError:
+    """Given an option that a driver does not know, and those it knows, return the error, with the nearest of them."""
+    near = get_close_matches(name.lower(), known, n=1)
+    return OptionError(
+        f"the driver {driver} does not know the option {name}" + (f"; did you mean {near[0]}?" if near else "")
+    )
+
+
+def readable_file(name: str, value: str) -> str:
+    """Given an option that names a file, return the file's path.
+
+    Raises:
+        OptionError: There is no such file, or it may not be read.
+    """
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise OptionError(f"the file that its option {name} names does not exist")
+    if not os.access(path, os.R_OK):
+        raise OptionError(f"the file that its option {name} names may not be read")
+    return str(path)
+
+
+def whole_number(name: str, value: str) -> int:
+    """Given an option that takes a number, return it.
+
+    Raises:
+        OptionError: It is none.
+    """
+    if not (value.isascii() and value.isdigit()):
+        raise OptionError(f"its option {name} takes a whole number")
+    return int(value)
+
+
+def yes_or_no(name: str, value: str) -> bool:
+    """Given an option that takes a truth, return it.
+
+    Raises:
+        OptionError: It is none.
+    """
+    told = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.lower() not in told:
+        raise OptionError(f"its option {name} takes true or false")
+    return told[value.lower()]
+
+
+def once(url: sa.URL, *, many: Sequence[str] = ()) -> dict[str, str]:
+    """Given a URL, return its options but for those of `many`, each of which may be there once.
+
+    Raises:
+        OptionError: One is there twice.
+    """
+    found: dict[str, str] = {}
+    for name, value in url.query.items():
+        if name in many:
+            continue
+        if not isinstance(value, str):
+            raise OptionError(f"its option {name} is given more than once")
+        found[name] = value
+    return found
+
+
+def is_local(host: str) -> bool:
+    """Given what names a server, return whether nothing sent to it leaves this machine: a socket, or loopback."""
+    return not host or host.startswith(("/", "@")) or is_loopback_host(host)
+
+
+def describe_exposure(host: str, *, encrypted: bool, proved: bool, remedy: str) -> str:
+    """Return how somebody between here and a server could read or change what is sent; empty if nobody can.
+
+    Args:
+        host: The server, which is not on this machine.
+        encrypted: Whether the connection is.
+        proved: Whether the server has proved by its certificate that it is this host.
+        remedy: The options that close it.
+    """
+    if encrypted and proved:
+        return ""
+    if encrypted:
+        how = f"encrypted, and the server does not prove that it is {host}: somebody in between can pretend to be it"
+    else:
+        how = "not encrypted: somebody in between can read and change what is sent"
+    return f"the connection to {host} is {how}; {remedy} closes that"
+
+
+def plain(name: str) -> str:
+    """Given an option's name, return it as all its spellings are alike: ssl-mode, ssl_mode, sslMode."""
+    return name.replace("-", "").replace("_", "").lower()

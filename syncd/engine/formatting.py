@@ -1,0 +1,282 @@
+"""How values read to a person: owners, sides, reasons, holds, times and numbers. Pure.
+
+The terminal and the status page say the same with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from syncd.core import guards
+from syncd.core.model import Action, Facts, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
+from syncd.core.order_ranges import OrderRanges
+from syncd.core.records import FINGERPRINT, NAMELESS, Decision, PortalNames, Reached, RunRow
+
+SHOWN_RANGES = 5
+"""How many ranges of orders are named."""
+
+OWNER_NAMES = {2: "deal", 31: "smart invoice"}
+"""The owner types every portal has (portal.md 3); dynamic types, from 128 on, are named by each portal."""
+
+UNBOUND = "unbound"
+
+IN_DOUBT = "whether it was written is not known yet; the next run finds out"
+"""Of a change that was sent, and of which nothing more was recorded."""
+
+REASONS = {
+    Reason.TABLE_CHANGED: "changed in the table",
+    Reason.CRM_CHANGED: "changed in the CRM",
+    Reason.TABLE_DRIFTED: "the table had drifted",
+    Reason.CRM_DRIFTED: "the CRM had drifted",
+    Reason.POLICY_CRM: "conflict; the CRM wins",
+    Reason.POLICY_TABLE: "conflict; the table wins",
+    Reason.RESOLVED_CRM: "decided: keep the CRM's",
+    Reason.RESOLVED_TABLE: "decided: keep the table's",
+    Reason.BOTH_EQUAL: "both sides say so",
+    Reason.UNDO: "undone",
+}
+
+HOLD_KINDS = {
+    HoldKind.EDIT_EDIT: "changed on both sides",
+    HoldKind.EDIT_REMOVE: "changed in the CRM, removed from the table",
+    HoldKind.REMOVE_EDIT: "unbound in the CRM, changed in the table",
+    HoldKind.CREATE_CREATE: "new on both sides, with different owners",
+    HoldKind.DUPLICATE_ROWS: "more than one row in the table",
+    HoldKind.INVALID_ROW: "a row that cannot be read",
+    HoldKind.OUT_OF_SCOPE: "bound to a type outside this link",
+    HoldKind.ORDER_MISSING: "the portal does not know the order",
+    HoldKind.OWNER_MISSING: "the owner does not exist",
+    HoldKind.AMBIGUOUS_KEY: "the order has no key of its own",
+    HoldKind.REFUSED: "refused again and again",
+    HoldKind.UNCERTAIN: "whether a write arrived is unknown",
+    HoldKind.FLAPPING: "written again and again",
+}
+
+ADVICE = {
+    HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
+    HoldKind.INVALID_ROW: "Correct the row in the table.",
+    HoldKind.OUT_OF_SCOPE: "Change either side, or the link's owner_types.",
+    HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table, or keep what the CRM says.",
+    HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
+    HoldKind.OWNER_MISSING: "Correct the owner in the table, or keep what the CRM says.",
+    HoldKind.AMBIGUOUS_KEY: "Give each order a key of its own in the portal.",
+}
+"""What to fix for a kind of hold that is not a conflict; syncd releases it once the facts have changed."""
+
+STAGES = {
+    "table": "reading the table",
+    "keys": "asking the portal for the orders of keys",
+    "listing the portal": "reading the CRM",
+    "apply": "writing",
+    "settle": "settling",
+}
+"""What a run does, by the name of its stage."""
+
+RUN_KINDS = {
+    "plan": "Plan",
+    "pass": "Pass",
+    "apply": "Application",
+    "undo": "Undo",
+    "rebase": "Rebase",
+    "rename": "Rebase to the same portal",
+}
+
+
+def run_kind(row: RunRow, before: str = "") -> str:
+    """Given a run, return what it is: `Pass`, `Application of 12`, or `Look at 12`, which found 12 refused still.
+
+    Args:
+        row: The run.
+        before: The words before the other run's number.
+    """
+    kind = RUN_KINDS.get(row.kind, row.kind)
+    if row.source is None:
+        return kind
+    return f"{'Look at' if row.plan != row.id else f'{kind} of'} {before}{row.source}"
+
+
+def refusals(row: RunRow) -> list[str]:
+    """Given a refused run, return why, a phrase with its numbers for each guard."""
+    return [row.error if hit.name == FINGERPRINT else guards.sentence(hit, row.counts) for hit in row.guards]
+
+
+def owner_type(owner_type_id: int, names: PortalNames = NAMELESS) -> str:
+    """Given an owner type, return its name: the portal's own, where that is another word than ours; else nothing."""
+    ours, theirs = OWNER_NAMES.get(owner_type_id, ""), names.types.get(owner_type_id, "")
+    return theirs if theirs and theirs.casefold() != ours else ours
+
+
+def owner(value: MaybeOwner, names: PortalNames = NAMELESS) -> str:
+    """Given an owner or nothing, return it as `deal 10`, `type 177: 5` or `unbound`."""
+    if value is None:
+        return UNBOUND
+    name = owner_type(value.owner_type_id, names)
+    return f"{name} {value.owner_id}" if name else f"type {value.owner_type_id}: {value.owner_id}"
+
+
+_OWNER = re.compile(r"(?:(?P<type>\d{1,9})|(?P<name>[a-z ]+?))\s*[:# ]\s*#?(?P<id>\d{1,18})")
+_OWNER_ADDRESS = re.compile(r"/crm/(?:deal|type/(?P<type>\d{1,9}))/details/(?P<id>\d{1,18})")
+
+
+def parse_owner(text: str) -> Owner | None:
+    """Given what a person typed, `2:77`, `deal 77` or the address of a deal, return the owner it names, if any."""
+    numbers = {name: number for number, name in OWNER_NAMES.items()}
+    address = _OWNER_ADDRESS.search(text)
+    typed = address or _OWNER.fullmatch(text.strip().lower())
+    if typed is None:
+        return None
+    named = numbers.get(typed["name"]) if not address and typed["name"] else int(typed["type"] or 2)
+    owner_id = int(typed["id"])
+    return Owner(named, owner_id) if named and owner_id else None
+
+
+def titled(value: MaybeOwner, names: PortalNames) -> str:
+    """Given an owner or nothing, return it with its title, where that is known: `deal 10 (Desks for Elm Bakery)`."""
+    title = names.titles.get(value, "") if value is not None else ""
+    return f"{owner(value, names)} ({title})" if title else owner(value, names)
+
+
+def order(order_id: int, key: str = "") -> str:
+    """Given an order id and its key, where the table holds keys, return it as text.
+
+    0 stands for rows without a readable order id, a number below 0 for a key that no order of the portal has.
+    """
+    if order_id < 0:
+        return f"with the key {key}" if key else "with an unknown key"
+    return f"{order_id} ({key})" if order_id and key else str(order_id) if order_id else "unreadable"
+
+
+def side(value: Side | None) -> str:
+    """Given a side, return `the CRM` or `the table`; no side is both of them."""
+    return {Side.CRM: "the CRM", Side.TABLE: "the table", None: "both sides"}[value]
+
+
+def action(value: Action) -> str:
+    """Given an action, return what was done, as a past participle."""
+    return {
+        Action.ADD: "added",
+        Action.MOVE: "moved",
+        Action.REMOVE: "removed",
+        Action.AGREE: "agreed",
+    }[value]
+
+
+def outcome(value: Outcome) -> str:
+    """Given an outcome, return the word reports use: an intent without an outcome is uncertain."""
+    return Outcome.UNCERTAIN.value if value is Outcome.INTENDED else value.value
+
+
+def decision(word: str) -> str:
+    """Given a decision as stored, return it as a phrase."""
+    return {"crm": "keep what the CRM says", "table": "keep what the table says"}.get(word, "try again")
+
+
+def asked(one: Decision) -> str:
+    """Given who asked for a run, return it as a sentence."""
+    what = {"apply": "Applied", "undo": "Undone", "rebase": "Started anew"}.get(one.kind, one.kind.capitalize())
+    return f"{what} by {one.by} on {moment(one.at)}{': ' if one.comment else '.'}{one.comment}"
+
+
+def says(facts: Facts, names: PortalNames = NAMELESS) -> str:
+    """Given what is known of an order, return what each side says of it, in one phrase."""
+    table = "unreadable" if facts.unreadable is not None else titled(facts.table, names)
+    agreed = f"agreed {titled(facts.agreed, names)}" if facts.agreed else "nothing agreed"
+    return f"CRM {titled(facts.crm, names)}, table {table}, {agreed}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Given a number and a noun, return both, in the right number: `1 change`, `2,000 changes`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Given phrases, return them as `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def moment(seconds: float) -> str:
+    """Given seconds since the epoch, return the local date and time with its zone, for a terminal; `never` for 0."""
+    if not seconds:
+        return "never"
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def utc_moment(seconds: float) -> str:
+    """Given seconds since the epoch, return the date and time in UTC with its zone; `never` for 0."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S %Z") if seconds else "never"
+
+
+_STAMP = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+
+
+def with_moments(text: str, in_words: Callable[[float], str] = moment) -> str:
+    """Given a sentence that names times as JSON does, return it with these times as people read them.
+
+    Sentences that are stored or travel in JSON name times in UTC, as ISO 8601; where they are shown is known only here.
+
+    Args:
+        text: The sentence.
+        in_words: Returns a time as text: local for a terminal, UTC for a page.
+    """
+    return _STAMP.sub(lambda found: in_words(datetime.fromisoformat(found[0]).timestamp()), text)
+
+
+def span(seconds: float) -> str:
+    """Given a length of time in seconds, return it in its two largest units: `2 h 5 min`."""
+    if seconds < 1:
+        return "<1 s"
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    left = int(seconds)
+    for name, length in units:
+        number, left = divmod(left, length)
+        if number or parts:
+            parts.append(f"{number} {name}" if number else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def about(seconds: float) -> str:
+    """Given a length of time in seconds, return it as coarse as suits a page that renews itself: `3 d 2 h`."""
+    if seconds < 60:
+        return f"{max(0, int(seconds))} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def reached(how_far: Reached) -> str:
+    """Given how far a run has got, return it as a phrase: `listing the portal 4,500 of 10,000`."""
+    done = f" {how_far.done:,}" if how_far.done else ""
+    expected = f" of {how_far.expected:,}" if done and how_far.expected else ""
+    return f"{STAGES.get(how_far.stage, how_far.stage) or 'beginning'}{done}{expected}"
+
+
+def waiting(number: int) -> str:
+    """Given a number of removes that wait, return it as a phrase."""
+    orders = "order" if number == 1 else "orders"
+    return f"{count(number, 'remove waits', 'removes wait')} until a later pass finds the same {orders} absent"
+
+
+def ago(then: float, now: float) -> str:
+    """Given a moment and now, return how long ago it was; `never` for 0."""
+    if not then:
+        return "never"
+    if then > now:
+        return f"in {span(then - now)}"
+    return "just now" if now - then < 1 else f"{span(now - then)} ago"
+
+
+def short_ranges(orders: OrderRanges) -> str:
+    """Given a set of orders, return it as a person wrote it; of very many ranges the first few."""
+    shown = ", ".join(map(str, orders.ranges[:SHOWN_RANGES]))
+    more = len(orders.ranges) - SHOWN_RANGES
+    return f"{shown} and {count(more, 'more range')}" if more > 0 else shown

@@ -1,0 +1,260 @@
+"""Reading windows in waves: each wave reads what the one before left open (a full page, a failed command)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from syncd.errors import IncompleteListing
+from syncd.portal.api_errors import ENDS_THE_RUN, ApiError, ApiErrorKind, kind_of, to_exception
+from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
+from syncd.portal.pages import RowBuffer, RowPage, UnusablePage, ascending, decode_page
+from syncd.portal.responses import CommandAnswer
+from syncd.portal.session import Session
+from syncd.portal.transport import CONNECTIONS
+from syncd.portal.windows import Window, batches, cut, density
+
+T = TypeVar("T")
+
+TRIES: Final = 4
+"""How often a window is read before the listing is given up."""
+
+WAVES: Final = 100
+"""How many waves a listing may take. A dozen are enough for any ids; each further one waited for a budget's reset."""
+
+AT_ONCE: Final = 0.75
+"""The part of the request bucket's room that a wave takes if it can do with less: writes follow."""
+
+BOX_LANES: Final = 8
+"""Requests side by side to a portal without request limits, whose capacity is unknown."""
+
+
+SPARING_LANES: Final = 3
+"""Requests side by side for a part of the link: it is listed every few seconds, and seldom needs more than 50 calls."""
+
+SPARING_FROM: Final = 30
+"""How many requests the bucket must have room for, of 40 as shipped, so that more than one is sent for 50 calls."""
+
+
+class CountRequest(NamedTuple):
+    """A range whose rows are to be counted, and the key under which the count is kept."""
+
+    after: int
+    upto: int
+    key: int
+    tries: int = 0
+
+
+Call: TypeAlias = Window | CountRequest
+
+
+class WindowReader:
+    """Reads windows of one listing into its buffer.
+
+    Args:
+        session: The way to the portal.
+        buffer: Where the rows go.
+        report: Called with the number of rows so far, once a batch.
+        sparing: Send few requests: `SPARING_LANES` where the request bucket has room, else as few as it takes.
+            Otherwise as many side by side as bring the last answer soonest.
+    """
+
+    def __init__(
+        self, session: Session, buffer: RowBuffer, report: Callable[[int], None], *, sparing: bool = False
+    ) -> None:
+        self._sparing = sparing
+        self.counts: dict[int, int] = {}
+        self._session = session
+        self._buffer = buffer
+        self._report = report
+        self._next: list[Call] = []
+        self._proving = False
+
+    async def read(self, calls: Sequence[Call], *, proving: bool = False) -> None:
+        """Read windows until nothing of them is left open; counts go to `counts`, by their keys.
+
+        Args:
+            calls: What to read.
+            proving: Have every window bring its own count. A page that is short and agrees with the count of the same
+                call has everything, however many bindings come and go elsewhere meanwhile.
+
+        Raises:
+            IncompleteListing: A window could not be read in `TRIES` tries.
+            AuthError, PortalBlocked, UnavailableError: As their names say.
+        """
+        self._proving = proving
+        wave = list(calls)
+        for _ in range(WAVES):
+            if not wave:
+                return
+            free = self._session.host.limiter.free()
+            boxed = free == float("inf")
+            lanes = BOX_LANES if boxed else min(CONNECTIONS, int(free * AT_ONCE))
+            if self._sparing:
+                lanes = min(lanes, SPARING_LANES if boxed or free >= SPARING_FROM else 1)
+            groups = batches(wave, lanes)
+            await side_by_side(self._send, groups, min(len(groups), BOX_LANES if boxed else CONNECTIONS))
+            wave, self._next = self._next, []
+        raise _unread(wave[0].after, wave[-1].upto, "the portal keeps refusing for its operating time")
+
+    async def first_pages(self, after: int, upto: int) -> tuple[RowPage, int, RowPage]:
+        """Read a range from both its ends in one request: the first step of a listing when nothing is known.
+
+        Returns:
+            The first rows and the total, and the last rows, ascending as well.
+        """
+        problem = ""
+        for _ in range(TRIES):
+            answer = await self._session.send(
+                {
+                    "first": list_window(after, upto, count=True),
+                    "last": list_window(after, upto, count=True, descending=True),
+                }
+            )
+            try:
+                first, total = _page(answer.commands.get("first"), after, upto)
+                last, _ = _page(answer.commands.get("last"), after, upto, descending=True)
+                return first, _known(total), last
+            except (UnusablePage, _Refused) as error:
+                problem = self._judge(error)
+        raise _unread(after, upto, problem)
+
+    async def _send(self, calls: Sequence[Call]) -> None:
+        assert len(calls) <= MAX_COMMANDS
+        keyed = {f"w{number}": call for number, call in enumerate(calls)}
+        answer = await self._session.send(
+            {key: list_window(call.after, call.upto, count=self._is_counted(call)) for key, call in keyed.items()}
+        )
+        for key, call in keyed.items():
+            try:
+                self._take(call, answer.commands.get(key))
+            except (UnusablePage, _Refused) as error:
+                problem = self._judge(error)
+                # The operating budget is spent: the session waits for its reset, and this does not count as a try.
+                spent = isinstance(error, _Refused) and kind_of(error.error) is ApiErrorKind.OPERATING
+                tries = call.tries + (0 if spent else 1)
+                if tries >= TRIES:
+                    raise _unread(call.after, call.upto, problem) from None
+                self._next.append(call._replace(tries=tries))
+        self._report(self._buffer.rows)
+
+    def _take(self, call: Call, answer: CommandAnswer | None) -> None:
+        if isinstance(call, CountRequest):
+            # Only the number is asked for; the page that comes with it is not looked at.
+            self.counts[call.key] = _known(_result(answer).total)
+            return
+        page, total = _page(answer, call.after, call.upto)
+        left = _known(total) - len(page) if self._is_counted(call) else None
+        if self._is_last(call, page, total):
+            if self._proving and total != len(page):
+                raise UnusablePage(f"{len(page)} rows where the portal counts {total}")
+            self._buffer.put(call.after, call.upto, page)
+            return
+        reached = page.order_ids[-1]
+        self._buffer.put(call.after, reached, page)
+        if left is None:
+            # Mostly a few rows more than a page. Should it be many, the portal says how many.
+            self._next.append(Window(reached, call.upto, counted=True))
+        else:
+            near = density(page.order_ids)
+            self._next += cut(reached, call.upto, left, (near,))
+
+    def _is_counted(self, call: Call) -> bool:
+        return self._proving or isinstance(call, CountRequest) or call.counted
+
+    @staticmethod
+    def _is_last(call: Window, page: RowPage, total: int | None) -> bool:
+        """Given a window's page, return whether there is nothing after it in the window.
+
+        A full page is only the last one where nothing can come after it. The total does not count here: page and total
+        are not read at the same moment (portal.md 5.3).
+        """
+        if len(page) > PAGE:
+            # A portal that takes start=-1 for "all" (peers.md 1).
+            return total is None or total <= len(page)
+        # Unique ids: 50 of them fill a span of 50.
+        return len(page) < PAGE or page.order_ids[-1] == call.upto or call.upto - call.after <= PAGE
+
+    def _judge(self, error: UnusablePage | _Refused) -> str:
+        """Given why a page is unusable, return it in words, or raise what ends the run."""
+        if isinstance(error, UnusablePage):
+            return str(error)
+        if kind_of(error.error) in ENDS_THE_RUN:
+            raise to_exception(error.error, host=self._session.host.name, link=self._session.link) from None
+        return str(error.error)
+
+
+class _Refused(Exception):
+    """The portal answered a command with an error."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _page(
+    answer: CommandAnswer | None, after: int, upto: int, *, descending: bool = False
+) -> tuple[RowPage, int | None]:
+    """Given a list command's answer, return its rows, ascending, and the total; every row is what was asked for."""
+    answer = _result(answer)
+    page = decode_page(answer.result, backwards=descending)
+    if page:
+        ids = page.order_ids
+        if not ascending(ids):
+            raise UnusablePage("rows out of order")
+        if ids[0] <= after or ids[-1] > upto:
+            raise UnusablePage("rows that were not asked for: the portal ignored the filter")
+    if answer.total is not None and len(page) < PAGE and answer.total != len(page):
+        raise UnusablePage(f"{len(page)} rows where the portal counts {answer.total}")
+    return page, answer.total
+
+
+def _result(answer: CommandAnswer | None) -> CommandAnswer:
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.error is not None:
+        raise _Refused(answer.error)
+    return answer
+
+
+def _known(total: int | None) -> int:
+    if total is None:
+        raise UnusablePage("no total")
+    return total
+
+
+def _unread(after: int, upto: int, problem: str) -> IncompleteListing:
+    return IncompleteListing(
+        f"The portal's orders {span_of(after, upto)} could not be listed in {TRIES} tries: {problem}. "
+        "Nothing was written.",
+        hint="The next run lists again. If it stays so, look at these orders' bindings in the portal.",
+    )
+
+
+def span_of(after: int, upto: int) -> str:
+    """Given a range (after, upto] of order ids, return it in words."""
+    return f"from {after + 1} on" if upto == OPEN else f"{after + 1} to {upto}"
+
+
+async def side_by_side(act: Callable[[T], Awaitable[None]], items: Iterable[T], lanes: int) -> None:
+    """Await `act` for each item, at most `lanes` of them at a time, begun in order; the first failure ends all.
+
+    A `TaskGroup` would wrap that failure in an `ExceptionGroup`, which each handler would have to open.
+
+    Raises:
+        BaseException: The first failure, once the other lanes have been cancelled and are over.
+    """
+    waiting = iter(items)
+
+    async def lane() -> None:
+        for item in waiting:
+            await act(item)
+
+    tasks = [asyncio.ensure_future(lane()) for _ in range(lanes)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,102 @@
+"""HTTP requests and responses, and the method, credentials and parameters in a request (portal.md 1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from syncd.sandbox.php import PhpArray, decode_array, parse_query
+
+_ROUTE = re.compile(r"/rest/(?:(?P<user>[^/]+)/(?P<code>[^/]+)/)?(?P<method>[^/]+?)(?P<format>\.json)?/?")
+_ANY_REST = re.compile(r"/rest(?:/.*)?")
+RESERVED = ("state", "token", "auth", "access_token", "aplogin", "ap", "method", "auth_connector", "sessid")
+"""Top-level parameters that are not passed to methods (1.2)."""
+
+
+@dataclass(slots=True)
+class SandboxResponse:
+    """One HTTP response.
+
+    Args:
+        status: HTTP status.
+        headers: Header lines in order; the server adds Content-Length.
+        body: The whole body, also if only a part of it is sent.
+        dropped: The connection closes without any answer.
+        cut_at: The connection closes after this many bytes of the body; None sends all.
+    """
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    dropped: bool = False
+    cut_at: int | None = None
+
+
+@dataclass(slots=True)
+class SandboxRequest:
+    """One HTTP request as the portal sees it. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    client: str = "127.0.0.1"
+    secure: bool = False
+
+
+class Route(NamedTuple):
+    """The webhook credentials of a request (None: OAuth form) and its method as spelt."""
+
+    user: str | None
+    code: str | None
+    method: str
+
+
+def route_of(path: str) -> Route | None:
+    """Return the route of a URL path; None outside /rest. A path that REST cannot parse names an unknown method."""
+    if not _ANY_REST.fullmatch(path):
+        return None
+    match = _ROUTE.fullmatch(path)
+    if match is None:
+        return Route(None, None, unquote(path))
+    return Route(match["user"], match["code"], unquote(match["method"]))
+
+
+def parameters(request: SandboxRequest, max_input_vars: int) -> PhpArray:
+    """Return the parameters of a request: the query, and over it the body of a POST.
+
+    A JSON body that cannot be decoded counts as empty; a body of any other type is parsed as a query string.
+    """
+    params = parse_query(_text(request.query.encode()), max_input_vars) if request.query else {}
+    if request.method != "POST" or not request.body:
+        return params
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return params | decode_array(request.body)
+    return params | parse_query(_text(request.body), max_input_vars)
+
+
+def bearer_of(request: SandboxRequest, params: PhpArray) -> str | None:
+    """Return the OAuth token of a request: from the header, else from `auth`, else from `access_token` (1.2)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    for name in ("auth", "access_token"):
+        value = params.get(name)
+        if isinstance(value, str | int) and value:
+            return str(value)
+    return None
+
+
+def without_reserved(params: PhpArray) -> PhpArray:
+    """Return the parameters that are passed to a method."""
+    if any(name in params for name in RESERVED):
+        return {name: value for name, value in params.items() if name not in RESERVED}
+    return params
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,155 @@
+"""The high-water mark on disk: the last run of each link, to notice that an older state database was restored.
+
+There is a file for each link. For SQLite it is beside the database, so a copied database comes without it. For a server
+it is in the state directory of this host, which then knows its own runs only. The holder of the link's lease writes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import structlog
+
+from syncd.config.urls import database_identity
+from syncd.core.records import KnownRun
+from syncd.state.database import file_of, read_url
+from syncd.state.files import hand_over
+
+log = structlog.get_logger(__name__)
+
+_SUFFIX = ".mark"
+
+
+class MarkFiles:
+    """See `syncd.core.ports.HighWaterMark`.
+
+    Args:
+        stem: The folder and the beginning of the files' names; None if there is no folder for them.
+        beside: The file or folder whose owner they get if root makes them.
+    """
+
+    def __init__(self, stem: Path | None, beside: Path | None = None) -> None:
+        self._stem = stem
+        self._beside = beside
+        self._complained: set[str] = set()
+
+    async def read(self, link: str) -> KnownRun | None:
+        """See `HighWaterMark`. A file that cannot be read is logged, once."""
+        return await asyncio.to_thread(self._read, link)
+
+    async def write(self, link: str, known: KnownRun | None) -> None:
+        """See `HighWaterMark`. A file that cannot be written is logged, once."""
+        await asyncio.to_thread(self._write, link, known)
+
+    def links(self) -> dict[str, KnownRun]:
+        """Return the marks of all links. Blocking."""
+        if self._stem is None:
+            return {}
+        start = len(self._stem.name) + 1
+        with suppress(OSError):
+            names = [file.name for file in self._stem.parent.iterdir() if file.name.startswith(f"{self._stem.name}.")]
+            links = [unquote(name[start : -len(_SUFFIX)]) for name in sorted(names) if name.endswith(_SUFFIX)]
+            return {link: known for link in links if (known := self._read(link)) is not None}
+        return {}
+
+    def obstacle(self) -> str:
+        """Return why marks cannot be kept, as the end of a sentence; empty if they can. Blocking."""
+        if self._stem is None:
+            return "this host has no state directory: set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
+        folder = self._stem.parent
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        return "" if os.access(nearest, os.W_OK) else f"the folder {nearest} may not be written"
+
+    def _path(self, link: str) -> Path | None:
+        return (
+            None if self._stem is None else self._stem.with_name(f"{self._stem.name}.{quote(link, safe='')}{_SUFFIX}")
+        )
+
+    def _read(self, link: str) -> KnownRun | None:
+        path = self._path(link)
+        if path is None:
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            finished = found["finished_at"]
+            return KnownRun(
+                str(found["state"]),
+                int(found["run"]),
+                float(found["started_at"]),
+                None if finished is None else float(finished),
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._complain(link, error.strerror or str(error))
+        except (ValueError, KeyError, TypeError):
+            self._complain(link, "its text is not what syncd writes")
+        return None
+
+    def _write(self, link: str, known: KnownRun | None) -> None:
+        path = self._path(link)
+        if path is None:
+            return
+        try:
+            if known is None:
+                path.unlink(missing_ok=True)
+            else:
+                _replace(path, json.dumps(known._asdict()) + "\n", self._beside or path.parent)
+        except OSError as error:
+            self._complain(link, error.strerror or str(error))
+
+    def _complain(self, link: str, reason: str) -> None:
+        if link not in self._complained:
+            self._complained.add(link)
+            log.warning("high-water mark not kept", link=link, file=str(self._path(link)), reason=reason)
+
+
+def mark_files(url: str, environ: Mapping[str, str]) -> MarkFiles:
+    """Given the URL of a state database and the environment, return its marks.
+
+    Raises:
+        ConfigError: The URL is not one of a state database.
+    """
+    path = file_of(read_url(url))
+    if path is not None:
+        return MarkFiles(path, path)
+    folder = _state_folder(environ)
+    return MarkFiles(
+        None if folder is None else folder / hashlib.sha256(database_identity(url).encode()).hexdigest()[:16]
+    )
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the first of the folders for state that systemd, XDG and custom name; None without one."""
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].split(":", maxsplit=1)[0])
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "syncd"
+    home = environ.get("HOME")
+    return Path(home) / ".local" / "state" / "syncd" if home and Path(home).is_dir() else None
+
+
+def _replace(path: Path, text: str, beside: Path) -> None:
+    """Replace a file's text; after a power cut it has the old text or the new one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        hand_over(descriptor, beside)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,176 @@
+"""What a link needs of a person: why, as sentences, and the commands that help. Pure.
+
+The status page, the terminal and the notifications say the same with the same words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from syncd.core.records import RunRow
+from syncd.engine import formatting
+from syncd.status.health import Health
+from syncd.status.links import LinkStatus
+
+
+class Need(NamedTuple):
+    """One thing: a sentence, the command that helps or nothing, and what the command does."""
+
+    sentence: str
+    command: str = ""
+    does: str = ""
+
+
+UNCONDITIONAL = (
+    "The portal's batches carry no conditions: orders are read right before they are written. An edit in the seconds "
+    "between is replaced, and held."
+)
+
+
+Moment: TypeAlias = Callable[[float], str]
+"""Returns a time as text: local where the reader sits at the terminal, UTC where they may be anywhere."""
+
+
+def needs_of(link: LinkStatus, now: float, moment: Moment = formatting.moment) -> list[Need]:
+    """Given a link and the time, return what it needs of a person; nothing where all is well."""
+    return list(_needs(link, now, moment))
+
+
+def _needs(link: LinkStatus, now: float, moment: Moment) -> Iterator[Need]:
+    if link.overdue is not None and link.health is not Health.WORKING:
+        yield _late(link, now, moment)
+    if link.paused:
+        yield Need(paused(link, moment), f"syncd resume {link.name}", "resumes the schedule")
+    if link.interrupted and link.last is not None:
+        yield Need(
+            f"Run {link.last.id} was interrupted; the next run finds out what became of its writes.",
+            f"syncd show {link.last.id}",
+            "shows what it did",
+        )
+    yield from _by_condition(link, now)
+    if link.conditional is False:
+        yield Need(UNCONDITIONAL, f"syncd check {link.name}", "tries it again")
+    if link.holds:
+        yield Need(_held(link), f"syncd holds {link.name}", "lists them")
+
+
+def _by_condition(link: LinkStatus, now: float) -> Iterator[Need]:
+    condition = link.condition
+    match condition.health:
+        case Health.REFUSED if link.last_pass is not None:
+            yield from _refused(link, link.last_pass, now)
+        case Health.PARKED:
+            reason = link.parked.partition(": ")[2]
+            yield Need(sentence(reason or condition.detail), f"syncd check {link.name}", "says what is wrong")
+            yield from _next_look(link, now)
+        case Health.FAILING:
+            yield Need(sentence(condition.detail), f"syncd show {condition.run}", "shows the run")
+            if link.failures > 1:
+                told = f"Failed {formatting.count(link.failures, 'time')} in a row."
+                yield Need(told, f"syncd check {link.name}", "looks for the cause")
+        case Health.HELD if not link.holds:
+            told = "The last pass left changes behind; the next one tries them again."
+            yield Need(told, f"syncd show {condition.run}", "shows them")
+    if link.last is not None and link.last.kind != "pass" and waits(link, link.last, now):
+        told = f"Run {link.last.id} is a plan that waits to be applied."
+        yield Need(told, f"syncd apply {link.last.id}", "carries it out")
+    elif condition.health is Health.NEW and link.settings.schedule is None:
+        yield Need("No pass has been made yet.", f"syncd plan {link.name}", "shows what the first one would do")
+
+
+def waits(link: LinkStatus, row: RunRow, now: float) -> bool:
+    """Given a link and one of its runs, return whether the run holds a plan that can still be applied."""
+    return bool(next_command(row, now, link.settings.plan_ttl_seconds))
+
+
+def next_command(row: RunRow, now: float, plan_ttl: float) -> str:
+    """Given a run, return the command that goes on from it: carries its plan out, or starts the link anew.
+
+    Args:
+        row: The run.
+        now: Seconds since the epoch.
+        plan_ttl: How long a stored plan may be applied, in seconds.
+
+    Returns:
+        Empty where there is nothing to carry out, or no longer.
+    """
+    if row.state == "refused" and row.points_elsewhere:
+        return f"syncd rebase {row.link}"
+    writes = row.counts.crm.total + row.counts.table.total
+    stored = row.kind in {"plan", "undo", "pass"} and row.state in {"planned", "refused"} and row.spent_by is None
+    return f"syncd apply {row.plan}" if stored and writes and now - row.started_at <= plan_ttl else ""
+
+
+def paused(link: LinkStatus, moment: Moment) -> str:
+    """Given a paused link, return a sentence that says so: by whom, until when, and why."""
+    assert link.row is not None
+    pause = link.row.pause
+    by = f" by {pause.by}" if pause.by else ""
+    since = f" on {moment(pause.at)}" if pause.at else ""
+    until = f", until {moment(pause.until)}" if pause.until is not None else ""
+    return sentence(f"Scheduled passes were paused{by}{since}{until}{': ' if pause.comment else ''}{pause.comment}")
+
+
+def sentence(text: str) -> str:
+    """Given a phrase, return it with a capital and a full stop."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
+
+
+def freshness(link: LinkStatus, now: float) -> str:
+    """Given a link whose passes cover parts of it, return how fresh each part is, as a phrase; empty for others.
+
+    Such as "newest 2,000: 12 s ago; all: within 38 min; slice 3 of 12 is next".
+    """
+    recent, told = link.settings.recent, []
+    if recent is not None and link.recent_fresh_at:
+        told.append(f"newest {recent.orders:,}: {formatting.ago(link.recent_fresh_at, now)}")
+    if link.all_fresh_at and (told or link.next_slice is not None):
+        told.append(f"all: within {formatting.about(now - link.all_fresh_at)}")
+    if link.next_slice is not None:
+        told.append(f"slice {link.next_slice + 1} of {link.settings.slices} is next")
+    return "; ".join(told)
+
+
+def _late(link: LinkStatus, now: float, moment: Moment) -> Need:
+    assert link.overdue is not None
+    last = link.last_pass
+    if link.next_slice is not None and last is not None and last.started_at > link.overdue:
+        told = (
+            f"Some orders were last compared {formatting.ago(link.all_fresh_at, now)}, in spite of the schedule: their "
+            "slice could not be covered, or the passes take longer than their interval."
+        )
+        return Need(told, f"syncd runs {link.name}", "shows the passes")
+    since = f"since {moment(last.started_at)}" if last is not None else "yet"
+    told = (
+        f"No pass has been made {since}; one is overdue by {formatting.about(now - link.overdue)}. Is a daemon running?"
+    )
+    return Need(told, f"syncd reconcile {link.name}", "makes a pass now")
+
+
+def _refused(link: LinkStatus, row: RunRow, now: float) -> Iterator[Need]:
+    told = [sentence(one) for one in formatting.refusals(row)] or [sentence(row.error)]
+    yield Need(f"Run {row.plan} wrote nothing: {told[0]}", f"syncd show {row.plan}", "shows the plan")
+    yield from map(Need, told[1:])
+    command = next_command(row, now, link.settings.plan_ttl_seconds)
+    if row.points_elsewhere:
+        yield Need("If the new ends are right, start a new agreed state.", command, "starts it; deletes nothing")
+    elif command:
+        yield Need("If it is what you want, apply it.", command, "carries it out")
+    else:
+        yield Need("That plan is too old to be applied.", f"syncd plan {link.name}", "makes a new one")
+    yield from _next_look(link, now)
+
+
+def _next_look(link: LinkStatus, now: float) -> Iterator[Need]:
+    if link.parked and link.next_run is not None and not link.paused:
+        when = f"in {formatting.about(link.next_run - now)}" if link.next_run > now else "due"
+        yield Need(f"Scheduled passes are suspended; the next check is {when}.")
+
+
+def _held(link: LinkStatus) -> str:
+    kinds = Counter(formatting.HOLD_KINDS[hold.kind] for hold in link.holds)
+    told = [f"{kind} ({number:,})" if number > 1 else kind for kind, number in kinds.most_common()]
+    return f"{formatting.count(len(link.holds), 'order is', 'orders are')} held: {'; '.join(told)}."

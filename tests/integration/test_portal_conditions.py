@@ -1,0 +1,255 @@
+"""The probe of conditional writes, its witnesses, and what a racer inside the request can still do."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from syncd.core.model import Owner, Row
+from syncd.core.ports import Effect, Write
+from syncd.portal.hosts import REMEMBERED, Hosts
+from syncd.portal.probes import KEPT, Witnesses
+from syncd.sandbox import Fault, FaultRule, Latencies, References, SandboxPortal, Version
+from tests.fakes.clock import FakeClock
+from tests.fakes.portal_client import client, listed
+from tests.fakes.sandbox_transport import SandboxTransport
+
+pytestmark = pytest.mark.anyio
+
+ADD, LIST = "crm.orderentity.add", "crm.orderentity.list"
+DEAL, OTHER = Owner(2, 10), Owner(2, 11)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options) -> SandboxPortal:
+    return SandboxPortal(
+        {5: DEAL, 7: DEAL} if bound is None else bound, orders=range(1, 10_000), clock=clock, **options
+    )
+
+
+# ---------------------------------------------------------------------- the probe
+
+
+@pytest.mark.parametrize("version", Version)
+async def test_given_any_release_when_writing_then_it_is_probed_once_a_session(
+    clock: FakeClock, version: Version
+) -> None:
+    portal = sandbox(clock, version=version)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        before = portal.stats.requests
+        for order in (20, 21, 22):
+            await ours.write([Write(order, None, DEAL)])
+        assert ours.usage().conditional is True
+
+    assert portal.stats.requests == before + 1 + 3
+
+
+async def test_given_sessions_one_after_another_then_what_the_portal_can_do_is_remembered_for_a_while(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    portal = sandbox(clock)
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+
+    async def requests_of_a_session(order: int) -> int:
+        before = portal.stats.requests
+        async with client(portal, clock, hosts=hosts, conditional=None) as ours:
+            await ours.read([5, 7])
+            await ours.write([Write(order, None, DEAL)])
+            assert ours.usage().conditional is True
+        return portal.stats.requests - before
+
+    first, second = await requests_of_a_session(20), await requests_of_a_session(21)
+    clock.advance(REMEMBERED)
+    third = await requests_of_a_session(22)
+
+    assert second < first == third
+
+
+async def test_given_a_portal_that_fails_the_probe_then_the_next_session_tries_again(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    portal = sandbox(clock, references=References.WHOLE_VALUES)
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    for references, conditional in ((References.WHOLE_VALUES, False), (References.EVERYWHERE, True)):
+        portal.references = references
+        async with client(portal, clock, hosts=hosts, conditional=None) as ours:
+            await ours.write([Write(20, None, DEAL)])
+            assert ours.usage().conditional is conditional
+
+
+@pytest.mark.parametrize("references", [References.WHOLE_VALUES, References.NO_EXPONENTS])
+async def test_given_a_portal_that_fails_the_probe_when_writing_then_one_warning_and_the_old_way(
+    clock: FakeClock, references: References
+) -> None:
+    portal = sandbox(clock, references=references)
+    with structlog.testing.capture_logs() as logs:
+        async with client(portal, clock, conditional=None) as ours:
+            await listed(ours)
+            results = [(await ours.write([Write(order, None, DEAL)]))[0] for order in (20, 21, 22)]
+            assert ours.usage().conditional is False
+
+    assert {result.effect for result in results} == {Effect.DONE}
+    assert [line["log_level"] for line in logs if "conditions" in line["event"]] == ["warning"]
+
+
+async def test_given_writers_side_by_side_when_the_session_begins_then_the_probe_is_made_once(clock: FakeClock) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        before = portal.stats.requests
+        await asyncio.gather(*(ours.write([Write(order, None, DEAL)]) for order in range(20, 24)))
+
+    assert portal.stats.requests == before + 1 + 4
+
+
+async def test_given_the_known_order_is_unbound_under_the_probe_then_another_one_is_taken(clock: FakeClock) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        portal.unbind(5)
+        (result,) = await ours.write([Write(20, None, DEAL)])
+        assert ours.usage().conditional is True
+
+    assert result.effect is Effect.DONE
+
+
+async def test_given_answers_that_are_lost_when_probing_then_nothing_is_concluded_and_the_old_way_is_taken(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, bound=dict.fromkeys(range(5, 15), DEAL))
+    portal.faults.add(FaultRule(Fault.LOSE_KEY, method=LIST, key="c", times=3))
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        (first,) = await ours.write([Write(20, None, DEAL)])
+        assert ours.usage().conditional is None
+        (second,) = await ours.write([Write(21, None, DEAL)])
+        assert ours.usage().conditional is True
+
+    assert (first.effect, second.effect) == (Effect.DONE, Effect.DONE)
+
+
+async def test_given_an_empty_portal_when_writing_then_it_is_said_and_the_first_order_bears_witness_to_the_next(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, bound={})
+    with structlog.testing.capture_logs() as logs:
+        async with client(portal, clock, conditional=None) as ours:
+            await listed(ours)
+            first = await ours.write([Write(20, None, DEAL)])
+            assert ours.usage().conditional is None
+            second = await ours.write([Write(21, None, DEAL)])
+            assert ours.usage().conditional is True
+
+    assert [one.effect for one in (*first, *second)] == [Effect.DONE, Effect.DONE]
+    assert "no bound order to make writes conditional with" in [line["event"] for line in logs]
+
+
+async def test_given_a_new_session_when_sizing_then_batches_begin_small_and_double_with_what_was_seen(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock, latencies=Latencies.documented())
+    writes, sizes = [Write(order, None, DEAL) for order in range(100, 200)], []
+    async with client(portal, clock, conditional=None) as ours:
+        for _ in range(5):
+            sizes.append(ours.batch_size(writes))
+            await ours.write(writes[: sizes[-1]])
+            del writes[: sizes[-1]]
+
+    assert sizes == [2, 4, 12, 12, 12]
+
+
+# ------------------------------------------------------------------- witnesses
+
+
+async def test_given_a_witness_that_vanished_when_binding_then_it_costs_the_bind_and_another_one_is_taken(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock) as ours:
+        portal.unbind(5)
+        first = await ours.write([Write(20, None, DEAL), Write(21, None, DEAL)])
+        second = await ours.write([Write(20, None, DEAL), Write(21, None, DEAL)])
+
+    assert {result.effect for result in first} == {Effect.NOT_SENT}
+    assert {result.effect for result in second} == {Effect.DONE}
+
+
+async def test_given_a_witness_whose_type_changed_when_moving_too_then_only_the_binds_are_lost(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock) as ours:
+        portal.bind(5, 31, 4)
+        moved, bound = await ours.write([Write(7, DEAL, OTHER), Write(20, None, DEAL)])
+
+    assert (moved.effect, bound.effect) == (Effect.DONE, Effect.NOT_SENT)
+
+
+async def test_given_an_order_before_every_witness_when_bound_then_it_alone_is_read_right_before(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock) as ours:
+        portal.bind(3, *OTHER)
+        first, second, third = await ours.write([Write(order, None, DEAL) for order in (3, 4, 6)])
+
+    assert (first.effect, first.found) == (Effect.MOVED, OTHER)
+    assert (second.effect, third.effect) == (Effect.DONE, Effect.DONE)
+    assert portal.bindings[3] == OTHER
+
+
+def test_given_many_bindings_then_a_few_of_each_type_are_kept_and_the_shortest_type_bears_witness() -> None:
+    witnesses = Witnesses()
+    witnesses.note([Row(order, 2 if order % 2 else 1036, 1) for order in range(1, 1000)])
+
+    assert witnesses.for_order(500) == Row(1, 2, 1)
+    assert witnesses.known() == Row(1, 2, 1)
+    for order in range(1, 2 * KEPT, 2):
+        witnesses.set_owner(order, None)
+    assert witnesses.for_order(500) == Row(2, 1036, 1)
+    witnesses.set_owner(1, Owner(31, 5))
+    assert witnesses.for_order(500) == Row(1, 31, 5)
+    assert witnesses.for_order(1) == Row(1, 31, 5)
+
+
+# ---------------------------------------------------------------- inside a request
+
+
+def raced(portal: SandboxPortal) -> tuple[int, int]:
+    """Return how many edits hit an order inside the request that was to write it, and how many were replaced."""
+    rest = {(one.request, one.order_id, one.before) for one in portal.stats.writes if one.request}
+    return len(portal.raced), sum((number, order, (2, owner)) in rest for number, order, owner in portal.raced)
+
+
+async def write_all(clock: FakeClock, *, conditional: bool) -> SandboxPortal:
+    """Bind 600 orders and move 600 with a racer at work, as the engine does, without sending anything twice."""
+    portal = sandbox(clock, bound=dict.fromkeys(range(1, 601), DEAL))
+    portal.latencies = Latencies.documented()
+    portal.faults.add(FaultRule(Fault.RACE, times=None, probability=1.0))
+    async with client(portal, clock, conditional=conditional) as ours:
+        for writes in (
+            [Write(order, None, DEAL) for order in range(1001, 1601)],
+            [Write(order, DEAL, OTHER) for order in range(1, 601)],
+        ):
+            while writes:
+                size = ours.batch_size(writes)
+                await ours.write(writes[:size])
+                del writes[:size]
+    return portal
+
+
+async def test_given_edits_inside_requests_then_conditions_save_almost_all_of_them(clock: FakeClock) -> None:
+    hits, replaced = raced(await write_all(clock, conditional=True))
+    old_hits, old_replaced = raced(await write_all(clock, conditional=False))
+
+    assert min(hits, old_hits) > 300
+    assert replaced <= 0.02 * hits
+    assert old_replaced > 0.4 * old_hits

@@ -1,0 +1,87 @@
+"""Passes over some orders: what they leave alone, and what they may not do between them."""
+
+from __future__ import annotations
+
+from syncd.core.model import Side
+from tests.simulation.switch import Line, Name, Silent, rule, specification
+from tests.unit.engine import test_engine_portions as on_portions
+
+OBSERVE, RUN, LOOK = "syncd.engine.observe", "syncd.engine.run", "syncd.engine.second_look"
+COVERING, EMPTY = "syncd.engine.covering", "syncd.engine.covering"
+
+SWITCHES = [
+    rule(
+        "A hold of an order that is not covered stays.",
+        Line(f"{OBSERVE}:Observation.restrict", "if order <= 0 or order in covers", "if True"),
+        specification(
+            on_portions.test_given_a_hold_elsewhere_then_it_stays_as_it_is_and_one_that_is_named_is_looked_at
+        ),
+    ),
+    rule(
+        "What a range that could not be proved holds is left alone.",
+        Line(f"{OBSERVE}:observe", "covers - OrderRanges.of(first.unproved)", "covers"),
+        specification(on_portions.test_given_a_range_that_cannot_be_proved_then_it_is_named_and_costs_itself_only),
+    ),
+    rule(
+        "What was written in parts counts with what is planned.",
+        Name("syncd.core.guards:_with_parts", lambda planned, _parts: planned),
+        specification(
+            on_portions.test_given_removes_in_parts_when_a_pass_over_more_follows_then_they_count_in_it, "10,20"
+        ),
+    ),
+    rule(
+        "What was written in parts before all orders were covered counts no longer.",
+        Line(f"{RUN}:Run._in_parts_since", "return stalest if", "return now - DAY if"),
+        specification(on_portions.test_given_a_pass_over_all_since_then_what_was_done_in_parts_before_no_longer_counts),
+    ),
+    rule(
+        "A range of which a side shows no agreed order makes the side empty.",
+        Line(f"{EMPTY}:empty_sides", "one.agreed >= SMALL and one.shows_none(side)", "False"),
+        specification(
+            on_portions.test_given_a_range_whose_agreed_orders_a_side_no_longer_shows_then_the_plan_is_refused,
+            Side.TABLE,
+        ),
+    ),
+    rule(
+        "Of a few orders that a side does not show, others tell whether it is empty.",
+        Line(f"{EMPTY}:empty_sides", "whole.shows_none(side) and not await", "False and not await"),
+        specification(
+            on_portions.test_given_a_few_orders_that_are_gone_then_others_tell_whether_the_side_is_empty, Side.CRM
+        ),
+    ),
+    rule(
+        "A plan over some orders does not approve of an older state.",
+        Line("syncd.engine.reconcile:apply", "or stored.covers is not None", ""),
+        specification(on_portions.test_given_an_older_state_then_a_plan_over_some_orders_does_not_approve_of_it),
+    ),
+    rule(
+        "Orders that were named, and of which none is in range, are told.",
+        Silent(f"{RUN}:Run.cover"),
+        specification(on_portions.test_given_orders_out_of_the_links_range_then_they_are_left_out_or_refused),
+    ),
+    rule(
+        "What was written within a day is looked after by passes over the newest.",
+        Name(f"{COVERING}:DAY", 0),
+        specification(
+            on_portions.test_given_a_pass_over_the_newest_then_it_covers_these_and_all_that_something_goes_on_with
+        ),
+    ),
+    rule(
+        "Absences that wait elsewhere, and removes made in parts, count with those found.",
+        Line(f"{LOOK}:SecondLook.begin", "absent.get(side, 0) + elsewhere[side]", "absent.get(side, 0)"),
+        specification(
+            on_portions.test_given_a_table_that_is_loaded_anew_when_hints_name_its_orders_one_by_one_then_most_of_them_wait
+        ),
+    ),
+    rule(
+        "A reading says nothing of absences that it does not cover.",
+        Line(
+            f"{LOOK}:SecondLook.begin",
+            "absence_counts(self.lease.row.id, self.covers)",
+            "absence_counts(self.lease.row.id)",
+        ),
+        specification(
+            on_portions.test_given_absences_noted_elsewhere_then_a_pass_that_does_not_cover_them_leaves_them_waiting
+        ),
+    ),
+]

@@ -1,0 +1,111 @@
+"""Applying costs in proportion to the plan, and keeps a window of it in memory: nothing walks the rest of the queue."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from syncd.core.concurrency import ConcurrencyLimit
+from syncd.core.model import Action, Change, Facts, Owner, Reason, Side
+from syncd.core.ports import Write
+from syncd.engine.outcomes import on_both_sides
+from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue
+from tests.simulation.world import World
+
+pytestmark = pytest.mark.anyio
+
+WINDOW = 50
+
+
+def pending(many: int, pulled: list[int]) -> Iterator[PendingWrite]:
+    for number in range(1, many + 1):
+        pulled.append(number)
+        owner = Owner(2, number)
+        facts = Facts(None, owner, None)
+        yield PendingWrite(
+            number, Change(number, Side.CRM, Action.ADD, None, owner, Reason.TABLE_CHANGED, facts, owner), 1
+        )
+
+
+def test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory() -> None:
+    pulled: list[int] = []
+    queue = WriteQueue(Action.ADD, pending(20_000, pulled), WINDOW)
+    limit = ConcurrencyLimit(1)
+    offered = taken = 0
+
+    def size(writes: Sequence[Write]) -> int:
+        nonlocal offered
+        offered += len(writes)
+        return 15
+
+    while queue:
+        taken += len(queue.take(size, limit))
+        assert len(pulled) - taken <= WINDOW
+    assert taken == 20_000
+    assert offered <= 20_000 * (WINDOW / 15 + 1)
+
+
+def test_given_writes_that_come_back_then_refused_ones_are_next_and_lost_ones_last_the_larger_batches_first() -> None:
+    queue = WriteQueue(Action.ADD, pending(6, []), 2)
+    limit = ConcurrencyLimit(1)
+    (first, second), (third,) = queue.take(len, limit), queue.take(lambda _: 1, limit)
+    first.max_batch, second.max_batch = 1, 2
+    queue.lost([first, second])
+    queue.refused([third])
+    order = []
+    while queue:
+        order.append([write.id for write in queue.take(len, limit)])
+    assert order == [[3], [4, 5], [6], [2], [1]]
+
+
+@pytest.mark.parametrize("side", ["table", "crm"])
+async def test_given_a_plan_of_many_writes_then_few_of_them_are_in_memory_at_any_time(side: str) -> None:
+    world = World()
+    for order in range(10, 4010):
+        (world.edit_crm if side == "table" else world.edit_table)(order, (2, 500 + order))
+    port: Any = world.table if side == "table" else world.portal
+    write = port.write
+    alive: list[int] = []
+    most: list[int] = []
+
+    async def counting(batch: Sequence[Write], *more: Any) -> Any:
+        if len(most) % 4 == 0:
+            gc.collect(0)
+            alive.append(sum(type(one) is PendingWrite for one in gc.get_objects()))
+        most.append(len(batch))
+        return await write(batch, *more)
+
+    port.write = counting
+    assert (await world.reconcile()).exit_code == 0
+    assert sum(most) == 4000
+    assert max(alive) <= 2 * 500 + 4 * max(most)
+
+
+class Planned(PlannedWrites):
+    """A plan of so many writes of the table, and a few of the portal."""
+
+    def __init__(self, rows: int, *orders: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.orders = orders
+        self.read = 0
+
+    def __len__(self) -> int:
+        return self.rows + len(self.orders)
+
+    def of(self, side: Side) -> Iterator[tuple[int, Change]]:
+        for order in range(1, self.rows + 1) if side is Side.TABLE else self.orders:
+            self.read += side is Side.TABLE
+            facts = Facts(None, None, None)
+            yield order, Change(order, side, Action.ADD, None, Owner(2, 1), Reason.UNDO, facts, None)
+
+
+def test_given_a_plan_then_the_orders_it_writes_on_both_sides_are_found_without_reading_all_of_it() -> None:
+    planned = Planned(10_000, 3, 70, 20_000)
+    assert [*on_both_sides(planned)] == [3, 70]
+    planned = Planned(10_000, 3, 70)
+    assert [*on_both_sides(planned)] == [3, 70]
+    assert planned.read == 70

@@ -1,0 +1,203 @@
+"""A plan that takes long looks at its source again before each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Outcome
+from syncd.core.ports import Write
+from tests.simulation.world import World
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan
+
+pytestmark = pytest.mark.anyio
+
+
+def slow_portal(world: World, seconds: float, then: dict[int, Any]) -> None:
+    """Each write request takes so long; after the first, the order system puts these rows into its table."""
+
+    def write(_batch: Sequence[Write]) -> None:
+        world.clock.time += seconds
+        for order, value in then.items():
+            world.edit_table(order, value)
+        then.clear()
+
+    world.portal.size = 2
+    world.portal.before_write = write
+
+
+async def test_given_rows_put_back_while_the_plan_is_applied_then_the_rest_is_not_written() -> None:
+    world = await in_step(120)
+    for order in range(1, 121):
+        world.edit_table(order, (2, 999))
+    slow_portal(world, 6, {order: (2, 100 + order) for order in range(1, 121)})
+
+    report = await world.reconcile()
+
+    done = outcomes(report)
+    assert [order for order, _ in done if done[order, "crm"] is Outcome.APPLIED] == [1]
+    assert {done[order, "crm"] for order in range(2, 121)} == {Outcome.SKIPPED}
+    assert "the table says 2:103 by now" in next(one.error for one in report.changes if one.change.order_id == 3)
+    assert both(world, 3) == (deal(103), deal(103))
+    assert (await world.reconcile()).exit_code == 0
+    assert all(both(world, order) == (deal(100 + order),) * 2 for order in range(1, 121))
+
+
+async def test_given_a_plan_made_a_moment_ago_then_the_source_is_not_read_again() -> None:
+    world = await in_step(20)
+    for order in range(1, 21):
+        world.edit_table(order, (2, 900 + order))
+    world.table.calls.clear()
+    slow_portal(world, 0.05, {})
+
+    await world.reconcile()
+
+    assert world.table.calls.count("read") == 0
+
+
+async def test_given_a_long_plan_then_the_table_is_asked_before_each_batch_at_most_once_a_second() -> None:
+    for seconds, reads in ((2, range(19, 20)), (0.25, range(3, 6))):
+        world = await in_step(40)
+        for order in range(1, 41):
+            world.edit_table(order, (2, 900 + order))
+        world.table.calls.clear()
+        slow_portal(world, seconds, {})
+
+        assert (await world.reconcile()).exit_code == 0
+
+        assert world.table.calls.count("read") in reads
+
+
+async def test_given_rows_put_back_two_seconds_into_a_quick_start_then_no_later_batch_carries_the_mistake() -> None:
+    world = await in_step(120)
+    for order in range(1, 121):
+        world.edit_table(order, (2, 999))
+    slow_portal(world, 1.5, {order: (2, 100 + order) for order in range(1, 121)})
+
+    done = outcomes(await world.reconcile())
+
+    assert {done[order, "crm"] for order in range(3, 121)} == {Outcome.SKIPPED}
+
+
+@pytest.mark.parametrize("row", ["gone", "deselected", "doubled", "garbled"])
+async def test_given_a_row_that_says_nothing_clear_any_more_then_its_order_is_not_written(row: str) -> None:
+    world = await in_step(20)
+    for order in range(1, 9):
+        world.edit_table(order, (2, 900 + order))
+    slow_portal(world, 6, {})
+    write = world.portal.before_write
+    assert write is not None
+
+    def and_then(batch: Sequence[Write]) -> None:
+        write(batch)
+        if row == "gone":
+            world.table.drop(8)
+        elif row == "deselected":
+            world.table.drop(8)
+            world.table.add(8, 2, 908, selected=False)
+        elif row == "doubled":
+            world.table.add(8, 2, 1)
+        else:
+            world.table.put(8, 2, None)
+        world.portal.before_write = write
+
+    world.portal.before_write = and_then
+    report = await world.reconcile()
+
+    assert outcomes(report)[8, "crm"] is Outcome.SKIPPED
+    assert world.portal.bindings[8] == deal(108)
+
+
+async def test_given_a_removal_whose_row_comes_back_while_the_plan_is_applied_then_it_is_not_made() -> None:
+    world = await in_step(20)
+    for order in range(1, 9):
+        world.edit_table(order, None)
+    slow_portal(world, 6, {8: (2, 108)})
+
+    report = await world.reconcile()
+
+    assert outcomes(report)[8, "crm"] is Outcome.SKIPPED
+    assert both(world, 8) == (deal(108), deal(108))
+
+
+async def test_given_bindings_that_change_while_the_table_is_written_then_their_rows_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncd.engine.writers.TABLE_BATCH", 2)
+    world = await in_step(20)
+    for order in range(1, 9):
+        world.edit_crm(order, (2, 900 + order))
+
+    def slowly() -> None:
+        world.clock.time += 6
+        world.edit_crm(8, (2, 77))
+
+    world.table.meanwhile("write", slowly)
+    report = await world.reconcile()
+
+    done = outcomes(report)
+    assert done.pop((8, "table")) is Outcome.SKIPPED
+    assert set(done.values()) == {Outcome.APPLIED}
+    assert world.table.bindings[8] == deal(108)
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 8) == (deal(77), deal(77))
+
+
+async def test_given_bindings_that_change_later_than_they_were_read_then_their_rows_are_left_alone() -> None:
+    world = await in_step(1300)
+    for order in range(1, 1301):
+        world.edit_crm(order, (2, 2000 + order))
+    write, batches = world.table.write, []
+
+    async def slowly(batch: Sequence[Write]) -> Any:
+        world.clock.time += 6
+        batches.append(len(batch))
+        if len(batches) == 2:
+            world.edit_crm(1300, (2, 77))
+        return await write(batch)
+
+    world.table.write = slowly  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert batches == [500, 500, 299]
+    assert outcomes(report)[1300, "table"] is Outcome.SKIPPED
+    assert world.table.bindings[1300] == deal(1400)
+
+
+async def test_given_a_stored_plan_then_its_source_is_looked_at_again_too() -> None:
+    world = await in_step(20)
+    for order in range(1, 9):
+        world.edit_table(order, (2, 900 + order))
+    stored = await plan(world)
+    slow_portal(world, 6, {8: (2, 108)})
+
+    report = await apply(world, stored.row.id)
+
+    assert outcomes(report)[8, "crm"] is Outcome.SKIPPED
+    assert world.portal.bindings[8] == deal(108)
+
+
+async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source() -> None:
+    world = await in_step(20)
+    world.edit_table(1, (2, 901))
+    world.portal.conditional = False
+    world.races = [(1, (2, 77))]
+    await world.reconcile()
+    assert await world.held() == {1: "edit-edit"}
+    for order in (2, 3):
+        world.edit_table(order, (2, 900 + order))
+    await world.store.decide(1, [1], "crm", world.clock.now())
+    write = world.table.write
+
+    async def slow(batch: Sequence[Write]) -> Any:
+        world.clock.time += 6
+        return await write(batch)
+
+    world.table.write = slow  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert both(world, 1) == (deal(77), deal(77))
+    assert await world.held() == {}

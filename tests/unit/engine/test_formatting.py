@@ -1,0 +1,54 @@
+"""Owners, times and numbers as a person reads them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from syncd.core.model import Facts, HoldKind, Owner, Reason, Unreadable
+from syncd.engine import formatting
+
+
+@pytest.mark.parametrize(
+    ("owner", "text"),
+    [(Owner(2, 10), "deal 10"), (Owner(31, 3), "smart invoice 3"), (Owner(177, 5), "type 177: 5"), (None, "unbound")],
+)
+def test_given_an_owner_then_it_is_called_by_its_kind(owner: Owner | None, text: str) -> None:
+    assert formatting.owner(owner) == text
+
+
+def test_given_every_reason_and_kind_of_hold_then_each_has_its_words() -> None:
+    assert set(formatting.REASONS) == set(Reason)
+    assert set(formatting.HOLD_KINDS) == set(HoldKind)
+
+
+def test_given_facts_then_each_side_says_its_value() -> None:
+    assert formatting.says(Facts(Owner(2, 1), None, None)) == "CRM deal 1, table unbound, nothing agreed"
+    unreadable = Unreadable(HoldKind.INVALID_ROW, "…")
+    assert formatting.says(Facts(None, None, Owner(2, 1), unreadable)) == "CRM unbound, table unreadable, agreed deal 1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "<1 s"), (59, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (90061, "1 d 1 h"), (86400, "1 d")],
+)
+def test_given_a_span_then_its_two_largest_units_are_told(seconds: float, text: str) -> None:
+    assert formatting.span(seconds) == text
+
+
+def test_given_moments_then_past_future_and_never_are_told_apart() -> None:
+    assert formatting.ago(0, 100) == "never"
+    assert formatting.ago(100, 100.5) == "just now"
+    assert formatting.ago(40, 100) == "1 min ago"
+    assert formatting.ago(130, 100) == "in 30 s"
+    assert formatting.moment(0) == "never"
+    assert re.fullmatch(r"2027-01-1\d \d\d:00:00 \S+", formatting.moment(1_800_000_000.0))
+
+
+def test_given_numbers_and_lists_then_they_read_as_language() -> None:
+    assert formatting.count(1, "order") == "1 order"
+    assert formatting.count(2000, "order") == "2,000 orders"
+    assert formatting.listed(["a"]) == "a"
+    assert formatting.listed(["a", "b", "c"]) == "a, b and c"
+    assert formatting.order(0) == "unreadable"
