@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from syncd.cli.answers import Answers, obstacle, reachable
-from syncd.cli.prompting import confirm, prompt
 from syncd.cli.screen import GAP, Line, Screen, TextTable
+from syncd.cli.streams import confirm, prompt
 from syncd.config.fields import LINK_NAME
 from syncd.config.load import load
 from syncd.config.mapping_columns import KEY_FIELDS, ORDER_COLUMNS

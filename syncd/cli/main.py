@@ -15,7 +15,6 @@ from syncd import __version__
 from syncd.cli import failure, streams
 from syncd.cli.app import App
 from syncd.cli.options import global_options
-from syncd.cli.prompting import Left
 from syncd.errors import SyncdError
 
 
@@ -185,7 +184,7 @@ def _tell(error: BaseException, app: App) -> int:
         case click.Abort() | EOFError() | KeyboardInterrupt():
             with suppress(OSError):  # there may be no terminal any more
                 click.echo("Aborted." if isinstance(error, click.Abort) else "\nAborted.", err=True)
-            return error.exit_code if isinstance(error, Left) else failure.INTERRUPTED
+            return error.exit_code if isinstance(error, streams.QuestionInterrupted) else failure.INTERRUPTED
         case click.ClickException():
             error.show()
             return failure.USAGE

@@ -10,7 +10,7 @@ import click
 
 from syncd.cli import options
 from syncd.cli.app import App
-from syncd.cli.prompting import prompt
+from syncd.cli.streams import prompt
 from syncd.errors import UnavailableError
 
 if TYPE_CHECKING:
