@@ -119,3 +119,15 @@ class App:
             return signals.exit_code(code)
 
         return asyncio.run(whole())
+
+
+def who() -> str:
+    """Return who asks for something: user and host; behind sudo, the person who typed it."""
+    import getpass
+    import socket
+
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"

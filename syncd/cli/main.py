@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
 
 
 SECTIONS = {
-    "Getting started": {"demo": "demo:demo", "init": "init:init", "check": "check:check"},
+    "Getting started": {"demo": "sandbox:demo", "init": "init:init", "check": "check:check"},
     "Bringing into step": {
         "plan": "passes:plan",
         "apply": "passes:apply",
@@ -84,11 +84,11 @@ SECTIONS = {
     },
     "Status and history": {
         "status": "status:status",
-        "runs": "runs:runs",
-        "show": "runs:show",
-        "history": "history:history",
+        "runs": "audit:runs",
+        "show": "audit:show",
+        "history": "audit:history",
         "holds": "holds:holds",
-        "help": "help:show_help",
+        "help": "reference:show_help",
     },
     "Deciding": {
         "resolve": "holds:resolve",
@@ -102,7 +102,7 @@ SECTIONS = {
         "auth": "auth:auth",
         "config": "config:config",
         "db": "db:db",
-        "notify": "notify:notify",
+        "notify": "check:notify",
         "sandbox": "sandbox:sandbox",
     },
 }

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 from syncd.cli.streams import prompt
 from syncd.errors import UnavailableError
 
@@ -37,7 +37,6 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     the application's own address; paste that address here, or let --listen receive it. Its code is valid for 30
     seconds. From then on tokens are renewed automatically.
     """
-    from syncd.cli.commands.daemon import who
     from syncd.cli.screen import Line
     from syncd.wiring import pick
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 
 if TYPE_CHECKING:
     from syncd.core.model import Policy
@@ -232,7 +232,6 @@ class _Outcome:
 
     async def record(self) -> None:
         """Write the decisions, each with who made it."""
-        from syncd.cli.commands.daemon import who
         from syncd.core.records import Decision
 
         store, now, by = self._place.store, self._place.clock.now(), who()

@@ -70,7 +70,7 @@ def init(app: App, adds: bool, no_input: bool, no_check: bool, **given: Any) -> 
     files.check(answers)
     app.screen.show(_told(files.write(answers)))
     app.config = answers.path
-    code = 0 if no_check else _look(app, answers.link)
+    code = 0 if no_check else _check_and_preview(app, answers.link)
     app.screen.show(_next(answers, code, checked=not no_check))
     return code
 
@@ -213,14 +213,14 @@ def _told(written: list[Path]) -> list[Any]:
     return said
 
 
-def _look(app: App, link: str) -> int:
-    """Look everything over, and, if all is well, show what the first plan would do."""
-    from syncd.cli.commands.check import look
+def _check_and_preview(app: App, link: str) -> int:
+    """Check everything, and if nothing is wrong, show what the first plan would do."""
+    from syncd.cli.commands.check import check_links
     from syncd.cli.commands.passes import preview
     from syncd.cli.screen import GAP
 
     app.screen.show([GAP])
-    code = look(app, [link])
+    code = check_links(app, [link])
     if code:
         return code
     app.screen.show([GAP])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.cli import failure, options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 from syncd.cli.link_runs import LinkRuns
 
 if TYPE_CHECKING:
@@ -246,7 +246,6 @@ async def _note(
     place: Workplace, link: str, kind: str, comment: str, *, said: str = "", run: int | None = None
 ) -> None:
     """Write into the audit who asks for this, and why. What becomes of it is in the record of the run."""
-    from syncd.cli.commands.daemon import who
     from syncd.core.records import Decision
 
     await place.store.note(Decision(link, kind, said, who(), place.clock.now(), comment, run=run))
