@@ -30,8 +30,7 @@ def check_links(app: App, links: Sequence[str], *, as_json: bool = False) -> int
     """Check links, show what was found, and return the exit code."""
     loaded = app.load()
     from syncd.cli import stopping
-    from syncd.cli.checking import run_checks
-    from syncd.cli.finding import findings
+    from syncd.cli.checking import findings, run_checks
     from syncd.wiring import pick
 
     async def work(_: Cancelled) -> int:
