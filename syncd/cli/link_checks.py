@@ -240,7 +240,7 @@ async def _lookup(subject: str, settings: LinkSettings, portal: Portal) -> list[
 
 
 async def _owner_types(place: Workplace, name: str) -> list[Finding]:
-    """Return the portal's names for the link's owner types. It lists only its first type, so none of them is a fault."""
+    """Return the portal's names for the link's owner types. It lists only its first type, so none is a fault."""
     async with place.portal(name) as portal:
         named = PortalNames(types=await portal.owner_types())
     types = [
