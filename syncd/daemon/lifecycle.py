@@ -1,4 +1,4 @@
-"""The life of the process: its signals, its side tasks, and reading the configuration again.
+"""The life of the process: what it says of itself, its signals, its side tasks, and reading the configuration again.
 
 A side task that ends with an error is a bug, and ends the service.
 
@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,35 @@ SECRETS_EVERY: Final = 5.0
 """Seconds between two looks at the files of secrets."""
 _LARGEST_SECRET: Final = 1024 * 1024
 """Bytes of a file that are compared; no secret is that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a daemon says of itself.
+
+    Args:
+        holder: Host and process, as in leases.
+        phase: starting, running, stopping.
+        started_at: Seconds since the epoch.
+        config: The configuration file.
+        config_at: When it was last read without an error.
+        config_error: What was wrong with it when it was read since.
+        restart: Keys that changed in the file and take effect only after a restart.
+        troubles: By link, why its newest pass opened no run; the state database does not know that.
+    """
+
+    holder: str
+    phase: str
+    started_at: float
+    config: str
+    config_at: float
+    config_error: str = ""
+    restart: tuple[str, ...] = ()
+    troubles: tuple[tuple[str, str], ...] = ()
+
+    def but(self, **changes: Any) -> Process:
+        """Return the same with these changes."""
+        return replace(self, **changes)
 
 
 class Stop:

@@ -18,7 +18,7 @@ from syncd.core.ports import Clock
 from syncd.daemon.alerts import Alerts, alert_rules
 from syncd.daemon.channels import Heartbeats, channels
 from syncd.daemon.hints import TableWatches
-from syncd.daemon.lifecycle import SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
+from syncd.daemon.lifecycle import Process, SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
 from syncd.daemon.meters import Meters
 from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
 from syncd.daemon.schedule import Timetable
@@ -31,7 +31,6 @@ from syncd.errors import ConfigError, StateUnavailable
 from syncd.obs import logs
 from syncd.obs.clock import SystemClock
 from syncd.obs.metrics import Metrics
-from syncd.status.documents import Process
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace
 

@@ -19,10 +19,10 @@ from typing import Final
 import structlog
 
 from syncd.core.ports import Clock
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.runner import RunnerState
 from syncd.daemon.schedule import Timetable
 from syncd.obs.clock import time_of_day
-from syncd.status.documents import Process
 from syncd.status.health import Health
 from syncd.status.progress import PassProgress
 

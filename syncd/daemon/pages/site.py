@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from syncd import __version__
 from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.pages.phrases import ago
 from syncd.daemon.pages.plots import strip_said
 from syncd.daemon.web import PATIENCE
@@ -33,7 +34,6 @@ from syncd.errors import SyncdError
 from syncd.obs.redact import redact
 from syncd.state import SqlStore
 from syncd.state.page_queries import Point
-from syncd.status.documents import Process
 from syncd.status.links import LinkStatus
 from syncd.status.owners import NO_LABELS, Labels, Titles
 from syncd.wiring import Workplace

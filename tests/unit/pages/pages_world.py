@@ -38,12 +38,12 @@ from syncd.core.records import (
     StoredHold,
 )
 from syncd.daemon import pages
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.errors import UnavailableError
 from syncd.portal.hosts import Hosts
 from syncd.state import migrate, open_store
-from syncd.status.documents import Process
 from syncd.status.health import LinkHealth
 from syncd.status.links import LinkStatus, look
 from syncd.status.owners import Titles
