@@ -17,7 +17,7 @@ import structlog
 from syncd.core.ports import Cancelled
 from syncd.core.records import LinkRow, RunRow
 from syncd.daemon.decide import LinkParking, RunDecision, RunFacts, should_run
-from syncd.daemon.runner_context import NotWanted, PassResult, RunnerContext
+from syncd.daemon.runner_context import NotWanted, PassProgress, PassResult, RunnerContext
 from syncd.daemon.triggers import PERSONS, PendingHints, PendingTriggers, Task, Trigger, task_for
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable, Stopped, SyncdError
@@ -36,7 +36,6 @@ from syncd.status.health import (
     telling,
 )
 from syncd.status.links import DEEP, RECENT
-from syncd.status.progress import PassProgress
 
 log = structlog.get_logger("syncd.daemon")
 

@@ -21,10 +21,10 @@ import structlog
 from syncd.core.ports import Clock
 from syncd.daemon.lifecycle import Process
 from syncd.daemon.runner import RunnerState
+from syncd.daemon.runner_context import PassProgress
 from syncd.daemon.schedule import Timetable
 from syncd.obs.clock import time_of_day
 from syncd.status.health import Health
-from syncd.status.progress import PassProgress
 
 log = structlog.get_logger("syncd.daemon")
 

@@ -14,12 +14,11 @@ from syncd.core.records import GuardHit, PortalNames, RunRow
 from syncd.daemon.alerts import WAITING, Alerts, Rules
 from syncd.daemon.channels import Undelivered
 from syncd.daemon.notices import Severity
-from syncd.daemon.runner_context import PassResult
+from syncd.daemon.runner_context import PassProgress, PassResult
 from syncd.engine.report import Report
 from syncd.errors import AuthError, StateUnavailable, UnavailableError
 from syncd.status.health import Health, LinkHealth
 from syncd.status.owners import NO_LABELS, Labels
-from syncd.status.progress import PassProgress
 from tests.fakes.store import MemoryStore
 from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, Outcome, hold
 
