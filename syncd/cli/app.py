@@ -55,9 +55,9 @@ class App:
             ConfigError: With every problem found.
         """
         if self._loaded is None:
-            from syncd.cli.service_user import become_service_user
             from syncd.config.load import load
             from syncd.config.masking import secret_values
+            from syncd.config.service_places import become_service_user
             from syncd.config.sources import DEFAULT
             from syncd.obs.redact import remember
 
