@@ -145,11 +145,24 @@ async def test_refusals_with_their_numbers_and_the_command_that_applies_each(wor
     assert [one["id"] for one in page.all("article", class_="refusal")] == [
         f"refusal-{run}" for run in (newest, spent, old)
     ]
-    assert "4000 removes in the CRM; the limit is 100 a run." in page.text_of(f"refusal-{newest}")
+    assert "4,000 removes in the CRM; the limit is 100 a run." in page.text_of(f"refusal-{newest}")
     assert f"syncd apply {newest}" in page.text_of(f"refusal-{newest}")
     assert "applied by run 99" in page.text_of(f"refusal-{spent}")
     assert "too old to be applied" in page.text_of(f"refusal-{old}")
     assert page.commands == [f"syncd apply {newest}"]
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["refused just now", "found refused again"])
+async def test_given_a_link_that_waits_for_its_refused_plan_then_the_plan_is_named_once(
+    looks: int, world: World, browser: Browser
+):
+    old = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=2 * 86_400)
+    newest = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=600)
+    for _ in range(looks):
+        await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=newest, before=60)
+    page = await browser.get("/links/shop")
+    assert [one["id"] for one in page.all("article", class_="refusal")] == [f"refusal-{old}"]
+    assert page.commands.count(f"syncd apply {newest}") == 1
 
 
 async def test_open_holds_are_named_and_the_others_counted(

@@ -63,7 +63,7 @@ async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applie
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=60)
     page = await browser.get("/")
     assert (await _row(browser))["Health"] == "▲refused for 58 s"
-    assert f"Run {run} wrote nothing: 4000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
+    assert f"Run {run} wrote nothing: 4,000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
     assert page.title == "1 needs attention · syncd"
 
@@ -74,7 +74,7 @@ async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=1000)
     await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=run, before=60)
     lease = await world.lease()
-    await world.store.set_parked(lease, "refused: 4000 removes in the CRM")
+    await world.store.set_parked(lease, "refused: 4,000 removes in the CRM")
     await world.store.release(lease)
     page = await browser.get("/")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
