@@ -247,7 +247,7 @@ def ask_portal(webhook: str) -> dict[int, str]:
 
     Raises:
         WebhookRefused: It does not.
-        UnavailableError: It cannot be told: the portal is out of reach, or failed.
+        UnavailableError: The portal is out of reach, or failed, so the answer is unknown.
     """
     refused, types = "", dict[int, str]()
     try:

@@ -68,7 +68,7 @@ class LinkRuns:
             self.app.screen.json(await json_of(self.place, report))
         else:
             await self.show(report)
-        _tell_error(report)
+        _show_error(report)
         return report.exit_code
 
     async def each(self, names: Sequence[str], act: Callable[[Link], Awaitable[Report]]) -> int:
@@ -87,7 +87,7 @@ class LinkRuns:
             except SyncdError as error:
                 if len(names) == 1 and self.form != "json":
                     raise
-                failure.tell(failure.told(error, about=name))
+                failure.show(failure.describe(error, about=name))
                 codes.append(error.exit_code)
                 continue
             codes.append(report.exit_code)
@@ -95,7 +95,7 @@ class LinkRuns:
                 objects.append(await json_of(self.place, report))
             else:
                 await self.show(report, gap=number > 0)
-            _tell_error(report)
+            _show_error(report)
         if self.form == "json":
             self.app.screen.json(objects)
         return failure.most_serious(codes)
@@ -117,7 +117,7 @@ class LinkRuns:
         """Plan a link and show the plan; return 0 where that worked, also where there are changes to make."""
         report = await self.run(name, plan)
         await self.show(report)
-        _tell_error(report)
+        _show_error(report)
         return report.exit_code if report.error is not None else 0
 
 
@@ -144,13 +144,13 @@ async def show_table(app: App, place: Workplace, report: Report, form: str) -> N
         labels = await titles.labels(row.link, owners)
     changes = report.changes if not report.is_cut else await load_changes(place.store, row.id)
     app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_changes(row, changes, report.holds, labels)))
-    failure.tell(render.conclusion(report))
+    failure.show(render.conclusion(report))
 
 
-def _tell_error(report: Report) -> None:
+def _show_error(report: Report) -> None:
     """Say on stderr what ended a run early."""
     if report.error is not None:
-        failure.tell(failure.told(report.error, about=report.row.link))
+        failure.show(failure.describe(report.error, about=report.row.link))
 
 
 @contextmanager

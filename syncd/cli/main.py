@@ -152,13 +152,13 @@ def main(args: Sequence[str] | None = None) -> int:
             with cli.make_context("syncd", list(sys.argv[1:] if args is None else args), obj=app) as context:
                 code = int(cli.invoke(context) or 0)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, an operator gets a sentence
-            code = _tell(error, app)
+            code = _show_ending(error, app)
         sys.stdout.flush()
     except BrokenPipeError:
         streams.discard()
         return streams.READER_GONE
     if output is not None and output.lost:
-        failure.tell(failure.output_lost(output.lost, code))
+        failure.show(failure.output_lost(output.lost, code))
         return code or streams.LOST
     return code
 
@@ -170,7 +170,7 @@ def _complete(instruction: str) -> int:
     return shell_complete(cli, {}, "syncd", COMPLETE, instruction)
 
 
-def _tell(error: BaseException, app: App) -> int:
+def _show_ending(error: BaseException, app: App) -> int:
     """Say on stderr what ended a command early, and return its exit code.
 
     Raises:
@@ -189,10 +189,10 @@ def _tell(error: BaseException, app: App) -> int:
             error.show()
             return failure.USAGE
         case SyncdError():
-            failure.tell(failure.told(error))
+            failure.show(failure.describe(error))
             return error.exit_code
         case _:
-            failure.tell(failure.unexpected(error, debug=app.debug))
+            failure.show(failure.unexpected(error, debug=app.debug))
             return failure.UNEXPECTED
 
 

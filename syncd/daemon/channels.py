@@ -40,7 +40,7 @@ from syncd.status.health import Health
 log = structlog.get_logger("syncd.daemon")
 
 TIMEOUT: Final = 10.0
-"""Seconds that a web address may take to answer, all told."""
+"""Seconds that a web address may take to answer, in all."""
 COMMAND_TIMEOUT: Final = 30.0
 
 
@@ -213,10 +213,10 @@ _KINDS: Final[Mapping[str, str]] = {"recovered": "success", "error": "failure", 
 _APPRISE: Final = """
 import json, sys
 import apprise
-told = json.load(sys.stdin)
+notice = json.load(sys.stdin)
 ways = apprise.Apprise()
-known = [ways.add(url) for url in told["urls"]]
-sent = ways.notify(title=told["title"], body=told["body"], notify_type=told["kind"], body_format="text")
+known = [ways.add(url) for url in notice["urls"]]
+sent = ways.notify(title=notice["title"], body=notice["body"], notify_type=notice["kind"], body_format="text")
 sys.exit(0 if sent and all(known) else 1)
 """
 """What the process does: 0 if every URL was known and took the notification.
@@ -243,7 +243,7 @@ async def ping(url: str, beat: Beat, text: str = "") -> None:
 
     Args:
         url: The address, as configured; a secret.
-        beat: What is told.
+        beat: What has happened.
         text: A sentence for people.
 
     Raises:

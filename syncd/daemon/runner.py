@@ -33,7 +33,7 @@ from syncd.status.health import (
     last_pass,
     last_scheduled,
     parking_of,
-    telling,
+    relevant_passes,
 )
 from syncd.status.links import DEEP, RECENT
 
@@ -355,7 +355,7 @@ class LinkRunner:
         if report.row.covers is None or report.error is not None or report.row.state not in {"applied", "partial"}:
             return False
         runs = await self._context.store.runs(self.name, RECENT)
-        return report.row.id not in {row.id for row in telling(runs)}
+        return report.row.id not in {row.id for row in relevant_passes(runs)}
 
     async def _ended_beside(self, previous: RunRow | None, pulse: PassProgress, report: Report) -> None:
         self._seen = max(self._seen, report.row.id)

@@ -145,7 +145,7 @@ class _WatchedStore:
     """A store whose every call counts as progress, and which opens no run that is no longer wanted.
 
     The requests that are open when a run over all orders begins are served by it; a run over some orders serves those
-    it was told of. They are closed under the same lease when it has come to its own end; one that is cut off leaves
+    it is given. They are closed under the same lease when it has come to its own end; one that is cut off leaves
     them to the next.
     """
 

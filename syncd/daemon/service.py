@@ -242,7 +242,7 @@ class Service:
     async def _tell_due(self, alerts: Alerts) -> None:
         while True:
             await self._clock.sleep(60)
-            alerts.tell_due()
+            alerts.notify_due()
 
     # -------------------------------------------------------------------- stop
 

@@ -98,14 +98,14 @@ async def keep_alive(notifier: Notifier, liveness: Liveness, clock: Clock) -> No
     """Send the watchdog's keep-alive twice in each of its intervals, as long as this process is sound."""
     if not notifier.watchdog:
         return
-    told = False
+    logged = False
     while True:
         faults = liveness.faults()
         if not faults:
             notifier.keep_alive()
-        elif not told:
+        elif not logged:
             log.critical("watchdog no longer petted", faults=faults)
-        told = bool(faults)
+        logged = bool(faults)
         await clock.sleep(notifier.watchdog / 2)
 
 

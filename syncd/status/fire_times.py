@@ -248,13 +248,13 @@ def listing_cost(name: str, settings: LinkSettings, orders: int, timezone: str, 
 
 def cost_sentence(cost: ListingCost, settings: LinkSettings) -> str:
     """Given what the passes of a link cost, return it as a sentence, with what to set if that is too much."""
-    told = (
+    text = (
         f"a pass over all {cost.orders:,} bindings takes {count(cost.requests, 'request')} and {cost.whole:.0f} s of "
         f"the portal's working time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
         "there are in ten minutes"
     )
     if not cost.is_too_much:
-        return told
+        return text
     if cost.slices is None:
-        return f"{told}: set a longer recent.every, or fewer recent.orders, to stay below half of it"
-    return f"{told}: set slices = {max(cost.slices, settings.slices)}, or a longer schedule, to stay below half of it"
+        return f"{text}: set a longer recent.every, or fewer recent.orders, to stay below half of it"
+    return f"{text}: set slices = {max(cost.slices, settings.slices)}, or a longer schedule, to stay below half of it"

@@ -119,7 +119,7 @@ def is_pass(row: RunRow) -> bool:
     return row.kind == "pass"
 
 
-def telling(runs: Iterable[RunRow]) -> list[RunRow]:
+def relevant_passes(runs: Iterable[RunRow]) -> list[RunRow]:
     """Given runs, newest first, return the passes that say how the link is.
 
     A successful pass over only some orders says nothing about a refused plan for others, which is still waiting.
@@ -144,12 +144,12 @@ def _settles(row: RunRow, refused: RunRow) -> bool:
 
 def last_pass(runs: Iterable[RunRow]) -> RunRow | None:
     """Given runs, newest first, return the newest pass that says how the link is."""
-    return next(iter(telling(runs)), None)
+    return next(iter(relevant_passes(runs)), None)
 
 
 def deciding_pass(runs: Iterable[RunRow]) -> RunRow | None:
     """Given runs, newest first, return the newest pass that was not cut off: the one that decides how the link is."""
-    return next((row for row in telling(runs) if not was_cut_off(row)), None)
+    return next((row for row in relevant_passes(runs) if not was_cut_off(row)), None)
 
 
 def last_scheduled(link: LinkRow | None, runs: Iterable[RunRow]) -> float | None:
@@ -182,7 +182,7 @@ def health_from(link: LinkRow | None, runs: Iterable[RunRow]) -> LinkHealth:
     """Given a link's row and its newest runs, newest first, return what its passes say of it, and since when."""
     parked = link.parked if link is not None else ""
     found: LinkHealth | None = None
-    for row in telling(runs):
+    for row in relevant_passes(runs):
         health = health_of(row, parked)
         if health is None:
             continue

@@ -260,4 +260,4 @@ def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
         write_textfile(path, reports)
     except OSError as error:
         words = f"The metrics were not written to {path}: {error.strerror}. The runs are not affected."
-        failure.tell([Line(words, "warn")])
+        failure.show([Line(words, "warn")])

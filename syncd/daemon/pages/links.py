@@ -169,8 +169,8 @@ def summary(look: StatusSnapshot) -> str:
     if not look.links:
         return "The configuration has no links."
     counts = Counter(HEALTHS[_steady(link)].word for link in look.links.values())
-    told = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
-    return f"{formatting.count(len(look.links), 'link')}: {told}."
+    healths = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
+    return f"{formatting.count(len(look.links), 'link')}: {healths}."
 
 
 def _steady(link: LinkStatus) -> Health:

@@ -137,7 +137,7 @@ def _environment() -> Environment:
         "version": __version__,
         "formatting": formatting,
     }
-    made.filters |= {"stamp": formatting.utc_moment, "iso": iso, "told": told, "number": number}
+    made.filters |= {"stamp": formatting.utc_moment, "iso": iso, "outside_text": outside_text, "number": number}
     return made
 
 
@@ -146,7 +146,7 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def told(text: str) -> str:
+def outside_text(text: str) -> str:
     """Given a text that came from a portal or a database, return it without secrets, and with its times in words.
 
     It was masked when it was stored; a page that anybody on the network may read is masked once more.
