@@ -151,7 +151,7 @@ def main(args: Sequence[str] | None = None) -> int:
             # Not click's own main(), which ends with 1 where a pipe is broken: here 1 means a bug.
             with cli.make_context("syncd", list(sys.argv[1:] if args is None else args), obj=app) as context:
                 code = int(cli.invoke(context) or 0)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, an operator gets a sentence
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - an operator gets a sentence for any error
             code = _show_ending(error, app)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -164,7 +164,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _complete(instruction: str) -> int:
-    """Answer the shell, which asks how a command line may go on; return the exit code."""
+    """Answer the shell, which asks how a command line can be completed; return the exit code."""
     from click.shell_completion import shell_complete
 
     return shell_complete(cli, {}, "syncd", COMPLETE, instruction)

@@ -1,7 +1,7 @@
-"""The standard streams as programs meet them: closed, full, in a narrow encoding, or with nobody at the other end.
+"""The standard streams as programs meet them: closed, full, in a narrow encoding, or without a reader.
 
 A result that could not be written is an error like any other: a cron job whose disk is full must not end with 0. The
-work itself goes on, since bindings must not wait for a disk that a log has filled. A question at a terminal leaves it
+work itself continues, since bindings must not wait for a disk that a log has filled. A question at a terminal leaves it
 in order when a signal comes, or the terminal is closed, before the answer.
 """
 
@@ -51,7 +51,7 @@ class Output(io.FileIO):
 
 
 def prepare() -> Output | None:
-    """Make all three streams usable, whatever they were started with.
+    """Make all three streams usable, in any state the process was started with.
 
     Returns:
         Standard output; None where a test has put something else in its place.

@@ -1,7 +1,7 @@
 """How people and monitoring services are reached: notifications, and the heartbeats of links.
 
 A notification is delivered as a JSON POST, to a program's standard input, or by apprise. Each channel has a time limit,
-and leaves no process running, whatever the other end does.
+and leaves no process running, even if the other end hangs.
 
 A link's heartbeat calls a monitoring service for each pass; the service raises an alarm when the calls stop. Two forms
 are known. healthchecks.io (and what imitates it) takes `URL/start`, `URL` and `URL/fail`, with a text as the body. A
@@ -94,7 +94,7 @@ async def call_web(method: str, url: str, *, timeout: float = TIMEOUT, **more: A
         method: GET or POST.
         url: The address; a secret.
         timeout: Seconds for all of it.
-        more: What httpx takes besides: content, params, json.
+        more: Further arguments of httpx: content, params, json.
 
     Raises:
         Undelivered: It could not be sent, or was refused.

@@ -1,4 +1,4 @@
-"""Hints: somebody says that orders have changed, and their next comparison is brought forward. Nothing more.
+"""Hints: a program reports that orders have changed, and their next comparison is brought forward. Nothing more.
 
 `POST /hooks/LINK` takes the form of a portal's outgoing webhook (portal.md 10: `event=ONSALEORDERSAVED`,
 `data[FIELDS][ID]`, `auth[application_token]`), and JSON with a bearer token, `{"orders": [5125, 5126]}`. It is answered

@@ -37,7 +37,7 @@ log = structlog.get_logger("syncd.daemon")
 GRACE = 3.0
 """Seconds the second signal to stop leaves for giving leases back before the process is simply gone."""
 RESTART = ("state.url", "web.listen")
-"""Keys a running daemon cannot take up: it has opened what they name."""
+"""Keys that need a restart: a running daemon has opened what they name."""
 SECRETS_EVERY: Final = 5.0
 """Seconds between two looks at the files of secrets."""
 _LARGEST_SECRET: Final = 1024 * 1024
@@ -207,7 +207,7 @@ def read_again(loaded: Loaded) -> Loaded:
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """Given the settings in force and new ones, return the changed keys that only a restart takes up."""
+    """Given the settings in force and new ones, return the changed keys that take effect only after a restart."""
     return [key for key in RESTART if _value(old, key) != _value(new, key)]
 
 

@@ -142,7 +142,7 @@ def _of_health(event: str, result: PassResult, before: LinkHealth, text: str) ->
 
 
 def _commands(link: str, after: LinkHealth, row: RunRow | None) -> list[str]:
-    """Return the commands to go on with, the one to look with first."""
+    """Return the next commands to type; the first one only shows."""
     match after.health:
         case Health.REFUSED if row is not None and row.points_elsewhere:
             return [f"syncd show {after.run}", f"syncd rebase {link}"]

@@ -231,7 +231,7 @@ class PassResult:
         error: What ended it early, if anything did.
         before, after: The link's lasting health.
         pulse: What the pass showed of itself.
-        previous: The pass before this one, of whatever daemon.
+        previous: The pass before this one, by any daemon.
         failures, failures_before: How many passes have failed in a row by now, and had before this one.
         earlier: Where passes fail or failed, the lasting health before they did.
     """

@@ -142,7 +142,7 @@ class _AtSlots(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
         self._clock = clock
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
-        """Given the last time and now, return the next time; whatever lies before now is not made up here."""
+        """Given the last time and now, return the next time; missed times are not caught up here."""
         moment = max(now, previous_fire_time or now).timestamp()
         slot = self._slots.after(moment)
         return None if slot is None else datetime.fromtimestamp(slot + self._jitter * self._clock.random(), UTC)

@@ -188,7 +188,7 @@ class Service:
     def _adopt(
         self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
     ) -> None:
-        """Take up settings, at the start and at each reload."""
+        """Apply settings, at the start and at each reload."""
         assert self._supervisor is not None
         alerts.configure(channels(settings.notify), alert_rules(settings.notify))
         workplace.settings = settings

@@ -28,7 +28,7 @@ class Trigger(StrEnum):
 
     SCHEDULE: a slot has come. START: this daemon looks for what fell due while none was up. AGAIN: the pause after a
     failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
-    pass over the newest orders. HINT: somebody says that some orders have changed. REQUEST, SIGNAL: a person.
+    pass over the newest orders. HINT: a program reports that some orders have changed. REQUEST, SIGNAL: a person.
     """
 
     SCHEDULE = "schedule"
@@ -269,7 +269,7 @@ def task_for(
         triggers: Who asks.
         between: Whether it is a pass between those of the schedule. Where a hint comes together with the time for the
             newest orders, one pass covers both: a steady stream of hints puts nothing off.
-        hinted: Orders that somebody says have changed.
+        hinted: Orders that hints report as changed.
         whole: So many have changed that all orders are covered.
         link: The link's row.
         runs: Its newest runs, newest first.

@@ -237,7 +237,7 @@ def listing_cost(name: str, settings: LinkSettings, orders: int, timezone: str, 
     recent = settings.recent
     between = 0.0
     if recent is not None:
-        # The newest orders, and up to as many that passes look after besides; usually few.
+        # The newest orders, and up to as many others that these passes cover; usually few.
         newest = ceil(min(recent.orders, orders) / PAGE_ROWS) + 2
         between = newest * PAGE_SECONDS * BUDGET_SECONDS / recent.every_seconds
     left = LISTING_SHARE * OPERATING_LIMIT - between

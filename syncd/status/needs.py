@@ -86,7 +86,7 @@ def waits(link: LinkStatus, row: RunRow, now: float) -> bool:
 
 
 def next_command(row: RunRow, now: float, plan_ttl: float) -> str:
-    """Given a run, return the command that goes on from it: carries its plan out, or starts the link anew.
+    """Given a run, return the next command for it: one that carries its plan out, or starts a new agreed state.
 
     Args:
         row: The run.

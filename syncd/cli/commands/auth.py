@@ -45,7 +45,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     portal = settings.links[name].portal
     _require_oauth(name, portal)
     url, state = _begin(app, name)
-    # The address is for the operator's browser, so it is printed as it is; its state is of no use to anybody else.
+    # The address is for the operator's browser, so it is printed as it is; its state is useless to others.
     click.echo("Open this address in a browser that is signed in to the portal:", err=True)
     click.echo(url)
     code, server = _from_browser(app, listen, state) if listen else _pasted(state)
@@ -161,7 +161,7 @@ _LONGEST = 64 * 1024
 
 
 async def wait_for_redirect(port: int, belongs: Callable[[str], bool]) -> str:
-    """Wait for the browser, and go on waiting where something else comes.
+    """Wait for the browser. Other requests are answered, and the wait continues.
 
     Args:
         port: Where to listen, on 127.0.0.1.
@@ -192,7 +192,7 @@ async def wait_for_redirect(port: int, belongs: Callable[[str], bool]) -> str:
             if is_it and not found.done():
                 found.set_result(path)
         except (OSError, ValueError, asyncio.LimitOverrunError):
-            pass  # a browser that went away, or another protocol: go on waiting
+            pass  # a browser that went away, or another protocol: the wait continues
         finally:
             writer.close()
             del served[asyncio.current_task()]

@@ -172,7 +172,7 @@ def rebase(app: App, link: str | None, same: bool, comment: str, as_json: bool) 
     Also where the state database was lost, or an older copy of it was put back. Deletes and overwrites nothing; what
     was agreed stays in the history. The next pass is a first sync.
 
-    With --same-portal the agreed state goes on: the portal is listed, and nearly all agreed bindings must be there.
+    With --same-portal the agreed state is kept: the portal is listed, and nearly all agreed bindings must be there.
     """
     settings = app.load().settings
     from syncd.engine import reconcile as engine

@@ -21,7 +21,7 @@ EXIT_CODES = (
     ("1", "unexpected error: a bug"),
     ("2", "`plan`, `reconcile --dry-run`: there are changes to make; nothing was written"),
     ("3", "finished, but with leftovers: orders that are held, or changes that were not carried out"),
-    ("4", "refused by a guard; nothing was written, and the command to go on with is printed"),
+    ("4", "refused by a guard; nothing was written, and the next command is printed"),
     ("5", "the stored plan is stale or spent; nothing was written"),
     ("64", "usage: the command line cannot be carried out as written"),
     ("69", "the portal or a database is unavailable, or a listing could not be proved complete"),

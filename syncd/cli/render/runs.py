@@ -159,7 +159,7 @@ def _waiting(report: Report, applied: int) -> str:
 
 
 def next_command(report: Report) -> str:
-    """Given a report, return the one command to go on with, or nothing where none is needed."""
+    """Given a report, return the next command to type, or an empty text if none is needed."""
     row = report.row
     if report.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
         return ""

@@ -56,7 +56,7 @@ class Card:
         badge: What it is now.
         lasting: What its passes say of it and for how long, as a phrase after the badge; empty where nothing is known.
         direction: Which sides are written, as a sign.
-        doing: What goes on right now, as a phrase; empty where nothing does.
+        doing: What happens right now, as a phrase; empty if nothing does.
         budget: What its portal's budget has left, by method, the fullest first.
         strip: Its newest runs.
         freshness: How long ago each part of it was compared, where its passes do not cover all of it.

@@ -44,9 +44,9 @@ class RunLine:
 
     Args:
         row: The run.
-        badge: How it ended, or that it goes on.
+        badge: How it ended, or that it is under way.
         kind: What it is, as words.
-        seconds: How long it took, so far if it goes on.
+        seconds: How long it took; until now if it is under way.
         refusals: Why a guard refused it, as sentences.
         command: What carries its plan out; empty where there is nothing to.
     """

@@ -149,7 +149,7 @@ def iso(seconds: float) -> str:
 def outside_text(text: str) -> str:
     """Given a text that came from a portal or a database, return it without secrets, and with its times in words.
 
-    It was masked when it was stored; a page that anybody on the network may read is masked once more.
+    It was masked when it was stored. The page is open to the network, so it is masked once more.
     """
     return formatting.with_moments(redact(text), formatting.utc_moment)
 
@@ -160,10 +160,10 @@ def number(value: float) -> str:
 
 
 FRESH: Final = 2.0
-"""Seconds for which one look serves everybody."""
+"""Seconds for which one snapshot serves all requests."""
 SHARE: Final = 20.0
-"""A look that took a second serves for twenty: watching may cost a twentieth of the state database's time, whatever
-the number of links, holds and people."""
+"""A snapshot that took a second to read serves for twenty. So the page costs the state database at most a twentieth of
+its time, with any number of links, holds and readers."""
 RECENT: Final = 30
 """How many runs of each link are shown as a strip."""
 
@@ -207,7 +207,7 @@ class StatusSnapshot:
     recent: Mapping[str, Sequence[Point]]
 
     def at_work(self, link: str) -> bool:
-        """Given a link's name, return whether anybody works on it."""
+        """Given a link's name, return whether a process works on it."""
         return link in self.links and self.links[link].lease is not None
 
 
