@@ -101,7 +101,7 @@ class App:
         Args:
             work: What to do; takes the workplace and the flag the first signal sets.
             upgrade: Make or upgrade the state database first.
-            anew: Make it anew even where links are known to have worked with one.
+            anew: Make a new one even if links are known to have worked with one before.
             secrets: See `load`.
         """
         settings = self.load(secrets=secrets).settings

@@ -45,10 +45,10 @@ class LinkRuns:
     form: str = ""
     heartbeats: Heartbeats | None = None
     reports: list[Report] = field(default_factory=list)
-    """What the runs came to, in their order."""
+    """The results of the runs, in their order."""
 
     async def run(self, name: str, act: Callable[[Link], Awaitable[Report]]) -> Report:
-        """Act on a link, and show how far that has come."""
+        """Act on a link, and show its progress."""
         from syncd.engine.link import no_progress
 
         with nullcontext(no_progress) if self.app.quiet else progress(self.place.clock) as show:

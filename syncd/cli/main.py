@@ -182,7 +182,7 @@ def _show_ending(error: BaseException, app: App) -> int:
         case BrokenPipeError():
             raise error
         case click.Abort() | EOFError() | KeyboardInterrupt():
-            with suppress(OSError):  # there may be no terminal any more
+            with suppress(OSError):  # the terminal may be gone
                 click.echo("Aborted." if isinstance(error, click.Abort) else "\nAborted.", err=True)
             return error.exit_code if isinstance(error, streams.QuestionInterrupted) else failure.INTERRUPTED
         case click.ClickException():

@@ -85,7 +85,7 @@ def problems(settings: NotifySettings) -> Iterator[str]:
 
 
 async def call_web(method: str, url: str, *, timeout: float = TIMEOUT, **more: Any) -> None:  # noqa: ASYNC109 - for all of it
-    """Send one request, and expect no more of the answer than that it is not an error. Redirects are refused.
+    """Send one request, and check only that the answer is not an error. Redirects are refused.
 
     A POST that is redirected becomes a GET without the notification. The other end may answer with anything: another
     protocol, broken HTTP, one byte a second.
@@ -290,7 +290,7 @@ class Heartbeats:
         """Send the beats for the start and the end of a pass that a command makes in the block.
 
         There is none for a pass that is turned away because another process works on the link, and no end for one that
-        a signal cut off. The value is to be called with the report of a pass that came to its end.
+        a signal cut off. The block calls the value with the report of a pass that ended.
         """
         show, begun = link.progress, False
 

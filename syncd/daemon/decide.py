@@ -123,7 +123,7 @@ def _parked(triggers: Mapping[Trigger, float], at: RunFacts, times: FireTimes) -
     # A person who starts a daemon may have fixed the cause of the parking; the start is the only sign of it.
     if Trigger.START in triggers or at.changed:
         return RunDecision(run=True, why="facts changed")
-    if at.failing:  # the look itself came to nothing, and is made up for as any pass is
+    if at.failing:  # the look itself failed, and is retried as any pass is
         return _scheduled(triggers, at, times)
     if at.now >= at.look:
         return RunDecision(run=True, why="look")

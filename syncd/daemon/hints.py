@@ -205,7 +205,7 @@ class TableWatch:
         self._whole_from = clock.monotonic()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._stopped = True
 
     async def run(self) -> None:
@@ -268,7 +268,7 @@ class TableWatches:
         self._watches: dict[str, tuple[LinkSettings, TableWatch]] = {}
 
     def configure(self, links: Mapping[str, LinkSettings]) -> None:
-        """Watch the tables of these links from now on. One whose settings changed begins anew."""
+        """Watch the tables of these links from now on. One whose settings changed starts again."""
         for name in [name for name, (settings, _) in self._watches.items() if links.get(name) != settings]:
             self._watches.pop(name)[1].stop()
         for name, settings in links.items():

@@ -3,7 +3,7 @@
 A side task that ends with an error is a bug, and ends the service.
 
 The configuration is read again on SIGHUP, and when a secret's file changes while a link waits for new credentials: a
-webhook that was made anew, a secret that Kubernetes has replaced. Some changes take effect at once, others need a
+webhook that was renewed, a secret that Kubernetes has replaced. Some changes take effect at once, others need a
 restart.
 """
 
@@ -93,7 +93,7 @@ class Stop:
             self.wanted.set()
 
     def signalled(self, number: signal.Signals) -> None:
-        """A signal to stop has come."""
+        """Handle a signal to stop."""
         if not self.wanted.is_set():
             self.ask(number.name)
             return

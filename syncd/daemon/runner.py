@@ -231,7 +231,7 @@ class LinkRunner:
         self, triggers: Mapping[Trigger, float], pulse: PassProgress, previous: RunRow | None
     ) -> Report:
         context = self._context
-        # A hint comes to one daemon only, and is in a hurry.
+        # Only one daemon receives a hint, and hints are urgent.
         if not (PERSONS | {Trigger.HINT}) & triggers.keys():
             await context.clock.sleep(self._courtesy())
         await self._look_out(unfinished=previous is not None and previous.finished_at is None)

@@ -145,7 +145,7 @@ class _WatchedStore:
     """A store whose every call counts as progress, and which opens no run that is no longer wanted.
 
     The requests that are open when a run over all orders begins are served by it; a run over some orders serves those
-    it is given. They are closed under the same lease when it has come to its own end; one that is cut off leaves
+    it is given. They are closed under the same lease when it has ended by itself; one that is cut off leaves
     them to the next.
     """
 
@@ -205,7 +205,7 @@ class Observer(Protocol):
     """Receives the events of runners: for metrics, alerts and the status line."""
 
     def skipped(self, link: str, why: str) -> None:
-        """A slot has come and no pass is made."""
+        """A fire time has passed without a pass."""
         ...
 
     def overtaken(self, link: str) -> None:
@@ -227,7 +227,7 @@ class PassResult:
 
     Args:
         link: The link's name.
-        report: What the run came to; None where no run was opened.
+        report: The result of the run; None if no run was opened.
         error: What ended it early, if anything did.
         before, after: The link's lasting health.
         pulse: What the pass showed of itself.

@@ -37,7 +37,7 @@ LAGGING: Final = 20.0
 """Seconds the event loop may have been late."""
 TICK: Final = 1.0
 SET: Final = 5.0
-"""Seconds by which the system's clock must have jumped for the schedule to be worked out anew."""
+"""Seconds by which the system's clock must have jumped before the schedule is computed again."""
 
 
 class Liveness:

@@ -26,8 +26,8 @@ log = structlog.get_logger("syncd.daemon")
 class Trigger(StrEnum):
     """Why a pass is wanted.
 
-    SCHEDULE: a slot has come. START: this daemon looks for what fell due while none was up. AGAIN: the pause after a
-    failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
+    SCHEDULE: a fire time is there. START: this daemon looks for what fell due while none was up. AGAIN: the pause after
+    a failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
     pass over the newest orders. HINT: a program reports that some orders have changed. REQUEST, SIGNAL: a person.
     """
 
@@ -184,7 +184,7 @@ LONGEST = 30.0
 class RequestPoller:
     """Polls for requests and passes each on once.
 
-    Every daemon sees every request, until a pass that began with it there has come to its end (`runner_context`). So
+    Every daemon sees every request, until a pass that began after it has ended (`runner_context`). So
     if a daemon dies, another one, or the same one started again, serves it.
 
     Args:
@@ -246,7 +246,7 @@ class Task(NamedTuple):
 
     Args:
         portion: What it covers; None: all orders.
-        serves: The requests it serves. One that comes to cover all orders serves every request.
+        serves: The requests it serves. A task that is widened to all orders serves every request.
     """
 
     portion: Portion | None

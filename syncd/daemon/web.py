@@ -52,7 +52,7 @@ def application(
     access: Access,
     hooks: ASGIApp | None = None,
 ) -> ASGIApp:
-    """Given what is to be shown, return the application.
+    """Given what to show, return the application.
 
     Args:
         alive: Whether this process gets anywhere; never whether the portal or a database answers.

@@ -134,7 +134,7 @@ class PatientProtocol(H11Protocol):
         self._wait_for_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -206,7 +206,7 @@ class Access:
 
 
 class Guarded:
-    """What every request meets first: methods, headers, the health routes, hosts, credentials and the limit.
+    """The first checks of every request: methods, headers, the health routes, hosts, credentials and the limit.
 
     The health routes answer every client, under any name and any load. They contain no secrets, and a load balancer
     that cannot read them would consider the daemon dead.

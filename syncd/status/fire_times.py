@@ -156,7 +156,7 @@ def next_pass(link: LinkRow | None, runs: Sequence[RunRow], times: FireTimes | N
 def stale_since(link: LinkRow | None, times: FireTimes | None, slices: int, now: float) -> float | None:
     """Given a link that is covered in slices, return since when an order is overdue for a pass; None if none is.
 
-    An order is due once in a rotation. It is overdue after two, since slices may be cut anew and a pass may fail.
+    An order is due once in a rotation. It is overdue after two, since slices may be cut again and a pass may fail.
     """
     if link is None or times is None or slices == 1 or link.coverage is None or link.parked or link.is_paused(now):
         return None

@@ -25,7 +25,7 @@ are read one after the other, and a run may begin in between."""
 class Health(StrEnum):
     """How a link is at a glance.
 
-    NEW: no pass has come to an end yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
+    NEW: no pass has ended yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
     in step except for orders that wait for a person, or changes that failed. REFUSED: a guard refused its plan. PARKED:
     credentials, a right or the vendor refuse the portal; passes rest. FAILING: its passes fail for a reason that may
     pass. LATE: a pass was due and no daemon has made it. PAUSED: a person stopped its scheduled passes.
@@ -72,7 +72,7 @@ class Parking(StrEnum):
 
 
 def parking_of(error: BaseException | None, state: str) -> Parking | None:
-    """Given what ended a run and the run's state, return why the link is to be parked, or None."""
+    """Given what ended a run and the run's state, return why the link must be parked, or None."""
     if isinstance(error, PortalBlocked):
         return Parking.BLOCKED
     if isinstance(error, AuthError):
@@ -199,7 +199,7 @@ def health_after(report: Report | None, error: BaseException | None, before: Lin
     """Given how a pass ended, return what it says of the link: what `health_from` derives once it is recorded.
 
     Args:
-        report: What the run came to; None where no run was opened, which only the process that tried can know.
+        report: The result of the run; None if no run was opened, which only the process that tried can know.
         error: What ended it early, if anything did.
         before: What the passes said until then.
         now: Seconds since the epoch.

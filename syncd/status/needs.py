@@ -139,7 +139,7 @@ def _late(link: LinkStatus, now: float, moment: Moment) -> Need:
     last = link.last_pass
     if link.next_slice is not None and last is not None and last.started_at > link.overdue:
         text = (
-            f"Some orders were last compared {formatting.ago(link.all_fresh_at, now)}, in spite of the schedule: their "
+            f"Some orders were last compared {formatting.ago(link.all_fresh_at, now)}, despite the schedule: their "
             "slice could not be covered, or the passes take longer than their interval."
         )
         return Need(text, f"syncd runs {link.name}", "shows the passes")

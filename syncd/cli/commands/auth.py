@@ -57,7 +57,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
         finally:
             await authorisation.aclose()
         row = await place.store.find_link(name)
-        if row is not None and row.parked:  # for want of these tokens, most likely
+        if row is not None and row.parked:  # most likely because these tokens were missing
             await place.store.post_request(name, "trigger", who(), place.clock.now())
         app.screen.show([Line(f"Authorised; the tokens of link {name} are in the state database.", "good")])
         app.screen.show([Line("To see that it works:"), Line(f"syncd check {name}", "command", indent=2)])

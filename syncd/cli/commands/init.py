@@ -80,10 +80,10 @@ def _names(given: dict[str, Any]) -> frozenset[str]:
 
 
 def _path(app: App, *, adds: bool) -> Path:
-    """Return the configuration that is to be written, which can be.
+    """Return the path of the configuration to write, after checking that it can be written.
 
     Raises:
-        UsageError: It is there already, or is not where a link is to be added; or it may not be written.
+        UsageError: The file exists already; or a link is to be added, and it does not; or it may not be written.
     """
     from syncd.errors import UsageError
 
@@ -184,7 +184,7 @@ def _read(file: Path) -> tuple[str, Path | None]:
     if str(file) == "-":
         secret = sys.stdin.readline().strip()
         if not secret:
-            raise UsageError("Standard input is empty; it was to hold a secret's line.")
+            raise UsageError("Standard input is empty; a line with the secret was expected.")
         return secret, None
     try:
         return read_secret(file), file

@@ -237,7 +237,7 @@ async def _latest(place: Workplace) -> int:
     if newest.guards:
         raise GuardRefusal(
             f"The latest plan, run {newest.id}, is refused by {newest.guards[0].name}; nothing was written.",
-            hint=f"Look at it with `syncd show {newest.id}`. `syncd apply {newest.id}` applies it all the same.",
+            hint=f"Look at it with `syncd show {newest.id}`. `syncd apply {newest.id}` applies it anyway.",
         )
     return newest.id
 

@@ -51,7 +51,7 @@ def report(report: Report, *, first: int | None = FIRST, names: PortalNames = NA
 
 
 def conclusion(report: Report) -> Iterator[Block]:
-    """Given a report, yield what it came to: why it was refused or ended early, and the next command."""
+    """Given a report, yield its result: why it was refused or ended early, and the next command."""
     row = report.row
     yield from _refusal(row)
     if report.error is None and row.error and row.state != "refused":
@@ -305,7 +305,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
 
 
 def what(row: RunRow) -> str:
-    """Given a run, return in a few words what it came to."""
+    """Given a run, return its result in a few words."""
     parts = [
         f"{name} {done.total:,}" for name, done in (("CRM", row.counts.crm), ("table", row.counts.table)) if done.total
     ]

@@ -149,5 +149,5 @@ async def _changes(site: Site, run: int, which: Show, after: int) -> tuple[Seque
 
 
 def _told(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
-    """Return how many changes came to what, in the order of `Outcome`."""
+    """Return the number of changes of each outcome, in the order of `Outcome`."""
     return [(OUTCOMES[outcome], tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]
