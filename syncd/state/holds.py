@@ -13,8 +13,17 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from syncd.core.model import HoldKind
 from syncd.core.records import Attempt, Decision, Lease, StoredHold
 from syncd.state import links
-from syncd.state.bulk import PARAMETERS, chunks, insert_rows
-from syncd.state.rows import HOLD_COLUMNS, NAME_LIMIT, Values, clean, hold_of, hold_values
+from syncd.state.rows import (
+    HOLD_COLUMNS,
+    NAME_LIMIT,
+    PARAMETERS,
+    Values,
+    chunks,
+    clean,
+    hold_of,
+    hold_values,
+    insert_rows,
+)
 from syncd.state.schema import attempt, decision, hold
 from syncd.state.schema import run as runs
 

@@ -24,10 +24,20 @@ from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredChange, StoredHold, Tally, Written
 from syncd.errors import SyncdError
 from syncd.state import links
-from syncd.state.bulk import PARAMETERS, chunks, insert_rows, store_bindings
 from syncd.state.holds import open_all, store_attempts
 from syncd.state.orders import forget_moved_absences
-from syncd.state.rows import CHANGE_COLUMNS, change_of, change_values, clean, owner, pair
+from syncd.state.rows import (
+    CHANGE_COLUMNS,
+    PARAMETERS,
+    change_of,
+    change_values,
+    chunks,
+    clean,
+    insert_rows,
+    owner,
+    pair,
+    store_bindings,
+)
 from syncd.state.schema import change
 
 # Literals: the database uses a partial index only for a condition that names its value.

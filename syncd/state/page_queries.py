@@ -15,11 +15,10 @@ from sqlalchemy import Connection, or_, select
 from syncd.core.model import Counts, Outcome, Owner, Side
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
 from syncd.state import links
-from syncd.state.bulk import fetch_bindings
 from syncd.state.holds import ALL_DECISIONS
 from syncd.state.journal import fetch_changes
 from syncd.state.orders import ALL_BINDINGS
-from syncd.state.rows import counts_of, hold_of
+from syncd.state.rows import counts_of, fetch_bindings, hold_of
 from syncd.state.schema import binding, change, decision, hold, run
 
 WINDOW = 20_000

@@ -10,9 +10,8 @@ from syncd.core.model import Counts, Outcome, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import LastDay, Lease, RunRow
 from syncd.state import journal, links
-from syncd.state.bulk import PARAMETERS
 from syncd.state.orders import newest_absences
-from syncd.state.rows import clean, counts_of, counts_text, guards_of, guards_text
+from syncd.state.rows import PARAMETERS, clean, counts_of, counts_text, guards_of, guards_text
 from syncd.state.schema import change, hold, portal_name, request
 from syncd.state.schema import link as link_table
 from syncd.state.schema import run as run_table
