@@ -19,9 +19,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, TextClause, exc, text
 
 from syncd.db.server import Server
-from syncd.state.database import Database, Purpose
+from syncd.state.database import Database, Purpose, take_lock
 from syncd.state.faults import translated_errors
-from syncd.state.files import take_lock
 
 
 class Locks(Protocol):
