@@ -17,18 +17,18 @@ from syncd.config.mapping_columns import KEY_FIELDS
 from syncd.config.model import TableSettings
 from syncd.core.model import Owner
 from syncd.core.ports import TableCheck, Write
+from syncd.db.registry import code_and_words
 from syncd.errors import AuthError
 from syncd.table.columns import Columns, OrderKeyColumn, display_cell, normal_id
-from syncd.table.database import TableDatabase
-from syncd.table.faults import (
+from syncd.table.database import (
     GRANTS,
+    TableDatabase,
     TableFault,
-    diagnose,
+    fault_of,
     is_about_a_row,
     is_of_settings,
     is_unwritable,
     rows_hidden,
-    words,
 )
 from syncd.table.reflect import Reflection
 from syncd.table.row_writer import RowWriter, TransactionEnded, UnexpectedEffect, savepoint
@@ -133,7 +133,7 @@ def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[st
         except exc.DBAPIError as error:
             if not is_of_settings(error):
                 raise
-            problems.append(f"{key}.{setting}: is not accepted by the database: {words(error)[1]}")
+            problems.append(f"{key}.{setting}: is not accepted by the database: {code_and_words(error)[1]}")
     return problems
 
 
@@ -203,10 +203,10 @@ class _Readings:
             with self._home.reading() as connection:
                 connection.execute(trial)
         except exc.DBAPIError as error:
-            if diagnose(error) in {TableFault.GONE, TableFault.LOCKED, TableFault.AGAIN}:
+            if fault_of(error) in {TableFault.GONE, TableFault.LOCKED, TableFault.AGAIN}:
                 raise
-            denied = diagnose(error) is TableFault.DENIED
-            self._found.problem(f"{self._key}.{at}: {what}: {words(error)[1]}", denied=denied)
+            denied = fault_of(error) is TableFault.DENIED
+            self._found.problem(f"{self._key}.{at}: {what}: {code_and_words(error)[1]}", denied=denied)
             return False
         return True
 
@@ -229,12 +229,12 @@ class _Trial:
                 self._try(connection)
                 connection.rollback()
         except TransactionEnded as ended:
-            text = words(ended.error)[1]
+            text = code_and_words(ended.error)[1]
             self._found.warnings.append(f"{self._key}.name: writing could not be tried: {text}")
         except exc.DBAPIError as error:
             if not is_unwritable(error):
                 raise
-            self._found.problem(f"{self._key}.url: the database takes no writes: {words(error)[1]}")
+            self._found.problem(f"{self._key}.url: the database takes no writes: {code_and_words(error)[1]}")
 
     def _try(self, connection: sa.Connection) -> None:
         sample = connection.execute(
@@ -296,10 +296,10 @@ class _Trial:
         except UnexpectedEffect as effect:
             self._found.problem(f"{at}: {effect.text}")
         except exc.DBAPIError as error:
-            fault = diagnose(error)
+            fault = fault_of(error)
             if is_unwritable(error) or fault in {TableFault.GONE, TableFault.AGAIN}:
                 raise
-            text = words(error)[1]
+            text = code_and_words(error)[1]
             if fault is TableFault.LOCKED or is_about_a_row(error):
                 self._found.warnings.append(f"{self._key}.name: writing could not be tried ({what}): {text}")
             else:

@@ -16,8 +16,7 @@ from syncd.core.ports import Clock
 from syncd.db.backend import Backend
 from syncd.errors import ConfigError
 from syncd.obs.clock import UNMEASURED, Measure
-from syncd.table.database import TableDatabase
-from syncd.table.faults import explained
+from syncd.table.database import TableDatabase, translated_errors
 from syncd.table.keyed import KeyedTable
 from syncd.table.marks import encoding_for
 from syncd.table.sql import SqlTable
@@ -114,7 +113,7 @@ def propose_columns(url: str) -> list[Proposal]:
     home = TableDatabase(url, "url")
     shown = sa.make_url(url).set(username=None, password=None, query={}).render_as_string()
     try:
-        with explained(shown, home.dbapi, "table"), home.reading() as connection:
+        with translated_errors(shown, home.dbapi, "table"), home.reading() as connection:
             inspector = sa.inspect(connection)
             names: list[tuple[str | None, str]] = [(None, name) for name in inspector.get_table_names()]
             names += [

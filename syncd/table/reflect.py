@@ -16,7 +16,7 @@ from syncd.config.model import TableSettings
 from syncd.db.backend import Backend
 from syncd.table.changes import WatchedColumn
 from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
-from syncd.table.faults import TableFault, diagnose
+from syncd.table.database import TableFault, fault_of
 from syncd.table.marks import (
     ColumnEncoding,
     EncodedColumn,
@@ -63,7 +63,7 @@ class Reflection:
         except sa.exc.NoSuchTableError:
             found = []
         except sa.exc.DBAPIError as error:
-            if diagnose(error) is not TableFault.NO_TABLE:
+            if fault_of(error) is not TableFault.NO_TABLE:
                 raise
             found = []  # SQLite says so of a schema it does not know
         if not found:

@@ -16,7 +16,7 @@ from syncd.core.ports import Write
 from syncd.db.backend import Backend
 from syncd.db.registry import backend_at_work
 from syncd.table.columns import Columns
-from syncd.table.faults import TableFault, diagnose, is_duplicate
+from syncd.table.database import TableFault, fault_of, is_duplicate
 from syncd.table.rows import RowReader, TableRow, active_rows
 from syncd.table.statements import BEFORE, PARKED, Statement, Statements
 
@@ -71,7 +71,7 @@ def savepoint(connection: sa.Connection) -> Iterator[sa.NestedTransaction]:
     except exc.DBAPIError as error:
         if not connection.invalidated and backend_at_work(connection).has_ended(connection):
             raise TransactionEnded(error) from None
-        if diagnose(error) not in _ENDS_TRANSACTION:
+        if fault_of(error) not in _ENDS_TRANSACTION:
             begun.rollback()
         raise
     except UnexpectedEffect:
@@ -279,7 +279,7 @@ class RowWriter:
                 with savepoint(self._connection):
                     self._aside(ring, there, parked)
             except exc.DBAPIError as error:
-                if diagnose(error) is not TableFault.ROW:
+                if fault_of(error) is not TableFault.ROW:
                     raise
                 last = error
             else:

@@ -22,8 +22,7 @@ from syncd.obs.clock import UNMEASURED, Measure, measured
 from syncd.table.changes import ChangedOrders, ChangedRows
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
-from syncd.table.database import TableDatabase
-from syncd.table.faults import explained, is_of_settings
+from syncd.table.database import TableDatabase, is_of_settings, translated_errors
 from syncd.table.reflect import Reflection
 from syncd.table.rows import RowReader, padded_cells, value
 from syncd.table.snapshot import read_all
@@ -149,13 +148,13 @@ class SqlTable:
         return await self._in_thread(lambda: read(tell), stop.set, lambda reading: reading.close())
 
     def _check(self) -> TableCheck:
-        with self._explained():
+        with self._translated_errors():
             return check_table(self._settings, self._home, key=self._key, writable=self._writable)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Let errors of the database out as syncd's own; those that settings cause in the words of `check`."""
-        with explained(self._database, self._home.dbapi, self._key):
+        with translated_errors(self._database, self._home.dbapi, self._key):
             try:
                 yield
             except driver_errors(self._home.dbapi) as error:
@@ -184,7 +183,7 @@ class SqlTable:
 
     def _read_whole(self, read: Callable[[sa.Connection, Columns], S]) -> S:
         """Read the table in one transaction; what was read is closed where that ends with an error."""
-        with self._explained(), ExitStack() as unless_done:
+        with self._translated_errors(), ExitStack() as unless_done:
             with self._home.snapshot() as connection:
                 self._columns = self._look(connection)
                 with spooling():
@@ -194,7 +193,7 @@ class SqlTable:
         return reading
 
     def _read(self, order_ids: Sequence[int], keys: Mapping[int, str] = NO_KEYS) -> dict[int, TableValue]:
-        with self._explained(), self._home.reading() as connection:
+        with self._translated_errors(), self._home.reading() as connection:
             self._columns = self._columns or self._look(connection)
             columns = self._columns.knowing(keys)
             rows = RowReader(columns, Statements(columns, self._home.backend), self._home.backend).fetch(
@@ -204,7 +203,7 @@ class SqlTable:
 
     def _write(self, batch: Sequence[Write], keys: Mapping[int, str] = NO_KEYS) -> list[WriteResult]:
         if self._columns is None or (self._padded is None and any(write.before is None for write in batch)):
-            with self._explained(), self._home.reading() as connection:
+            with self._translated_errors(), self._home.reading() as connection:
                 self._columns = self._columns or self._look(connection)
                 self._padded = bool(padded_cells(connection, self._columns, self._home.backend))
         columns = self._columns.knowing(keys)
@@ -213,7 +212,7 @@ class SqlTable:
         )
 
     def _changed(self) -> ChangedOrders:
-        with self._explained(), self._home.looking() as connection:
+        with self._translated_errors(), self._home.looking() as connection:
             if self._changes is None:
                 reflection = self._reflection(connection)
                 columns, watched = self._resolved(reflection), reflection.watched()

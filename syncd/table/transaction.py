@@ -16,9 +16,9 @@ from sqlalchemy import exc
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.db.backend import Backend
+from syncd.db.registry import code_and_words
 from syncd.table.columns import Columns
-from syncd.table.database import HURRIED, TableDatabase
-from syncd.table.faults import TableFault, diagnose, hides_rows, rows_hidden, told, words
+from syncd.table.database import HURRIED, TableDatabase, TableFault, fault_of, translate
 from syncd.table.row_writer import (
     ENDS_BATCH,
     RowWriter,
@@ -69,14 +69,14 @@ def write_batch(
         ended, refusal = True, error.error
     except exc.DBAPIError as error:
         # Before the commit was asked for, whatever ends the connection ends the transaction with it.
-        if diagnose(error) in _NOT_DONE or (connected and diagnose(error) is TableFault.GONE):
+        if fault_of(error) in _NOT_DONE or (connected and fault_of(error) is TableFault.GONE):
             return _all(batch, Effect.NOT_SENT, error)
-        raise (rows_hidden(database, key) if hides_rows(error) else told(error, database)) from None
+        raise translate(error, database, key) from None
     if refusal is None:
         return results
-    if diagnose(refusal) in _NOT_DONE:
+    if fault_of(refusal) in _NOT_DONE:
         return _all(batch, Effect.NOT_SENT, refusal)
-    if diagnose(refusal) is not TableFault.ROW and not ended:
+    if fault_of(refusal) is not TableFault.ROW and not ended:
         return _all(batch, Effect.UNKNOWN, refusal)
     # A trigger that ends the transaction, or a constraint that is only checked at the commit: smaller transactions show
     # which order it is about.
@@ -103,7 +103,7 @@ def _commit(connection: sa.Connection) -> exc.DBAPIError | None:
 
 
 def _all(batch: Sequence[Write], effect: Effect, error: exc.DBAPIError) -> list[WriteResult]:
-    code, text = words(error)
+    code, text = code_and_words(error)
     return [WriteResult(write.order_id, effect, code=code, text=text) for write in batch]
 
 
@@ -158,9 +158,9 @@ class TransactionWriter:
             with savepoint(self._connection):
                 self._backend.serialise_inserts(self._connection, self._columns.table)
         except exc.DBAPIError as error:
-            if diagnose(error) in ENDS_BATCH - {TableFault.DENIED}:
+            if fault_of(error) in ENDS_BATCH - {TableFault.DENIED}:
                 raise
-            if diagnose(error) is TableFault.LOCKED:
+            if fault_of(error) is TableFault.LOCKED:
                 self._inserts_wait = (
                     "another program is writing to the table, which has no unique index on the order id"
                 )
@@ -188,9 +188,9 @@ class TransactionWriter:
             with savepoint(self._connection):
                 results, done, there = self._attempt(units, writes)
         except exc.DBAPIError as error:
-            if diagnose(error) in ENDS_BATCH:
+            if fault_of(error) in ENDS_BATCH:
                 raise
-            if diagnose(error) is TableFault.LOCKED:
+            if fault_of(error) is TableFault.LOCKED:
                 self._backend.limit_time(self._connection, HURRIED)
             trouble: Exception = error
         except UnexpectedEffect as error:
@@ -219,8 +219,8 @@ class TransactionWriter:
             return answer
         if isinstance(trouble, UnexpectedEffect):
             return WriteResult(write.order_id, Effect.REFUSED, code=trouble.code, text=trouble.text)
-        code, text = words(trouble)
-        if diagnose(trouble) is TableFault.LOCKED:
+        code, text = code_and_words(trouble)
+        if fault_of(trouble) is TableFault.LOCKED:
             self._locked += 1
             return WriteResult(write.order_id, Effect.NOT_SENT, code=code, text=text)
         return WriteResult(write.order_id, Effect.REFUSED, code=code, text=text)
