@@ -11,17 +11,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from syncd.config.model import TableSettings
-from syncd.core.model import MaybeOwner, Scope, Unreadable
+from syncd.core.model import MaybeOwner, Unreadable
 from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shared_key
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
-from syncd.obs.clock import Measure
+from syncd.core.ports import Effect, Progress, TableValue, Write, WriteResult
 from syncd.table.columns import Columns, OrderKeyColumn
-from syncd.table.database import TableDatabase
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
-from syncd.table.sql import SqlTable, spooling, tells_of_failure
+from syncd.table.sql import SqlTable, TableSetup, spooling, tells_of_failure
 
 ASKED_AT_ONCE: Final = 2400
 """How many rows wait for each other before the portal is asked for their keys."""
@@ -183,24 +180,17 @@ _NOT_LISTED = "the portal does not list this order, so its {} is not known"
 
 
 class KeyedTable(SqlTable):
-    """A mapping table whose rows name orders by a key; see `syncd.table.opening.open_table` for the arguments.
+    """A mapping table whose rows name orders by a key.
 
     The portal is asked for keys before a transaction begins or after it has ended, never within one.
+
+    Args:
+        setup: As for any table.
+        keys: Knows which orders have which keys.
     """
 
-    def __init__(
-        self,
-        settings: TableSettings,
-        home: TableDatabase,
-        *,
-        scope: Scope,
-        clock: Clock,
-        link: str,
-        writable: bool,
-        measure: Measure,
-        keys: OrderKeys,
-    ) -> None:
-        super().__init__(settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
+    def __init__(self, setup: TableSetup, keys: OrderKeys) -> None:
+        super().__init__(setup)
         self._keys = keys
 
     @asynccontextmanager

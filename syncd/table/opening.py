@@ -19,7 +19,7 @@ from syncd.obs.clock import UNMEASURED, Measure
 from syncd.table.database import TableDatabase, translated_errors
 from syncd.table.keyed import KeyedTable
 from syncd.table.marks import encoding_for
-from syncd.table.sql import SqlTable
+from syncd.table.sql import SqlTable, TableSetup
 
 _DEAL = 2
 _INVOICE = 31
@@ -75,11 +75,8 @@ def open_table(
         f"{key}.url",
         refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
     )
-    if settings.key.field is not None and keys is not None:
-        return KeyedTable(
-            settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure, keys=keys
-        )
-    return SqlTable(settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
+    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
+    return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)
 
 
 @dataclass(frozen=True, slots=True)

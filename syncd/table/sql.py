@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
 from typing import Protocol, TypeVar
@@ -18,7 +19,7 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Write, WriteResult
 from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
-from syncd.obs.clock import UNMEASURED, Measure, measured
+from syncd.obs.clock import Measure, measured
 from syncd.table.changes import ChangedOrders, ChangedRows
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
@@ -43,29 +44,36 @@ STAGE = "table"
 """The stage that `Progress` is called with while the table is read."""
 
 
-class SqlTable:
-    """A mapping table in an SQL database; see `syncd.table.opening.open_table` for the arguments."""
+@dataclass(frozen=True, slots=True)
+class TableSetup:
+    """What the adapter of a link's mapping table is made from; `syncd.table.opening.open_table` describes the rest.
 
-    def __init__(
-        self,
-        settings: TableSettings,
-        home: TableDatabase,
-        *,
-        scope: Scope,
-        clock: Clock,
-        link: str,
-        writable: bool,
-        measure: Measure = UNMEASURED,
-    ) -> None:
-        self._settings = settings
-        self._home = home
-        self._scope = scope
-        self._clock = clock
-        self._link = link
-        self._key = f"links.{link}.table"
-        self._measure = measure
-        self._writable = writable
-        self._database = settings.database_identity
+    Args:
+        home: The database the table is in.
+    """
+
+    settings: TableSettings
+    home: TableDatabase
+    scope: Scope
+    clock: Clock
+    link: str
+    writable: bool
+    measure: Measure
+
+
+class SqlTable:
+    """A mapping table in an SQL database."""
+
+    def __init__(self, setup: TableSetup) -> None:
+        self._settings = setup.settings
+        self._home = setup.home
+        self._scope = setup.scope
+        self._clock = setup.clock
+        self._link = setup.link
+        self._key = f"links.{setup.link}.table"
+        self._measure = setup.measure
+        self._writable = setup.writable
+        self._database = setup.settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
         self._columns: Columns | None = None
         self._padded: bool | None = None
