@@ -19,9 +19,9 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Write
 from syncd.db.registry import code_and_words
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
-from syncd.table import SqlTable
 from syncd.table.database import TableFault, fault_of, translate
 from syncd.table.spool import SpooledSnapshot
+from syncd.table.sql import SqlTable
 from tests.unit.table.conftest import Lab, snapshot
 
 pytestmark = pytest.mark.anyio

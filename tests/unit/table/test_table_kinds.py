@@ -16,8 +16,8 @@ from syncd.core.ports import Effect, TableValue, Write
 from syncd.db.backend import Limits
 from syncd.db.postgresql import PostgreSQL
 from syncd.errors import AuthError, ConfigError, UnavailableError
-from syncd.state import open_store
-from syncd.table import SqlTable
+from syncd.state.store import open_store
+from syncd.table.sql import SqlTable
 from tests import permissions
 from tests.fakes.clock import SetClock
 from tests.unit.table.conftest import Lab, snapshot
@@ -348,7 +348,7 @@ CHECK = """
 import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.table import open_table
+from syncd.table.opening import open_table
 from tests.unit.table.conftest import StillClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)
