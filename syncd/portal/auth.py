@@ -16,8 +16,8 @@ from syncd.core.ports import Clock
 from syncd.core.store import Store
 from syncd.errors import AuthError, UnavailableError
 from syncd.portal.hosts import Host
+from syncd.portal.limiter import LockedFile
 from syncd.portal.oauth import InvalidGrant, OAuthApp, Token
-from syncd.portal.ratefile import LockedFile
 
 EARLY: Final = 60.0
 """An access token is refreshed at its first use in its last seconds, so many of them. Refreshing on a timer may get an

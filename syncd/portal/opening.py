@@ -16,9 +16,8 @@ from syncd.portal.auth import Credentials, OAuthCredentials, WebhookCredentials,
 from syncd.portal.budget import AIM, Pace
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Host, Hosts
-from syncd.portal.limiter import limits_of
+from syncd.portal.limiter import LockedFile, limits_of
 from syncd.portal.oauth import LIFETIME, REFRESH_LIFETIME, OAuthApp, Token
-from syncd.portal.ratefile import LockedFile
 from syncd.portal.session import Session
 
 PATIENCE = 15.0
