@@ -17,9 +17,9 @@ from syncd.core.order_keys import KeyField
 from syncd.errors import AuthError, UnavailableError
 from syncd.portal.api_errors import ApiError
 from syncd.portal.commands import MAX_COMMANDS, PAGE, find_orders, list_items, list_order_keys, list_owner_types
-from syncd.portal.pages import UnusablePage
+from syncd.portal.pages import UnusablePage, usable_result
 from syncd.portal.reading import Reader
-from syncd.portal.responses import CommandAnswer, whole
+from syncd.portal.responses import CommandAnswer, as_list, whole
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)
@@ -172,14 +172,9 @@ def _orders_of(answer: CommandAnswer | None, field: KeyField) -> dict[int, str]:
     Raises:
         UnusablePage: There is no answer, an error, or one of another shape.
     """
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.error is not None:
-        raise UnusablePage(str(answer.error))
-    orders: Any = answer.result.get("orders") if isinstance(answer.result, dict) else None
-    if isinstance(orders, dict):
-        orders = list(orders.values())
-    if not isinstance(orders, list):
+    result = usable_result(answer)
+    orders = as_list(result.get("orders")) if isinstance(result, dict) else None
+    if orders is None:
         raise UnusablePage("an answer without orders")
     found: dict[int, str] = {}
     for order in orders:
@@ -260,11 +255,9 @@ class Owners:
             AuthError, PortalBlocked, UnavailableError: As their names say.
         """
         answer = (await self._session.send({"types": list_owner_types()})).commands.get("types")
-        listed = answer.result if answer is not None and answer.error is None else None
-        if isinstance(listed, dict):
-            listed = list(listed.values())
+        listed = as_list(answer.result) if answer is not None and answer.error is None else None
         found = {}
-        for one in listed if isinstance(listed, list) else []:
+        for one in listed or []:
             number = whole(one.get("id")) if isinstance(one, dict) else None
             if number is not None and number > 0 and (name := _plain(one.get("name"))):
                 found[number] = name
@@ -322,10 +315,8 @@ def _items(answer: CommandAnswer | None, asked: Collection[int]) -> dict[int, st
         return ApiError("", "no answer to the command")
     if answer.error is not None:
         return answer.error
-    items: Any = answer.result.get("items") if isinstance(answer.result, dict) else None
-    if isinstance(items, dict):
-        items = list(items.values())
-    if not isinstance(items, list):
+    items = as_list(answer.result.get("items")) if isinstance(answer.result, dict) else None
+    if items is None:
         return ApiError("", "an answer without items")
     titles = {whole(item.get("id")): _plain(item.get("title")) for item in map(_object, items)}
     found = {number: title for number, title in titles.items() if number is not None}

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
 from syncd.errors import UnavailableError
 from syncd.portal.commands import OPEN
-from syncd.portal.responses import CommandAnswer, whole
+from syncd.portal.responses import CommandAnswer, as_list, whole
 
 ROW_BYTES: Final = 24
 """Bytes of a packed row: three numbers of 64 bits."""
@@ -85,10 +85,8 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     Raises:
         UnusablePage: It has another shape, or a row without an order id. What cannot be read is not "no rows".
     """
-    page = result.get("orderEntity") if isinstance(result, dict) else None
-    if isinstance(page, dict):
-        page = list(page.values())
-    if not isinstance(page, list):
+    page = as_list(result.get("orderEntity")) if isinstance(result, dict) else None
+    if page is None:
         raise UnusablePage("a list without orderEntity")
     if backwards:
         page = page[::-1]
@@ -101,17 +99,26 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     return RowPage(numbers)
 
 
+def usable_result(answer: CommandAnswer | None) -> Any:
+    """Given the answer to a command, return its result.
+
+    Raises:
+        UnusablePage: There is no answer, or it is an error.
+    """
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.error is not None:
+        raise UnusablePage(str(answer.error))
+    return answer.result
+
+
 def page_of(answer: CommandAnswer | None) -> RowPage:
     """Given the answer to a list command, return its rows.
 
     Raises:
         UnusablePage: There is no answer, an error, or one of another shape.
     """
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.error is not None:
-        raise UnusablePage(str(answer.error))
-    return decode_page(answer.result)
+    return decode_page(usable_result(answer))
 
 
 def split(rows: Sequence[Row]) -> tuple[list[Row], dict[int, Unreadable]]:
