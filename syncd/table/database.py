@@ -20,15 +20,15 @@ from syncd.db.registry import code_and_words, driver_errors, error_kind
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
 
 LOCK_SECONDS: float = 5
-"""How long a statement waits for somebody else's lock."""
+"""Seconds that a statement waits for another session's lock."""
 WRITE_SECONDS = 60
-"""How long a server may work on one statement of a write or of a read by id."""
+"""Seconds that a server may take for one statement of a write or of a read by id."""
 LOOK_SECONDS = 10
-"""How long a server may work on a look at what has changed: one is made again soon, and a stopping daemon waits."""
+"""Seconds that a server may take to find changed rows: another look follows soon, and a stopping daemon waits."""
 SNAPSHOT_SECONDS = 300
-"""How long a server may take over the snapshot's statement; sorting without an index takes its time."""
+"""Seconds that a server may take for the statement of a snapshot; sorting without an index is slow."""
 HURRIED = Limits(lock=0.2, statement=5)
-"""How long it waits and works once a batch has met a lock or a slow statement: it is tried again in smaller parts."""
+"""The limits after a batch met a lock or a slow statement: the batch is then tried again in smaller parts."""
 
 
 class TableDatabase:
@@ -37,11 +37,11 @@ class TableDatabase:
     Args:
         url: A SQLAlchemy URL; the driver in it is replaced by the one syncd uses.
         key: The configuration key it comes from, for the sentences of errors.
-        refuses_hidden_rows: Whether the server shall refuse to read where row level security would hide rows.
+        refuses_hidden_rows: Whether the server must refuse a read from which row level security would hide rows.
 
     Raises:
-        ConfigError: It is not a URL, names no kind of database syncd knows, has an option that cannot be used, or a
-            driver is not installed.
+        ConfigError: It is not a URL, names a database that syncd does not support, has an option that cannot be used,
+            or needs a driver that is not installed.
     """
 
     def __init__(self, url: str, key: str, *, refuses_hidden_rows: bool = False) -> None:
@@ -62,7 +62,7 @@ class TableDatabase:
         return self._transaction({}, WRITE_SECONDS)
 
     def looking(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction for a look at what has changed."""
+        """A transaction for finding changed rows."""
         return self._transaction({}, LOOK_SECONDS)
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
@@ -89,7 +89,7 @@ class TableDatabase:
         if self._path is not None and not self._path.is_file():
             raise UnavailableError(
                 f"The mapping table's database does not exist: there is no file {self._path}. Nothing was written.",
-                hint="syncd makes no database of its own; point the link's table at the right file.",
+                hint="syncd does not create this database; set the url of the link's table to the right file.",
             )
         yield
 
@@ -98,7 +98,7 @@ class TableDatabase:
 
 
 class TableFault(StrEnum):
-    """Kinds of trouble, by what may be done about them.
+    """Kinds of trouble, by what can be done about them.
 
     GONE: no connection. NOT_READY: the server answers, and accepts no connections now. UNUSABLE: connected, but the
     database is full or read-only. DENIED: a credential or a right. CLEARTEXT: the server asks for the password in the
@@ -153,22 +153,22 @@ _SENTENCES: dict[TableFault, tuple[type[SyncdError], str, str]] = {
     TableFault.GONE: (
         UnavailableError,
         "cannot be reached, or the connection was lost",
-        "See that the server runs and can be reached from here; the next run looks again.",
+        "Check that the server runs and can be reached from here; the next run tries again.",
     ),
     TableFault.NOT_READY: (
         UnavailableError,
-        "answers, and takes no connections now",
-        "It starts, stops or turns new clients away: look at its log; the next run looks again.",
+        "answers, but accepts no connections now",
+        "It is starting, stopping or full: check the server's log; the next run tries again.",
     ),
     TableFault.OPTION: (
         ConfigError,
         "cannot be reached with the options of its URL, or its certificate is not trusted",
-        "Compare the options behind the `?` of the URL (sslmode, certificates) with what the server offers.",
+        "Compare the options after the `?` of the URL (sslmode, certificates) with what the server offers.",
     ),
     TableFault.UNUSABLE: (
         UnavailableError,
         "cannot be used now",
-        "Look at its disk, its log and whether it is writable; the next run looks again.",
+        "Check its disk, its log and whether it is read-only; the next run tries again.",
     ),
     TableFault.DENIED: (
         AuthError,
@@ -187,18 +187,18 @@ _SENTENCES: dict[TableFault, tuple[type[SyncdError], str, str]] = {
     ),
     TableFault.LOCKED: (
         UnavailableError,
-        "was kept locked by another program for too long, or took too long over a statement",
-        "Look for a long transaction on the mapping table; the next run looks again.",
+        "was kept locked by another program for too long, or took too long for a statement",
+        "Look for a long transaction on the mapping table; the next run tries again.",
     ),
     TableFault.AGAIN: (
         UnavailableError,
-        "ended the transaction because of others that ran beside it",
+        "ended the transaction because of another one at the same time",
         "Nothing to do: the next run tries again.",
     ),
     TableFault.ROW: (
         UnavailableError,
         "answered with an error",
-        "Look at the database's own words, and try: syncd check",
+        "Read the database's own message, and run: syncd check",
     ),
 }
 
@@ -245,7 +245,7 @@ def translate(error: BaseException, database: str, key: str) -> SyncdError:
 
 
 def rows_hidden(database: str, key: str) -> AuthError:
-    """Return what to tell the operator of row level security: a hidden row looks like a removed one.
+    """Return the error for row level security: a hidden row looks like a removed one.
 
     Args:
         database: The database, free of secrets.
@@ -260,7 +260,7 @@ def rows_hidden(database: str, key: str) -> AuthError:
 
 @contextmanager
 def translated_errors(database: str, dbapi: Any, key: str) -> Iterator[None]:
-    """Let errors of the mapping table's database out as syncd's own.
+    """Raise errors of the mapping table's database as syncd's own.
 
     Args:
         database: The database, free of secrets.

@@ -1,4 +1,4 @@
-"""Opening the mapping table that a link's settings name, and finding one in a database, which `syncd init` offers."""
+"""Opening the mapping table that a link's settings name, and finding likely ones in a database for `syncd init`."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def open_table(
 
     Args:
         settings: `[links.X.table]`, with the URL itself (a `url_file` has been read).
-        scope: The link's scope; only its order range is used: owners of other types are rows, too.
+        scope: The link's scope. Only its order range is used, since rows with owners of other types count too.
         clock: Measures how long the database takes.
         link: The link's name, for the keys in problems.
-        keys: Knows the orders of the keys, where the table holds those instead of order ids; `check` does without.
-        writable: Whether the link's direction lets syncd write to the table; without, no rights are asked for.
-        measure: Told of every reading and writing.
+        keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
+        writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
+        measure: Called with the duration of every read and write.
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
@@ -105,7 +105,7 @@ def propose_columns(url: str) -> list[Proposal]:
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
-        UnavailableError, AuthError: The database cannot be looked at.
+        UnavailableError, AuthError: The database cannot be read.
     """
     home = TableDatabase(url, "url")
     shown = sa.make_url(url).set(username=None, password=None, query={}).render_as_string()

@@ -1,9 +1,8 @@
-"""One batch of conditional writes: one transaction, and what its end says about every order.
+"""One batch of conditional writes: one transaction, and what its end means for every order.
 
-The orders of a chunk are read, what is to be written is written, and read back, under a savepoint. A chunk in which
-anything is not as it should be is rolled back and halved until the order that spoils it is alone: one order's failure
-costs the others a few statements, never their write. Before the commit the whole batch is proved once more, since a
-later chunk may have undone what an earlier one did.
+The orders of a chunk are read, written and read back under a savepoint. A chunk with an unexpected effect is rolled
+back and halved until the order that causes it is alone: that costs the others a few statements, never their write.
+Before the commit the whole batch is proved once more, since a later chunk may have undone what an earlier one did.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ CHUNK = 500
 """How many orders are written under one savepoint."""
 
 MAX_LOCKED = 3
-"""After this many orders of a batch were found locked, the rest is not tried: each costs the lock's whole time."""
+"""After this many locked orders in a batch, the rest is not tried: each costs the whole time limit of a lock."""
 
 _NOT_DONE = frozenset({TableFault.AGAIN, TableFault.LOCKED})
 
@@ -42,7 +41,7 @@ _NOT_DONE = frozenset({TableFault.AGAIN, TableFault.LOCKED})
 def write_batch(
     batch: Sequence[Write], home: TableDatabase, columns: Columns, *, database: str, key: str, padded: bool = False
 ) -> list[WriteResult]:
-    """Carry out writes in one transaction; return one result for each, in order.
+    """Carry out writes in one transaction; return their results in the same sequence.
 
     Args:
         batch: Each order once.
@@ -50,7 +49,7 @@ def write_batch(
         columns: The table.
         database: The database, free of secrets.
         key: The configuration key of the table's settings, such as `links.shop.table`.
-        padded: Whether the table's order ids are padded with zeros to a width that syncd is not told.
+        padded: Whether the table's order ids are padded with zeros and the configuration gives no width.
 
     Raises:
         UnavailableError, AuthError: The database cannot be reached or used; nothing was written.
@@ -68,7 +67,7 @@ def write_batch(
     except TransactionEnded as error:
         ended, refusal = True, error.error
     except exc.DBAPIError as error:
-        # Before the commit was asked for, whatever ends the connection ends the transaction with it.
+        # The commit was not sent yet, so a lost connection ends the transaction with it.
         if fault_of(error) in _NOT_DONE or (connected and fault_of(error) is TableFault.GONE):
             return _all(batch, Effect.NOT_SENT, error)
         raise translate(error, database, key) from None
@@ -78,8 +77,8 @@ def write_batch(
         return _all(batch, Effect.NOT_SENT, refusal)
     if fault_of(refusal) is not TableFault.ROW and not ended:
         return _all(batch, Effect.UNKNOWN, refusal)
-    # A trigger that ends the transaction, or a constraint that is only checked at the commit: smaller transactions show
-    # which order it is about.
+    # A trigger ended the transaction, or a constraint is only checked at the commit: smaller transactions show which
+    # order is the cause.
     units = in_sequence(batch)
     if len(units) == 1:
         return _all(batch, Effect.REFUSED, refusal)
@@ -128,7 +127,7 @@ class TransactionWriter:
         self._before: dict[int, list[TableRow]] = {}
 
     def write(self, batch: Sequence[Write]) -> list[WriteResult]:
-        """Carry out writes; return one result for each, in order.
+        """Carry out writes; return their results in the same sequence.
 
         Raises:
             DBAPIError: The transaction cannot go on, a right is missing, or the table cannot be read.
@@ -141,19 +140,19 @@ class TransactionWriter:
                 self._write_all(units)
                 self._prove_batch()
         except UnexpectedEffect:
-            # A later write undid an earlier one. Each part now proves all that came before it, which finds the culprit.
+            # A later write undid an earlier one. Now each part proves all before it, which finds the cause.
             self._careful = True
             self._results, self._done, self._before = {}, [], {}
             self._write_all(units)
         return [self._results[write.order_id] for write in batch]
 
     def _prove_batch(self) -> None:
-        """Read back all that was written: each part has proved itself, not that it left the others as they were."""
+        """Read back all that was written: each part has proved its own writes, not that it left the others alone."""
         if self._parts > 1:
             self._rows.prove(self._done, self._before)
 
     def _keep_inserts_out(self) -> None:
-        """Nothing but us keeps an order from having two rows: wait for inserts of others that are not committed yet."""
+        """Wait for uncommitted inserts of other sessions: no unique index keeps an order from getting two rows."""
         try:
             with savepoint(self._connection):
                 self._backend.serialise_inserts(self._connection, self._columns.table)
@@ -212,7 +211,7 @@ class TransactionWriter:
         self._results |= {result.order_id: result for result in results}
 
     def _blamed(self, write: Write, trouble: Exception) -> WriteResult:
-        """Tell what became of the order whose write failed alone: it may have moved meanwhile, or be refused."""
+        """Return the result of a write that failed alone: its order may have moved meanwhile, or be refused."""
         rows = self._rows.fetch([write]).get(write.order_id, [])
         answer = self._answer(write, rows)
         if answer is not None:
@@ -245,7 +244,7 @@ class TransactionWriter:
         return results, done, there
 
     def _answer(self, write: Write, rows: Sequence[TableRow]) -> WriteResult | None:
-        """Given an order's rows, return the result that stands without writing, or None when it is to be written."""
+        """Given an order's rows, return the result if nothing is to be written; None if the write is due."""
         there = value(self._columns, rows)
         if there is not None and (there.unreadable is not None or not there.selected):
             text = there.unreadable.detail if there.unreadable else f"no longer selected by {self._key}.where"
@@ -258,7 +257,7 @@ class TransactionWriter:
         return None if write.after is None else self._unfit(write, write.after)
 
     def _unfit(self, write: Write, after: Owner) -> WriteResult | None:
-        """Given a write whose order is as expected, return why the table cannot take it; None where it can."""
+        """Given a write whose order is as expected, return the refusal if the table cannot take it; None if it can."""
         found = write.before
         if text := self._columns.order_id.unfit(write.order_id):
             return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, code="order-key", text=text)

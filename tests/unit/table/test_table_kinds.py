@@ -299,7 +299,7 @@ async def test_given_no_key_that_is_an_order_id_when_checked_then_examples_are_s
     lab.run("CREATE TABLE m (order_id VARCHAR(30) PRIMARY KEY, deal_id BIGINT)")
     lab.run("INSERT INTO m VALUES ('WEB-1', 7), ('WEB-2', 7)")
     (problem,) = (await lab.table().check()).problems
-    assert "none of 2 rows looked at has an order id" in problem
+    assert "none of the 2 rows that were read has an order id" in problem
     assert "'WEB-1', 'WEB-2'" in problem
 
 
