@@ -5,7 +5,7 @@ and a request that would overflow it is refused with 503 (portal.md 9.1). This b
 for all links of the process, and through a small locked file for all processes of this user on this host. Processes
 also take turns with such a file when they refresh a token.
 
-No file may stop a run: where one cannot be made, read or locked, the process works without it.
+No file may stop a run: if one cannot be made, read or locked, the process works without it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PAUSE = 0.01
 
 
 class Bucket(NamedTuple):
-    """How full the bucket was at a moment (monotonic seconds of this host)."""
+    """How full the bucket was, and when (monotonic seconds of this host)."""
 
     level: float
     at: float
 
 
 def default_directory() -> Path:
-    """Return where this user's processes meet: $XDG_RUNTIME_DIR/syncd, or a directory of the user's own below /tmp."""
+    """Return the directory that this user's processes share: $XDG_RUNTIME_DIR/syncd, or their own below /tmp."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path(runtime) / "syncd" if runtime else Path(tempfile.gettempdir()) / f"syncd-{os.getuid()}"
 
@@ -57,10 +57,10 @@ class LockedFile:
         self._usable = True
 
     async def lock(self, clock: Clock, *, patience: int = _TRIES) -> bool:
-        """Lock the file. Return False where its holder keeps it, or the file cannot be made.
+        """Lock the file. Return False if another process keeps the lock, or the file cannot be made.
 
         Args:
-            clock: To wait by.
+            clock: For the pauses between tries.
             patience: How often to try, 10 ms apart.
         """
         if not self._usable:
@@ -81,12 +81,12 @@ class LockedFile:
         return False
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the file; it is opened anew when it is needed."""
+        """Close the file; it is opened again when it is needed."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -118,7 +118,7 @@ class RateFile(LockedFile):
         super().__init__(directory, host, ".rate")
 
     def load(self) -> Bucket | None:
-        """Return the bucket in the file; None where there is none that can be read."""
+        """Return the bucket in the file; None if the file holds none that can be read."""
         try:
             level, at = json.loads(self._read())
             bucket = Bucket(float(level), float(at))
@@ -127,7 +127,7 @@ class RateFile(LockedFile):
         return bucket if math.isfinite(bucket.level) and math.isfinite(bucket.at) else None
 
     def store(self, bucket: Bucket) -> None:
-        """Write the bucket. Where the disk is full, the process shares it no more, and goes on."""
+        """Write the bucket. If the disk is full, the process continues without sharing its bucket."""
         try:
             self._write(json.dumps([round(bucket.level, 6), bucket.at]).encode())
         except OSError:
@@ -205,7 +205,7 @@ class Limiter:
         return self._clock.monotonic() - began
 
     async def refused(self) -> None:
-        """Note that the portal answered 503: its bucket is full, perhaps with others' requests, so this one is, too."""
+        """Note that the portal answered 503: its bucket is full, perhaps with others' requests, so ours is too."""
         if self._limits is not None:
             await self._change(self._fill)
 
@@ -225,7 +225,7 @@ class Limiter:
         return Bucket(max(bucket.level, limits.burst), bucket.at), 0.0
 
     def _now(self, bucket: Bucket) -> Bucket:
-        """Given a bucket, return it as it is now; one from the future (the host was restarted) keeps its level."""
+        """Given a bucket, return it as it is now. One with a later time (the host was restarted) keeps its level."""
         assert self._limits is not None
         now = self._clock.monotonic()
         drained = max(0.0, now - bucket.at) * self._limits.rate

@@ -1,4 +1,4 @@
-"""What the portal knows beside bindings: orders by their keys (portal.md 14), and owners by their ids.
+"""What the portal knows besides bindings: orders by their keys (portal.md 14), and owners by their ids.
 
 The portal binds an order to an owner that does not exist (3), so syncd asks for the owner first. Titles of owners are
 for people; the portal shows those that the credentials may see (14).
@@ -25,22 +25,22 @@ from syncd.portal.session import Session
 log = structlog.get_logger(__name__)
 
 TRIES: Final = 4
-"""The run ends after so many requests in a row without a single usable answer."""
+"""The run ends after this many requests in a row without a usable answer."""
 
 UNIQUE: Final = frozenset({KeyField.NUMBER})
 """The kinds of keys that no two orders share."""
 
 SHARED: Final = PAGE - 2
-"""Keys of the other kinds in a call: with a whole page of them, each call would need another one for the rest."""
+"""Keys of the other kinds in a call: with a full page of them, each call would need another one for the rest."""
 
 REMEMBERED: Final = 3600.0
-"""Seconds for which an owner that was found is taken to exist."""
+"""Seconds for which an owner that was found counts as existing."""
 
 TITLE_LIMIT: Final = 200
 """Characters of a title that are kept."""
 
 WITNESSES: Final = 10
-"""Witnesses of a type that are asked for: one that is seen is enough."""
+"""Witnesses of a type that are asked for; one visible one is enough."""
 
 
 class _Query(NamedTuple):
@@ -152,13 +152,13 @@ class OrderLookup:
             raise AuthError(
                 f"The portal {self._session.host.name} does not let these credentials look up orders by {field.value}: "
                 "the scope sale is missing. Nothing was written.",
-                hint="Give the webhook or the application the scope `sale` beside `crm`.",
+                hint="Give the webhook or the application the scope `sale` besides `crm`.",
             ) from None
         self._session.end_if_refused(answer)
 
 
 def _alike(key: str) -> str:
-    """Return what two keys share that a database takes for equal, since it ignores case and trailing spaces."""
+    """Return the form in which two keys are equal for a database that ignores case and trailing spaces."""
     return key.rstrip().casefold()
 
 
@@ -192,7 +192,7 @@ class Owners:
     Args:
         session: The way to the portal.
         reader: Knows whether the portal understands IN lists.
-        verify: Where False, `missing` asks for nothing, and no owner is missing.
+        verify: If False, `missing` asks for nothing, and no owner is missing.
     """
 
     def __init__(self, session: Session, reader: Reader, *, verify: bool) -> None:
@@ -207,8 +207,8 @@ class Owners:
 
         Args:
             owners: The owners to ask for.
-            witnesses: Owners that orders are bound to now. Where no owner of a type can be seen, neither a witness nor
-                one of those asked for, the credentials may not see that type, and none of its owners is called missing.
+            witnesses: Owners that orders are bound to now. If neither a witness of a type nor one of the owners asked
+                for can be seen, the credentials may not see that type, and none of its owners counts as missing.
 
         Raises:
             AuthError, PortalBlocked, UnavailableError: As their names say.
@@ -225,7 +225,7 @@ class Owners:
         visible = {owner.owner_type_id for owner in (*seen, *self._seen)}
         for owner_type_id in types - visible - unclear:
             self._warn(owner_type_id, "none of them can be seen")
-        # Where a part of a type was not answered, the owners that were not seen may exist.
+        # If a part of a type was not answered, the owners that were not seen may exist.
         judged = visible - unclear
         return {owner for owner in unsure if owner not in seen and owner.owner_type_id in judged}
 

@@ -21,7 +21,7 @@ from syncd.portal.oauth import LIFETIME, REFRESH_LIFETIME, OAuthApp, Token
 from syncd.portal.session import Session
 
 PATIENCE = 15.0
-"""Seconds that an answer is waited for beyond the portal's own limit for a request."""
+"""Seconds to wait for an answer beyond the portal's own time limit for a request."""
 
 
 def open_portal(
@@ -40,7 +40,7 @@ def open_portal(
         settings: `[links.X.portal]`.
         link: The link's name, for hints and logs.
         hosts: What all links of the process share; brings the clock.
-        store: Keeps budgets and token pairs; None is enough for a short look with a webhook.
+        store: Keeps budgets and token pairs; None is enough for a short use of a webhook.
         verify_owners: Whether owners are asked for before orders are bound to them.
         measure: Takes the time of every request.
         progress: Shows long waits.
@@ -109,7 +109,7 @@ class Authorisation:
         link: The link's name.
         hosts: The process's portal hosts.
         store: The state database.
-        member_id: The id of the portal that the link's agreed state belongs to, where that is known.
+        member_id: The id of the portal that the link's agreed state belongs to, if it is known.
     """
 
     def __init__(self, settings: PortalSettings, *, link: str, hosts: Hosts, store: Store, member_id: str = "") -> None:

@@ -154,7 +154,7 @@ class Database:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler in between gives each transaction another session. Connects."""
+        """Whether a pooler gives each transaction another session. Connects."""
         with self.engine.connect() as connection:
             return self.backend.is_pooled(connection)
 

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them: they tell a dead process from a slow one.
+"""Locks that end with the process that holds them: they distinguish a dead process from a slow one.
 
 Until a lease row expires, the row alone does not show whether its holder still runs. A lock does: the kernel (SQLite:
 `flock` on a file beside the database) or the server (PostgreSQL, MariaDB, MySQL: an advisory lock of the session)

@@ -110,7 +110,7 @@ def test_given_a_webhook_without_the_scope_sale_then_check_and_reconcile_end_wit
     shop.portal.scope = frozenset({"crm"})
     found = findings(shop, 77)["shop: orders"]
     assert "the scope sale is missing" in found["text"]
-    assert found["hint"] == "Give the webhook or the application the scope `sale` beside `crm`."
+    assert found["hint"] == "Give the webhook or the application the scope `sale` besides `crm`."
     ran = shop.call("reconcile").check(77)
     assert "scope sale is missing" in ran.out + ran.err
 
