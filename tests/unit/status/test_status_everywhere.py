@@ -28,7 +28,8 @@ from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web import Views
 from syncd.obs.metrics import Metrics
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from syncd.status.health import Health
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace
