@@ -136,7 +136,9 @@ SWITCHES = [
     ),
     rule(
         "A lease is given to one process only.",
-        Line("syncd.state.leases:LeaseKeeper._take_row", 'if row["holder"] and not expired', "if False and not expired"),
+        Line(
+            "syncd.state.leases:LeaseKeeper._take_row", 'if row["holder"] and not expired', "if False and not expired"
+        ),
         lives.a_second_process_is_turned_away,
     ),
     rule(
