@@ -69,7 +69,7 @@ class Run:
     async def cover(self, portion: Portion | None) -> bool:
         """Settle which orders this run reads; return False, and end it well, where none of them is in the link's range.
 
-        A hint may name any order, a request one of before the range was changed, and a slice may lie beyond the range.
+        A hint, or a request for a pass, may name any order.
         """
         self.covering = await covering(self.link, self.lease.row, portion)
         self.row.covers, self.row.part = self.covering.covers, self.covering.part

@@ -257,7 +257,7 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
 
 
 def _covers_of(text: str | None) -> OrderRanges | None:
-    """Given what was kept of the orders that a run covers, return them. Earlier versions kept an empty text for none."""
+    """Given what was kept of the orders that a run covers, return them; earlier versions kept none as an empty text."""
     if text is None:
         return None
     return OrderRanges.parse(text) if text else OrderRanges()

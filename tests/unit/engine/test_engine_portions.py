@@ -11,7 +11,7 @@ import pytest
 from syncd.core.coverage import Coverage
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Outcome, Scope, Side
-from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
+from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.ports import Listed
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
@@ -140,20 +140,6 @@ async def test_given_orders_out_of_the_links_range_when_nobody_waits_for_it_then
     assert (report.row.state, str(report.row.covers), report.error) == ("applied", "5,25-30", None)
     assert len(await world.store.runs("shop", 9)) == len(before) + kept
     assert world.portal.usage().calls == asked
-
-
-async def test_given_a_slice_beyond_the_links_range_then_it_is_passed_and_the_rotation_goes_on() -> None:
-    world = World(policy=replace(policy(), scope=Scope(frozenset({2}), 10, 13)), limits=FREE)
-    world.table.scope = world.policy.scope
-    for order in range(10, 14):
-        world.edit_crm(order, (2, order))
-        world.edit_table(order, (2, order))
-    await world.reconcile()
-
-    reports = [await sliced(world, slices=3) for _ in range(4)]
-
-    assert [str(report.row.covers) for report in reports] == ["10-11", "12-13", f"14-{LARGEST}", "10-11"]
-    assert {report.row.state for report in reports} == {"applied"}
 
 
 async def test_given_a_plan_for_named_orders_when_applied_then_only_these_are_read() -> None:
