@@ -18,8 +18,7 @@ from syncd.config.urls import is_loopback, web_host
 from syncd.core.ports import Clock
 from syncd.portal.budget import Budget
 from syncd.portal.commands import BATCH
-from syncd.portal.limiter import Limiter, RateLimits
-from syncd.portal.ratefile import RateFile, default_directory
+from syncd.portal.limiter import Limiter, RateFile, RateLimits, default_directory
 from syncd.portal.transport import JSON, HttpClient, RequestFailed
 
 REMEMBERED: Final = 600.0
