@@ -8,7 +8,7 @@ from syncd.status.documents import Process, link_json, status_json
 from syncd.status.health import Health, LinkHealth
 from syncd.status.links import LinkStatus, look
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
 
 pytestmark = pytest.mark.anyio
 
