@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from syncd.core.coverage import Coverage
 from syncd.core.model import Action, Change, Counts, HoldKind, Outcome, Reason, Side, SideCounts
@@ -38,6 +38,8 @@ from syncd.core.records import (
 )
 from syncd.engine.report import tally
 from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
+
+T = TypeVar("T")
 
 
 class MemoryStore:
@@ -626,5 +628,16 @@ class MemoryStore:
 
 def _copied(row: RunRow) -> RunRow:
     """Given a run, return it as a database would: sharing nothing that changes."""
-    counts = replace(row.counts, crm=copy.copy(row.counts.crm), table=copy.copy(row.counts.table))
-    return replace(row, counts=counts, guards=list(row.guards))
+    copied = _twin(row)
+    copied.counts = _twin(row.counts)
+    copied.counts.crm, copied.counts.table = _twin(row.counts.crm), _twin(row.counts.table)
+    copied.guards = list(row.guards)
+    return copied
+
+
+def _twin(one: T) -> T:
+    """Given a dataclass with slots, return a copy with the same values; `dataclasses.replace` takes ten times as long."""
+    made = object.__new__(type(one))
+    for name in type(one).__slots__:  # type: ignore[attr-defined]
+        setattr(made, name, getattr(one, name))
+    return made
