@@ -119,7 +119,7 @@ async def test_given_credentials_without_the_scope_sale_then_the_run_ends_and_th
     async with client(portal, clock) as ours:
         with pytest.raises(AuthError, match="the scope sale is missing") as refused:
             await ours.orders_with(NUMBER, ["WEB-5"])
-    assert "`sale` beside `crm`" in refused.value.hint
+    assert "`sale` besides `crm`" in refused.value.hint
 
 
 async def test_given_a_lost_answer_then_it_is_asked_again(clock: FakeClock) -> None:
