@@ -20,7 +20,7 @@ from syncd.errors import AuthError, StateUnavailable, UnavailableError
 from syncd.status.health import Health, LinkHealth
 from syncd.status.owners import NO_LABELS, Labels
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, Outcome, hold
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome, hold
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from syncd.errors import AuthError
 from syncd.status.health import Health, LinkHealth
 from syncd.status.links import LinkStatus, link_json, look
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from syncd.daemon.runner import RunnerState
 from syncd.daemon.runner_context import PassProgress
 from syncd.daemon.systemd import status_line
 from syncd.status.health import Health, LinkHealth
-from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, Outcome
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome
 
 pytestmark = pytest.mark.anyio
 
