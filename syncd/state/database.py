@@ -102,6 +102,7 @@ class Database:
         self.path = file_of(url)
         self.where = str(self.path) if self.path else _place(url)
         self.backend = registry.backend_of(url)
+        self._file: tuple[int, int] | None = None
         self.engine = self.backend.state_engine(
             url if self.path is None else url.set(database=str(self.path)),
             KEY,
@@ -112,13 +113,34 @@ class Database:
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[Connection]:
-        """Open a transaction, committed when the block ends without an error. Use it inside `translated_errors`."""
+        """Open a transaction, committed when the block ends without an error. Use it inside `translated_errors`.
+
+        Raises:
+            StateUnavailable: The file is another one than before; the next transaction opens it.
+        """
+        if self.path is not None:
+            self._check_same_file(self.path)
         options = self.backend.writing_options if writes else {}
         with (
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield connection
+
+    def _check_same_file(self, path: Path) -> None:
+        """Check that the path still leads to the file that is open: SQLite goes on with a deleted one without a word.
+
+        Others then open the new file, whose leases know nothing of ours.
+        """
+        known, self._file = self._file, _file_at(path)
+        if known is None or known == self._file:
+            return
+        self.engine.dispose()
+        if self._file is not None:
+            raise StateUnavailable(
+                f"The file of the state database {path} was replaced while it was open. Nothing more was written.",
+                hint="Stop syncd before you replace its state database. The next run uses the new file.",
+            )
 
     def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a transaction that only reads, and again if the connection was lost."""
@@ -161,6 +183,15 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other one, or None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

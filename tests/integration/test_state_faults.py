@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from syncd.core.model import Owner
 from syncd.core.records import BindingUpdate
-from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
+from syncd.errors import AuthError, ConfigError, LeaseLost, StateUnavailable, SyncdError
 from syncd.state import database, db_check
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
@@ -112,6 +112,31 @@ async def test_a_reader_is_not_kept_waiting_by_a_writer(path, store, monkeypatch
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert await store.runs(None, 10) == []
+
+
+async def test_a_file_that_is_replaced_while_it_is_open_ends_the_step_and_the_next_one_uses_the_new_file(path, store):
+    row = await store.link("shop", "ends")
+    lease = await store.acquire(row, "host:1", 60, NOW)
+    other = path.with_name("other.db")
+    upgrade(f"sqlite:///{other}")
+    for beside in ("-wal", "-shm"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    other.replace(path)
+
+    with pytest.raises(StateUnavailable, match="was replaced while it was open. Nothing more was written"):
+        await store.agree(lease, 1, [])
+    assert await store.find_link("shop") is None
+    with pytest.raises(LeaseLost):
+        await store.renew(lease, 60, NOW)
+
+
+async def test_a_file_that_is_deleted_while_it_is_open_is_missed(path, store):
+    await store.link("shop", "ends")
+    path.unlink()
+
+    for _ in range(2):
+        with pytest.raises(StateUnavailable, match="does not exist"):
+            await store.find_link("shop")
 
 
 async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_room(path, store):
