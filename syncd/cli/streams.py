@@ -1,7 +1,8 @@
-"""The standard streams as programs meet them: closed, full, with a reader that leaves, or in a narrow encoding.
+"""The standard streams as programs meet them: closed, full, in a narrow encoding, or without a reader.
 
 A result that could not be written is an error like any other: a cron job whose disk is full must not end with 0. The
-work itself goes on, since bindings must not wait for a disk that a log has filled.
+work itself continues, since bindings must not wait for a disk that a log has filled. A question at a terminal leaves it
+in order when a signal comes, or the terminal is closed, before the answer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ import codecs
 import errno
 import io
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -43,8 +50,20 @@ class Output(io.FileIO):
         return memoryview(data).nbytes
 
 
+class Diagnostics(Output):
+    """Standard error, which may be lost: neither the work nor its exit code depends on who reads the log."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write what can be written; where the reader has left, too, the rest is lost without a word."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.lost = "its reader has left"
+            return memoryview(data).nbytes
+
+
 def prepare() -> Output | None:
-    """Make all three streams usable, whatever they were started with.
+    """Make all three streams usable, in any state the process was started with.
 
     Returns:
         Standard output; None where a test has put something else in its place.
@@ -52,7 +71,7 @@ def prepare() -> Output | None:
     _open_closed()
     codecs.register_error(_HANDLER, _spell)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _text(Output(2, "w", closefd=False), sys.stderr, at_once=True)
+        sys.stderr = _text(Diagnostics(2, "w", closefd=False), sys.stderr, at_once=True)
     if sys.stdout is not sys.__stdout__:
         return None
     output = Output(1, "w", closefd=False)
@@ -95,3 +114,51 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end]
     return "".join(SPELLED.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking), error.end
+
+
+class QuestionInterrupted(click.Abort):
+    """A signal came before the answer to a question, or the terminal is gone.
+
+    Args:
+        number: The signal; SIGHUP for a terminal that went without one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def prompt(text: str, **how: Any) -> Any:
+    """Ask as `click.prompt` does.
+
+    Raises:
+        QuestionInterrupted: SIGTERM or SIGHUP came, or the terminal is gone. One whose echo was off has it back.
+    """
+    with _left_in_order():
+        return click.prompt(text, **how)
+
+
+def confirm(text: str, **how: Any) -> bool:
+    """Ask as `click.confirm` does; raises what `prompt` does."""
+    with _left_in_order():
+        return click.confirm(text, **how)
+
+
+@contextmanager
+def _left_in_order() -> Iterator[None]:
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise QuestionInterrupted(number)
+
+    # A signal that is ignored (nohup) stays so.
+    ours = [one for one in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(one) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, leave)
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:  # which is what a terminal says that was closed
+            raise
+        raise QuestionInterrupted(signal.SIGHUP) from None
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

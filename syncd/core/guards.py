@@ -181,18 +181,19 @@ _DONE = {"add": "added", "move": "moved", "remove": "removed"}
 
 def sentence(hit: GuardHit, counts: Counts) -> str:
     """Given a guard that refused, return the sentence an operator reads."""
-    limit, actual = (f"{number:.12g}" for number in (hit.limit, hit.actual))
+    limit, actual = (f"{number:,.12g}" for number in (hit.limit, hit.actual))
     if hit.side is None:
-        return _of_both_sides(hit.name, actual)
+        return _of_both_sides(hit)
     side = "the CRM" if hit.side is Side.CRM else "the table"
     if hit.name == "empty_side":
-        agreed = _count(f"{counts.agreed}", "binding is", "bindings are")
+        agreed = _count(f"{counts.agreed:,}", "binding is", "bindings are")
         where = "" if counts.whole is None else " in a range of the orders that were read"
         return f"{side} reads as empty{where}, while {agreed} agreed"
     if hit.name == "max_reverts":
         return (
             f"{_count(actual, 'order', 'orders')} in {side} would get back within 24 hours, this plan included, what "
-            f"syncd itself replaced in the last seven days; a restored backup looks like that; the limit is {limit}"
+            "syncd itself replaced in the week before both sides were last compared; a restored backup looks like "
+            f"that; the limit is {limit}"
         )
     action, part, small, per_day = _GUARD_NAMES[hit.name]
     what = _count(actual, action, f"{action}s")
@@ -231,14 +232,15 @@ _GUARD_NAMES = {
 """How the guards that count one action are named."""
 
 
-def _of_both_sides(name: str, actual: str) -> str:
-    """Given a guard that looks at a plan as a whole, and its number, return the sentence an operator reads."""
-    if name == STATE_OLDER:
+def _of_both_sides(hit: GuardHit) -> str:
+    """Given a guard that looks at a plan as a whole, return the sentence an operator reads."""
+    if hit.name == STATE_OLDER:
         return (
-            f"the state database does not know what run {actual} of this link changed: it is an older copy, "
+            f"the state database does not know what run {hit.actual:.12g} of this link changed: it is an older copy, "
             "such as a restored backup, or another database"
         )
-    return f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
+    changes = _count(f"{hit.actual:,.12g}", "change", "changes")
+    return f"this is the first sync of the link, and it would write {changes}"
 
 
 def _count(number: str, one: str, many: str) -> str:

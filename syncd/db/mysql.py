@@ -1,11 +1,14 @@
-"""MariaDB and MySQL over PyMySQL."""
+"""MariaDB and MySQL over PyMySQL: its options and TLS, and all that differs from other databases."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import ssl
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
+from inspect import signature
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -13,11 +16,176 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 
-from syncd.db import pymysql
 from syncd.db.backend import CONNECT_SECONDS, Limits, Opening, is_module
 from syncd.db.kinds import ErrorKind
-from syncd.db.options import Options
+from syncd.db.options import (
+    OptionError,
+    Options,
+    describe_exposure,
+    is_local,
+    once,
+    plain,
+    readable_file,
+    unknown_option,
+    whole_number,
+    yes_or_no,
+)
 from syncd.db.server import Server
+
+# ------------------------------------------------- options of a URL, and TLS
+
+MODULE = "pymysql"
+
+CLEARTEXT = 1_000_000
+"""The number of our own error for a server that asks for the password in the clear; servers use smaller ones."""
+_CLEARTEXT = "enablecleartextplugin"
+
+_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+_BY_MODE = {plain(mode): mode for mode in _MODES} | {
+    "disable": "DISABLED", "prefer": "PREFERRED", "allow": "PREFERRED", "require": "REQUIRED",
+    "verifyfull": "VERIFY_IDENTITY",
+}  # fmt: skip
+_FILES = {
+    "sslca": "ca", "sslrootcert": "ca", "sslcert": "cert", "sslkey": "key", "sslcapath": "capath",
+    "sslcipher": "cipher",
+}  # fmt: skip
+_NUMBERS = ("connect_timeout", "read_timeout", "write_timeout", "max_allowed_packet")
+_TEXTS = ("charset", "collation", "unix_socket", "bind_address", "program_name", "init_command", "sql_mode")
+_OTHER_NAMES = {"socket": "unix_socket", "applicationname": "program_name", "characterencoding": "charset"}
+_NOTHING_HERE = ("connectionlimit", "poolsize", "pooltimeout", "useunicode", "allowpublickeyretrieval")
+
+
+def _options_of(url: sa.URL) -> Options:
+    """Given a URL, return its options as PyMySQL takes them.
+
+    The names that MySQL, libpq and JDBC have for TLS are understood, too.
+
+    Raises:
+        OptionError: It does not know one, or cannot use its value.
+    """
+    given = once(url)
+    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        same = plain(name)
+        if same in _FILES or same in {_CLEARTEXT, "sslmode", "ssl", "usessl", "requiressl", "tls", "sslcheckhostname"}:
+            continue
+        own = _OTHER_NAMES.get(same) or next((one for one in (*_NUMBERS, *_TEXTS) if plain(one) == same), "")
+        if own in _NUMBERS:
+            values[own] = whole_number(name, value)
+        elif own == "charset":
+            texts[own] = _charset(name, value)
+        elif own:
+            values[own] = value
+        elif same not in _NOTHING_HERE:
+            raise unknown_option(name, MODULE, _known())
+    tls = _tls(given)
+    allowed = any(plain(name) == _CLEARTEXT and yes_or_no(name, value) for name, value in given.items())
+    verified = bool(tls.get("ssl", {}).get("verify_mode"))
+    if not (allowed or verified or is_local("" if values.get("unix_socket") else url.host or "")):
+        values["auth_plugin_map"] = dict.fromkeys(("mysql_clear_password", "dialog"), _Refusal)
+    return Options(texts, values | tls)
+
+
+class _Refusal:
+    """Replaces the plug-ins that send the password in the clear.
+
+    PyMySQL would send it to any server that asks, over any connection.
+    """
+
+    def __init__(self, _connection: object) -> None:
+        """Take the driver's connection."""
+
+    def authenticate(self, _packet: object) -> object:
+        """Send nothing."""
+        from pymysql.err import OperationalError  # noqa: PLC0415 - the driver, which is an extra
+
+        raise OperationalError(CLEARTEXT, "the server requested a cleartext password")
+
+
+def _exposure(connection: Any) -> str:
+    """Given a connection of the driver, see `Backend.exposure`."""
+    host = connection.host
+    if is_local("" if connection.unix_socket else host):
+        return ""
+    socket = connection._sock  # noqa: SLF001 - the only place that shows it
+    tls = socket.context if isinstance(socket, ssl.SSLSocket) else None
+    return describe_exposure(
+        host,
+        encrypted=tls is not None,
+        proved=tls is not None and tls.verify_mode is ssl.CERT_REQUIRED and tls.check_hostname,
+        remedy="ssl-mode=VERIFY_IDENTITY with the server's ssl-ca",
+    )
+
+
+def _known() -> list[str]:
+    from pymysql.connections import Connection  # noqa: PLC0415 - the driver, which is an extra
+
+    return [*{*signature(Connection.__init__).parameters} & {*_NUMBERS, *_TEXTS}, "ssl_mode", "ssl_ca", "ssl_cert"]
+
+
+def _charset(name: str, value: str) -> str:
+    from pymysql.charset import charset_by_name  # noqa: PLC0415 - the driver, which is an extra
+
+    known = {"utf-8": "utf8mb4"}.get(value.lower(), value)
+    try:
+        found = charset_by_name(known)
+    except KeyError:
+        found = None
+    if found is None:
+        raise OptionError(f"its option {name} sets charset of pymysql, which does not know that character set")
+    return known
+
+
+def _tls(given: dict[str, str]) -> dict[str, Any]:
+    """Given all options of a URL, return the driver's arguments for TLS. Without any, it uses TLS if the server can."""
+    files = {
+        own: value if own == "cipher" else _file(own, name, value)
+        for name, value in given.items()
+        if (own := _FILES.get(plain(name)))
+    }
+    mode = _tls_mode(given, "VERIFY_IDENTITY" if "ca" in files or "capath" in files else "REQUIRED" if files else "")
+    if not mode or mode == "PREFERRED":
+        return {}
+    if mode == "DISABLED":
+        return {"ssl_disabled": True}
+    # A named certificate authority is used, as by MySQL's own programs.
+    verify = mode != "REQUIRED" or "ca" in files or "capath" in files
+    if verify and not {"ca", "capath"} & files.keys():
+        paths = ssl.get_default_verify_paths()
+        files |= {name: at for name, at in (("ca", paths.cafile), ("capath", paths.capath)) if at}
+    return {"ssl": {**files, "check_hostname": mode == "VERIFY_IDENTITY", "verify_mode": verify}}
+
+
+def _tls_mode(given: dict[str, str], mode: str) -> str:
+    for name, value in given.items():
+        same = plain(name)
+        if same == "sslmode":
+            if plain(value) not in _BY_MODE:
+                raise OptionError(f"its option {name} takes one of: {', '.join(_MODES)}")
+            mode = _BY_MODE[plain(value)]
+        elif same in {"ssl", "usessl", "requiressl", "tls"}:
+            asked = _asked(name, value)
+            mode = mode if asked and mode else asked or "DISABLED"
+        elif same == "sslcheckhostname" and not yes_or_no(name, value) and mode == "VERIFY_IDENTITY":
+            mode = "VERIFY_CA"
+    return mode
+
+
+def _asked(name: str, value: str) -> str:
+    """Given true or false, or the JSON of Node's drivers, return the mode it asks for; empty for none."""
+    if value.strip().startswith("{"):
+        return "REQUIRED" if "false" in value else "VERIFY_IDENTITY"
+    if plain(value) in {"skipverify", "preferred"}:
+        return "REQUIRED"
+    return "REQUIRED" if yes_or_no(name, value) else ""
+
+
+def _file(own: str, name: str, value: str) -> str:
+    return value if own == "capath" else readable_file(name, value)
+
+
+# ---------------------------------------------------------------- the database
 
 # By error number (mariadb.com/kb/en/mariadb-error-codes, dev.mysql.com: server error reference). From 2000 to 2999 they
 # are the client's own.
@@ -37,7 +205,7 @@ ERRORS = MappingProxyType(
         **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 4031), ErrorKind.UNREACHABLE),
         **dict.fromkeys((2002, 2003, 2005, 2006, 2013, 2014, 2055), ErrorKind.UNREACHABLE),
         2026: ErrorKind.OPTION,
-        pymysql.CLEARTEXT: ErrorKind.CLEARTEXT,
+        CLEARTEXT: ErrorKind.CLEARTEXT,
         **dict.fromkeys((1062, 1586, 1761), ErrorKind.DUPLICATE),
         **dict.fromkeys((1216, 1217, 1451, 1452, 1644, 3819, 4025), ErrorKind.CONSTRAINT),
         1205: ErrorKind.LOCKED,
@@ -68,9 +236,9 @@ class MySQL(Server):
     kind = "mysql"
     names = ("mysql", "mariadb")
     driver = "mysql+pymysql"
-    module = pymysql.MODULE
+    module = MODULE
     packages = "pymysql cryptography"
-    # What is handed to the driver as it is are tuples.
+    # Statements that go to the driver as they are have tuples as parameters.
     engine_options: ClassVar[Mapping[str, Any]] = {"paramstyle": "format"}
     session_id = "SELECT CONNECTION_ID()"
     take_lock = "SELECT GET_LOCK(:key, 0)"
@@ -91,11 +259,11 @@ class MySQL(Server):
         """By number, and not by SQLSTATE, which is HY000 for most."""
         number = error_number(error)
         if number is None:
-            # "Already closed", a packet that makes no sense: the connection is of no use any more.
+            # "Already closed", or an invalid packet: the connection is lost.
             lost = type(error).__name__ in {"InterfaceError", "OperationalError", "InternalError"}
             return ErrorKind.UNREACHABLE if lost else ErrorKind.OTHER
         kind = ERRORS.get(number, ErrorKind.OTHER)
-        # The driver wraps what TLS says, which is Python's and never translated, as if there were no server.
+        # The driver reports an error of TLS, whose text is Python's and never translated, as a missing server.
         return ErrorKind.OPTION if kind is ErrorKind.UNREACHABLE and "[SSL:" in str(error) else kind
 
     def code_and_words(self, error: BaseException) -> tuple[str, str]:
@@ -107,26 +275,28 @@ class MySQL(Server):
 
     def options(self, url: sa.URL) -> Options:
         """See `Backend`."""
-        return pymysql.options_of(url)
+        return _options_of(url)
 
     def session_arguments(self, limits: Limits | None) -> dict[str, Any]:
-        """The server has no limit of time for a statement that writes; the driver gives up instead."""
+        """The server has no time limit for statements that write; the driver's limit replaces it."""
         timeouts = {} if limits is None else dict.fromkeys(("read_timeout", "write_timeout"), limits.statement)
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
 
     def table_arguments(self, limits: Limits) -> dict[str, Any]:
-        """The server's own limits come first; the driver's are for one that fell silent."""
+        """The server's own limits end a statement first; the driver's are for a server that stops answering."""
         timeouts = {"read_timeout": limits.statement + CONNECT_SECONDS, "write_timeout": _SEND_SECONDS}
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
-        """The session's time zone stays the user's own: defaults, triggers and marks of theirs tell their time."""
+        """The session keeps the user's time zone, which their defaults, triggers and marks use."""
+        # SQLAlchemy does not know MariaDB's periods of time and says so in each pass. syncd needs no part of them.
+        warnings.filterwarnings("ignore", "Unknown schema content", sa.exc.SAWarning)
         engine = super().table_engine(url, key, limits, opening=opening)
 
         @event.listens_for(engine, "connect")
         def set_up(connection: Any, _record: object) -> None:
             with connection.cursor() as cursor:
-                # Without it a value that does not fit is cut to one that does.
+                # Without it, the server cuts a value that does not fit.
                 cursor.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
             connection.commit()
 
@@ -145,7 +315,7 @@ class MySQL(Server):
 
     def exposure(self, connection: sa.Connection) -> str:
         """See `Backend`."""
-        return pymysql.exposure(connection.connection.driver_connection)
+        return _exposure(connection.connection.driver_connection)
 
     # -------------------------------------------------- sessions of the state
 
@@ -154,14 +324,14 @@ class MySQL(Server):
         return f"syncd {hashlib.sha256(subject.encode()).hexdigest()[:48]}"
 
     def wait_for_lock(self, connection: sa.Connection, subject: str) -> None:
-        """MariaDB knows no endless wait."""
+        """MariaDB cannot wait without a limit."""
         while not connection.scalar(sa.text("SELECT GET_LOCK(:key, 60)"), {"key": self.lock_key(subject)}):
             pass
 
     # -------------------------------------------- transactions on the mapping table
 
     def limit_time(self, connection: sa.Connection, limits: Limits, *, refuse_hidden_rows: bool = False) -> None:
-        """It waits for whole seconds."""
+        """The server takes whole seconds."""
         del refuse_hidden_rows
         wait = max(1, round(limits.lock))
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
@@ -173,7 +343,7 @@ class MySQL(Server):
         )
 
     def fix_moment(self, connection: sa.Connection) -> None:
-        """With a read view that is made now, not by the first read."""
+        """START TRANSACTION makes the read view now; otherwise the first read makes it."""
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     def stream(self, connection: sa.Connection) -> Any:
@@ -184,11 +354,11 @@ class MySQL(Server):
     # ------------------------------------------------------------ the mapping table's shape
 
     def plain_type(self, reflected: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-        """A bit is a truth."""
+        """A BIT is a boolean."""
         return sa.Boolean() if isinstance(reflected, mysql.BIT) else reflected
 
     def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
-        """MyISAM and the like neither read one moment nor take a write back; nor does a view over them."""
+        """MyISAM and similar engines, and views over them, have neither snapshots nor rollback."""
         waiting: list[tuple[str | None, str]] = [(schema, table)]
         seen: set[tuple[str | None, str]] = set()
         while waiting:
@@ -204,11 +374,11 @@ class MySQL(Server):
             waiting += [(found[1], found[2]) for found in _TABLE_OF_VIEW.finditer(definition or "")]
         return ""
 
-    # A view counts rows as its table does, since there is no INSTEAD OF; and a trigger may not touch the table it
-    # belongs to.
+    # A view counts rows as its table does, since INSTEAD OF does not exist here; and a trigger may not change its own
+    # table.
 
     def filled_columns(self, connection: sa.Connection, schema: str | None, table: str) -> set[str]:
-        """MariaDB writes INVISIBLE between NOT NULL and DEFAULT, where SQLAlchemy does not look past it."""
+        """MariaDB writes INVISIBLE between NOT NULL and DEFAULT, and SQLAlchemy then misses the default."""
         query = sa.text(
             "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(:schema, DATABASE())"
             " AND TABLE_NAME = :table AND (COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%GENERATED%')"
@@ -222,17 +392,17 @@ class MySQL(Server):
         return bytes if isinstance(reflected, sa.LargeBinary | sa.VARBINARY) else super().id_cell(reflected)
 
     def equals_exactly(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """Most collations take texts for equal that differ in case, or in spaces at the end; bytes only equal bytes."""
+        """Most collations ignore case and spaces at the end; bytes are compared exactly."""
         text = mysql.CHAR(charset="utf8mb4")
         of_column, of_parameter = (sa.cast(sa.cast(one, text), mysql.BINARY) for one in (column, parameter))
         return sa.and_(column == parameter, of_column == of_parameter)
 
     def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """MySQL's CAST takes the longest prefix that is a number, and only warns."""
+        """MySQL's CAST takes the longest prefix that is a number, with only a warning."""
         return sa.cast(column, mysql.INTEGER(unsigned=True)).in_(parameter)
 
     def time_now(self, precision: int | None) -> sa.ColumnElement[Any]:
-        """A time with more digits than the column holds would be rounded up, into the future."""
+        """A time with more digits than the column holds would be rounded up, to a time in the future."""
         return sa.func.current_timestamp(sa.text(str(precision))) if precision else sa.func.current_timestamp()
 
     def text_now(self) -> sa.ColumnElement[Any]:
@@ -240,7 +410,7 @@ class MySQL(Server):
         return sa.cast(sa.func.current_timestamp(), sa.CHAR(19))
 
     def seconds_now(self) -> sa.ColumnElement[Any]:
-        """UNIX_TIMESTAMP knows the session's zone."""
+        """UNIX_TIMESTAMP takes the session's time zone into account."""
         return sa.func.unix_timestamp()
 
 

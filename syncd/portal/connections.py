@@ -26,11 +26,11 @@ from syncd.core.ports import Clock
 from syncd.errors import ConfigError
 
 CONNECTIONS: Final = 45
-"""Requests side by side: a little below the portal's burst of 50 (portal.md 9.1)."""
+"""Connections at once: a little below the portal's burst of 50 (portal.md 9.1)."""
 
 IDLE_SECONDS: Final = 4.0
-"""Seconds that an idle connection is kept: fewer than on any server, since a request that meets a closing connection
-counts as perhaps executed."""
+"""Seconds that an idle connection is kept: fewer than any server does, since a request on a connection that the server
+closes counts as perhaps executed."""
 
 _ONE: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
 
@@ -46,8 +46,8 @@ class ConnectionPool:
     of them that takes longer than everything else that is done for a request.
 
     Args:
-        origin: `https://host[:port]`, or http:// to this machine. There no proxy is used, even where the environment
-            names one; its certificates are, where the connection is encrypted.
+        origin: `https://host[:port]`, or http:// to this machine. No proxy is used for that, even if the environment
+            names one; an encrypted connection uses its certificates.
         clock: Time.
         transport: Another way to the portal, in tests, shared by all requests; the environment counts for nothing.
 
@@ -76,7 +76,7 @@ class ConnectionPool:
             problems = (
                 f"The environment's proxies or certificates (HTTPS_PROXY, SSL_CERT_FILE, …) fail with {words}.",
             )
-        # Raised outside of the handler, where httpx's exception, with a proxy's password in it, would hang on this one.
+        # Raised outside the handler: there Python would attach httpx's exception, with a proxy's password, to this one.
         raise ConfigError(
             f"The portal {web_host(origin)} cannot be reached as the environment says.", hint=_PAGE, problems=problems
         )

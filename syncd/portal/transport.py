@@ -23,7 +23,7 @@ from syncd.obs.redact import redact
 from syncd.portal.connections import ConnectionPool
 
 JSON: Final = "application/json"
-"""The type of a batch's body; the portal takes a JSON body of any other type for none (portal.md 1.3)."""
+"""The type of a batch's body; the portal ignores a JSON body of any other type (portal.md 1.3)."""
 
 LARGEST_BODY: Final = 4 * 1024 * 1024
 """Bytes of an answer, unpacked. A full batch of 50 pages is about 200 kB; no request of ours is answered with more."""
@@ -40,9 +40,9 @@ class RequestFailed(Exception):
     """No usable answer came.
 
     Args:
-        text: Why, as words for the middle of a sentence.
-        hint: What the operator can do; empty where nothing is known.
-        retry_after: The seconds that the server asks to wait; None where it does not say.
+        text: Why, as a part of a sentence.
+        hint: What the operator can do; empty if nothing is known.
+        retry_after: The seconds that the server asks to wait; None if it does not say.
     """
 
     kind: ClassVar[str]
@@ -73,8 +73,8 @@ class Reply:
     Args:
         status: The HTTP status.
         body: The body, unpacked.
-        location: Where a redirect points, else empty.
-        retry_after: The seconds that the server asks to wait; None where it does not say.
+        location: The target of a redirect, else empty.
+        retry_after: The seconds that the server asks to wait; None if it does not say.
     """
 
     status: int
@@ -117,7 +117,7 @@ class HttpClient:
         failure: NotExecuted | PerhapsExecuted
         timeout = httpx.Timeout(connect=10.0, read=seconds, write=30.0, pool=None)
         try:
-            # httpx's own limit starts anew with each byte; an answer that trickles must end, too.
+            # httpx's own limit starts again with each byte; a slow stream of bytes must end, too.
             async with (
                 asyncio.timeout(2 * seconds),
                 self._connections.connection() as client,
@@ -140,7 +140,7 @@ class HttpClient:
             failure = _unsent(error)
         except httpx.HTTPError as error:
             failure = PerhapsExecuted(_words(error))
-        # Raised here and not in the handlers: there Python would hang httpx's exception, with its URL, on ours.
+        # Raised here, not in the handlers: there Python would attach httpx's exception, with its URL, to ours.
         raise failure
 
     async def aclose(self) -> None:
@@ -149,7 +149,7 @@ class HttpClient:
 
 
 async def _content(response: httpx.Response) -> bytes | PerhapsExecuted:
-    """Read and unpack a body; stop where it is too large, or packed in a way that was not offered."""
+    """Read and unpack a body; stop if it is too large, or packed in a way that was not offered."""
     packing = response.headers.get("Content-Encoding", "").strip().lower()
     if packing not in _ENCODINGS:
         return PerhapsExecuted("the answer is packed in a way that was not asked for")
@@ -174,7 +174,7 @@ async def _content(response: httpx.Response) -> bytes | PerhapsExecuted:
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
-    """Given an answer's headers, return the seconds that `Retry-After` asks for; None where it says nothing usable.
+    """Given an answer's headers, return the seconds that `Retry-After` asks for; None if it has no usable value.
 
     A date is compared with the answer's own `Date`, since this host's clock may differ.
     """
@@ -189,7 +189,7 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _unsent(error: httpx.HTTPError) -> NotExecuted:
-    """Given the failure to connect, return ours: a certificate's problem has a hint of its own."""
+    """Given httpx's error at connecting, return ours; problems with certificates have hints of their own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -223,7 +223,7 @@ def _distrusted(error: ssl.SSLCertVerificationError) -> NotExecuted:
 
 
 def _words(error: httpx.HTTPError) -> str:
-    """Given httpx's exception, return a few words for the operator."""
+    """Given httpx's exception, return a short text for the operator."""
     if isinstance(error, httpx.TimeoutException):
         return "no connection in time" if isinstance(error, _NOT_SENT) else "no answer in time"
     return redact(str(error)).rstrip(". ") or type(error).__name__

@@ -24,10 +24,20 @@ from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredChange, StoredHold, Tally, Written
 from syncd.errors import SyncdError
 from syncd.state import links
-from syncd.state.bulk import PARAMETERS, chunks, insert_rows, store_bindings
 from syncd.state.holds import open_all, store_attempts
 from syncd.state.orders import forget_moved_absences
-from syncd.state.rows import CHANGE_COLUMNS, change_of, change_values, clean, owner, pair
+from syncd.state.rows import (
+    CHANGE_COLUMNS,
+    PARAMETERS,
+    change_of,
+    change_values,
+    chunks,
+    clean,
+    insert_rows,
+    owner,
+    pair,
+    store_bindings,
+)
 from syncd.state.schema import change
 
 # Literals: the database uses a partial index only for a condition that names its value.
@@ -56,7 +66,7 @@ def save_plan(connection: Connection, lease: Lease, run: int, changes: Sequence[
     last = connection.scalar(select(func.max(change.c.id))) or 0
     rows = [change_values(run, lease.link_id, one, Outcome.PLANNED, 0.0) for one in changes]
     insert_rows(connection, change, CHANGE_COLUMNS, rows)
-    # Every database numbers the rows of a statement in order; other links may have taken numbers in between.
+    # Every database numbers the rows of a statement in order; other links may have taken numbers between them.
     query = select(change.c.id).where(change.c.id > last, _unindexed(change.c.run_id) == run)
     return list(connection.scalars(query.order_by(change.c.id)))
 
@@ -158,7 +168,7 @@ def answered_siblings(connection: Connection, link_id: int) -> list[StoredChange
 def replaced_since(connection: Connection, link_id: int, since: float) -> tuple[dict[Side, int], dict[Side, int]]:
     """Return how many moves and how many removes were made since then, by side; those before a rebase count too.
 
-    One of which nobody can tell whether it was made counts as well.
+    One that may or may not have been made counts, too.
     """
     query = (
         select(change.c.action, change.c.side, func.count())
@@ -179,15 +189,16 @@ def replaced_since(connection: Connection, link_id: int, since: float) -> tuple[
 
 def written(connection: Connection, link_id: int, orders: Sequence[int], since: float) -> list[Written]:
     found: list[Written] = []
+    generations = links.all_generations(connection, link_id)
     for some in chunks(orders, PARAMETERS):
         query = (
             select(
-                change.c.order_id, change.c.side, change.c.at,
+                change.c.link_id, change.c.order_id, change.c.side, change.c.at,
                 change.c.before_type, change.c.before_id, change.c.after_type, change.c.after_id,
                 change.c.found_known, change.c.found_type, change.c.found_id,
             )
             .where(
-                change.c.link_id == link_id,
+                change.c.link_id.in_(generations),
                 change.c.order_id.in_(some),
                 change.c.at >= since,
                 change.c.side.is_not(None),
@@ -195,23 +206,40 @@ def written(connection: Connection, link_id: int, orders: Sequence[int], since: 
             )
             .order_by(change.c.order_id, change.c.id)
         )  # fmt: skip
-        for order_id, side, at, before_type, before_id, after_type, after_id, known, *there in connection.execute(
-            query
-        ):
+        for (
+            of_link,
+            order_id,
+            side,
+            at,
+            before_type,
+            before_id,
+            after_type,
+            after_id,
+            known,
+            *there,
+        ) in connection.execute(query):
             before = owner(*there) if known else owner(before_type, before_id)
-            found.append(Written(order_id, Side(side or ""), before, owner(after_type, after_id), at))
+            after = owner(after_type, after_id)
+            found.append(Written(order_id, Side(side or ""), before, after, at, before_rebase=of_link != link_id))
     return found
 
 
-def reverted_by(connection: Connection, run: int, side: Side) -> Sequence[int]:
-    """Return the orders whose value on a side a pass has put back after syncd replaced it (`core.plan.is_revert`)."""
+def reverted_by(connection: Connection, generations: Sequence[int], run: int, side: Side) -> Sequence[int]:
+    """Return the orders whose value on a side a pass has put back after syncd replaced it (`core.plan.is_revert`).
+
+    Args:
+        connection: The state database.
+        generations: All of the link.
+        run: The pass.
+        side: The side it wrote.
+    """
     earlier = change.alias()
     replaced_type, replaced_id = (
         case((earlier.c.found_known, found), else_=before)
         for found, before in ((earlier.c.found_type, earlier.c.before_type), (earlier.c.found_id, earlier.c.before_id))
     )
     replaced = exists().where(
-        earlier.c.link_id == change.c.link_id,
+        earlier.c.link_id.in_(generations),
         earlier.c.order_id == change.c.order_id,
         earlier.c.id < change.c.id,
         earlier.c.side == side.other.value,

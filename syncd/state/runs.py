@@ -10,15 +10,14 @@ from syncd.core.model import Counts, Outcome, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import LastDay, Lease, RunRow
 from syncd.state import journal, links
-from syncd.state.bulk import PARAMETERS
 from syncd.state.orders import newest_absences
-from syncd.state.rows import clean, counts_of, counts_text, guards_of, guards_text
+from syncd.state.rows import PARAMETERS, clean, counts_of, counts_text, guards_of, guards_text
 from syncd.state.schema import change, hold, portal_name, request
 from syncd.state.schema import link as link_table
 from syncd.state.schema import run as run_table
 
 LOOKED_THROUGH = 500
-"""How many runs of a day are read to find one that says something."""
+"""How many runs are read at most, by queries that search recent runs."""
 LONGEST = 500
 """Characters of a run's ranges that are kept once its plan can no longer be applied."""
 KEEP_RUNS = 1000
@@ -180,8 +179,9 @@ def _reverted(connection: Connection, link_id: int, since: float) -> dict[Side, 
 
     A pass counts its planned reverts; only the writes of passes that have any are compared.
     """
+    generations = links.all_generations(connection, link_id)
     passes = select(run_table.c.id, run_table.c.counts).where(
-        run_table.c.link_id == link_id,
+        run_table.c.link_id.in_(generations),
         run_table.c.started_at >= since,
         run_table.c.kind == "pass",
         run_table.c.digest != "",
@@ -191,7 +191,7 @@ def _reverted(connection: Connection, link_id: int, since: float) -> dict[Side, 
         counts = counts_of(text)
         for side in Side:
             if counts.of(side).reverts:
-                found.setdefault(side, set()).update(journal.reverted_by(connection, run, side))
+                found.setdefault(side, set()).update(journal.reverted_by(connection, generations, run, side))
     return found
 
 
@@ -222,8 +222,8 @@ def drop_run(connection: Connection, lease: Lease, run: int) -> None:
 def prune(connection: Connection, lease: Lease, now: float, keep_days: float) -> int:
     """Delete the leased link's passes that did nothing, are older than `keep_days` and not among its newest runs.
 
-    At most some thousand at a time. Old requests of the link go too, and day-old names of owners of all links: a link
-    that is no longer looked at must not keep its names. Changes, holds and decisions are never deleted.
+    At most `PARAMETERS` at a time. Old requests of the link are deleted too, and day-old names of owners of all links,
+    since a link that nobody views any more must not keep its names. Changes, holds and decisions are never deleted.
 
     Returns:
         How many passes were deleted.
@@ -255,6 +255,13 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
     return len(idle)
 
 
+def _covers_of(text: str | None) -> OrderRanges | None:
+    """Given what was kept of the orders that a run covers, return them; earlier versions kept none as an empty text."""
+    if text is None:
+        return None
+    return OrderRanges.parse(text) if text else OrderRanges()
+
+
 def _covers_text(row: RunRow) -> str | None:
     if row.covers is None:
         return None
@@ -263,28 +270,13 @@ def _covers_text(row: RunRow) -> str | None:
 
 
 def _run_of(row: Row[Any]) -> RunRow:
-    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public access to a row by name
-    return RunRow(
-        id=values["id"],
-        link=values["name"],
-        link_id=values["link_id"],
-        kind=values["kind"],
-        state=values["state"],
-        origin=values["origin"],
-        source=values["source"],
-        started_at=values["started_at"],
-        finished_at=values["finished_at"],
-        digest=values["digest"],
-        first_sync=values["first_sync"],
-        counts=counts_of(values["counts"]),
-        guards=guards_of(values["guards"]),
-        error=values["error"],
-        requests=values["requests"],
-        calls=values["calls"],
-        seconds=values["seconds"],
-        spent_by=values["spent_by"],
-        operating=values["operating"],
-        conditional=values["conditional"],
-        covers=None if values["covers"] is None else OrderRanges.parse(values["covers"]),
-        part=values["part"] or "",
-    )
+    """Given a row of `run` with its link's name, return the run: its columns are the fields, some of them encoded."""
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public access to a row by name
+    decoded = {
+        "link": values.pop("name"),
+        "counts": counts_of(values["counts"]),
+        "guards": guards_of(values["guards"]),
+        "covers": _covers_of(values["covers"]),
+        "part": values["part"] or "",
+    }
+    return RunRow(**(values | decoded))

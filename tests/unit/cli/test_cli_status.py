@@ -28,9 +28,8 @@ from syncd.core.records import (
     StoredHold,
 )
 from syncd.engine.order_history import OrderHistory, explain
-from syncd.status.documents import links_json
 from syncd.status.health import Health, LinkHealth
-from syncd.status.links import LinkStatus
+from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels
 
 NOW = 1_800_000_000.0
@@ -71,7 +70,7 @@ def link(
     found = LinkHealth(condition or health, NOW - 59, 7, detail)
     some = [Hold(order, HoldKind.EDIT_EDIT, Facts(None, None, None), "…", NOW) for order in range(1, holds + 1)]
     return LinkStatus(
-        name, settings, None if never else row, last, last, last, found, health, paused, 0, some, 1234,
+        name, settings, None if never else row, last, last, last, last, found, health, paused, 0, some, 1234,
         next_run, overdue, lease, interrupted=False, budget=budget or {}, conditional=None,
     )  # fmt: skip
 

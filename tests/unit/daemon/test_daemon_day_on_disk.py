@@ -26,11 +26,12 @@ from syncd.config.model import Settings
 from syncd.daemon import systemd, triggers
 from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from syncd.wiring import Workplace
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.unit.daemon.daemon_day import Day, handles
-from tests.unit.daemon.daemon_world import NOON, LoopClock
+from tests.unit.daemon.virtual_daemon import NOON, LoopClock
 
 pytestmark = pytest.mark.anyio
 

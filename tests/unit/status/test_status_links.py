@@ -11,10 +11,9 @@ from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
-from syncd.status.documents import link_json
 from syncd.status.fire_times import GRACE, FireTimes, retry_pause
 from syncd.status.health import Health
-from syncd.status.links import DEEP, RECENT, LinkStatus, look
+from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, look
 from syncd.status.needs import freshness, needs_of
 from tests.fakes.clock import SetClock
 from tests.fakes.store import MemoryStore
@@ -245,6 +244,24 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_named_and_apply
     said = await shop.said()
     assert "syncd rebase shop" in said
     assert "apply" not in said
+
+
+async def test_given_a_refused_plan_and_a_pass_under_way_or_cut_off_then_the_refused_plan_is_still_the_one_that_is_told(
+    shop: Shop,
+):
+    hits, counts = [GuardHit("max_removes", Side.CRM, 1, 2)], Counts(crm=SideCounts(remove=2))
+    refused = await shop.run("refused", error="too much", guards=hits, counts=counts)
+    told = await shop.said()
+    assert f"Run {refused} wrote nothing" in told
+    assert f"syncd apply {refused}" in told
+
+    await shop.run("failed", error="Stopped by SIGTERM.")
+    assert await shop.said() == told
+
+    lease = await shop.store.acquire(await shop.store.link("shop", "ends"), "host:1", 60, shop.clock.now())
+    await shop.store.start_run(lease, "pass", "schedule", shop.clock.now())
+    assert (await shop.look()).health is Health.WORKING
+    assert await shop.said() == told
 
 
 async def test_given_a_plan_that_waits_then_the_command_that_applies_it_until_it_is_too_old(shop: Shop):

@@ -16,8 +16,8 @@ from syncd.core.ports import Effect, TableValue, Write
 from syncd.db.backend import Limits
 from syncd.db.postgresql import PostgreSQL
 from syncd.errors import AuthError, ConfigError, UnavailableError
-from syncd.state import open_store
-from syncd.table import SqlTable
+from syncd.state.store import open_store
+from syncd.table.sql import SqlTable
 from tests import permissions
 from tests.fakes.clock import SetClock
 from tests.unit.table.conftest import Lab, snapshot
@@ -264,6 +264,21 @@ async def test_given_an_invisible_column_with_a_default_when_checked_then_no_val
     assert (await mysql.table().check()).problems == []
 
 
+@pytest.mark.mysql
+async def test_given_a_table_with_a_history_of_its_own_when_checked_then_the_library_says_nothing_to_the_log(
+    mysql: Lab, recwarn: pytest.WarningsRecorder
+) -> None:
+    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
+        return
+    mysql.run(
+        "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT,"
+        " rs TIMESTAMP(6) GENERATED ALWAYS AS ROW START, re TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
+        " PERIOD FOR SYSTEM_TIME (rs, re)) WITH SYSTEM VERSIONING"
+    )
+    assert (await mysql.table().check()).problems == []
+    assert [str(one.message) for one in recwarn if "schema content" in str(one.message)] == []
+
+
 # -------------------------------------------------------------------------- keys
 
 
@@ -299,7 +314,7 @@ async def test_given_no_key_that_is_an_order_id_when_checked_then_examples_are_s
     lab.run("CREATE TABLE m (order_id VARCHAR(30) PRIMARY KEY, deal_id BIGINT)")
     lab.run("INSERT INTO m VALUES ('WEB-1', 7), ('WEB-2', 7)")
     (problem,) = (await lab.table().check()).problems
-    assert "none of 2 rows looked at has an order id" in problem
+    assert "none of the 2 rows that were read has an order id" in problem
     assert "'WEB-1', 'WEB-2'" in problem
 
 
@@ -348,11 +363,11 @@ CHECK = """
 import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.table import open_table
-from tests.unit.table.conftest import StillClock
+from syncd.table.opening import open_table
+from tests.fakes.clock import SetClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)
-table = open_table(settings, scope=Scope(frozenset({2})), clock=StillClock(), link="shop")
+table = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop")
 print(asyncio.run(table.check()).problems)
 """
 
