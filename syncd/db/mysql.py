@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from inspect import signature
@@ -288,6 +289,8 @@ class MySQL(Server):
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
         """The session keeps the user's time zone, which their defaults, triggers and marks use."""
+        # SQLAlchemy does not know MariaDB's periods of time and says so in each pass. syncd needs no part of them.
+        warnings.filterwarnings("ignore", "Unknown schema content", sa.exc.SAWarning)
         engine = super().table_engine(url, key, limits, opening=opening)
 
         @event.listens_for(engine, "connect")

@@ -46,7 +46,8 @@ class UnusablePage(Exception):
 class RowPage:
     """The rows of a list's result, end to end: order id, owner type id, owner id, and again.
 
-    Order ids and the numbers of owners are positive; an owner that cannot be read (null, 0, missing, text) is 0 and 0.
+    Order ids and the numbers of owners are positive and have 63 bits; an owner that cannot be read (null, 0, missing,
+    text) is 0 and 0.
     One flat list: an object for each row would take as long as everything else that happens to it here.
     """
 
@@ -94,7 +95,11 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
         numbers = list(chain.from_iterable(map(_fields, page)))
     except (KeyError, TypeError):
         numbers = []
-    if len(numbers) != _WIDTH * len(page) or not set(map(type, numbers)) <= {int} or (numbers and min(numbers) <= 0):
+    if (
+        len(numbers) != _WIDTH * len(page)
+        or not set(map(type, numbers)) <= {int}
+        or (numbers and (min(numbers) <= 0 or max(numbers) > OPEN))
+    ):
         numbers = list(chain.from_iterable(map(_row_by_field, page)))
     return RowPage(numbers)
 
@@ -134,15 +139,8 @@ def ascending(order_ids: Sequence[int]) -> bool:
 
 
 def pack(page: RowPage) -> bytes:
-    """Given a page, return its rows as `ROW_BYTES` each.
-
-    Raises:
-        UnusablePage: An id is beyond 63 bits.
-    """
-    try:
-        return array("q", page.numbers).tobytes()
-    except OverflowError:
-        raise UnusablePage("a row with an id beyond 63 bits") from None
+    """Given a page, return its rows as `ROW_BYTES` each."""
+    return array("q", page.numbers).tobytes()
 
 
 def unpack(packed: bytes) -> list[Row]:
@@ -165,9 +163,10 @@ def _row_by_field(row: Any) -> tuple[int, int, int]:
     if not isinstance(row, dict):
         raise UnusablePage("a row that is not an object")
     order_id, owner_type_id, owner_id = (whole(row.get(name)) or 0 for name in _FIELDS)
-    if order_id <= 0:
+    if not 0 < order_id <= OPEN:
         raise UnusablePage("a row without an order id that can be read")
-    return (order_id, owner_type_id, owner_id) if owner_type_id > 0 and owner_id > 0 else (order_id, 0, 0)
+    has_owner = 0 < owner_type_id <= OPEN and 0 < owner_id <= OPEN
+    return (order_id, owner_type_id, owner_id) if has_owner else (order_id, 0, 0)
 
 
 class ReadRange(NamedTuple):
@@ -196,7 +195,6 @@ class RowBuffer:
         """Keep the rows of the range (after, upto].
 
         Raises:
-            UnusablePage: An id is beyond 63 bits.
             UnavailableError: The temporary directory is full or cannot be written.
         """
         packed = pack(page)

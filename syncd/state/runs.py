@@ -270,28 +270,13 @@ def _covers_text(row: RunRow) -> str | None:
 
 
 def _run_of(row: Row[Any]) -> RunRow:
-    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public access to a row by name
-    return RunRow(
-        id=values["id"],
-        link=values["name"],
-        link_id=values["link_id"],
-        kind=values["kind"],
-        state=values["state"],
-        origin=values["origin"],
-        source=values["source"],
-        started_at=values["started_at"],
-        finished_at=values["finished_at"],
-        digest=values["digest"],
-        first_sync=values["first_sync"],
-        counts=counts_of(values["counts"]),
-        guards=guards_of(values["guards"]),
-        error=values["error"],
-        requests=values["requests"],
-        calls=values["calls"],
-        seconds=values["seconds"],
-        spent_by=values["spent_by"],
-        operating=values["operating"],
-        conditional=values["conditional"],
-        covers=_covers_of(values["covers"]),
-        part=values["part"] or "",
-    )
+    """Given a row of `run` with its link's name, return the run: its columns are the fields, some of them encoded."""
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public access to a row by name
+    decoded = {
+        "link": values.pop("name"),
+        "counts": counts_of(values["counts"]),
+        "guards": guards_of(values["guards"]),
+        "covers": _covers_of(values["covers"]),
+        "part": values["part"] or "",
+    }
+    return RunRow(**(values | decoded))

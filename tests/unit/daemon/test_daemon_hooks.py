@@ -16,7 +16,7 @@ from syncd.daemon.triggers import HINTED, Task
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.engine.covering import Portion
-from tests.unit.daemon.daemon_world import Daemon
+from tests.unit.daemon.virtual_daemon import Daemon
 from tests.unit.status.test_status_links import settings
 
 pytestmark = pytest.mark.anyio

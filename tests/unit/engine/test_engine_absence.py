@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from syncd.core.coverage import Coverage
 from syncd.core.model import HoldKind, Outcome, Side
 from syncd.core.order_ranges import OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import to_json
+from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, written
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +175,20 @@ async def test_given_rows_that_are_marked_as_deleted_then_they_do_not_wait() -> 
     assert (report.row.counts.waiting, len(world.portal.bindings)) == (0, 37)
 
 
+async def test_given_a_row_marked_as_deleted_in_a_table_that_hides_effects_then_its_order_is_unbound() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.table.hides_effects = world.table.soft = True
+    world.edit_crm(6, (2, 21))
+    await world.reconcile()
+    for row in world.table.stored:
+        row.deleted = row.order_id == 5
+
+    report = await world.reconcile()
+
+    assert (report.exit_code, await world.held()) == (0, {})
+    assert both(world, 5) == (None, None)
+
+
 async def test_given_a_clock_that_was_set_back_then_the_second_look_comes_all_the_same() -> None:
     world = await lost(3)
     await world.reconcile()
@@ -246,3 +262,38 @@ async def test_given_a_table_that_hides_effects_then_a_pass_over_other_orders_is
 
     assert await world.held() == {5: "uncertain"}
     assert both(world, 5) == (deal(10), None)
+
+
+async def test_given_a_table_that_hides_effects_then_what_another_link_wrote_does_not_hold_a_row_that_went() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.table.hides_effects = True
+    world.options["name"] = "other"
+    await world.reconcile()
+    world.edit_crm(6, (2, 21))
+    assert (await world.reconcile()).row.counts.table.total == 1
+    del world.options["name"]
+    world.edit_table(5, None)
+
+    report = await world.reconcile()
+
+    assert (report.exit_code, await world.held()) == (0, {})
+    assert both(world, 5) == (None, None)
+
+
+async def test_given_a_table_that_hides_effects_and_a_reading_nobody_knows_of_then_all_runs_are_looked_through() -> (
+    None
+):
+    world = await in_step({5: 10, 6: 11})
+    world.table.hides_effects = True
+    report = await world.reconcile()
+    row = await world.store.find_link("shop")
+    assert row is not None
+    lease = await world.store.acquire(row, "an earlier version", 60, world.clock.now())
+    await world.store.set_coverage(lease, Coverage.whole(report.row.started_at))
+    await world.store.release(lease)
+    world.edit_table(5, None)
+
+    report = await world.reconcile()
+
+    assert (report.exit_code, await world.held()) == (0, {})
+    assert both(world, 5) == (None, None)

@@ -174,6 +174,16 @@ async def test_given_an_owner_that_does_not_exist_then_the_order_is_held_before_
     assert world.portal.bindings[5] == deal(10)
 
 
+async def test_given_an_order_that_stays_bound_to_an_owner_that_is_gone_then_its_row_follows_the_crm() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.portal.owners = {deal(10), deal(11), deal(12)}
+    world.edit_crm(5, (2, 66))
+    world.edit_table(6, (2, 12))
+
+    assert (await world.reconcile()).exit_code == 0
+    assert (both(world, 5), both(world, 6)) == ((deal(66), deal(66)), (deal(12), deal(12)))
+
+
 async def test_given_a_held_owner_when_it_appears_then_the_order_is_written_and_the_hold_goes() -> None:
     world = await in_step({5: 10, 6: 11})
     world.portal.owners = {deal(10), deal(11)}
@@ -247,9 +257,15 @@ async def test_given_somebody_who_undoes_each_write_on_the_target_then_the_order
         await world.reconcile()
         await world.clock.sleep(60)
 
+    await world.clock.sleep(2 * DAY)
+    await world.reconcile()
+
     assert written(world) == ((0, 3) if direction is Direction.CRM_TO_TABLE else (3, 0))
     assert await world.held() == {5: "flapping"}
     assert deal(77) in both(world, 5)
+    (hold,) = await world.store.holds(1)
+    side = "the table" if direction is Direction.CRM_TO_TABLE else "the CRM"
+    assert hold.hold.detail.startswith(f"The same value was written to {side} 3 times within a day")
 
 
 async def test_given_two_opposing_automatons_then_the_writes_are_bounded_and_the_order_is_held() -> None:
@@ -284,6 +300,20 @@ async def test_given_writes_more_than_a_day_apart_then_nothing_is_flapping() -> 
         world.edit_table(5, (2, 77))
         assert (await world.reconcile()).exit_code == 0
         await world.clock.sleep(DAY / 2)
+
+
+async def test_given_writes_that_are_exactly_a_day_old_then_they_still_count_as_flapping() -> None:
+    world = await in_step({5: 10, 6: 11}, policy=policy(Direction.CRM_TO_TABLE))
+    for _ in range(3):
+        world.edit_table(5, (2, 77))
+        await world.reconcile()
+    (at,) = {one.at for one in await world.store.written(1, [5], 0)}
+    await world.clock.sleep(at + DAY - world.clock.now())
+    world.edit_table(5, (2, 77))
+
+    await world.reconcile()
+
+    assert await world.held() == {5: "flapping"}
 
 
 # --------------------------------------------------------------------- quarantine

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from syncd.core.model import Direction, Outcome
+from syncd.core.model import Direction, HoldKind, Outcome, Owner, Side, Unreadable
 from syncd.engine import reconcile as engine
+from syncd.engine.verify import LEFT_OUT
 from syncd.errors import ConfigError, UnavailableError
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
@@ -39,6 +41,27 @@ async def test_given_a_listing_that_left_out_an_order_bound_elsewhere_by_now_the
 
     assert one_change(report).outcome is Outcome.SKIPPED
     assert world.table.bindings[5] == deal(10)
+
+
+async def test_given_orders_missing_from_the_list_when_they_are_asked_for_then_each_gets_what_is_found_of_it() -> None:
+    world = await in_step(8)
+    leave_out(world, 1, 2, 3, 4, 5)
+    world.edit_crm(1, None)
+    world.edit_crm(4, (2, 20))
+    unreadable = Unreadable(HoldKind.INVALID_ROW, "its row in the CRM names no owner")
+    read = world.portal.read
+
+    async def with_an_odd_row(order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
+        return await read(order_ids) | {2: unreadable}
+
+    world.portal.read = with_an_odd_row  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert outcomes(report) == {(1, "table"): Outcome.APPLIED, (4, "table"): Outcome.SKIPPED}
+    assert {hold.order_id: hold.detail for hold in report.holds} == {2: unreadable.detail, 3: LEFT_OUT, 5: LEFT_OUT}
+    left_out = Unreadable(HoldKind.INVALID_ROW, LEFT_OUT, Side.CRM)
+    assert [hold.facts.unreadable for hold in report.holds if hold.order_id != 2] == [left_out, left_out]
+    assert sorted(world.table.bindings) == [2, 3, 4, 5, 6, 7, 8]
 
 
 async def test_given_an_order_missing_from_both_sides_that_is_bound_after_all_then_its_end_is_not_agreed() -> None:
@@ -140,15 +163,18 @@ async def test_given_a_deselected_row_and_an_order_unbound_in_the_crm_then_their
     assert await world.agreed(5) == deal(10)
 
 
-async def test_given_a_row_that_comes_back_after_the_snapshot_then_the_order_is_not_unbound() -> None:
-    world = await in_step({5: 10, 6: 11})
+async def test_given_a_row_that_comes_back_after_the_snapshot_then_its_order_is_not_unbound_and_the_others_are() -> (
+    None
+):
+    world = await in_step({4: 9, 5: 10, 6: 11})
+    world.edit_table(4, None)
     world.edit_table(5, None)
     world.table.meanwhile("read", lambda: world.edit_table(5, (2, 10)))
 
     report = await world.reconcile()
 
-    assert one_change(report).outcome is Outcome.SKIPPED
-    assert world.portal.bindings[5] == deal(10)
+    assert outcomes(report) == {(4, "crm"): Outcome.APPLIED, (5, "crm"): Outcome.SKIPPED}
+    assert world.portal.bindings == {5: deal(10), 6: deal(11)}
 
 
 async def test_given_a_row_that_becomes_unreadable_after_the_snapshot_then_the_order_is_held() -> None:
@@ -160,6 +186,18 @@ async def test_given_a_row_that_becomes_unreadable_after_the_snapshot_then_the_o
 
     assert await world.held() == {5: "invalid-row"}
     assert world.portal.bindings[5] == deal(10)
+
+
+async def test_given_nothing_that_seems_gone_or_new_in_the_table_then_the_table_is_not_asked_again() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(5, (2, 20))
+    world.edit_table(9, (2, 90))
+    world.table.calls.clear()
+
+    await world.reconcile()
+
+    assert (both(world, 5), both(world, 9)) == ((deal(20), deal(20)), (deal(90), deal(90)))
+    assert "read" not in world.table.calls
 
 
 # ------------------------------------------------------ moved between look and write

@@ -11,7 +11,9 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -96,6 +98,15 @@ SIZES = {
 }
 """Numbers that decide how much is done at a time, or are a fact of the portal, and nothing else."""
 
+DECIDING = (
+    *(f"syncd.core.{name}" for name in ("backoff", "concurrency", "coverage", "diff", "guards", "model", "order_keys")),
+    *(f"syncd.core.{name}" for name in ("order_ranges", "plan", "policy", "silent_writes")),
+    "syncd.engine.verify",
+)
+"""Modules that decide what is written, held or refused: each of their functions is mutated, or has a row."""
+
+PAGE = Path(__file__).parents[3] / "docs" / "mutation.md"
+
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.rule)
 def test_given_a_rule_switched_off_then_what_passes_with_it_fails(
@@ -138,6 +149,15 @@ def test_every_limit_is_switched_off() -> None:
     assert {place for place in limits - SIZES if place.rpartition(":")[2] not in switched} == set()
 
 
+def test_every_function_that_decides_is_mutated_or_switched_off() -> None:
+    """A new function: run `make mutation PART=` with its module, kill what survives, and name it in docs/mutation.md."""
+    mutated = _mutated()
+    deciding = {f"{module}:{name}" for module in DECIDING for name, _ in _functions(module)}
+    assert deciding - mutated - _switched() == set()
+    there = {f"{module}:{name}" for module in _modules() for name, _ in _functions(module)}
+    assert mutated - there == set(), "docs/mutation.md names functions that are not there any more"
+
+
 def test_every_kind_of_hold_is_missed_where_its_rule_is_off() -> None:
     scenarios = [test.scenario for switch in SWITCHES for test in switch.caught_by if isinstance(test, Played)]
     held = {line.words[-1] for scenario in scenarios for line in scenario.lines if "held" in line.words}
@@ -150,6 +170,16 @@ def test_the_parts_and_sizes_that_need_no_row_are_there() -> None:
         assert names <= {name for name, _ in _functions(module)}, module
     for place in SIZES:
         assert pkgutil.resolve_name(place)
+
+
+def _mutated() -> set[str]:
+    """Return the functions that docs/mutation.md names as mutated to the end."""
+    section = PAGE.read_text(encoding="utf-8").partition("## Mutated to the end")[2].partition("\n## ")[0]
+    found: set[str] = set()
+    for item in re.split(r"^- ", section, flags=re.MULTILINE)[1:]:
+        path, *names = re.findall(r"`([^`]+)`", item)
+        found |= {f"syncd.{path.removesuffix('.py').replace('/', '.')}:{name}" for name in names}
+    return found
 
 
 def _modules() -> Iterator[str]:

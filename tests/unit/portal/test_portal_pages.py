@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +74,21 @@ def test_given_rows_when_packed_then_unpacking_gives_them_back(rows: list[tuple[
     assert unpack(pack(page_of(*rows))) == page_of(*rows).rows() == [Row(*row) for row in rows]
 
 
-def test_given_an_id_beyond_63_bits_when_packed_then_the_page_is_unusable() -> None:
+def test_given_an_order_id_beyond_63_bits_when_decoded_then_the_page_is_unusable() -> None:
     with pytest.raises(UnusablePage):
-        pack(page_of((2**63, 2, 1)))
+        decode_page({"orderEntity": [{"orderId": 2**63, "ownerTypeId": 2, "ownerId": 1}]})
+
+
+@pytest.mark.parametrize("owner", [(2**63, 1), (2, 2**63), (2, str(2**63))])
+def test_given_an_owner_beyond_63_bits_when_decoded_then_only_that_owner_cannot_be_read(owner: tuple[Any, Any]) -> None:
+    rows = [
+        {"orderId": 5, "ownerTypeId": owner[0], "ownerId": owner[1]},
+        {"orderId": 6, "ownerTypeId": 2, "ownerId": 1},
+    ]
+    page = decode_page({"orderEntity": rows})
+
+    assert split(page.rows()) == ([(6, 2, 1)], {5: NO_OWNER})
+    assert unpack(pack(page)) == page.rows()
 
 
 @given(ids=st.lists(st.integers(1, 100)))

@@ -264,6 +264,21 @@ async def test_given_an_invisible_column_with_a_default_when_checked_then_no_val
     assert (await mysql.table().check()).problems == []
 
 
+@pytest.mark.mysql
+async def test_given_a_table_with_a_history_of_its_own_when_checked_then_the_library_says_nothing_to_the_log(
+    mysql: Lab, recwarn: pytest.WarningsRecorder
+) -> None:
+    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
+        return
+    mysql.run(
+        "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT,"
+        " rs TIMESTAMP(6) GENERATED ALWAYS AS ROW START, re TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
+        " PERIOD FOR SYSTEM_TIME (rs, re)) WITH SYSTEM VERSIONING"
+    )
+    assert (await mysql.table().check()).problems == []
+    assert [str(one.message) for one in recwarn if "schema content" in str(one.message)] == []
+
+
 # -------------------------------------------------------------------------- keys
 
 
@@ -349,10 +364,10 @@ import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
 from syncd.table.opening import open_table
-from tests.unit.table.conftest import StillClock
+from tests.fakes.clock import SetClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)
-table = open_table(settings, scope=Scope(frozenset({2})), clock=StillClock(), link="shop")
+table = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop")
 print(asyncio.run(table.check()).problems)
 """
 

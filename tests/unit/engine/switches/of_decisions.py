@@ -104,9 +104,4 @@ SWITCHES = [
         Line("syncd.engine.observation_record:record_observation", " and order not in moved", ""),
         "uncertain-order-that-moves-while-it-is-agreed-stays-held",
     ),
-    rule(
-        "A hold that an event made outlasts a decision that cannot be carried out.",
-        Line(f"{VERIFY}:verify", "draft.sticky |= {", "_ = {"),
-        "a-decision-that-cannot-be-carried-out-keeps-the-hold",
-    ),
 ]

@@ -175,13 +175,4 @@ SWITCHES = [
         Line("syncd.engine.state_check:StateAge.trust", "if self.is_older", "if False"),
         specification(on_age.test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_good),
     ),
-    rule(
-        "An order that goes back and forth counts once.",
-        Line(
-            "syncd.engine.verify:_compare_with_history", "change.order_id not in reverted.get(change.side, ())", "True"
-        ),
-        specification(
-            on_guards.test_given_one_order_that_goes_back_and_forth_then_it_counts_once_and_its_own_hold_ends_it
-        ),
-    ),
 ]

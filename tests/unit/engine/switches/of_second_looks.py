@@ -10,7 +10,6 @@ from syncd.errors import IncompleteListing
 from tests.simulation.switch import Line, Name, Played, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_absence as on_absence
 from tests.unit.engine import test_engine_holds as on_holds
-from tests.unit.engine import test_engine_portions as on_portions
 from tests.unit.engine import test_engine_refused_plans as on_refused
 from tests.unit.engine import test_engine_second_looks as on_second_looks
 from tests.unit.engine.switches.of_decisions import nothing
@@ -162,21 +161,6 @@ SWITCHES = [
     ),
     # ------------------------------------------------------------------- what is agreed
     rule(
-        "An order that only the list leaves out is held.",
-        Line(f"{VERIFY}:_removals_from_table", "if owner == change.facts.agreed:", "if False:"),
-        "listing-leaves-out-an-order",
-    ),
-    rule(
-        "An order that is bound again keeps its row.",
-        Line(f"{VERIFY}:_removals_from_table", "draft.skip(change,", "str("),
-        "an-order-bound-again-keeps-its-row",
-    ),
-    rule(
-        "An order whose row is back is not unbound.",
-        Line(f"{VERIFY}:_removals_from_crm", "elif not hold_if_present(draft, change, value):", "elif False:"),
-        "a-row-that-comes-back-is-no-removal",
-    ),
-    rule(
         "Many removes wait for a second look.",
         Line(f"{LOOK}:SecondLook.begin", "if absent.get(side, 0) and many:", "if False:"),
         "many-absences-wait-for-a-second-look-on-either-side",
@@ -194,39 +178,9 @@ SWITCHES = [
         ),
     ),
     rule(
-        "A row that is marked as deleted does not wait.",
-        Line(f"{VERIFY}:_removals_from_crm", "draft.stated.add(change.order_id)", "pass"),
-        specification(on_absence.test_given_rows_that_are_marked_as_deleted_then_they_do_not_wait),
-    ),
-    rule(
-        "Passes over other orders do not make anybody forget syncd's last write.",
-        Line(f"{VERIFY}:_last_run_that_wrote", "before = rows[-1].id", "break"),
-        specification(on_portions.test_given_a_write_when_many_passes_over_other_orders_follow_then_its_row_is_held),
-    ),
-    rule(
         "A clock that was set back makes no remove wait longer.",
         Line(f"{LOOK}:SecondLook._since", " or noted.since > self.now", ""),
         specification(on_absence.test_given_a_clock_that_was_set_back_then_the_second_look_comes_all_the_same),
-    ),
-    rule(
-        "No order is bound to an owner that does not exist.",
-        Line(f"{VERIFY}:verify", "if link.verify_owners:", "if False:"),
-        "owner-missing-is-held",
-    ),
-    rule(
-        "Owners are not asked for where the link says so.",
-        Line(f"{VERIFY}:verify", "if link.verify_owners:", "if True:"),
-        specification(on_holds.test_given_a_link_that_does_not_verify_owners_then_none_is_asked_for),
-    ),
-    rule(
-        "An order that a person decided does not wait.",
-        Line(f"{VERIFY}:_pauses", " and change.order_id not in free", ""),
-        "a-decision-stays-open-until-it-is-carried-out",
-    ),
-    rule(
-        "A flapping order that a person decided is written.",
-        Line(f"{VERIFY}:_compare_with_history", " - decided", ""),
-        specification(on_holds.test_given_a_flapping_order_when_nobody_undoes_it_any_more_then_a_person_decides_once),
     ),
     rule(
         "A hold shows what stands there now.",

@@ -356,11 +356,6 @@ SWITCHES = [
         "refused-order-is-held-after-five",
     ),
     rule(
-        "A refused order whose facts change is tried again at once.",
-        Line("syncd.engine.verify:verify", "decided | retried", "decided"),
-        specification(on_holds.test_given_a_refused_order_whose_row_changes_then_it_is_tried_again_at_once),
-    ),
-    rule(
         "Success forgets the failures before it.",
         Line(f"{OUTCOMES}:OutcomeRecorder.commit", "if outcome.outcome in IN_PLACE", "if False"),
         "a-success-forgets-the-failures",
