@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ async def test_given_a_sandbox_on_this_machine_then_no_setting_touches_it(
     monkeypatch.setenv(name, value)
 
     await ConnectionPool(SANDBOX, CLOCK).aclose()
+
+
+async def test_given_a_sandbox_without_tls_then_no_authority_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *words, **_more: loaded.append(words))
+
+    await ConnectionPool(SANDBOX, CLOCK).aclose()
+
+    assert loaded == []
 
 
 def test_given_a_sandbox_with_tls_then_its_authority_must_be_readable(
