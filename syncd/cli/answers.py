@@ -13,9 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from syncd.config.load import load
+from syncd.config.load import load, validation_messages
 from syncd.config.model import Settings
-from syncd.config.problems import sentences
 from syncd.config.render import initial_config, initial_link
 from syncd.config.service_places import ServicePlaces, service_places
 from syncd.config.service_settings import DEFAULT_STATE
@@ -100,7 +99,7 @@ def check(answers: Answers) -> None:
     try:
         Settings.model_validate({"state": {"url": answers.state_url}, "links": {answers.link: link}})
     except ValidationError as error:
-        problems = sentences(error, Values())
+        problems = validation_messages(error, Values())
     if problems:  # raised out here so that no cause, which carries the input, hangs on it
         raise ConfigError("That is not a configuration; nothing was written.", problems=tuple(problems))
 

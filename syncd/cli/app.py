@@ -55,9 +55,9 @@ class App:
             ConfigError: With every problem found.
         """
         if self._loaded is None:
-            from syncd.cli.service_user import become_service_user
             from syncd.config.load import load
             from syncd.config.masking import secret_values
+            from syncd.config.service_places import become_service_user
             from syncd.config.sources import DEFAULT
             from syncd.obs.redact import remember
 
@@ -101,7 +101,7 @@ class App:
         Args:
             work: What to do; takes the workplace and the flag the first signal sets.
             upgrade: Make or upgrade the state database first.
-            anew: Make it anew even where links are known to have worked with one.
+            anew: Make a new one even if links are known to have worked with one before.
             secrets: See `load`.
         """
         settings = self.load(secrets=secrets).settings
@@ -119,3 +119,15 @@ class App:
             return signals.exit_code(code)
 
         return asyncio.run(whole())
+
+
+def who() -> str:
+    """Return who asks for something: user and host; behind sudo, the person who typed it."""
+    import getpass
+    import socket
+
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"

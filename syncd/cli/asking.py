@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from syncd.cli.answers import Answers, obstacle, reachable
-from syncd.cli.prompting import confirm, prompt
 from syncd.cli.screen import GAP, Line, Screen, TextTable
+from syncd.cli.streams import confirm, prompt
 from syncd.config.fields import LINK_NAME
 from syncd.config.load import load
 from syncd.config.mapping_columns import KEY_FIELDS, ORDER_COLUMNS
@@ -247,7 +247,7 @@ def ask_portal(webhook: str) -> dict[int, str]:
 
     Raises:
         WebhookRefused: It does not.
-        UnavailableError: It cannot be told: the portal is out of reach, or failed.
+        UnavailableError: The portal is out of reach, or failed, so the answer is unknown.
     """
     refused, types = "", dict[int, str]()
     try:

@@ -110,7 +110,7 @@ async def open_stage(crm: dict[int, int], table: dict[int, int], unbound: Iterab
     Args:
         crm: What the CRM says at first: order to deal.
         table: What the table says at first.
-        unbound: Orders the portal knows besides.
+        unbound: Further orders of the portal.
     """
     with TemporaryDirectory(prefix="syncd-demo-") as directory:
         file = Path(directory, "shop.db")

@@ -21,7 +21,7 @@ def most_serious(codes: Iterable[int]) -> int:
     return min(codes, key=lambda code: SERIOUS.index(code) if code in SERIOUS else -1, default=0)
 
 
-def told(error: SyncdError, *, about: str = "") -> Iterator[Block]:
+def describe(error: SyncdError, *, about: str = "") -> Iterator[Block]:
     """Given an error, yield what the operator reads: what happened, every problem, and what to do next.
 
     Args:
@@ -54,7 +54,7 @@ def unexpected(error: BaseException, *, debug: bool) -> Iterator[Block]:
     yield Line(f"Error: unexpected {type(error).__name__}: {str(error).rstrip('. ')}. This is a bug.{where}", "bad")
 
 
-def tell(blocks: Iterable[Block]) -> None:
+def show(blocks: Iterable[Block]) -> None:
     """Print blocks on stderr."""
     from syncd.cli.screen import Screen
 

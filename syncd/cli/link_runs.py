@@ -1,9 +1,11 @@
-"""Runs of the engine for a command: on one link or on several, with what came of each printed."""
+"""Runs of the engine for a command: on one link or on several. Shows how far each has got, then its result."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,14 @@ from syncd.cli.screen import GAP, Streamed
 from syncd.errors import Stopped, SyncdError
 
 if TYPE_CHECKING:
-    from syncd.core.ports import Cancelled
+    from syncd.core.ports import Cancelled, Clock, Progress
     from syncd.daemon.channels import Heartbeats
     from syncd.engine.link import Link
     from syncd.engine.report import Report
     from syncd.wiring import Workplace
+
+LOG_SECONDS = 30.0
+"""Seconds between the log lines of one stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,10 @@ class LinkRuns:
     form: str = ""
     heartbeats: Heartbeats | None = None
     reports: list[Report] = field(default_factory=list)
-    """What the runs came to, in their order."""
+    """The results of the runs, in their order."""
 
     async def run(self, name: str, act: Callable[[Link], Awaitable[Report]]) -> Report:
-        """Act on a link, and show how far that has come."""
-        from syncd.cli.progress import progress
+        """Act on a link, and show its progress."""
         from syncd.engine.link import no_progress
 
         with nullcontext(no_progress) if self.app.quiet else progress(self.place.clock) as show:
@@ -64,7 +68,7 @@ class LinkRuns:
             self.app.screen.json(await json_of(self.place, report))
         else:
             await self.show(report)
-        _tell_error(report)
+        _show_error(report)
         return report.exit_code
 
     async def each(self, names: Sequence[str], act: Callable[[Link], Awaitable[Report]]) -> int:
@@ -83,7 +87,7 @@ class LinkRuns:
             except SyncdError as error:
                 if len(names) == 1 and self.form != "json":
                     raise
-                failure.tell(failure.told(error, about=name))
+                failure.show(failure.describe(error, about=name))
                 codes.append(error.exit_code)
                 continue
             codes.append(report.exit_code)
@@ -91,7 +95,7 @@ class LinkRuns:
                 objects.append(await json_of(self.place, report))
             else:
                 await self.show(report, gap=number > 0)
-            _tell_error(report)
+            _show_error(report)
         if self.form == "json":
             self.app.screen.json(objects)
         return failure.most_serious(codes)
@@ -113,7 +117,7 @@ class LinkRuns:
         """Plan a link and show the plan; return 0 where that worked, also where there are changes to make."""
         report = await self.run(name, plan)
         await self.show(report)
-        _tell_error(report)
+        _show_error(report)
         return report.exit_code if report.error is not None else 0
 
 
@@ -140,10 +144,97 @@ async def show_table(app: App, place: Workplace, report: Report, form: str) -> N
         labels = await titles.labels(row.link, owners)
     changes = report.changes if not report.is_cut else await load_changes(place.store, row.id)
     app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_changes(row, changes, report.holds, labels)))
-    failure.tell(render.conclusion(report))
+    failure.show(render.conclusion(report))
 
 
-def _tell_error(report: Report) -> None:
+def _show_error(report: Report) -> None:
     """Say on stderr what ended a run early."""
     if report.error is not None:
-        failure.tell(failure.told(report.error, about=report.row.link))
+        failure.show(failure.describe(report.error, about=report.row.link))
+
+
+@contextmanager
+def progress(clock: Clock) -> Iterator[Progress]:
+    """Show on stderr how far the work of the block has got: by a bar on a terminal, else by a log line now and then.
+
+    The value is the function that ports and engine report to.
+    """
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines(clock)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    from syncd.core.ports import WAITING
+
+    class DoneColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            total = f"/{task.total:,.0f}" if task.total else ""
+            rate = f"  {task.speed:,.0f}/s" if task.speed else ""
+            return Text(f"{task.completed:,.0f}{total}{rate}")
+
+    console = Console(file=sys.stderr)
+    bars = Bars(
+        TextColumn("{task.description:<18}", style=""),
+        BarColumn(bar_width=20),
+        DoneColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(stage: str, done: int, expected: int | None) -> None:
+        if stage.startswith(WAITING):
+            _show_wait(stage, over=done == expected)
+            return
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(_stage(stage), total=expected)
+        bars.update(tasks[stage], completed=done, total=expected)
+
+    def _show_wait(text: str, *, over: bool) -> None:
+        """One line for all waits, there only while one lasts."""
+        if WAITING not in tasks:
+            tasks[WAITING] = bars.add_task("", total=None)
+        bars.update(tasks[WAITING], description=text[:1].upper() + text[1:], visible=not over)
+
+    with bars:
+        yield report
+
+
+def _lines(clock: Clock) -> Progress:
+    import structlog
+
+    from syncd.core.ports import WAITING
+
+    log = structlog.get_logger("syncd.cli")
+    begun: dict[str, float] = {}
+    logged: dict[str, float] = {}
+
+    def report(stage: str, done: int, expected: int | None) -> None:
+        if stage.startswith(WAITING):  # has a log line of its own, written where it waits
+            return
+        now = clock.monotonic()
+        first = begun.setdefault(stage, now)
+        if now - logged.setdefault(stage, now) >= LOG_SECONDS:
+            logged[stage] = now
+            rate = done / (now - first)
+            left = {"left_seconds": round((expected - done) / rate)} if expected and rate else {}
+            log.info("still working", stage=stage, done=done, expected=expected, rate=round(rate, 1), **left)
+
+    return report
+
+
+def _stage(name: str) -> str:
+    from syncd.engine.formatting import STAGES
+
+    word = STAGES.get(name, name)
+    return word[:1].upper() + word[1:]

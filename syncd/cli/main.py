@@ -15,7 +15,6 @@ from syncd import __version__
 from syncd.cli import failure, streams
 from syncd.cli.app import App
 from syncd.cli.options import global_options
-from syncd.cli.prompting import Left
 from syncd.errors import SyncdError
 
 
@@ -76,7 +75,7 @@ class LazyGroup(click.Group):
 
 
 SECTIONS = {
-    "Getting started": {"demo": "demo:demo", "init": "init:init", "check": "check:check"},
+    "Getting started": {"demo": "sandbox:demo", "init": "init:init", "check": "check:check"},
     "Bringing into step": {
         "plan": "passes:plan",
         "apply": "passes:apply",
@@ -85,11 +84,11 @@ SECTIONS = {
     },
     "Status and history": {
         "status": "status:status",
-        "runs": "runs:runs",
-        "show": "runs:show",
-        "history": "history:history",
+        "runs": "audit:runs",
+        "show": "audit:show",
+        "history": "audit:history",
         "holds": "holds:holds",
-        "help": "help:show_help",
+        "help": "reference:show_help",
     },
     "Deciding": {
         "resolve": "holds:resolve",
@@ -103,7 +102,7 @@ SECTIONS = {
         "auth": "auth:auth",
         "config": "config:config",
         "db": "db:db",
-        "notify": "notify:notify",
+        "notify": "check:notify",
         "sandbox": "sandbox:sandbox",
     },
 }
@@ -152,26 +151,26 @@ def main(args: Sequence[str] | None = None) -> int:
             # Not click's own main(), which ends with 1 where a pipe is broken: here 1 means a bug.
             with cli.make_context("syncd", list(sys.argv[1:] if args is None else args), obj=app) as context:
                 code = int(cli.invoke(context) or 0)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, an operator gets a sentence
-            code = _tell(error, app)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - an operator gets a sentence for any error
+            code = _show_ending(error, app)
         sys.stdout.flush()
     except BrokenPipeError:
         streams.discard()
         return streams.READER_GONE
     if output is not None and output.lost:
-        failure.tell(failure.output_lost(output.lost, code))
+        failure.show(failure.output_lost(output.lost, code))
         return code or streams.LOST
     return code
 
 
 def _complete(instruction: str) -> int:
-    """Answer the shell, which asks how a command line may go on; return the exit code."""
+    """Answer the shell, which asks how a command line can be completed; return the exit code."""
     from click.shell_completion import shell_complete
 
     return shell_complete(cli, {}, "syncd", COMPLETE, instruction)
 
 
-def _tell(error: BaseException, app: App) -> int:
+def _show_ending(error: BaseException, app: App) -> int:
     """Say on stderr what ended a command early, and return its exit code.
 
     Raises:
@@ -183,17 +182,17 @@ def _tell(error: BaseException, app: App) -> int:
         case BrokenPipeError():
             raise error
         case click.Abort() | EOFError() | KeyboardInterrupt():
-            with suppress(OSError):  # there may be no terminal any more
+            with suppress(OSError):  # the terminal may be gone
                 click.echo("Aborted." if isinstance(error, click.Abort) else "\nAborted.", err=True)
-            return error.exit_code if isinstance(error, Left) else failure.INTERRUPTED
+            return error.exit_code if isinstance(error, streams.QuestionInterrupted) else failure.INTERRUPTED
         case click.ClickException():
             error.show()
             return failure.USAGE
         case SyncdError():
-            failure.tell(failure.told(error))
+            failure.show(failure.describe(error))
             return error.exit_code
         case _:
-            failure.tell(failure.unexpected(error, debug=app.debug))
+            failure.show(failure.unexpected(error, debug=app.debug))
             return failure.UNEXPECTED
 
 

@@ -55,7 +55,7 @@ def rows_of_holds(
     labels: Mapping[str, Labels],
     keys: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> Iterator[list[str]]:
-    """Given the open holds of some links, yield a heading and a row for each; decision and comment are to be filled in.
+    """Given the open holds of some links, yield a heading and a row for each; a person fills in decision and comment.
 
     Args:
         by_link: The holds.

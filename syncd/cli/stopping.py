@@ -41,7 +41,7 @@ class Signals:
         return bool(self._number) and isinstance(error, Stopped | asyncio.CancelledError)
 
     def exit_code(self, code: int = Stopped.exit_code) -> int:
-        """Given the code that the block came to, if it did, return the command's.
+        """Given the exit code of the block, if it reached one, return the command's.
 
         Where a signal ended the block, that is 128 and its number: 130 for INT, 143 for TERM, 129 for HUP.
         """

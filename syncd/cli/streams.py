@@ -1,7 +1,8 @@
-"""The standard streams as programs meet them: closed, full, with a reader that leaves, or in a narrow encoding.
+"""The standard streams as programs meet them: closed, full, in a narrow encoding, or without a reader.
 
 A result that could not be written is an error like any other: a cron job whose disk is full must not end with 0. The
-work itself goes on, since bindings must not wait for a disk that a log has filled.
+work itself continues, since bindings must not wait for a disk that a log has filled. A question at a terminal leaves it
+in order when a signal comes, or the terminal is closed, before the answer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ import codecs
 import errno
 import io
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -56,7 +63,7 @@ class Diagnostics(Output):
 
 
 def prepare() -> Output | None:
-    """Make all three streams usable, whatever they were started with.
+    """Make all three streams usable, in any state the process was started with.
 
     Returns:
         Standard output; None where a test has put something else in its place.
@@ -107,3 +114,51 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end]
     return "".join(SPELLED.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking), error.end
+
+
+class QuestionInterrupted(click.Abort):
+    """A signal came before the answer to a question, or the terminal is gone.
+
+    Args:
+        number: The signal; SIGHUP for a terminal that went without one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def prompt(text: str, **how: Any) -> Any:
+    """Ask as `click.prompt` does.
+
+    Raises:
+        QuestionInterrupted: SIGTERM or SIGHUP came, or the terminal is gone. One whose echo was off has it back.
+    """
+    with _left_in_order():
+        return click.prompt(text, **how)
+
+
+def confirm(text: str, **how: Any) -> bool:
+    """Ask as `click.confirm` does; raises what `prompt` does."""
+    with _left_in_order():
+        return click.confirm(text, **how)
+
+
+@contextmanager
+def _left_in_order() -> Iterator[None]:
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise QuestionInterrupted(number)
+
+    # A signal that is ignored (nohup) stays so.
+    ours = [one for one in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(one) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, leave)
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:  # which is what a terminal says that was closed
+            raise
+        raise QuestionInterrupted(signal.SIGHUP) from None
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

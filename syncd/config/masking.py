@@ -27,7 +27,7 @@ HARMLESS = frozenset(
 
 
 def mask_url(url: str) -> str:
-    """Given a web or database URL, return it without passwords, a webhook's code, and whatever else may be secret."""
+    """Given a web or database URL, return it without passwords, webhook codes, and other parts that may be secret."""
     scheme, found, _ = url.partition("://")
     if not found:
         return MASK

@@ -59,7 +59,7 @@ LIMITS = GuardLimits()
 
 
 class GuardSettings(Strict):
-    """Limits of a plan. A plan above one of them is refused and stored; `syncd apply RUN` applies it all the same.
+    """Limits of a plan. A plan above one of them is refused and stored; `syncd apply RUN` applies it anyway.
 
     Percentages are of the bindings agreed 24 hours ago, or of the rows of the written side if these are more. Below 20
     of them, the limits are 2 removes, 2 moves and 20 adds a run, and 5 removes and 5 moves a day.

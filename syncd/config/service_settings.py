@@ -183,8 +183,8 @@ class WebSettings(Strict):
         tuple[NotEmpty, ...],
         COMMENTED_OUT,
         Field(
-            description="Host names that the page is served under, besides localhost, `listen` and IP addresses: those "
-            "that a proxy or Prometheus uses.",
+            description="Host names that the page is served under, in addition to localhost, `listen` and IP "
+            "addresses: those that a proxy or Prometheus uses.",
             examples=[["syncd.example.com"]],
         ),
     ] = ()

@@ -181,12 +181,12 @@ _DONE = {"add": "added", "move": "moved", "remove": "removed"}
 
 def sentence(hit: GuardHit, counts: Counts) -> str:
     """Given a guard that refused, return the sentence an operator reads."""
-    limit, actual = (f"{number:.12g}" for number in (hit.limit, hit.actual))
+    limit, actual = (f"{number:,.12g}" for number in (hit.limit, hit.actual))
     if hit.side is None:
-        return _of_both_sides(hit.name, actual)
+        return _of_both_sides(hit)
     side = "the CRM" if hit.side is Side.CRM else "the table"
     if hit.name == "empty_side":
-        agreed = _count(f"{counts.agreed}", "binding is", "bindings are")
+        agreed = _count(f"{counts.agreed:,}", "binding is", "bindings are")
         where = "" if counts.whole is None else " in a range of the orders that were read"
         return f"{side} reads as empty{where}, while {agreed} agreed"
     if hit.name == "max_reverts":
@@ -232,14 +232,15 @@ _GUARD_NAMES = {
 """How the guards that count one action are named."""
 
 
-def _of_both_sides(name: str, actual: str) -> str:
-    """Given a guard that looks at a plan as a whole, and its number, return the sentence an operator reads."""
-    if name == STATE_OLDER:
+def _of_both_sides(hit: GuardHit) -> str:
+    """Given a guard that looks at a plan as a whole, return the sentence an operator reads."""
+    if hit.name == STATE_OLDER:
         return (
-            f"the state database does not know what run {actual} of this link changed: it is an older copy, "
+            f"the state database does not know what run {hit.actual:.12g} of this link changed: it is an older copy, "
             "such as a restored backup, or another database"
         )
-    return f"this is the first sync of the link, and it would write {_count(actual, 'change', 'changes')}"
+    changes = _count(f"{hit.actual:,.12g}", "change", "changes")
+    return f"this is the first sync of the link, and it would write {changes}"
 
 
 def _count(number: str, one: str, many: str) -> str:

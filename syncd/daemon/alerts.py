@@ -74,7 +74,7 @@ class _Watch:
     """The last pass of a link that this daemon made, and up to which moment all that was due has been reported."""
 
     result: PassResult
-    told_until: float
+    notified_until: float
     holds: Sequence[Hold] = field(default_factory=tuple)
 
 
@@ -120,52 +120,52 @@ class Alerts:
         watch = self._watches.get(result.link)
         previous = result.previous.finished_at if result.previous is not None else None
         # The process that made the pass before has reported all that was due by then.
-        told = max(previous or 0.0, watch.told_until if watch is not None else 0.0)
-        if before.health is Health.FAILING and not self._was_told(result, told):
+        notified = max(previous or 0.0, watch.notified_until if watch is not None else 0.0)
+        if before.health is Health.FAILING and not self._was_notified(result, notified):
             before = result.earlier
-        is_told = after.health is not Health.FAILING or self._is_due(result.failures, after.since, self._clock.now())
+        is_due = after.health is not Health.FAILING or self._is_due(result.failures, after.since, self._clock.now())
         worse = self._is_worse(result)
-        if is_told and (worse or self._is_change(before, after)):
-            self._tell(notices.of_change(result, before), _held(result))
+        if is_due and (worse or self._is_change(before, after)):
+            self._notify(notices.of_change(result, before), _held(result))
         holds = result.report.holds if result.report is not None else watch.holds if watch is not None else ()
-        self._watches[result.link] = _Watch(result, told, holds)
-        self._tell_due(result.link, self._watches[result.link])
+        self._watches[result.link] = _Watch(result, notified, holds)
+        self._notify_due(result.link, self._watches[result.link])
 
     def forget(self, link: str) -> None:
         """Drop a link that this daemon no longer runs."""
         self._watches.pop(link, None)
         self._refusals.pop(link, None)
 
-    def tell_due(self) -> None:
+    def notify_due(self) -> None:
         """Report what has become due since the last call."""
         for link, watch in self._watches.items():
-            self._tell_due(link, watch)
+            self._notify_due(link, watch)
 
-    def _tell_due(self, link: str, watch: _Watch) -> None:
+    def _notify_due(self, link: str, watch: _Watch) -> None:
         now, rules, result = self._clock.now(), self._rules, watch.result
-        old = [hold for hold in watch.holds if watch.told_until < hold.since + rules.holds_after <= now]
+        old = [hold for hold in watch.holds if watch.notified_until < hold.since + rules.holds_after <= now]
         if old:
-            self._tell(notices.of_holds(link, old, len(watch.holds), rules.holds_after), old)
+            self._notify(notices.of_holds(link, old, len(watch.holds), rules.holds_after), old)
         after = result.after
         if after.health is Health.FAILING and not self._is_due(result.failures, after.since, _ended_at(result, now)):
             # The pass itself was too early to be reported; the time since may be long enough by now.
             due = after.since + rules.failing_seconds
-            if result.failures >= rules.failing_passes and watch.told_until < due <= now:
-                self._tell(notices.of_change(result, result.earlier))
+            if result.failures >= rules.failing_passes and watch.notified_until < due <= now:
+                self._notify(notices.of_change(result, result.earlier))
         elif after.health not in WELL and rules.remind_every is not None:
             count = (now - after.since) // rules.remind_every
-            if count >= 1 and watch.told_until < after.since + count * rules.remind_every:
-                self._tell(notices.of_reminder(result, now), _held(result))
-        watch.told_until = max(watch.told_until, now)
+            if count >= 1 and watch.notified_until < after.since + count * rules.remind_every:
+                self._notify(notices.of_reminder(result, now), _held(result))
+        watch.notified_until = max(watch.notified_until, now)
 
     def _is_due(self, failures: int, since: float, at: float) -> bool:
         """Return whether a failure that lasts since then, over so many passes, is to be reported at a moment."""
         return failures >= self._rules.failing_passes and at - since >= self._rules.failing_seconds
 
-    def _was_told(self, result: PassResult, told_until: float) -> bool:
+    def _was_notified(self, result: PassResult, notified_until: float) -> bool:
         """Return whether the failure before this pass has been reported."""
         before = result.before
-        return self._is_due(max(1, result.failures_before), before.since, max(told_until, before.since))
+        return self._is_due(max(1, result.failures_before), before.since, max(notified_until, before.since))
 
     @staticmethod
     def _is_change(before: LinkHealth, after: LinkHealth) -> bool:
@@ -177,11 +177,11 @@ class Alerts:
             self._refusals.pop(result.link, None)
             return False
         hits = result.report.row.guards
-        told: Values | None = None
+        notified: Values | None = None
         if result.before.health is Health.REFUSED and result.previous is not None:
-            told = self._refusals.get(result.link, values_by_guard(result.previous.guards))
-        worse = told is not None and is_worse(told, hits)
-        self._refusals[result.link] = values_by_guard(hits) if told is None or worse else told
+            notified = self._refusals.get(result.link, values_by_guard(result.previous.guards))
+        worse = notified is not None and is_worse(notified, hits)
+        self._refusals[result.link] = values_by_guard(hits) if notified is None or worse else notified
         return worse
 
     async def run(self) -> None:
@@ -213,7 +213,7 @@ class Alerts:
             labels = NO_LABELS
         return notices.with_labels(notice, shown, labels)
 
-    def _tell(self, notice: dict[str, Any], holds: Sequence[Hold] = ()) -> None:
+    def _notify(self, notice: dict[str, Any], holds: Sequence[Hold] = ()) -> None:
         if notice["severity"] in {one.word for one in Severity if one < self._rules.severity}:
             return
         notice = stamped(notice, self._clock.now())

@@ -1,7 +1,7 @@
 """How people and monitoring services are reached: notifications, and the heartbeats of links.
 
 A notification is delivered as a JSON POST, to a program's standard input, or by apprise. Each channel has a time limit,
-and leaves no process running, whatever the other end does.
+and leaves no process running, even if the other end hangs.
 
 A link's heartbeat calls a monitoring service for each pass; the service raises an alarm when the calls stop. Two forms
 are known. healthchecks.io (and what imitates it) takes `URL/start`, `URL` and `URL/fail`, with a text as the body. A
@@ -40,7 +40,7 @@ from syncd.status.health import Health
 log = structlog.get_logger("syncd.daemon")
 
 TIMEOUT: Final = 10.0
-"""Seconds that a web address may take to answer, all told."""
+"""Seconds that a web address may take to answer, in all."""
 COMMAND_TIMEOUT: Final = 30.0
 
 
@@ -85,7 +85,7 @@ def problems(settings: NotifySettings) -> Iterator[str]:
 
 
 async def call_web(method: str, url: str, *, timeout: float = TIMEOUT, **more: Any) -> None:  # noqa: ASYNC109 - for all of it
-    """Send one request, and expect no more of the answer than that it is not an error. Redirects are refused.
+    """Send one request, and check only that the answer is not an error. Redirects are refused.
 
     A POST that is redirected becomes a GET without the notification. The other end may answer with anything: another
     protocol, broken HTTP, one byte a second.
@@ -94,7 +94,7 @@ async def call_web(method: str, url: str, *, timeout: float = TIMEOUT, **more: A
         method: GET or POST.
         url: The address; a secret.
         timeout: Seconds for all of it.
-        more: What httpx takes besides: content, params, json.
+        more: Further arguments of httpx: content, params, json.
 
     Raises:
         Undelivered: It could not be sent, or was refused.
@@ -213,10 +213,10 @@ _KINDS: Final[Mapping[str, str]] = {"recovered": "success", "error": "failure", 
 _APPRISE: Final = """
 import json, sys
 import apprise
-told = json.load(sys.stdin)
+notice = json.load(sys.stdin)
 ways = apprise.Apprise()
-known = [ways.add(url) for url in told["urls"]]
-sent = ways.notify(title=told["title"], body=told["body"], notify_type=told["kind"], body_format="text")
+known = [ways.add(url) for url in notice["urls"]]
+sent = ways.notify(title=notice["title"], body=notice["body"], notify_type=notice["kind"], body_format="text")
 sys.exit(0 if sent and all(known) else 1)
 """
 """What the process does: 0 if every URL was known and took the notification.
@@ -243,7 +243,7 @@ async def ping(url: str, beat: Beat, text: str = "") -> None:
 
     Args:
         url: The address, as configured; a secret.
-        beat: What is told.
+        beat: What has happened.
         text: A sentence for people.
 
     Raises:
@@ -290,7 +290,7 @@ class Heartbeats:
         """Send the beats for the start and the end of a pass that a command makes in the block.
 
         There is none for a pass that is turned away because another process works on the link, and no end for one that
-        a signal cut off. The value is to be called with the report of a pass that came to its end.
+        a signal cut off. The block calls the value with the report of a pass that ended.
         """
         show, begun = link.progress, False
 

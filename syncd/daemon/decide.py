@@ -1,6 +1,6 @@
 """Whether a link's pass is made now, and when a link is parked.
 
-Deciding is pure, so that every case can be named and tested. Several daemons may look after one link. They name the
+Deciding is pure, so that every case can be named and tested. Several daemons may serve one link. They name the
 same fire times (`syncd.status.fire_times`), and a fire time is served once a pass of any daemon began at or after it.
 So nothing is run twice, and nothing that fell due while no daemon was up is lost.
 
@@ -51,7 +51,7 @@ class RunFacts(NamedTuple):
 
     Args:
         link: The link's row; None before its first pass.
-        last: Its newest pass that says how it is, of whatever daemon or command.
+        last: Its newest pass that says how it is, by any daemon or command.
         between: When passes over the newest orders are made; None where none are.
         served: When the newest pass began that served its schedule; None where none has.
         times: Its schedule; None without one.
@@ -60,7 +60,7 @@ class RunFacts(NamedTuple):
         look: When a parked link is looked at next, in seconds since the epoch.
         failing: The newest pass failed for a reason that passes.
         resting: This daemon waits out the pause after a failure.
-        requested: Somebody asked through the state database, and no pass has served that yet.
+        requested: The state database has a request that no pass has served yet.
     """
 
     link: LinkRow | None
@@ -123,7 +123,7 @@ def _parked(triggers: Mapping[Trigger, float], at: RunFacts, times: FireTimes) -
     # A person who starts a daemon may have fixed the cause of the parking; the start is the only sign of it.
     if Trigger.START in triggers or at.changed:
         return RunDecision(run=True, why="facts changed")
-    if at.failing:  # the look itself came to nothing, and is made up for as any pass is
+    if at.failing:  # the look itself failed, and is retried as any pass is
         return _scheduled(triggers, at, times)
     if at.now >= at.look:
         return RunDecision(run=True, why="look")
@@ -167,7 +167,7 @@ class LinkParking:
         self._decided: frozenset[int] = frozenset()
 
     async def facts_changed(self, link: LinkRow, runs: Sequence[RunRow], last: RunRow | None) -> bool:
-        """Given a parked link and its newest runs, return whether somebody did something about it since.
+        """Given a parked link and its newest runs, return whether a person has acted on it since.
 
         It looks at the state database only: neither side is asked.
         """

@@ -1,4 +1,4 @@
-"""Hints: somebody says that orders have changed, and their next comparison is brought forward. Nothing more.
+"""Hints: a program reports that orders have changed, and their next comparison is brought forward. Nothing more.
 
 `POST /hooks/LINK` takes the form of a portal's outgoing webhook (portal.md 10: `event=ONSALEORDERSAVED`,
 `data[FIELDS][ID]`, `auth[application_token]`), and JSON with a bearer token, `{"orders": [5125, 5126]}`. It is answered
@@ -205,7 +205,7 @@ class TableWatch:
         self._whole_from = clock.monotonic()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._stopped = True
 
     async def run(self) -> None:
@@ -268,7 +268,7 @@ class TableWatches:
         self._watches: dict[str, tuple[LinkSettings, TableWatch]] = {}
 
     def configure(self, links: Mapping[str, LinkSettings]) -> None:
-        """Watch the tables of these links from now on. One whose settings changed begins anew."""
+        """Watch the tables of these links from now on. One whose settings changed starts again."""
         for name in [name for name, (settings, _) in self._watches.items() if links.get(name) != settings]:
             self._watches.pop(name)[1].stop()
         for name, settings in links.items():

@@ -1,9 +1,9 @@
-"""The life of the process: its signals, its side tasks, and reading the configuration again.
+"""The life of the process: what it says of itself, its signals, its side tasks, and reading the configuration again.
 
 A side task that ends with an error is a bug, and ends the service.
 
 The configuration is read again on SIGHUP, and when a secret's file changes while a link waits for new credentials: a
-webhook that was made anew, a secret that Kubernetes has replaced. Some changes take effect at once, others need a
+webhook that was renewed, a secret that Kubernetes has replaced. Some changes take effect at once, others need a
 restart.
 """
 
@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final
@@ -36,11 +37,40 @@ log = structlog.get_logger("syncd.daemon")
 GRACE = 3.0
 """Seconds the second signal to stop leaves for giving leases back before the process is simply gone."""
 RESTART = ("state.url", "web.listen")
-"""Keys a running daemon cannot take up: it has opened what they name."""
+"""Keys that need a restart: a running daemon has opened what they name."""
 SECRETS_EVERY: Final = 5.0
 """Seconds between two looks at the files of secrets."""
 _LARGEST_SECRET: Final = 1024 * 1024
 """Bytes of a file that are compared; no secret is that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a daemon says of itself.
+
+    Args:
+        holder: Host and process, as in leases.
+        phase: starting, running, stopping.
+        started_at: Seconds since the epoch.
+        config: The configuration file.
+        config_at: When it was last read without an error.
+        config_error: What was wrong with it when it was read since.
+        restart: Keys that changed in the file and take effect only after a restart.
+        troubles: By link, why its newest pass opened no run; the state database does not know that.
+    """
+
+    holder: str
+    phase: str
+    started_at: float
+    config: str
+    config_at: float
+    config_error: str = ""
+    restart: tuple[str, ...] = ()
+    troubles: tuple[tuple[str, str], ...] = ()
+
+    def but(self, **changes: Any) -> Process:
+        """Return the same with these changes."""
+        return replace(self, **changes)
 
 
 class Stop:
@@ -63,7 +93,7 @@ class Stop:
             self.wanted.set()
 
     def signalled(self, number: signal.Signals) -> None:
-        """A signal to stop has come."""
+        """Handle a signal to stop."""
         if not self.wanted.is_set():
             self.ask(number.name)
             return
@@ -177,7 +207,7 @@ def read_again(loaded: Loaded) -> Loaded:
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """Given the settings in force and new ones, return the changed keys that only a restart takes up."""
+    """Given the settings in force and new ones, return the changed keys that take effect only after a restart."""
     return [key for key in RESTART if _value(old, key) != _value(new, key)]
 
 

@@ -99,11 +99,11 @@ def with_labels(notice: Mapping[str, Any], holds: Sequence[Hold], labels: Labels
         holds: The orders, in the order of `holds` where the notification lists them.
         labels: What is known of their owners.
     """
-    told = [_of_order(hold, labels) for hold in holds[:NAMED_HOLDS]]
+    orders = [_of_order(hold, labels) for hold in holds[:NAMED_HOLDS]]
     more = dict(notice)
     if isinstance(notice.get("holds"), list):
         more["holds"] = [form | labels.of_hold(hold) for form, hold in zip(notice["holds"], holds, strict=False)]
-    return more | {"text": redact(" ".join([notice["text"], *told]))}
+    return more | {"text": redact(" ".join([notice["text"], *orders]))}
 
 
 def _of_order(hold: Hold, labels: Labels) -> str:
@@ -142,7 +142,7 @@ def _of_health(event: str, result: PassResult, before: LinkHealth, text: str) ->
 
 
 def _commands(link: str, after: LinkHealth, row: RunRow | None) -> list[str]:
-    """Return the commands to go on with, the one to look with first."""
+    """Return the next commands to type; the first one only shows."""
     match after.health:
         case Health.REFUSED if row is not None and row.points_elsewhere:
             return [f"syncd show {after.run}", f"syncd rebase {link}"]

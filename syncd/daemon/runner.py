@@ -17,7 +17,7 @@ import structlog
 from syncd.core.ports import Cancelled
 from syncd.core.records import LinkRow, RunRow
 from syncd.daemon.decide import LinkParking, RunDecision, RunFacts, should_run
-from syncd.daemon.runner_context import NotWanted, PassResult, RunnerContext
+from syncd.daemon.runner_context import NotWanted, PassProgress, PassResult, RunnerContext
 from syncd.daemon.triggers import PERSONS, PendingHints, PendingTriggers, Task, Trigger, task_for
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable, Stopped, SyncdError
@@ -33,10 +33,9 @@ from syncd.status.health import (
     last_pass,
     last_scheduled,
     parking_of,
-    telling,
+    relevant_passes,
 )
 from syncd.status.links import DEEP, RECENT
-from syncd.status.progress import PassProgress
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -232,7 +231,7 @@ class LinkRunner:
         self, triggers: Mapping[Trigger, float], pulse: PassProgress, previous: RunRow | None
     ) -> Report:
         context = self._context
-        # A hint comes to one daemon only, and is in a hurry.
+        # Only one daemon receives a hint, and hints are urgent.
         if not (PERSONS | {Trigger.HINT}) & triggers.keys():
             await context.clock.sleep(self._courtesy())
         await self._look_out(unfinished=previous is not None and previous.finished_at is None)
@@ -356,7 +355,7 @@ class LinkRunner:
         if report.row.covers is None or report.error is not None or report.row.state not in {"applied", "partial"}:
             return False
         runs = await self._context.store.runs(self.name, RECENT)
-        return report.row.id not in {row.id for row in telling(runs)}
+        return report.row.id not in {row.id for row in relevant_passes(runs)}
 
     async def _ended_beside(self, previous: RunRow | None, pulse: PassProgress, report: Report) -> None:
         self._seen = max(self._seen, report.row.id)

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
-from syncd.core.ports import Cancelled, Clock
+from syncd.core.ports import Cancelled, Clock, Usage
 from syncd.core.records import Lease, LinkRow, RunRow
 from syncd.core.store import Store
 from syncd.daemon.triggers import Task
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
 from syncd.status.health import Health, LinkHealth, was_cut_off
-from syncd.status.progress import PassProgress
 from syncd.wiring import Workplace
 
 StillWanted = Callable[[float], Awaitable[bool]]
@@ -28,6 +27,63 @@ StillWanted = Callable[[float], Awaitable[bool]]
 
 class NotWanted(Exception):
     """Another process has served the fire time meanwhile; no run was opened."""
+
+
+@dataclass(slots=True)
+class PassProgress:
+    """The signs of life of one pass.
+
+    A beat is anything that shows progress: a page listed, a transaction of the state database, a second of waiting for
+    the portal on purpose. A pass that beats may be slow; one that does not has hung.
+
+    Args:
+        clock: Time.
+        stage: What it does now, in the engine's words.
+        done, expected: How much of that is done, of how much where that is known.
+        phases: Seconds spent observing and applying.
+        usage: What it used of the portal, once it is over.
+        begun: Called when the run is opened.
+    """
+
+    clock: Clock
+    stage: str = ""
+    done: int = 0
+    expected: int | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    usage: Usage | None = None
+    begun: Callable[[], None] = lambda: None
+    beats: int = 0
+    started_at: float = 0.0
+    _last: float = 0.0
+    _phase: str = ""
+    _phase_began: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock.now()
+        self._last = self.clock.monotonic()
+
+    def beat(self) -> None:
+        """Show a sign of life."""
+        self.beats += 1
+        self._last = self.clock.monotonic()
+
+    def progress(self, stage: str, done: int, expected: int | None) -> None:
+        """Take a report of the engine (`syncd.core.ports.Progress`)."""
+        self.stage, self.done, self.expected = stage, done, expected
+        self.beat()
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase, and end the one before; an empty one only ends it."""
+        now = self.clock.monotonic()
+        if phase and not self._phase and not self.phases:
+            self.begun()
+        if self._phase:
+            self.phases[self._phase] = self.phases.get(self._phase, 0.0) + now - self._phase_began
+        self._phase, self._phase_began = phase, now
+
+    def silence(self) -> float:
+        """Return the seconds since the last sign of life."""
+        return self.clock.monotonic() - self._last
 
 
 class RunPass(Protocol):
@@ -89,7 +145,7 @@ class _WatchedStore:
     """A store whose every call counts as progress, and which opens no run that is no longer wanted.
 
     The requests that are open when a run over all orders begins are served by it; a run over some orders serves those
-    it was told of. They are closed under the same lease when it has come to its own end; one that is cut off leaves
+    it is given. They are closed under the same lease when it has ended by itself; one that is cut off leaves
     them to the next.
     """
 
@@ -149,7 +205,7 @@ class Observer(Protocol):
     """Receives the events of runners: for metrics, alerts and the status line."""
 
     def skipped(self, link: str, why: str) -> None:
-        """A slot has come and no pass is made."""
+        """A fire time has passed without a pass."""
         ...
 
     def overtaken(self, link: str) -> None:
@@ -171,11 +227,11 @@ class PassResult:
 
     Args:
         link: The link's name.
-        report: What the run came to; None where no run was opened.
+        report: The result of the run; None if no run was opened.
         error: What ended it early, if anything did.
         before, after: The link's lasting health.
         pulse: What the pass showed of itself.
-        previous: The pass before this one, of whatever daemon.
+        previous: The pass before this one, by any daemon.
         failures, failures_before: How many passes have failed in a row by now, and had before this one.
         earlier: Where passes fail or failed, the lasting health before they did.
     """

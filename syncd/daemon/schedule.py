@@ -64,7 +64,7 @@ class Timetable:
         self._scheduler.start()
 
     def set(self, link: str, times: FireTimes, jitter: float) -> None:
-        """Schedule a link, or schedule it anew, from now on.
+        """Schedule a link, or replace its schedule, from now on.
 
         Args:
             link: The link.
@@ -78,7 +78,7 @@ class Timetable:
         )
 
     def set_between(self, link: str, times: FireTimes | None) -> None:
-        """Schedule the passes of a link in between, or schedule them anew; None for no more of them."""
+        """Schedule the passes of a link in between, or replace their schedule; None ends them."""
         job = f"{link}{_BETWEEN}"
         if times is None:
             if self._jobs.pop(job, None) is not None:
@@ -115,7 +115,7 @@ class Timetable:
         self._scheduler.wakeup()
 
     async def stop(self) -> None:
-        """Make no more calls."""
+        """Stop calling."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
             await asyncio.sleep(0)  # it shuts down in a callback of the loop
@@ -142,7 +142,7 @@ class _AtSlots(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
         self._clock = clock
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
-        """Given the last time and now, return the next time; whatever lies before now is not made up here."""
+        """Given the last time and now, return the next time; missed times are not caught up here."""
         moment = max(now, previous_fire_time or now).timestamp()
         slot = self._slots.after(moment)
         return None if slot is None else datetime.fromtimestamp(slot + self._jitter * self._clock.random(), UTC)

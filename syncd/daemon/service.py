@@ -18,7 +18,7 @@ from syncd.core.ports import Clock
 from syncd.daemon.alerts import Alerts, alert_rules
 from syncd.daemon.channels import Heartbeats, channels
 from syncd.daemon.hints import TableWatches
-from syncd.daemon.lifecycle import SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
+from syncd.daemon.lifecycle import Process, SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
 from syncd.daemon.meters import Meters
 from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
 from syncd.daemon.schedule import Timetable
@@ -31,7 +31,6 @@ from syncd.errors import ConfigError, StateUnavailable
 from syncd.obs import logs
 from syncd.obs.clock import SystemClock
 from syncd.obs.metrics import Metrics
-from syncd.status.documents import Process
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace
 
@@ -189,7 +188,7 @@ class Service:
     def _adopt(
         self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
     ) -> None:
-        """Take up settings, at the start and at each reload."""
+        """Apply settings, at the start and at each reload."""
         assert self._supervisor is not None
         alerts.configure(channels(settings.notify), alert_rules(settings.notify))
         workplace.settings = settings
@@ -243,7 +242,7 @@ class Service:
     async def _tell_due(self, alerts: Alerts) -> None:
         while True:
             await self._clock.sleep(60)
-            alerts.tell_due()
+            alerts.notify_due()
 
     # -------------------------------------------------------------------- stop
 

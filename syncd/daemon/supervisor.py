@@ -10,12 +10,11 @@ import structlog
 from syncd.config.model import LinkSettings, Settings
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.runner import LinkRunner, RunnerState
-from syncd.daemon.runner_context import RunnerContext
+from syncd.daemon.runner_context import PassProgress, RunnerContext
 from syncd.daemon.schedule import Timetable
 from syncd.daemon.triggers import Trigger
 from syncd.status.fire_times import FireTimes, recent_times
 from syncd.status.health import Health, LinkHealth
-from syncd.status.progress import PassProgress
 
 log = structlog.get_logger("syncd.daemon")
 

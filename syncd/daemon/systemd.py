@@ -19,12 +19,12 @@ from typing import Final
 import structlog
 
 from syncd.core.ports import Clock
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.runner import RunnerState
+from syncd.daemon.runner_context import PassProgress
 from syncd.daemon.schedule import Timetable
 from syncd.obs.clock import time_of_day
-from syncd.status.documents import Process
 from syncd.status.health import Health
-from syncd.status.progress import PassProgress
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -37,7 +37,7 @@ LAGGING: Final = 20.0
 """Seconds the event loop may have been late."""
 TICK: Final = 1.0
 SET: Final = 5.0
-"""Seconds by which the system's clock must have jumped for the schedule to be worked out anew."""
+"""Seconds by which the system's clock must have jumped before the schedule is computed again."""
 
 
 class Liveness:
@@ -98,14 +98,14 @@ async def keep_alive(notifier: Notifier, liveness: Liveness, clock: Clock) -> No
     """Send the watchdog's keep-alive twice in each of its intervals, as long as this process is sound."""
     if not notifier.watchdog:
         return
-    told = False
+    logged = False
     while True:
         faults = liveness.faults()
         if not faults:
             notifier.keep_alive()
-        elif not told:
+        elif not logged:
             log.critical("watchdog no longer petted", faults=faults)
-        told = bool(faults)
+        logged = bool(faults)
         await clock.sleep(notifier.watchdog / 2)
 
 

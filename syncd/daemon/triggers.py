@@ -26,9 +26,9 @@ log = structlog.get_logger("syncd.daemon")
 class Trigger(StrEnum):
     """Why a pass is wanted.
 
-    SCHEDULE: a slot has come. START: this daemon looks for what fell due while none was up. AGAIN: the pause after a
-    failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
-    pass over the newest orders. HINT: somebody says that some orders have changed. REQUEST, SIGNAL: a person.
+    SCHEDULE: a fire time is there. START: this daemon looks for what fell due while none was up. AGAIN: the pause after
+    a failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
+    pass over the newest orders. HINT: a program reports that some orders have changed. REQUEST, SIGNAL: a person.
     """
 
     SCHEDULE = "schedule"
@@ -184,7 +184,7 @@ LONGEST = 30.0
 class RequestPoller:
     """Polls for requests and passes each on once.
 
-    Every daemon sees every request, until a pass that began with it there has come to its end (`runner_context`). So
+    Every daemon sees every request, until a pass that began after it has ended (`runner_context`). So
     if a daemon dies, another one, or the same one started again, serves it.
 
     Args:
@@ -246,7 +246,7 @@ class Task(NamedTuple):
 
     Args:
         portion: What it covers; None: all orders.
-        serves: The requests it serves. One that comes to cover all orders serves every request.
+        serves: The requests it serves. A task that is widened to all orders serves every request.
     """
 
     portion: Portion | None
@@ -269,7 +269,7 @@ def task_for(
         triggers: Who asks.
         between: Whether it is a pass between those of the schedule. Where a hint comes together with the time for the
             newest orders, one pass covers both: a steady stream of hints puts nothing off.
-        hinted: Orders that somebody says have changed.
+        hinted: Orders that hints report as changed.
         whole: So many have changed that all orders are covered.
         link: The link's row.
         runs: Its newest runs, newest first.

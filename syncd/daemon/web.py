@@ -18,17 +18,19 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from syncd import __version__
 from syncd.config.service_settings import WebSettings
 from syncd.core.ports import Clock
 from syncd.daemon.hints import Hooks
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.meters import Meters
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web_server import Access, Guarded
+from syncd.engine.report import iso
 from syncd.errors import SyncdError
-from syncd.status.documents import Process, status_json
-from syncd.status.links import LinkStatus, look
+from syncd.status.links import LinkStatus, links_json, look
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace
 
@@ -50,7 +52,7 @@ def application(
     access: Access,
     hooks: ASGIApp | None = None,
 ) -> ASGIApp:
-    """Given what is to be shown, return the application.
+    """Given what to show, return the application.
 
     Args:
         alive: Whether this process gets anywhere; never whether the portal or a database answers.
@@ -174,6 +176,27 @@ class Views:
     async def _metrics(self) -> CollectorRegistry:
         at_work = {name for name, _ in self._supervisor.passes()}
         return await self._meters.refresh(self.links, at_work, self.workplace.settings)
+
+
+def status_json(process: Process, links: Sequence[LinkStatus], now: float) -> dict[str, Any]:
+    """Given what a daemon says of itself and how the links are, return `/status.json`."""
+    return {
+        "version": __version__,
+        "at": iso(now),
+        "process": {
+            "holder": process.holder,
+            "phase": process.phase,
+            "started_at": iso(process.started_at),
+            "troubles": dict(process.troubles),
+        },
+        "config": {
+            "file": process.config,
+            "read_at": iso(process.config_at),
+            "error": process.config_error or None,
+            "needs_restart": list(process.restart),
+        },
+        "links": links_json(links),
+    }
 
 
 def _access(settings: WebSettings, clock: Clock) -> Access:

@@ -1,6 +1,6 @@
 """Serves the daemon's application over HTTP, on a socket of its own, and keeps out what must not get in.
 
-Everybody who reaches the port can open connections. One that sends no whole request is closed after some seconds, and
+Anyone who reaches the port can open connections. One that sends no whole request is closed after some seconds, and
 makes room for a new one before that when there are too many, so idle connections never keep health or the page away.
 Every request then passes `Guarded`: methods, names of the host, passwords, and how many are answered at a time.
 """
@@ -134,7 +134,7 @@ class PatientProtocol(H11Protocol):
         self._wait_for_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -189,10 +189,10 @@ def _listen(address: tuple[str, int]) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may read the page, the status and the metrics. Everybody may read health.
+    """Who may read the page, the status and the metrics. Health is public.
 
     Args:
-        hosts: Names the server answers to, besides localhost and addresses.
+        hosts: Names the server answers to, in addition to localhost and addresses.
         password: Asked for by basic authentication, with any user name; None asks for none.
         user_header: A header in which a proxy on this host names the user it signed in; such a request needs no
             password. From another host the header counts for nothing.
@@ -206,10 +206,10 @@ class Access:
 
 
 class Guarded:
-    """What every request meets first: methods, headers, the health routes, hosts, credentials and the limit.
+    """The first checks of every request: methods, headers, the health routes, hosts, credentials and the limit.
 
-    The health routes answer everybody, under any name, however busy the server is: they contain no secrets, and a load
-    balancer that cannot read them would consider the daemon dead.
+    The health routes answer every client, under any name and any load. They contain no secrets, and a load balancer
+    that cannot read them would consider the daemon dead.
     """
 
     def __init__(self, app: ASGIApp, access: Access, hooks: ASGIApp | None) -> None:

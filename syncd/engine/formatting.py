@@ -45,7 +45,7 @@ HOLD_KINDS = {
     HoldKind.CREATE_CREATE: "new on both sides, with different owners",
     HoldKind.DUPLICATE_ROWS: "more than one row in the table",
     HoldKind.INVALID_ROW: "a row that cannot be read",
-    HoldKind.OUT_OF_SCOPE: "bound to a type outside this link",
+    HoldKind.OUT_OF_SCOPE: "outside this link's scope",
     HoldKind.ORDER_MISSING: "the portal does not know the order",
     HoldKind.OWNER_MISSING: "the owner does not exist",
     HoldKind.AMBIGUOUS_KEY: "the order has no key of its own",
@@ -57,7 +57,7 @@ HOLD_KINDS = {
 ADVICE = {
     HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
     HoldKind.INVALID_ROW: "Correct the row in the table.",
-    HoldKind.OUT_OF_SCOPE: "Change either side, or the link's owner_types.",
+    HoldKind.OUT_OF_SCOPE: "Change either side, or the setting that leaves the order out: owner_types or where.",
     HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table, or keep what the CRM says.",
     HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
     HoldKind.OWNER_MISSING: "Correct the owner in the table, or keep what the CRM says.",

@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from syncd.obs.redact import MASK, escape_in_json, redact
 
 QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
-"""Libraries that log warnings only, whatever the level: httpx logs whole URLs at INFO, with the webhook's code, and
+"""Libraries that log warnings only, at any level: httpx logs whole URLs at INFO, with the webhook's code, and
 others do the same at DEBUG (peers.md)."""
 ECHOING = ("psycopg",)
 """Libraries that log errors only. psycopg's warnings about broken connections ("error ignored terminating …") repeat

@@ -16,7 +16,7 @@ from syncd.core.model import Owner
 from syncd.core.order_keys import KeyField
 from syncd.errors import AuthError, UnavailableError
 from syncd.portal.api_errors import ApiError
-from syncd.portal.commands import MAX_COMMANDS, PAGE, find_orders, list_items, list_order_keys, list_owner_types
+from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, find_orders, list_items, list_order_keys, list_owner_types
 from syncd.portal.pages import UnusablePage, usable_result
 from syncd.portal.reading import Reader
 from syncd.portal.responses import CommandAnswer, as_list, whole
@@ -179,11 +179,24 @@ def _orders_of(answer: CommandAnswer | None, field: KeyField) -> dict[int, str]:
     found: dict[int, str] = {}
     for order in orders:
         order_id = whole(order.get("id")) if isinstance(order, dict) else None
-        if order_id is None or order_id <= 0 or field.value not in order:
+        if order_id is None or not 0 < order_id <= OPEN or field.value not in order:
             raise UnusablePage(f"an order without id or {field.value}")
-        key = order[field.value]
-        found[order_id] = "" if key is None else str(key)
+        found[order_id] = _key_of(order[field.value], field)
     return found
+
+
+def _key_of(value: Any, field: KeyField) -> str:
+    """Given an order's key as the portal shows it, return it as a text; empty where no table can hold it.
+
+    Raises:
+        UnusablePage: It is neither a text nor a number, nor null.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnusablePage(f"an order whose {field.value} is no text")
+    key = str(value)
+    return key if key.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in key) else ""
 
 
 class Owners:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
-from operator import itemgetter, lt
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple
 
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
@@ -35,7 +34,7 @@ CHUNK: Final = 1000
 _FIELDS: Final = ("orderId", "ownerTypeId", "ownerId")
 _fields = itemgetter(*_FIELDS)
 _WIDTH: Final = len(_FIELDS)
-_row = partial(tuple.__new__, Row)
+_new: Final[Callable[[type[Row], tuple[int, int, int]], Row]] = tuple.__new__
 
 
 class UnusablePage(Exception):
@@ -46,7 +45,8 @@ class UnusablePage(Exception):
 class RowPage:
     """The rows of a list's result, end to end: order id, owner type id, owner id, and again.
 
-    Order ids and the numbers of owners are positive; an owner that cannot be read (null, 0, missing, text) is 0 and 0.
+    Order ids and the numbers of owners are positive and have 63 bits; an owner that cannot be read (null, 0, missing,
+    text) is 0 and 0.
     One flat list: an object for each row would take as long as everything else that happens to it here.
     """
 
@@ -94,7 +94,11 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
         numbers = list(chain.from_iterable(map(_fields, page)))
     except (KeyError, TypeError):
         numbers = []
-    if len(numbers) != _WIDTH * len(page) or not set(map(type, numbers)) <= {int} or (numbers and min(numbers) <= 0):
+    if (
+        len(numbers) != _WIDTH * len(page)
+        or not set(map(type, numbers)) <= {int}
+        or (numbers and (min(numbers) <= 0 or max(numbers) > OPEN))
+    ):
         numbers = list(chain.from_iterable(map(_row_by_field, page)))
     return RowPage(numbers)
 
@@ -134,15 +138,8 @@ def ascending(order_ids: Sequence[int]) -> bool:
 
 
 def pack(page: RowPage) -> bytes:
-    """Given a page, return its rows as `ROW_BYTES` each.
-
-    Raises:
-        UnusablePage: An id is beyond 63 bits.
-    """
-    try:
-        return array("q", page.numbers).tobytes()
-    except OverflowError:
-        raise UnusablePage("a row with an id beyond 63 bits") from None
+    """Given a page, return its rows as `ROW_BYTES` each."""
+    return array("q", page.numbers).tobytes()
 
 
 def unpack(packed: bytes) -> list[Row]:
@@ -152,7 +149,7 @@ def unpack(packed: bytes) -> list[Row]:
 
 def _rows(numbers: Sequence[int]) -> list[Row]:
     one: Iterator[int] = iter(numbers)
-    return list(map(_row, zip(one, one, one, strict=True)))
+    return list(map(_new, repeat(Row), zip(one, one, one, strict=True)))
 
 
 def _row_by_field(row: Any) -> tuple[int, int, int]:
@@ -165,9 +162,10 @@ def _row_by_field(row: Any) -> tuple[int, int, int]:
     if not isinstance(row, dict):
         raise UnusablePage("a row that is not an object")
     order_id, owner_type_id, owner_id = (whole(row.get(name)) or 0 for name in _FIELDS)
-    if order_id <= 0:
+    if not 0 < order_id <= OPEN:
         raise UnusablePage("a row without an order id that can be read")
-    return (order_id, owner_type_id, owner_id) if owner_type_id > 0 and owner_id > 0 else (order_id, 0, 0)
+    has_owner = 0 < owner_type_id <= OPEN and 0 < owner_id <= OPEN
+    return (order_id, owner_type_id, owner_id) if has_owner else (order_id, 0, 0)
 
 
 class ReadRange(NamedTuple):
@@ -196,7 +194,6 @@ class RowBuffer:
         """Keep the rows of the range (after, upto].
 
         Raises:
-            UnusablePage: An id is beyond 63 bits.
             UnavailableError: The temporary directory is full or cannot be written.
         """
         packed = pack(page)
@@ -235,15 +232,26 @@ class RowBuffer:
     def chunks(self) -> Iterator[list[Row]]:
         """Yield all rows in order of order id."""
         rows: list[Row] = []
-        for one in self.read_ranges():
-            if one.rows:
-                self._file.seek(one.offset)
-                rows += unpack(self._file.read(one.rows * ROW_BYTES))
-                if len(rows) >= CHUNK:
-                    yield rows
-                    rows = []
+        for offset, size in self._stretches():
+            self._file.seek(offset)
+            rows += unpack(self._file.read(size))
+            if len(rows) >= CHUNK:
+                yield rows
+                rows = []
         if rows:
             yield rows
+
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield where the rows are, in order of order id, as (offset, bytes): ranges that lie end to end in one."""
+        offset = size = 0
+        for one in filter(attrgetter("rows"), self.read_ranges()):
+            if one.offset != offset + size or size >= CHUNK * ROW_BYTES:
+                if size:
+                    yield offset, size
+                offset, size = one.offset, 0
+            size += one.rows * ROW_BYTES
+        if size:
+            yield offset, size
 
     def close(self) -> None:
         """Delete all rows."""

@@ -156,7 +156,7 @@ def next_pass(link: LinkRow | None, runs: Sequence[RunRow], times: FireTimes | N
 def stale_since(link: LinkRow | None, times: FireTimes | None, slices: int, now: float) -> float | None:
     """Given a link that is covered in slices, return since when an order is overdue for a pass; None if none is.
 
-    An order is due once in a rotation. It is overdue after two, since slices may be cut anew and a pass may fail.
+    An order is due once in a rotation. It is overdue after two, since slices may be cut again and a pass may fail.
     """
     if link is None or times is None or slices == 1 or link.coverage is None or link.parked or link.is_paused(now):
         return None
@@ -237,7 +237,7 @@ def listing_cost(name: str, settings: LinkSettings, orders: int, timezone: str, 
     recent = settings.recent
     between = 0.0
     if recent is not None:
-        # The newest orders, and up to as many that passes look after besides; usually few.
+        # The newest orders, and up to as many others that these passes cover; usually few.
         newest = ceil(min(recent.orders, orders) / PAGE_ROWS) + 2
         between = newest * PAGE_SECONDS * BUDGET_SECONDS / recent.every_seconds
     left = LISTING_SHARE * OPERATING_LIMIT - between
@@ -248,13 +248,13 @@ def listing_cost(name: str, settings: LinkSettings, orders: int, timezone: str, 
 
 def cost_sentence(cost: ListingCost, settings: LinkSettings) -> str:
     """Given what the passes of a link cost, return it as a sentence, with what to set if that is too much."""
-    told = (
+    text = (
         f"a pass over all {cost.orders:,} bindings takes {count(cost.requests, 'request')} and {cost.whole:.0f} s of "
         f"the portal's working time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
         "there are in ten minutes"
     )
     if not cost.is_too_much:
-        return told
+        return text
     if cost.slices is None:
-        return f"{told}: set a longer recent.every, or fewer recent.orders, to stay below half of it"
-    return f"{told}: set slices = {max(cost.slices, settings.slices)}, or a longer schedule, to stay below half of it"
+        return f"{text}: set a longer recent.every, or fewer recent.orders, to stay below half of it"
+    return f"{text}: set slices = {max(cost.slices, settings.slices)}, or a longer schedule, to stay below half of it"

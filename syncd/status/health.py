@@ -25,7 +25,7 @@ are read one after the other, and a run may begin in between."""
 class Health(StrEnum):
     """How a link is at a glance.
 
-    NEW: no pass has come to an end yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
+    NEW: no pass has ended yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
     in step except for orders that wait for a person, or changes that failed. REFUSED: a guard refused its plan. PARKED:
     credentials, a right or the vendor refuse the portal; passes rest. FAILING: its passes fail for a reason that may
     pass. LATE: a pass was due and no daemon has made it. PAUSED: a person stopped its scheduled passes.
@@ -72,7 +72,7 @@ class Parking(StrEnum):
 
 
 def parking_of(error: BaseException | None, state: str) -> Parking | None:
-    """Given what ended a run and the run's state, return why the link is to be parked, or None."""
+    """Given what ended a run and the run's state, return why the link must be parked, or None."""
     if isinstance(error, PortalBlocked):
         return Parking.BLOCKED
     if isinstance(error, AuthError):
@@ -119,7 +119,7 @@ def is_pass(row: RunRow) -> bool:
     return row.kind == "pass"
 
 
-def telling(runs: Iterable[RunRow]) -> list[RunRow]:
+def relevant_passes(runs: Iterable[RunRow]) -> list[RunRow]:
     """Given runs, newest first, return the passes that say how the link is.
 
     A successful pass over only some orders says nothing about a refused plan for others, which is still waiting.
@@ -144,12 +144,12 @@ def _settles(row: RunRow, refused: RunRow) -> bool:
 
 def last_pass(runs: Iterable[RunRow]) -> RunRow | None:
     """Given runs, newest first, return the newest pass that says how the link is."""
-    return next(iter(telling(runs)), None)
+    return next(iter(relevant_passes(runs)), None)
 
 
 def deciding_pass(runs: Iterable[RunRow]) -> RunRow | None:
     """Given runs, newest first, return the newest pass that was not cut off: the one that decides how the link is."""
-    return next((row for row in telling(runs) if not was_cut_off(row)), None)
+    return next((row for row in relevant_passes(runs) if not was_cut_off(row)), None)
 
 
 def last_scheduled(link: LinkRow | None, runs: Iterable[RunRow]) -> float | None:
@@ -182,7 +182,7 @@ def health_from(link: LinkRow | None, runs: Iterable[RunRow]) -> LinkHealth:
     """Given a link's row and its newest runs, newest first, return what its passes say of it, and since when."""
     parked = link.parked if link is not None else ""
     found: LinkHealth | None = None
-    for row in telling(runs):
+    for row in relevant_passes(runs):
         health = health_of(row, parked)
         if health is None:
             continue
@@ -199,7 +199,7 @@ def health_after(report: Report | None, error: BaseException | None, before: Lin
     """Given how a pass ended, return what it says of the link: what `health_from` derives once it is recorded.
 
     Args:
-        report: What the run came to; None where no run was opened, which only the process that tried can know.
+        report: The result of the run; None if no run was opened, which only the process that tried can know.
         error: What ended it early, if anything did.
         before: What the passes said until then.
         now: Seconds since the epoch.

@@ -1,14 +1,18 @@
-"""How each link is, from the state database alone, so that every host sees the same."""
+"""How each link is, as a value and as its only JSON. From the state database alone, so every host sees the same."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from syncd.config.model import LinkSettings, Settings
 from syncd.core.model import Hold
+from syncd.core.ports import OPERATING_LIMIT
 from syncd.core.records import LeaseRow, LinkRow, RunRow
 from syncd.core.store import Store
+from syncd.engine.report import iso, run_json
 from syncd.portal.opening import budget_key
 from syncd.status.fire_times import FireTimes, next_pass, overdue_since, stale_since
 from syncd.status.health import (
@@ -220,3 +224,87 @@ def _glance(condition: LinkHealth, lease: LeaseRow | None, late: float | None, *
     if paused:
         return Health.PAUSED
     return Health.LATE if late is not None else condition.health
+
+
+def links_json(links: Sequence[LinkStatus]) -> list[dict[str, Any]]:
+    """Given how the links are, return what `syncd status --json` prints."""
+    return [link_json(link) for link in links]
+
+
+def link_json(link: LinkStatus) -> dict[str, Any]:
+    """Given how a link is, return its JSON form."""
+    return {
+        "link": link.name,
+        "health": link.health.value,
+        "condition": link.condition.health.value,
+        "since": iso(link.condition.since),
+        "detail": link.condition.detail or None,
+        "overdue_since": iso(link.overdue or 0),
+        "paused": link.paused,
+        "pause": _pause_json(link.row) if link.row is not None and link.paused else None,
+        "parked": link.parked or None,
+        "direction": link.settings.direction.value,
+        "schedule": link.settings.schedule and str(link.settings.schedule),
+        "next_run_at": iso(link.next_run or 0),
+        "failures": link.failures,
+        "agreed": link.agreed,
+        "in_step": link.in_step,
+        "holds": len(link.holds),
+        "waiting": link.waiting,
+        "waiting_since": iso(link.waiting_since),
+        "held": _held_json(link.holds),
+        "interrupted": link.interrupted,
+        "last_run": run_json(link.last) if link.last else None,
+        "last_pass": run_json(link.last_pass) if link.last_pass else None,
+        "lease": _lease_json(link.lease) if link.lease else None,
+        "freshness": _freshness_json(link),
+        "portal": {
+            "address": link.address or None,
+            "budget": {
+                method: {"used": round(used, 1), "limit": OPERATING_LIMIT, "reset_at": iso(reset), "read_at": iso(read)}
+                for method, (used, reset, read) in link.budget.items()
+            },
+            "conditional": link.conditional,
+        },
+    }
+
+
+def _freshness_json(link: LinkStatus) -> dict[str, Any]:
+    recent = link.settings.recent
+    return {
+        "all_covered_since": iso(link.all_fresh_at),
+        "slices": link.settings.slices,
+        "next_slice": None if link.next_slice is None else link.next_slice + 1,
+        "recent_orders": None if recent is None else recent.orders,
+        "recent_covered_at": iso(link.recent_fresh_at) if recent is not None else None,
+    }
+
+
+def _pause_json(row: LinkRow) -> dict[str, Any]:
+    pause = row.pause
+    return {
+        "by": pause.by or None,
+        "at": iso(pause.at),
+        "until": iso(pause.until or 0),
+        "comment": pause.comment or None,
+    }
+
+
+def _held_json(holds: list[Hold]) -> dict[str, Any]:
+    return {
+        "oldest": iso(min((hold.since for hold in holds), default=0.0)),
+        "kinds": dict(Counter(hold.kind.value for hold in holds)),
+    }
+
+
+def _lease_json(lease: LeaseRow) -> dict[str, Any]:
+    reached = lease.reached
+    return {
+        "holder": lease.holder,
+        "fence": lease.fence,
+        "since": iso(lease.acquired_at),
+        "expires_at": iso(lease.expires_at),
+        "progress": None
+        if reached is None
+        else {"stage": reached.stage, "done": reached.done, "expected": reached.expected},
+    }

@@ -68,14 +68,14 @@ def _by_condition(link: LinkStatus, now: float) -> Iterator[Need]:
         case Health.FAILING:
             yield Need(sentence(condition.detail), f"syncd show {condition.run}", "shows the run")
             if link.failures > 1:
-                told = f"Failed {formatting.count(link.failures, 'time')} in a row."
-                yield Need(told, f"syncd check {link.name}", "looks for the cause")
+                text = f"Failed {formatting.count(link.failures, 'time')} in a row."
+                yield Need(text, f"syncd check {link.name}", "looks for the cause")
         case Health.HELD if not link.holds:
-            told = "The last pass left changes behind; the next one tries them again."
-            yield Need(told, f"syncd show {condition.run}", "shows them")
+            text = "The last pass left changes behind; the next one tries them again."
+            yield Need(text, f"syncd show {condition.run}", "shows them")
     if link.last is not None and link.last.kind != "pass" and waits(link, link.last, now):
-        told = f"Run {link.last.id} is a plan that waits to be applied."
-        yield Need(told, f"syncd apply {link.last.id}", "carries it out")
+        text = f"Run {link.last.id} is a plan that waits to be applied."
+        yield Need(text, f"syncd apply {link.last.id}", "carries it out")
     elif condition.health is Health.NEW and link.settings.schedule is None:
         yield Need("No pass has been made yet.", f"syncd plan {link.name}", "shows what the first one would do")
 
@@ -86,7 +86,7 @@ def waits(link: LinkStatus, row: RunRow, now: float) -> bool:
 
 
 def next_command(row: RunRow, now: float, plan_ttl: float) -> str:
-    """Given a run, return the command that goes on from it: carries its plan out, or starts the link anew.
+    """Given a run, return the next command for it: one that carries its plan out, or starts a new agreed state.
 
     Args:
         row: The run.
@@ -124,36 +124,36 @@ def freshness(link: LinkStatus, now: float) -> str:
 
     Such as "newest 2,000: 12 s ago; all: within 38 min; slice 3 of 12 is next".
     """
-    recent, told = link.settings.recent, []
+    recent, parts = link.settings.recent, []
     if recent is not None and link.recent_fresh_at:
-        told.append(f"newest {recent.orders:,}: {formatting.ago(link.recent_fresh_at, now)}")
-    if link.all_fresh_at and (told or link.next_slice is not None):
-        told.append(f"all: within {formatting.about(now - link.all_fresh_at)}")
+        parts.append(f"newest {recent.orders:,}: {formatting.ago(link.recent_fresh_at, now)}")
+    if link.all_fresh_at and (parts or link.next_slice is not None):
+        parts.append(f"all: within {formatting.about(now - link.all_fresh_at)}")
     if link.next_slice is not None:
-        told.append(f"slice {link.next_slice + 1} of {link.settings.slices} is next")
-    return "; ".join(told)
+        parts.append(f"slice {link.next_slice + 1} of {link.settings.slices} is next")
+    return "; ".join(parts)
 
 
 def _late(link: LinkStatus, now: float, moment: Moment) -> Need:
     assert link.overdue is not None
     last = link.last_pass
     if link.next_slice is not None and last is not None and last.started_at > link.overdue:
-        told = (
-            f"Some orders were last compared {formatting.ago(link.all_fresh_at, now)}, in spite of the schedule: their "
+        text = (
+            f"Some orders were last compared {formatting.ago(link.all_fresh_at, now)}, despite the schedule: their "
             "slice could not be covered, or the passes take longer than their interval."
         )
-        return Need(told, f"syncd runs {link.name}", "shows the passes")
+        return Need(text, f"syncd runs {link.name}", "shows the passes")
     since = f"since {moment(last.started_at)}" if last is not None else "yet"
-    told = (
+    text = (
         f"No pass has been made {since}; one is overdue by {formatting.about(now - link.overdue)}. Is a daemon running?"
     )
-    return Need(told, f"syncd reconcile {link.name}", "makes a pass now")
+    return Need(text, f"syncd reconcile {link.name}", "makes a pass now")
 
 
 def _refused(link: LinkStatus, row: RunRow, now: float) -> Iterator[Need]:
-    told = [sentence(one) for one in formatting.refusals(row)] or [sentence(row.error)]
-    yield Need(f"Run {row.plan} wrote nothing: {told[0]}", f"syncd show {row.plan}", "shows the plan")
-    yield from map(Need, told[1:])
+    reasons = [sentence(one) for one in formatting.refusals(row)] or [sentence(row.error)]
+    yield Need(f"Run {row.plan} wrote nothing: {reasons[0]}", f"syncd show {row.plan}", "shows the plan")
+    yield from map(Need, reasons[1:])
     command = next_command(row, now, link.settings.plan_ttl_seconds)
     if row.points_elsewhere:
         yield Need("If the new ends are right, start a new agreed state.", command, "starts it; deletes nothing")
@@ -171,6 +171,6 @@ def _next_look(link: LinkStatus, now: float) -> Iterator[Need]:
 
 
 def _held(link: LinkStatus) -> str:
-    kinds = Counter(formatting.HOLD_KINDS[hold.kind] for hold in link.holds)
-    told = [f"{kind} ({number:,})" if number > 1 else kind for kind, number in kinds.most_common()]
-    return f"{formatting.count(len(link.holds), 'order is', 'orders are')} held: {'; '.join(told)}."
+    numbers = Counter(formatting.HOLD_KINDS[hold.kind] for hold in link.holds)
+    kinds = [f"{kind} ({number:,})" if number > 1 else kind for kind, number in numbers.most_common()]
+    return f"{formatting.count(len(link.holds), 'order is', 'orders are')} held: {'; '.join(kinds)}."

@@ -188,8 +188,8 @@ class Titles:
             async with self._open_portal(link) as portal:
                 names = await portal.titles([owner for owner in missing if owner.owner_id][:MOST])
                 if types := [owner for owner in missing if not owner.owner_id]:
-                    told = await portal.owner_types()
-                    names |= {owner: told.get(owner.owner_type_id, "") for owner in types}
+                    types_named = await portal.owner_types()
+                    names |= {owner: types_named.get(owner.owner_type_id, "") for owner in types}
             row = await self._store.find_link(link)
             if row is not None and names:
                 now = self._clock.now()

@@ -16,7 +16,7 @@ from syncd.core.model import Owner, Row
 from syncd.core.ports import Write
 from syncd.portal import commands
 from syncd.sandbox import Fault, FaultRule, References, SandboxPortal, Version
-from tests.unit.sandbox import sandbox_world
+from tests.unit.sandbox import sandbox_calls
 
 LIST, ADD = "crm.orderentity.list", "crm.orderentity.add"
 DEAL, OTHER = (2, 10), (2, 11)
@@ -48,7 +48,7 @@ ANSWERS = {"a": [7], "b": [], "c": [7], "d": [], "e": [7], "f": [], "g": [7]}
 
 def batch(portal: SandboxPortal, cmd: dict[str, str]) -> Any:
     """Send commands, percent-encoded: parse_str would end a key at its first plain `=`."""
-    return sandbox_world.batch(portal, {key: one if "%" in one else encoded(one) for key, one in cmd.items()})
+    return sandbox_calls.batch(portal, {key: one if "%" in one else encoded(one) for key, one in cmd.items()})
 
 
 def encoded(command: str) -> str:

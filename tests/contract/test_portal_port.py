@@ -29,7 +29,7 @@ DEAL, OTHER, INVOICE = Owner(2, 10), Owner(2, 11), Owner(31, 3)
 WEBHOOK = "https://portal.example/rest/1/sandboxsecret/"
 
 
-class World:
+class PortalSide:
     """A portal and the people who use it beside syncd."""
 
     def __init__(self, portal: Portal, behind: SandboxPortal | FakePortal) -> None:
@@ -93,19 +93,19 @@ class World:
 
 
 @pytest.fixture(params=["tcp", "in-process", "in-process, no conditions", "memory", "memory, no conditions"])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PortalSide]:
     conditional = "no conditions" not in request.param
     if request.param.startswith("memory"):
         fake = FakePortal(orders=range(1, 101))
         fake.conditional = conditional
-        yield World(fake, fake)
+        yield PortalSide(fake, fake)
     elif request.param.startswith("in-process"):
         clock = FakeClock()
         references = References.EVERYWHERE if conditional else References.WHOLE_VALUES
         sandbox = SandboxPortal(clock=clock, references=references)
         hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(sandbox))
         portal = open_portal(PortalSettings(webhook=SecretStr(WEBHOOK)), link="shop", hosts=hosts)
-        yield World(portal, sandbox)
+        yield PortalSide(portal, sandbox)
         await portal.aclose()
     else:
         sandbox = SandboxPortal()
@@ -113,7 +113,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         async with SandboxServer(sandbox) as server:
             settings = PortalSettings(webhook=SecretStr(server.webhook_url))
             portal = open_portal(settings, link="shop", hosts=hosts)
-            yield World(portal, sandbox)
+            yield PortalSide(portal, sandbox)
             await portal.aclose()
 
 
@@ -131,17 +131,17 @@ def only(results: list[WriteResult]) -> WriteResult:
     return results[0]
 
 
-async def test_given_no_bindings_when_listing_then_nothing_comes(world: World) -> None:
+async def test_given_no_bindings_when_listing_then_nothing_comes(world: PortalSide) -> None:
     assert await listed(world.portal) == []
 
 
-async def test_given_bindings_of_any_type_when_listing_then_all_come_in_order(world: World) -> None:
+async def test_given_bindings_of_any_type_when_listing_then_all_come_in_order(world: PortalSide) -> None:
     world.fill({9: INVOICE, 5: DEAL, 7: DEAL})
 
     assert await listed(world.portal) == [Row(5, 2, 10), Row(7, 2, 10), Row(9, 31, 3)]
 
 
-async def test_given_several_pages_when_listing_then_chunks_grow_strictly(world: World) -> None:
+async def test_given_several_pages_when_listing_then_chunks_grow_strictly(world: PortalSide) -> None:
     bindings = dict.fromkeys(range(3, 700, 3), DEAL)
     world.fill(bindings, orders=700)
 
@@ -150,7 +150,9 @@ async def test_given_several_pages_when_listing_then_chunks_grow_strictly(world:
     assert [row.order_id for row in rows] == sorted(bindings)
 
 
-async def test_given_known_boundaries_when_bindings_came_and_went_then_the_listing_is_still_exact(world: World) -> None:
+async def test_given_known_boundaries_when_bindings_came_and_went_then_the_listing_is_still_exact(
+    world: PortalSide,
+) -> None:
     bindings = {order: DEAL for order in range(1, 1001) if not 200 <= order <= 333} | {5000: DEAL}
     world.fill(bindings, orders=1000)
     known = tuple(range(2, 900, 2))[49::50]
@@ -160,7 +162,9 @@ async def test_given_known_boundaries_when_bindings_came_and_went_then_the_listi
     assert [row.order_id for row in rows] == sorted(bindings)
 
 
-async def test_given_a_range_in_scope_when_listing_then_both_its_ends_are_in_and_nothing_beyond(world: World) -> None:
+async def test_given_a_range_in_scope_when_listing_then_both_its_ends_are_in_and_nothing_beyond(
+    world: PortalSide,
+) -> None:
     world.fill(dict.fromkeys(range(1, 300), DEAL), orders=300)
 
     rows = await listed(world.portal, (50, 100, 150, 200, 250), Scope(frozenset({2}), 100, 220))
@@ -169,7 +173,7 @@ async def test_given_a_range_in_scope_when_listing_then_both_its_ends_are_in_and
 
 
 @pytest.mark.parametrize("text", ["5", "2,7,9,400", "100-250", "5,60-99,150-400", "260-", "1-40,90-", "900-999"])
-async def test_given_some_orders_when_listing_then_these_come_and_no_other(world: World, text: str) -> None:
+async def test_given_some_orders_when_listing_then_these_come_and_no_other(world: PortalSide, text: str) -> None:
     bindings = {order: DEAL for order in range(1, 301) if order % 7}
     world.fill(bindings, orders=300)
     wanted = OrderRanges.parse(text)
@@ -184,7 +188,7 @@ def one_of(one: OrderRange) -> range:
     return range(one.first, min(one.last, 1000) + 1)
 
 
-async def test_given_a_listing_when_it_goes_on_then_progress_ends_at_the_number_of_rows(world: World) -> None:
+async def test_given_a_listing_when_it_goes_on_then_progress_ends_at_the_number_of_rows(world: PortalSide) -> None:
     world.fill(dict.fromkeys(range(1, 121), DEAL), orders=120)
     told: list[int] = []
 
@@ -195,25 +199,25 @@ async def test_given_a_listing_when_it_goes_on_then_progress_ends_at_the_number_
     assert told[-1] == 120
 
 
-async def test_given_no_ids_when_reading_then_no_request_is_made(world: World) -> None:
+async def test_given_no_ids_when_reading_then_no_request_is_made(world: PortalSide) -> None:
     assert await world.portal.read([]) == {}
     assert world.portal.usage().requests == 0
 
 
-async def test_given_ids_when_reading_then_the_bound_ones_are_returned(world: World) -> None:
+async def test_given_ids_when_reading_then_the_bound_ones_are_returned(world: PortalSide) -> None:
     world.fill({5: DEAL, 7: INVOICE, 8: OTHER})
 
     assert await world.portal.read([7, 6, 5, 5]) == {5: DEAL, 7: INVOICE}
 
 
-async def test_given_many_ids_when_reading_then_each_is_answered(world: World) -> None:
+async def test_given_many_ids_when_reading_then_each_is_answered(world: PortalSide) -> None:
     bindings = dict.fromkeys(range(2, 400, 2), DEAL)
     world.fill(bindings, orders=400)
 
     assert await world.portal.read(range(1, 401)) == bindings
 
 
-async def test_given_an_unbound_order_when_adding_then_it_is_bound(world: World) -> None:
+async def test_given_an_unbound_order_when_adding_then_it_is_bound(world: PortalSide) -> None:
     world.fill({})
 
     answer = await world.portal.write([Write(5, None, DEAL)])
@@ -222,7 +226,7 @@ async def test_given_an_unbound_order_when_adding_then_it_is_bound(world: World)
     assert world.bindings == {5: DEAL}
 
 
-async def test_given_a_bound_order_when_moving_then_what_was_replaced_is_told(world: World) -> None:
+async def test_given_a_bound_order_when_moving_then_what_was_replaced_is_told(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     answer = await world.portal.write([Write(5, DEAL, INVOICE)])
@@ -233,7 +237,7 @@ async def test_given_a_bound_order_when_moving_then_what_was_replaced_is_told(wo
 
 @pytest.mark.parametrize("before", [None, DEAL])
 async def test_given_somebody_bound_the_order_when_written_then_it_is_not_overwritten(
-    world: World, before: Owner | None
+    world: PortalSide, before: Owner | None
 ) -> None:
     world.fill({5: OTHER, 4: DEAL})
 
@@ -246,7 +250,7 @@ async def test_given_somebody_bound_the_order_when_written_then_it_is_not_overwr
     assert world.bindings == {4: DEAL, 5: OTHER, 6: INVOICE}
 
 
-async def test_given_somebody_unbound_the_order_when_moved_then_it_is_not_bound_again(world: World) -> None:
+async def test_given_somebody_unbound_the_order_when_moved_then_it_is_not_bound_again(world: PortalSide) -> None:
     world.fill({4: DEAL})
 
     answer = await world.portal.write([Write(5, OTHER, INVOICE)])
@@ -257,7 +261,7 @@ async def test_given_somebody_unbound_the_order_when_moved_then_it_is_not_bound_
 
 @pytest.mark.parametrize("before", [None, DEAL])
 async def test_given_an_edit_right_before_the_request_when_written_then_it_stands_or_is_told(
-    world: World, before: Owner | None
+    world: PortalSide, before: Owner | None
 ) -> None:
     world.fill({4: DEAL} | ({5: before} if before else {}))
     await world.portal.write([Write(9, None, DEAL)])
@@ -270,7 +274,7 @@ async def test_given_an_edit_right_before_the_request_when_written_then_it_stand
     assert world.bindings[5] == (OTHER if world.conditional else INVOICE)
 
 
-async def test_given_nothing_bound_when_binding_then_the_first_orders_are_bound_all_the_same(world: World) -> None:
+async def test_given_nothing_bound_when_binding_then_the_first_orders_are_bound_all_the_same(world: PortalSide) -> None:
     world.fill({})
 
     first = await world.portal.write([Write(5, None, DEAL)])
@@ -280,13 +284,13 @@ async def test_given_nothing_bound_when_binding_then_the_first_orders_are_bound_
     assert world.bindings == {3: DEAL, 5: DEAL, 7: OTHER}
 
 
-async def test_given_a_probe_then_it_tells_whether_batches_can_carry_conditions(world: World) -> None:
+async def test_given_a_probe_then_it_tells_whether_batches_can_carry_conditions(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     assert (await world.portal.probe()).conditional is world.conditional
 
 
-async def test_given_the_wanted_owner_is_there_when_adding_then_it_is_already_so(world: World) -> None:
+async def test_given_the_wanted_owner_is_there_when_adding_then_it_is_already_so(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     answer = await world.portal.write([Write(5, None, DEAL)])
@@ -296,7 +300,7 @@ async def test_given_the_wanted_owner_is_there_when_adding_then_it_is_already_so
     assert (result.found, result.found_known) == (DEAL, True)
 
 
-async def test_given_a_bound_order_when_removing_then_it_is_unbound(world: World) -> None:
+async def test_given_a_bound_order_when_removing_then_it_is_unbound(world: PortalSide) -> None:
     world.fill({5: DEAL, 7: DEAL})
 
     answer = await world.portal.write([Write(5, DEAL, None)])
@@ -305,7 +309,7 @@ async def test_given_a_bound_order_when_removing_then_it_is_unbound(world: World
     assert world.bindings == {7: DEAL}
 
 
-async def test_given_an_unbound_order_when_removing_then_it_is_already_so(world: World) -> None:
+async def test_given_an_unbound_order_when_removing_then_it_is_already_so(world: PortalSide) -> None:
     world.fill({7: DEAL})
 
     answer = await world.portal.write([Write(5, DEAL, None)])
@@ -313,7 +317,9 @@ async def test_given_an_unbound_order_when_removing_then_it_is_already_so(world:
     assert only(answer)[:4] == (5, Effect.ALREADY, None, True)
 
 
-async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the_other_is_told(world: World) -> None:
+async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the_other_is_told(
+    world: PortalSide,
+) -> None:
     world.fill({5: OTHER})
 
     answer = await world.portal.write([Write(5, DEAL, None)])
@@ -322,7 +328,7 @@ async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the
     assert world.bindings == {5: OTHER}
 
 
-async def test_given_an_order_that_is_not_there_when_adding_then_it_is_missing(world: World) -> None:
+async def test_given_an_order_that_is_not_there_when_adding_then_it_is_missing(world: PortalSide) -> None:
     world.fill({7: DEAL})
     world.delete_order(7)
 
@@ -333,7 +339,7 @@ async def test_given_an_order_that_is_not_there_when_adding_then_it_is_missing(w
 
 
 async def test_given_one_write_that_fails_when_sent_with_others_then_they_are_carried_out_in_order(
-    world: World,
+    world: PortalSide,
 ) -> None:
     world.fill({3: DEAL})
     world.delete_order(4)
@@ -346,7 +352,7 @@ async def test_given_one_write_that_fails_when_sent_with_others_then_they_are_ca
     assert world.bindings == {3: DEAL, 5: DEAL}
 
 
-async def test_given_a_full_batch_when_written_then_every_write_is_done_in_one_request(world: World) -> None:
+async def test_given_a_full_batch_when_written_then_every_write_is_done_in_one_request(world: PortalSide) -> None:
     world.fill({1: DEAL})
     await world.portal.write([Write(2, None, DEAL)])
     writes = [Write(order, None, DEAL) for order in range(3, 63)]
@@ -360,14 +366,14 @@ async def test_given_a_full_batch_when_written_then_every_write_is_done_in_one_r
     assert world.portal.usage().requests == before + (1 if world.conditional else 2)
 
 
-async def test_given_no_writes_when_writing_then_nothing_happens(world: World) -> None:
+async def test_given_no_writes_when_writing_then_nothing_happens(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     assert await world.portal.write([]) == []
     assert world.bindings == {5: DEAL}
 
 
-async def test_given_no_write_right_when_writing_then_the_run_ends_and_nothing_is_written(world: World) -> None:
+async def test_given_no_write_right_when_writing_then_the_run_ends_and_nothing_is_written(world: PortalSide) -> None:
     world.fill({5: DEAL})
     world.deny_writing()
 
@@ -376,7 +382,7 @@ async def test_given_no_write_right_when_writing_then_the_run_ends_and_nothing_i
     assert world.bindings == {5: DEAL}
 
 
-async def test_given_all_rights_when_probing_then_they_are_found_and_nothing_is_changed(world: World) -> None:
+async def test_given_all_rights_when_probing_then_they_are_found_and_nothing_is_changed(world: PortalSide) -> None:
     world.fill({5: DEAL})
     world.owners_exist(DEAL)
 
@@ -386,7 +392,7 @@ async def test_given_all_rights_when_probing_then_they_are_found_and_nothing_is_
     assert world.bindings == {5: DEAL}
 
 
-async def test_given_no_write_right_when_probing_then_it_is_found_out(world: World) -> None:
+async def test_given_no_write_right_when_probing_then_it_is_found_out(world: PortalSide) -> None:
     world.fill({5: DEAL})
     world.deny_writing()
 
@@ -395,19 +401,21 @@ async def test_given_no_write_right_when_probing_then_it_is_found_out(world: Wor
     assert (rights.read, rights.write, rights.sees_owners) == (True, False, None)
 
 
-async def test_given_an_owner_that_does_not_exist_when_asked_then_it_is_missing(world: World) -> None:
+async def test_given_an_owner_that_does_not_exist_when_asked_then_it_is_missing(world: PortalSide) -> None:
     world.owners_exist(DEAL)
 
     assert await world.portal.missing_owners({DEAL, OTHER}, {DEAL}) == {OTHER}
 
 
-async def test_given_no_owner_of_the_type_can_be_seen_when_asked_then_none_is_called_missing(world: World) -> None:
+async def test_given_no_owner_of_the_type_can_be_seen_when_asked_then_none_is_called_missing(world: PortalSide) -> None:
     world.owners_exist(INVOICE)
 
     assert await world.portal.missing_owners({OTHER}, {DEAL}) == set()
 
 
-async def test_given_keys_when_orders_are_looked_for_then_those_with_exactly_these_keys_are_found(world: World) -> None:
+async def test_given_keys_when_orders_are_looked_for_then_those_with_exactly_these_keys_are_found(
+    world: PortalSide,
+) -> None:
     world.fill({5: DEAL})
     for order, key in ((5, "a"), (6, "A"), (7, "a"), (8, "")):
         world.give_key(order, key)
@@ -418,5 +426,5 @@ async def test_given_keys_when_orders_are_looked_for_then_those_with_exactly_the
     assert await world.portal.orders_with(KeyField.XML_ID, ["a"]) == {"a": [5]}
 
 
-async def test_given_a_fresh_portal_when_asked_then_no_method_has_to_wait(world: World) -> None:
+async def test_given_a_fresh_portal_when_asked_then_no_method_has_to_wait(world: PortalSide) -> None:
     assert [world.portal.wait_for(action) for action in (Action.ADD, Action.MOVE, Action.REMOVE)] == [0, 0, 0]

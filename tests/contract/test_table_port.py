@@ -23,7 +23,7 @@ DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
 ALL_ORDERS = Scope(frozenset({2}))
 
 
-class StillClock:
+class SetClock:
     """A clock that shows one moment: 2026-05-04 03:02:01 UTC."""
 
     def now(self) -> float:
@@ -39,7 +39,7 @@ class StillClock:
         return 0.0
 
 
-class World(Protocol):
+class TableSide(Protocol):
     """A mapping table, and the outside writers that know it."""
 
     def open(self, *, where: bool = False, soft: bool = False, extra: bool = True, scope: Scope = ALL_ORDERS) -> Table:
@@ -75,7 +75,7 @@ class World(Protocol):
         ...
 
 
-class FakeWorld:
+class FakeTableSide:
     def __init__(self) -> None:
         self._table = FakeTable()
 
@@ -105,7 +105,7 @@ class FakeWorld:
 
 
 @dataclass
-class SqlWorld:
+class SqlTableSide:
     """The table `bindings`, whose rows are syncd's where the channel is `web`."""
 
     url: str
@@ -136,7 +136,7 @@ class SqlWorld:
                 **settings,
             ),
             scope=scope,
-            clock=StillClock(),
+            clock=SetClock(),
             link="shop",
         )
 
@@ -186,11 +186,11 @@ class SqlWorld:
         pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
     ]
 )
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest) -> Iterator[TableSide]:
     if request.param == "memory":
-        yield FakeWorld()
+        yield FakeTableSide()
         return
-    made = SqlWorld(request.getfixturevalue(request.param))
+    made = SqlTableSide(request.getfixturevalue(request.param))
     yield made
     made.close()
 
@@ -205,7 +205,7 @@ async def closing() -> AsyncIterator[list[Table]]:
 
 
 @pytest.fixture
-def opened(world: World, closing: list[Table]) -> Any:
+def opened(world: TableSide, closing: list[Table]) -> Any:
     def open_it(**how: Any) -> Table:
         table = world.open(**how)
         closing.append(table)
@@ -231,7 +231,7 @@ async def effects(table: Table, *writes: Write) -> list[Effect]:
 # ---------------------------------------------------------------------- snapshot
 
 
-async def test_given_rows_in_any_order_when_snapshot_then_they_come_by_order_id(world: World, opened: Any) -> None:
+async def test_given_rows_in_any_order_when_snapshot_then_they_come_by_order_id(world: TableSide, opened: Any) -> None:
     for order_id in (30, 10, 20):
         world.add(order_id, 2, order_id + 1)
     rows, snapshot = await whole(opened())
@@ -241,7 +241,7 @@ async def test_given_rows_in_any_order_when_snapshot_then_they_come_by_order_id(
 
 
 async def test_given_a_limit_when_rows_are_taken_then_no_more_come_at_a_time_and_none_twice(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     for order_id in range(1, 9):
         world.add(order_id, 2, 5)
@@ -255,7 +255,7 @@ async def test_given_an_empty_table_when_snapshot_then_nothing_comes(opened: Any
     assert (rows, snapshot.rows, dict(snapshot.unreadable)) == ([], 0, {})
 
 
-async def test_given_a_snapshot_when_taken_in_steps_then_each_row_comes_once(world: World, opened: Any) -> None:
+async def test_given_a_snapshot_when_taken_in_steps_then_each_row_comes_once(world: TableSide, opened: Any) -> None:
     for order_id in (1, 3, 5, 7):
         world.add(order_id, 2, 9)
     async with opened().snapshot(silent) as snapshot:
@@ -264,7 +264,7 @@ async def test_given_a_snapshot_when_taken_in_steps_then_each_row_comes_once(wor
 
 
 async def test_given_rows_written_after_the_snapshot_when_taken_then_they_are_not_in_it(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 9)
     async with opened().snapshot(silent) as snapshot:
@@ -275,7 +275,7 @@ async def test_given_rows_written_after_the_snapshot_when_taken_then_they_are_no
 
 @pytest.mark.parametrize("text", ["5", "3-5,9", "2,30-70,90", "60-", "100-200"])
 async def test_given_some_orders_when_snapshot_then_these_come_and_no_other(
-    world: World, opened: Any, text: str
+    world: TableSide, opened: Any, text: str
 ) -> None:
     for order_id in (90, *range(1, 80, 2)):
         world.add(order_id, 2, order_id + 1)
@@ -290,13 +290,17 @@ async def test_given_some_orders_when_snapshot_then_these_come_and_no_other(
     assert list(snapshot.unreadable) == [9] * (9 in wanted)
 
 
-async def test_given_an_owner_of_a_type_out_of_scope_when_snapshot_then_it_is_a_row(world: World, opened: Any) -> None:
+async def test_given_an_owner_of_a_type_out_of_scope_when_snapshot_then_it_is_a_row(
+    world: TableSide, opened: Any
+) -> None:
     world.add(1, 31, 5)
     rows, _ = await whole(opened())
     assert rows == [(1, 31, 5)]
 
 
-async def test_given_orders_out_of_the_range_when_snapshot_then_they_are_left_out(world: World, opened: Any) -> None:
+async def test_given_orders_out_of_the_range_when_snapshot_then_they_are_left_out(
+    world: TableSide, opened: Any
+) -> None:
     for order_id in (1, 5, 9):
         world.add(order_id, 2, 7)
     world.add(2, 2, None)
@@ -306,7 +310,7 @@ async def test_given_orders_out_of_the_range_when_snapshot_then_they_are_left_ou
 
 @pytest.mark.parametrize(("owner_type", "owner_id"), [(2, None), (2, 0), (2, -5), (None, 7), (0, 7)])
 async def test_given_a_row_without_a_readable_owner_when_snapshot_then_the_order_is_unreadable(
-    world: World, opened: Any, owner_type: object, owner_id: object
+    world: TableSide, opened: Any, owner_type: object, owner_id: object
 ) -> None:
     world.add(1, 2, 7)
     world.add(2, owner_type, owner_id)
@@ -317,7 +321,7 @@ async def test_given_a_row_without_a_readable_owner_when_snapshot_then_the_order
 
 @pytest.mark.parametrize("second", [7, 8, None], ids=["alike", "another", "unreadable"])
 async def test_given_two_rows_for_an_order_when_snapshot_then_it_is_unreadable(
-    world: World, opened: Any, second: object
+    world: TableSide, opened: Any, second: object
 ) -> None:
     world.add(1, 2, 7)
     world.add(2, 2, 7)
@@ -329,7 +333,7 @@ async def test_given_two_rows_for_an_order_when_snapshot_then_it_is_unreadable(
 
 @pytest.mark.parametrize("order_id", [None, 0, -1])
 async def test_given_a_row_without_a_readable_order_when_snapshot_then_it_is_described(
-    world: World, opened: Any, order_id: object
+    world: TableSide, opened: Any, order_id: object
 ) -> None:
     world.add(1, 2, 7)
     world.add(order_id, 2, 8)
@@ -339,7 +343,7 @@ async def test_given_a_row_without_a_readable_order_when_snapshot_then_it_is_des
 
 
 async def test_given_rows_where_does_not_select_when_snapshot_then_they_are_not_syncds(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7)
     world.add(2, 2, 8, selected=False)
@@ -348,7 +352,7 @@ async def test_given_rows_where_does_not_select_when_snapshot_then_they_are_not_
 
 
 async def test_given_two_rows_of_which_where_selects_one_when_snapshot_then_that_one_counts(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7)
     world.add(1, 2, 8, selected=False)
@@ -356,7 +360,7 @@ async def test_given_two_rows_of_which_where_selects_one_when_snapshot_then_that
     assert (rows, dict(snapshot.unreadable)) == ([(1, 2, 7)], {})
 
 
-async def test_given_softly_deleted_rows_when_snapshot_then_they_are_absent(world: World, opened: Any) -> None:
+async def test_given_softly_deleted_rows_when_snapshot_then_they_are_absent(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     world.add(1, 2, 8, deleted=True)
     world.add(2, 2, 9, deleted=True)
@@ -364,7 +368,7 @@ async def test_given_softly_deleted_rows_when_snapshot_then_they_are_absent(worl
     assert (rows, dict(snapshot.unreadable)) == ([(1, 2, 7)], {})
 
 
-async def test_given_rows_when_snapshot_then_progress_is_told(world: World, opened: Any) -> None:
+async def test_given_rows_when_snapshot_then_progress_is_told(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     told: list[tuple[str, int, int | None]] = []
     await whole(opened(), lambda *what: told.append(what))
@@ -374,7 +378,7 @@ async def test_given_rows_when_snapshot_then_progress_is_told(world: World, open
 # -------------------------------------------------------------------------- read
 
 
-async def test_given_orders_when_read_then_those_with_a_row_are_told(world: World, opened: Any) -> None:
+async def test_given_orders_when_read_then_those_with_a_row_are_told(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     world.add(2, 31, 8)
     assert await opened().read([1, 2, 3]) == {1: TableValue(DEAL_7), 2: TableValue(Owner(31, 8))}
@@ -384,19 +388,21 @@ async def test_given_no_orders_when_read_then_nothing_is_told(opened: Any) -> No
     assert await opened().read([]) == {}
 
 
-async def test_given_a_row_where_does_not_select_when_read_then_that_is_told(world: World, opened: Any) -> None:
+async def test_given_a_row_where_does_not_select_when_read_then_that_is_told(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7, selected=False)
     assert await opened(where=True).read([1]) == {1: TableValue(DEAL_7, selected=False)}
 
 
-async def test_given_rows_of_which_where_selects_one_when_read_then_that_one_counts(world: World, opened: Any) -> None:
+async def test_given_rows_of_which_where_selects_one_when_read_then_that_one_counts(
+    world: TableSide, opened: Any
+) -> None:
     world.add(1, 2, 7)
     world.add(1, 2, 8, selected=False)
     assert await opened(where=True).read([1]) == {1: TableValue(DEAL_7)}
 
 
 async def test_given_a_softly_deleted_row_when_read_then_it_is_told_from_an_absent_one(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7, deleted=True)
     world.add(2, 2, 8)
@@ -408,7 +414,7 @@ async def test_given_a_softly_deleted_row_when_read_then_it_is_told_from_an_abse
 
 
 async def test_given_trouble_with_rows_when_read_then_it_is_told_in_the_words_of_the_snapshot(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, None)
     world.add(2, 2, 8)
@@ -423,7 +429,7 @@ async def test_given_trouble_with_rows_when_read_then_it_is_told_in_the_words_of
 # ------------------------------------------------------------------------- write
 
 
-async def test_given_the_expected_owners_when_written_then_all_is_done(world: World, opened: Any) -> None:
+async def test_given_the_expected_owners_when_written_then_all_is_done(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     world.add(2, 2, 7)
     results = await opened().write([Write(3, None, DEAL_9), Write(1, DEAL_7, None), Write(2, DEAL_7, Owner(31, 8))])
@@ -440,7 +446,7 @@ async def test_given_nothing_when_written_then_nothing_is_told(opened: Any) -> N
     "write", [Write(1, DEAL_8, DEAL_7), Write(1, None, DEAL_7), Write(2, DEAL_7, None)], ids=["move", "add", "remove"]
 )
 async def test_given_the_wanted_value_when_written_then_it_is_already_there(
-    world: World, opened: Any, write: Write
+    world: TableSide, opened: Any, write: Write
 ) -> None:
     world.add(1, 2, 7)
     before = world.rows()
@@ -453,7 +459,7 @@ async def test_given_the_wanted_value_when_written_then_it_is_already_there(
     "write", [Write(1, DEAL_7, DEAL_8), Write(1, DEAL_7, None), Write(1, None, DEAL_8)], ids=["move", "remove", "add"]
 )
 async def test_given_another_owner_since_the_snapshot_when_written_then_it_is_left_and_named(
-    world: World, opened: Any, write: Write
+    world: TableSide, opened: Any, write: Write
 ) -> None:
     world.add(1, 2, 7)
     table = opened()
@@ -464,7 +470,9 @@ async def test_given_another_owner_since_the_snapshot_when_written_then_it_is_le
     assert world.rows() == [(1, 2, 9, True, False)]
 
 
-async def test_given_a_row_deleted_since_the_snapshot_when_moved_then_none_is_made(world: World, opened: Any) -> None:
+async def test_given_a_row_deleted_since_the_snapshot_when_moved_then_none_is_made(
+    world: TableSide, opened: Any
+) -> None:
     world.add(1, 2, 7)
     table = opened()
     await whole(table)
@@ -475,7 +483,7 @@ async def test_given_a_row_deleted_since_the_snapshot_when_moved_then_none_is_ma
 
 
 async def test_given_one_moved_order_when_a_batch_is_written_then_the_others_are_done(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     for order_id in (1, 2, 3):
         world.add(order_id, 2, 7)
@@ -489,7 +497,7 @@ async def test_given_one_moved_order_when_a_batch_is_written_then_the_others_are
 
 @pytest.mark.parametrize("after", [DEAL_8, None, DEAL_7], ids=["move", "remove", "alike"])
 async def test_given_a_second_row_since_the_snapshot_when_written_then_neither_is_touched(
-    world: World, opened: Any, after: Owner | None
+    world: TableSide, opened: Any, after: Owner | None
 ) -> None:
     world.add(1, 2, 7)
     world.add(1, 2, 7)
@@ -499,14 +507,14 @@ async def test_given_a_second_row_since_the_snapshot_when_written_then_neither_i
     assert world.rows() == before
 
 
-async def test_given_an_unreadable_row_when_written_then_it_is_left(world: World, opened: Any) -> None:
+async def test_given_an_unreadable_row_when_written_then_it_is_left(world: TableSide, opened: Any) -> None:
     world.add(1, 2, None)
     assert await effects(opened(), Write(1, None, DEAL_7)) == [Effect.MOVED]
     assert world.rows() == [(1, 2, None, True, False)]
 
 
 async def test_given_a_row_where_does_not_select_when_written_then_it_is_left_and_none_is_made(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7, selected=False)
     before = world.rows()
@@ -517,7 +525,7 @@ async def test_given_a_row_where_does_not_select_when_written_then_it_is_left_an
 
 
 async def test_given_a_row_beside_one_that_is_not_syncds_when_written_then_only_syncds_is(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7)
     world.add(1, 2, 7, selected=False)
@@ -526,7 +534,7 @@ async def test_given_a_row_beside_one_that_is_not_syncds_when_written_then_only_
 
 
 async def test_given_inserts_where_would_not_select_when_written_then_they_are_refused(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7)
     results = await opened(where=True, extra=False).write([Write(1, DEAL_7, DEAL_8), Write(2, None, DEAL_8)])
@@ -535,14 +543,14 @@ async def test_given_inserts_where_would_not_select_when_written_then_they_are_r
     assert world.rows() == [(1, 2, 8, True, False)]
 
 
-async def test_given_soft_delete_when_removed_then_the_row_is_marked(world: World, opened: Any) -> None:
+async def test_given_soft_delete_when_removed_then_the_row_is_marked(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     assert await effects(opened(soft=True), Write(1, DEAL_7, None)) == [Effect.DONE]
     assert world.rows() == [(1, 2, 7, True, True)]
 
 
 async def test_given_a_softly_deleted_row_and_room_beside_it_when_added_then_it_stays_as_history(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7, deleted=True)
     table = opened(soft=True)
@@ -553,7 +561,7 @@ async def test_given_a_softly_deleted_row_and_room_beside_it_when_added_then_it_
 
 
 async def test_given_a_softly_deleted_row_and_no_room_beside_it_when_added_then_it_is_revived(
-    world: World, opened: Any
+    world: TableSide, opened: Any
 ) -> None:
     world.make_unique()
     world.add(1, 2, 7, deleted=True)
@@ -561,7 +569,7 @@ async def test_given_a_softly_deleted_row_and_no_room_beside_it_when_added_then_
     assert world.rows() == [(1, 2, 8, True, False)]
 
 
-async def test_given_writes_when_repeated_then_they_are_already_done(world: World, opened: Any) -> None:
+async def test_given_writes_when_repeated_then_they_are_already_done(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     world.add(2, 2, 7)
     writes = [Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, None), Write(3, None, DEAL_9)]

@@ -25,8 +25,12 @@ class SetClock:
     def monotonic(self) -> float:
         return self.time
 
-    async def sleep(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
         self.time += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
 
     def random(self) -> float:
         return self.chance

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.engine import reconcile as engine
-from tests.integration.order_key_world import KeyWorld
+from tests.integration.keyed_shop import KeyedShop
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ class Mortal:
 
 async def lived(url: str, steps: int) -> object:
     """Return what both sides and the holds are in the end, where the first pass died after so many steps (0: not)."""
-    async with KeyWorld(url, "xmlId").running() as world:
+    async with KeyedShop(url, "xmlId").running() as world:
         await world.in_step({order: 100 + order for order in range(1, 6)})
         for order, key in ((1, "moved"), (9, "shop-1"), (30, "twice"), (31, "twice"), (32, "")):
             world.give_key(order, key)

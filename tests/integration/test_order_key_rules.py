@@ -12,7 +12,7 @@ from syncd.core.order_keys import KeyField
 from syncd.engine.link import hold_lease
 from syncd.errors import AuthError
 from syncd.table import keyed
-from tests.integration.order_key_world import KeyWorld, held
+from tests.integration.keyed_shop import KeyedShop, held
 
 pytestmark = pytest.mark.anyio
 
@@ -20,27 +20,27 @@ MISSING, AMBIGUOUS = HoldKind.ORDER_MISSING, HoldKind.AMBIGUOUS_KEY
 
 
 @pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[KeyWorld]:
-    async with KeyWorld(sqlite_url).running() as made:
+async def world(sqlite_url: str) -> AsyncIterator[KeyedShop]:
+    async with KeyedShop(sqlite_url).running() as made:
         yield made
 
 
 @pytest.fixture
-async def xml_world(sqlite_url: str) -> AsyncIterator[KeyWorld]:
-    async with KeyWorld(sqlite_url, "xmlId").running() as made:
+async def xml_world(sqlite_url: str) -> AsyncIterator[KeyedShop]:
+    async with KeyedShop(sqlite_url, "xmlId").running() as made:
         yield made
 
 
 # ------------------------------------------------------------------ what is asked
 
 
-async def test_given_orders_in_step_then_a_pass_asks_for_no_key(world: KeyWorld) -> None:
+async def test_given_orders_in_step_then_a_pass_asks_for_no_key(world: KeyedShop) -> None:
     await world.in_step({order: 100 + order for order in range(1, 61)})
     assert (await world.reconcile()).row.calls == (await world.reconcile()).row.calls
     assert world.lookups == 0
 
 
-async def test_given_a_first_sync_then_each_key_is_asked_for_once(world: KeyWorld) -> None:
+async def test_given_a_first_sync_then_each_key_is_asked_for_once(world: KeyedShop) -> None:
     for order in range(1, 61):
         world.bind(order, 100 + order)
         world.put(f"WEB-{order}", 100 + order if order > 5 else 1)
@@ -48,21 +48,21 @@ async def test_given_a_first_sync_then_each_key_is_asked_for_once(world: KeyWorl
     assert (report.row.counts.in_step, len(report.holds), world.lookups) == (55, 5, 2)
 
 
-async def test_given_a_new_row_then_its_key_alone_is_asked_for(world: KeyWorld) -> None:
+async def test_given_a_new_row_then_its_key_alone_is_asked_for(world: KeyedShop) -> None:
     await world.in_step({order: 100 + order for order in range(1, 61)})
     world.put("WEB-70", 170)
     assert (await world.reconcile()).exit_code == 0
     assert (world.bound[70], world.lookups) == (170, 1)
 
 
-async def test_given_a_changed_order_then_its_key_is_asked_for_once_more_before_it_is_written(world: KeyWorld) -> None:
+async def test_given_a_changed_order_then_its_key_is_asked_for_once_more_before_it_is_written(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.bind(5, 51)
     assert (await world.reconcile()).exit_code == 0
     assert world.lookups == 1
 
 
-async def test_given_credentials_without_the_scope_sale_then_the_run_ends_with_77(world: KeyWorld) -> None:
+async def test_given_credentials_without_the_scope_sale_then_the_run_ends_with_77(world: KeyedShop) -> None:
     world.crm.scope = frozenset({"crm"})
     world.put("WEB-5", 50)
     report = await world.reconcile()
@@ -73,7 +73,7 @@ async def test_given_credentials_without_the_scope_sale_then_the_run_ends_with_7
 # -------------------------------------------------------- a key that no order has
 
 
-async def test_given_a_key_that_no_order_has_then_its_row_is_held_until_the_order_appears(world: KeyWorld) -> None:
+async def test_given_a_key_that_no_order_has_then_its_row_is_held_until_the_order_appears(world: KeyedShop) -> None:
     await world.in_step({5: 50})
     world.put("SHOP-1", 77)
     report = await world.reconcile()
@@ -87,7 +87,7 @@ async def test_given_a_key_that_no_order_has_then_its_row_is_held_until_the_orde
     assert world.bound == {5: 50, 8: 77}
 
 
-async def test_given_a_key_that_no_order_has_then_it_is_asked_for_again_with_growing_pauses(world: KeyWorld) -> None:
+async def test_given_a_key_that_no_order_has_then_it_is_asked_for_again_with_growing_pauses(world: KeyedShop) -> None:
     link = world.link()
     assert link.order_keys is not None
     async with hold_lease(link):
@@ -101,7 +101,7 @@ async def test_given_a_key_that_no_order_has_then_it_is_asked_for_again_with_gro
 
 
 async def test_given_a_row_whose_key_no_order_had_when_it_is_dropped_then_its_hold_is_over_and_forgotten(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50})
     world.put("SHOP-1", 77)
@@ -114,7 +114,7 @@ async def test_given_a_row_whose_key_no_order_had_when_it_is_dropped_then_its_ho
 
 
 async def test_given_rows_of_unknown_keys_then_orders_of_other_owners_that_are_gone_are_unbound(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.put("SHOP-1", 77)
@@ -124,7 +124,7 @@ async def test_given_rows_of_unknown_keys_then_orders_of_other_owners_that_are_g
 
 
 async def test_given_a_row_that_got_a_key_which_the_portal_does_not_know_yet_then_its_order_is_not_unbound(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.rename("WEB-5", "NEW-5")
@@ -139,7 +139,7 @@ async def test_given_a_row_that_got_a_key_which_the_portal_does_not_know_yet_the
 
 
 async def test_given_a_row_of_an_unknown_key_that_names_no_owner_then_no_absent_order_is_unbound(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.drop("WEB-5")
@@ -159,7 +159,7 @@ async def test_given_a_row_of_an_unknown_key_that_names_no_owner_then_no_absent_
 
 @pytest.mark.parametrize("limit", [10_000, 1])
 async def test_given_rows_that_got_one_key_which_the_portal_does_not_know_then_none_of_their_orders_is_unbound(
-    world: KeyWorld, monkeypatch: pytest.MonkeyPatch, limit: int
+    world: KeyedShop, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(keyed, "MOST_UNKNOWN", limit)
     await world.in_step({5: 50, 6: 60, 7: 70})
@@ -171,7 +171,7 @@ async def test_given_rows_that_got_one_key_which_the_portal_does_not_know_then_n
 
 
 async def test_given_a_table_that_is_only_a_target_then_rows_of_unknown_keys_are_left_alone(sqlite_url: str) -> None:
-    async with KeyWorld(sqlite_url, direction=Direction.CRM_TO_TABLE).running() as world:
+    async with KeyedShop(sqlite_url, direction=Direction.CRM_TO_TABLE).running() as world:
         world.put("SHOP-1", 77)
         world.bind(5, 50)
         assert (await world.reconcile()).holds == []
@@ -181,13 +181,13 @@ async def test_given_a_table_that_is_only_a_target_then_rows_of_unknown_keys_are
 async def test_given_rows_of_unknown_keys_whose_owners_are_out_of_scope_then_they_are_left_alone(
     sqlite_url: str,
 ) -> None:
-    async with KeyWorld(sqlite_url, scope=Scope(frozenset({31}))).running() as world:
+    async with KeyedShop(sqlite_url, scope=Scope(frozenset({31}))).running() as world:
         world.put("SHOP-1", 77)
         assert (await world.reconcile()).holds == []
 
 
 async def test_given_more_unknown_keys_than_can_be_held_one_by_one_then_no_absent_order_is_unbound(
-    world: KeyWorld, monkeypatch: pytest.MonkeyPatch
+    world: KeyedShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyed, "MOST_UNKNOWN", 2)
     await world.in_step({5: 50, 6: 60})
@@ -207,7 +207,7 @@ async def test_given_more_unknown_keys_than_can_be_held_one_by_one_then_no_absen
 # ---------------------------------------------------- a key that several orders have
 
 
-async def test_given_a_key_that_two_orders_have_then_both_are_held_until_one_has_it(xml_world: KeyWorld) -> None:
+async def test_given_a_key_that_two_orders_have_then_both_are_held_until_one_has_it(xml_world: KeyedShop) -> None:
     world = xml_world
     await world.in_step({6: 60})
     world.give_key(5, "twice")
@@ -223,7 +223,7 @@ async def test_given_a_key_that_two_orders_have_then_both_are_held_until_one_has
     assert world.bound == {5: 50, 6: 60}
 
 
-async def test_given_an_order_that_takes_the_key_of_an_agreed_one_then_neither_is_written(xml_world: KeyWorld) -> None:
+async def test_given_an_order_that_takes_the_key_of_an_agreed_one_then_neither_is_written(xml_world: KeyedShop) -> None:
     world = xml_world
     await world.in_step({5: 50})
     world.give_key(9, "shop-5")
@@ -236,7 +236,7 @@ async def test_given_an_order_that_takes_the_key_of_an_agreed_one_then_neither_i
 
 
 async def test_given_a_pass_over_some_orders_then_others_are_left_as_they_are_whatever_their_keys(
-    xml_world: KeyWorld,
+    xml_world: KeyedShop,
 ) -> None:
     world = xml_world
     await world.in_step({5: 50, 6: 60})
@@ -255,7 +255,7 @@ async def test_given_a_pass_over_some_orders_then_others_are_left_as_they_are_wh
 # -------------------------------------------------------------- an order without a key
 
 
-async def test_given_a_bound_order_without_a_key_then_it_is_held_until_it_has_one(xml_world: KeyWorld) -> None:
+async def test_given_a_bound_order_without_a_key_then_it_is_held_until_it_has_one(xml_world: KeyedShop) -> None:
     world = xml_world
     await world.in_step({6: 60})
     world.give_key(5, "")
@@ -272,7 +272,7 @@ async def test_given_a_bound_order_without_a_key_then_it_is_held_until_it_has_on
     assert world.rows == [("shop-6", 60), ("x-5", 50)]
 
 
-async def test_given_an_agreed_order_that_lost_its_key_then_its_binding_is_not_removed(xml_world: KeyWorld) -> None:
+async def test_given_an_agreed_order_that_lost_its_key_then_its_binding_is_not_removed(xml_world: KeyedShop) -> None:
     world = xml_world
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "")
@@ -287,7 +287,7 @@ async def test_given_an_agreed_order_that_lost_its_key_then_its_binding_is_not_r
 
 
 async def test_given_a_key_that_moved_to_another_order_when_its_row_changes_then_the_right_order_gets_it(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "OLD-5")
@@ -304,7 +304,7 @@ async def test_given_a_key_that_moved_to_another_order_when_its_row_changes_then
 
 
 async def test_given_two_orders_that_swapped_their_keys_when_a_row_changes_then_each_gets_what_its_row_says(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "WEB-6")
@@ -320,7 +320,7 @@ async def test_given_two_orders_that_swapped_their_keys_when_a_row_changes_then_
 
 
 async def test_given_an_order_with_another_known_key_then_it_is_unbound_and_the_row_of_its_old_key_is_held(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60, 7: 70})
     world.give_key(6, "OLD-6")
@@ -340,7 +340,7 @@ async def test_given_an_order_with_another_known_key_then_it_is_unbound_and_the_
 
 
 async def test_given_an_order_with_another_key_when_it_changes_in_the_portal_then_it_does_not_wait_for_ever(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "NEW-5")
@@ -352,7 +352,7 @@ async def test_given_an_order_with_another_key_when_it_changes_in_the_portal_the
 
 
 async def test_given_many_orders_whose_keys_others_have_now_then_their_absences_wait_for_the_second_look(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({order: 10 * order for order in range(1, 31)})
     for order in (5, 6, 7):
@@ -370,7 +370,7 @@ async def test_given_many_orders_whose_keys_others_have_now_then_their_absences_
 
 
 async def test_given_another_orders_row_of_an_unknown_key_then_an_order_of_that_owner_still_waits(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "NEW-5")
@@ -384,7 +384,7 @@ async def test_given_another_orders_row_of_an_unknown_key_then_an_order_of_that_
     assert world.bound.get(6) == 60
 
 
-async def test_given_two_former_keys_of_one_order_then_neither_row_binds_it(world: KeyWorld) -> None:
+async def test_given_two_former_keys_of_one_order_then_neither_row_binds_it(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     for number in (1, 2):
         world.put("WEB-5" if number == 1 else "NEW-1", 50 + number)
@@ -397,7 +397,7 @@ async def test_given_two_former_keys_of_one_order_then_neither_row_binds_it(worl
     assert list(held(report).values()) == [MISSING, MISSING]
 
 
-async def test_given_an_order_with_a_new_key_on_both_sides_then_it_stays_in_step(world: KeyWorld) -> None:
+async def test_given_an_order_with_a_new_key_on_both_sides_then_it_stays_in_step(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "NEW-5")
     world.rename("WEB-5", "NEW-5")
@@ -406,7 +406,7 @@ async def test_given_an_order_with_a_new_key_on_both_sides_then_it_stays_in_step
 
 
 async def test_given_a_key_that_the_portal_shows_but_cannot_look_for_then_its_order_is_written_all_the_same(
-    world: KeyWorld,
+    world: KeyedShop,
 ) -> None:
     world.give_key(5, "$result[k0][orders]")
     world.bind(5, 50)
@@ -416,14 +416,14 @@ async def test_given_a_key_that_the_portal_shows_but_cannot_look_for_then_its_or
     assert world.rows == [("$result[k0][orders]", 51)]
 
 
-async def test_given_a_deleted_order_then_its_row_is_removed_by_the_key_it_had(world: KeyWorld) -> None:
+async def test_given_a_deleted_order_then_its_row_is_removed_by_the_key_it_had(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.crm.delete_order(5)
     assert (await world.reconcile()).exit_code == 0
     assert world.rows == [("WEB-6", 60)]
 
 
-async def test_given_a_deleted_order_whose_key_another_one_has_then_that_ones_row_stays(world: KeyWorld) -> None:
+async def test_given_a_deleted_order_whose_key_another_one_has_then_that_ones_row_stays(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.crm.delete_order(5)
     world.give_key(9, "WEB-5")
@@ -436,7 +436,7 @@ async def test_given_a_deleted_order_whose_key_another_one_has_then_that_ones_ro
 # ------------------------------------------------------------------------- odd cells
 
 
-async def test_given_rows_without_a_key_then_no_absent_order_is_unbound(world: KeyWorld) -> None:
+async def test_given_rows_without_a_key_then_no_absent_order_is_unbound(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.drop("WEB-5")
     world.execute("INSERT INTO bindings (number, deal_id) VALUES (NULL, 1), ('', 2)")
@@ -449,7 +449,7 @@ async def test_given_rows_without_a_key_then_no_absent_order_is_unbound(world: K
 async def test_given_a_column_of_numbers_then_keys_that_are_none_are_refused_and_the_others_written(
     sqlite_url: str,
 ) -> None:
-    async with KeyWorld(sqlite_url, kind="INTEGER").running() as world:
+    async with KeyedShop(sqlite_url, kind="INTEGER").running() as world:
         world.give_key(5, "1005")
         world.give_key(7, "1007")
         world.put(1007, 70)
@@ -466,7 +466,10 @@ async def test_given_keys_and_the_order_ids_they_stand_for_then_both_tables_lead
 ) -> None:
     other = tmp_path / "other.db"
     other.touch()
-    async with KeyWorld(sqlite_url).running() as keys, KeyWorld(f"sqlite:///{other}", None, "INTEGER").running() as ids:
+    async with (
+        KeyedShop(sqlite_url).running() as keys,
+        KeyedShop(f"sqlite:///{other}", None, "INTEGER").running() as ids,
+    ):
         for world in (keys, ids):
             name = (lambda order: f"WEB-{order}") if world is keys else (lambda order: order)
             await world.in_step({order: 100 + order for order in range(1, 13)})

@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from syncd.core.model import HoldKind
-from tests.integration.order_key_world import KeyWorld, held
+from tests.integration.keyed_shop import KeyedShop, held
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def world(database_url: str) -> AsyncIterator[KeyWorld]:
-    async with KeyWorld(database_url).running() as made:
+async def world(database_url: str) -> AsyncIterator[KeyedShop]:
+    async with KeyedShop(database_url).running() as made:
         yield made
 
 
-async def test_given_order_numbers_then_both_sides_come_into_step_and_stay_so(world: KeyWorld) -> None:
+async def test_given_order_numbers_then_both_sides_come_into_step_and_stay_so(world: KeyedShop) -> None:
     world.bind(5, 50)
     world.put("WEB-7", 70)
     assert (await world.reconcile()).exit_code == 0
@@ -37,7 +37,7 @@ async def test_given_order_numbers_then_both_sides_come_into_step_and_stay_so(wo
 
 @pytest.mark.parametrize("other", ["A-1", "a-1 "])
 async def test_given_keys_that_the_database_takes_for_equal_then_each_row_is_its_own_orders(
-    world: KeyWorld, other: str
+    world: KeyedShop, other: str
 ) -> None:
     world.give_key(5, "a-1")
     world.give_key(6, other)
@@ -60,7 +60,7 @@ async def test_given_keys_that_the_database_takes_for_equal_then_each_row_is_its
     assert world.rows == [(other, 50)]
 
 
-async def test_given_two_rows_with_one_key_then_its_order_is_held(world: KeyWorld) -> None:
+async def test_given_two_rows_with_one_key_then_its_order_is_held(world: KeyedShop) -> None:
     await world.in_step({5: 50})
     world.execute("INSERT INTO bindings (number, deal_id) VALUES (:a, :b)", "WEB-5", 51)
     assert held(await world.reconcile()) == {5: HoldKind.DUPLICATE_ROWS}
@@ -68,7 +68,7 @@ async def test_given_two_rows_with_one_key_then_its_order_is_held(world: KeyWorl
 
 
 async def test_given_a_table_with_soft_deletion_then_a_row_is_revived_under_its_key(database_url: str) -> None:
-    async with KeyWorld(database_url, options={"deleted": "gone"}).running() as world:
+    async with KeyedShop(database_url, options={"deleted": "gone"}).running() as world:
         world.execute("DROP TABLE bindings")
         world.execute(
             "CREATE TABLE bindings (number VARCHAR(60) PRIMARY KEY, deal_id INTEGER, gone INTEGER NOT NULL DEFAULT 0)"
@@ -82,7 +82,7 @@ async def test_given_a_table_with_soft_deletion_then_a_row_is_revived_under_its_
 
 
 async def test_given_owners_that_are_unique_when_orders_swap_them_then_rows_swap_too(database_url: str) -> None:
-    async with KeyWorld(database_url).running() as world:
+    async with KeyedShop(database_url).running() as world:
         world.execute("CREATE UNIQUE INDEX one_deal ON bindings (deal_id)")
         await world.in_step({5: 50, 6: 60})
         world.bind(5, 60)
@@ -92,7 +92,7 @@ async def test_given_owners_that_are_unique_when_orders_swap_them_then_rows_swap
 
 
 async def test_given_a_column_that_the_database_pads_then_its_spaces_are_no_part_of_the_key(database_url: str) -> None:
-    async with KeyWorld(database_url, kind="CHAR(12)").running() as world:
+    async with KeyedShop(database_url, kind="CHAR(12)").running() as world:
         await world.in_step({5: 50, 6: 60})
         world.bind(5, 51)
         world.crm.unbind(6)
@@ -101,7 +101,7 @@ async def test_given_a_column_that_the_database_pads_then_its_spaces_are_no_part
 
 
 async def test_given_a_column_of_whole_numbers_then_their_digits_are_the_keys(database_url: str) -> None:
-    async with KeyWorld(database_url, kind="INTEGER").running() as world:
+    async with KeyedShop(database_url, kind="INTEGER").running() as world:
         world.give_key(5, "1005")
         world.give_key(7, "1007")
         world.put(1007, 70)
@@ -114,7 +114,7 @@ async def test_given_a_column_of_whole_numbers_then_their_digits_are_the_keys(da
         assert (world.rows, world.bound) == ([(1005, 51)], {5: 51})
 
 
-async def test_given_a_key_with_letters_of_any_language_then_its_row_is_found(world: KeyWorld) -> None:
+async def test_given_a_key_with_letters_of_any_language_then_its_row_is_found(world: KeyedShop) -> None:
     for order, key in ((5, "Заказ №5"), (6, "50% & 'x'"), (7, "注文-7")):
         world.give_key(order, key)
         world.bind(order, order)
@@ -125,7 +125,7 @@ async def test_given_a_key_with_letters_of_any_language_then_its_row_is_found(wo
     assert dict(world.rows) == {"Заказ №5": 50, "50% & 'x'": 6, "注文-7": 70}
 
 
-async def test_given_a_table_of_keys_then_check_tries_a_write_and_takes_it_back(world: KeyWorld) -> None:
+async def test_given_a_table_of_keys_then_check_tries_a_write_and_takes_it_back(world: KeyedShop) -> None:
     for checked in range(2):
         found = await world.link().table.check()
         assert (found.problems, found.sample, list(found.keys)) == ([], [], ["WEB-5"] if checked else [])

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.state.store import open_store
-from tests.integration.order_key_world import KeyWorld
+from tests.integration.keyed_shop import KeyedShop
 from tests.property.engine_world import empty_state
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ def written_tables(engine: sa.Engine) -> Iterator[list[str]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-async def at_rest(world: KeyWorld, state: Path) -> tuple[int, int, list[str]]:
+async def at_rest(world: KeyedShop, state: Path) -> tuple[int, int, list[str]]:
     """Return the requests, the calls and the written tables of a pass that finds nothing new."""
     async with world.running():
         store = world.store = open_store(f"sqlite:///{state}", clock=world.clock)
@@ -51,8 +51,8 @@ async def test_given_orders_in_step_then_a_pass_by_keys_costs_what_one_by_order_
     for name in ("ids", "keys"):
         (tmp_path / f"{name}.db").touch()
         (tmp_path / f"state-{name}.db").write_bytes(empty_state())
-    ids = await at_rest(KeyWorld(f"sqlite:///{tmp_path / 'ids.db'}", None, "INTEGER"), tmp_path / "state-ids.db")
-    keys = await at_rest(KeyWorld(f"sqlite:///{tmp_path / 'keys.db'}"), tmp_path / "state-keys.db")
+    ids = await at_rest(KeyedShop(f"sqlite:///{tmp_path / 'ids.db'}", None, "INTEGER"), tmp_path / "state-ids.db")
+    keys = await at_rest(KeyedShop(f"sqlite:///{tmp_path / 'keys.db'}"), tmp_path / "state-keys.db")
     assert keys == ids
     assert "run" in keys[2]
     assert "order_key" not in keys[2]

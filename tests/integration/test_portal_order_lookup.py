@@ -119,7 +119,7 @@ async def test_given_credentials_without_the_scope_sale_then_the_run_ends_and_th
     async with client(portal, clock) as ours:
         with pytest.raises(AuthError, match="the scope sale is missing") as refused:
             await ours.orders_with(NUMBER, ["WEB-5"])
-    assert "`sale` beside `crm`" in refused.value.hint
+    assert "`sale` besides `crm`" in refused.value.hint
 
 
 async def test_given_a_lost_answer_then_it_is_asked_again(clock: FakeClock) -> None:
@@ -133,6 +133,8 @@ ODD = [
     {"orders": [{"id": 6, "accountNumber": "WEB-6"}]},
     {"orders": [{"accountNumber": "WEB-5"}]},
     {"orders": [{"id": 5}]},
+    {"orders": [{"id": 5, "accountNumber": ["WEB-5"]}]},
+    {"orders": [{"id": 5, "accountNumber": True}]},
     {"items": []},
     [],
 ]
@@ -148,3 +150,23 @@ async def test_given_an_answer_that_is_not_what_was_asked_then_the_run_ends_rath
     async with client(answer, clock) as ours:
         with pytest.raises(UnavailableError, match="does not say which orders"):
             await ours.keys_of(NUMBER, [5])
+
+
+async def test_given_an_order_id_beyond_63_bits_then_the_answer_is_not_believed(clock: FakeClock) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        order = {"id": 2**63, "accountNumber": "WEB-5"}
+        return batch_answer({key: {"orders": [order]} for key in json.loads(request.content)["cmd"]})
+
+    async with client(answer, clock) as ours:
+        with pytest.raises(UnavailableError, match="does not say which orders"):
+            await ours.orders_with(NUMBER, ["WEB-5"])
+
+
+async def test_given_a_key_that_is_no_text_of_unicode_then_the_order_has_no_key_of_its_own(clock: FakeClock) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        orders = [{"id": 5, "accountNumber": "WEB\ud800"}, {"id": 6, "accountNumber": 6}]
+        results = {key: {"orders": orders} for key in json.loads(request.content)["cmd"]}
+        return httpx.Response(200, content=json.dumps({"result": {"result": results, "result_error": []}}))
+
+    async with client(answer, clock) as ours:
+        assert await ours.keys_of(NUMBER, [5, 6]) == {5: "", 6: "6"}

@@ -9,17 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from syncd.core.model import Direction, OnConflict, Owner, Policy, Scope
-from syncd.engine import reconcile as engine
-from syncd.engine.link import Link
 from syncd.sandbox import SandboxPortal
-from tests.fakes.clock import FakeClock
 from tests.fakes.high_water import MemoryMark
-from tests.fakes.portal import FakePortal
-from tests.fakes.table import FakeTable
-from tests.simulation.world import FREE
 
 LIST = "crm.orderentity.list"
 NEW = range(101, 161)
@@ -77,34 +69,3 @@ def bind_during_a_listing(crm: SandboxPortal, orders: count[int], times: int, lo
             look()
 
     crm.before_call(bind)
-
-
-class SecondLink:
-    """Another link, between sides in memory, whose state is in the same database."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.crm, self.table = FakePortal(), FakeTable()
-        self._clock = clock
-        self._owners = count(1)
-
-    async def live(self, order: int, store: Any) -> str:
-        """Somebody binds an order of it, and it has a pass; return what is wrong with it then, if anything."""
-        self.crm.bind(order, Owner(2, next(self._owners)))
-        link = Link(
-            name="mart",
-            fingerprint="mart",
-            policy=Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({2}))),
-            limits=FREE,
-            clock=self._clock,
-            holder="mart:1",
-            ask_first_sync=False,
-            portal=self.crm,
-            table=self.table,
-            store=store,
-        )
-        report = await engine.reconcile(link)
-        held = {hold.order_id for hold in report.holds}  # in conflict where the state was lost
-        apart = {order for order, _ in self.crm.bindings.items() ^ self.table.bindings.items()}
-        if report.row.state == "applied" and apart - held:
-            return f"the other link rests at crm {self.crm.bindings}, table {self.table.bindings}"
-        return ""

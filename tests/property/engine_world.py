@@ -27,7 +27,7 @@ from sqlalchemy import Engine
 from syncd.config.model import PortalSettings, TableSettings
 from syncd.config.portal_and_table import PortalPlan
 from syncd.core.guards import STATE_OLDER
-from syncd.core.model import Direction, MaybeOwner, OnConflict, Owner, Policy, Scope, Side
+from syncd.core.model import Direction, MaybeOwner, OnConflict, Owner, Policy, Side
 from syncd.core.ports import Listed, Write, WriteResult
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
@@ -43,17 +43,17 @@ from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from syncd.table.opening import open_table
 from tests.fakes.clock import FakeClock
+from tests.fakes.link import DEALS, FREE, SecondLink, make_link
 from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.property.engine_parts import RECENT, SLICES, Hints, portion_of
 from tests.property.engine_script import Pass, fault_line, pass_line
-from tests.property.engine_upheavals import NEW, ODD, SecondLink, StateFiles, bind_during_a_listing
+from tests.property.engine_upheavals import NEW, ODD, StateFiles, bind_during_a_listing
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.causality import VEILED, Reading
 from tests.simulation.crash import Crash, Mortal, Steps
 from tests.simulation.judge import judge_audit, judge_rest
 from tests.simulation.witness import Witness
-from tests.simulation.world import FREE
 
 T = TypeVar("T")
 Doing = Callable[[Link], Awaitable[Report]]
@@ -63,7 +63,6 @@ SETTLING = 15
 ORDERS = range(1, 9)
 UNKNOWN = 9
 """An order that the portal does not know until somebody makes it there."""
-DEALS = Scope(frozenset({2}))
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 SCHEMA = """
@@ -279,24 +278,19 @@ class EngineWorld:
         """One process from its start to its end, or its death; its files and locks go with it."""
         self.processes += 1
         store, table, portal = self._store(), self._table(), self._portal()
-        parts: dict[str, Any] = {
-            "portal": Mortal(portal, "portal", steps),
-            "table": Mortal(table, "table", steps),
-            "store": Mortal(store, "store", steps),
-        }
-        link = Link(
-            name="shop",
+        link = make_link(
+            Mortal(portal, "portal", steps),
+            Mortal(table, "table", steps),
+            Mortal(store, "store", steps),
+            self.clock,
             fingerprint=self.fingerprint,
             policy=self.policy,
             limits=self.limits,
-            clock=self.clock,
             holder=f"host:{self.processes}",
-            ask_first_sync=False,
             settle=self.settle,
             slices=SLICES,
             recent_orders=RECENT,
             high_water=self.state.mark,
-            **parts,
         )
         self._link, outer = link, self._link
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.integration.order_key_world import KeyWorld
+from tests.integration.keyed_shop import KeyedShop
 
 ORDERS = st.integers(1, 12)
 EDITS = st.lists(
@@ -17,7 +17,7 @@ EDITS = st.lists(
 )
 
 
-async def lived(world: KeyWorld, names: dict[int, str], edits: list[tuple[str, int, int]]) -> object:
+async def lived(world: KeyedShop, names: dict[int, str], edits: list[tuple[str, int, int]]) -> object:
     """Play the edits, a pass now and then and two at the end; return what both sides and the holds are then."""
     async with world.running():
         for order, name in names.items():
@@ -51,6 +51,6 @@ def test_given_any_edits_and_any_names_of_orders_then_keys_lead_where_order_ids_
         for number, (holds, kind) in enumerate(((None, "INTEGER"), ("accountNumber", "VARCHAR(20)"))):
             path = Path(folder, f"{number}.db")
             path.touch()
-            ends.append(asyncio.run(lived(KeyWorld(f"sqlite:///{path}", holds, kind), mapping, edits)))
+            ends.append(asyncio.run(lived(KeyedShop(f"sqlite:///{path}", holds, kind), mapping, edits)))
     by_ids, by_keys = ends
     assert by_keys == by_ids

@@ -14,7 +14,8 @@ from syncd.core.model import Direction, OnConflict, Policy, Scope, Side
 from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
-from tests.simulation.world import FREE, World
+from tests.fakes.link import FREE
+from tests.simulation.world import World
 
 ORDERS = 24
 Edit = tuple[Side, int, int | None]

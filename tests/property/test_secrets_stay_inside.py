@@ -23,7 +23,7 @@ from syncd.sandbox import SandboxPortal, SandboxServer
 from syncd.wiring import open_workplace
 from tests.system.shop import call
 from tests.unit.pages.pages_reader import Browser
-from tests.unit.pages.pages_world import World, web
+from tests.unit.pages.shown_daemon import ShownDaemon, web
 
 HEAD, TAIL = "hEaDmArK", "tAiLmArK"
 CODE = HEAD + "0123" + TAIL
@@ -177,7 +177,7 @@ async def every_page(config: Path) -> list[str]:
     try:
         settings = load(config, os.environ, {}).settings
         async with open_workplace(settings, upgrade=False) as place:
-            browser = Browser(web(World(place)))
+            browser = Browser(web(ShownDaemon(place)))
             try:
                 return [(await browser.answer(page)).text for page in PAGES]
             finally:

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.model import Direction, OnConflict, Owner, Policy, Scope, Side
+from tests.fakes.link import FREE
 from tests.fakes.portal import FakePortal
 from tests.fakes.table import FakeTable
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 
 ORDERS = 24
 """More than a small link has, whose guards count single orders."""

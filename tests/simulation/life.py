@@ -35,6 +35,7 @@ from syncd.engine.link import Link
 from syncd.engine.report import TO_MAKE, Report
 from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
 from syncd.table.columns import normal_id
+from tests.fakes.link import FREE
 from tests.simulation.acts import Act, Broken, read_records
 from tests.simulation.causality import VEILED, Reading
 from tests.simulation.crash import Crash, Steps
@@ -43,7 +44,6 @@ from tests.simulation.others import at_once
 from tests.simulation.scenario import Line, Scenario
 from tests.simulation.upheavals import KINDS, Upheavals
 from tests.simulation.witness import Witness
-from tests.simulation.world import FREE
 
 ACTS = {"pass", "tick", "part", "plan", "apply", "undo", "rebase"}
 PASSING = {"refused", "order-missing"}

@@ -23,17 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from syncd.core.model import Direction, MaybeOwner, OnConflict, Owner, Policy, Scope
+from syncd.core.model import MaybeOwner, Owner
 from syncd.core.ports import Write
-from syncd.engine import reconcile as engine
-from syncd.engine.link import Link
 from tests.fakes.high_water import MemoryMark
-from tests.fakes.portal import FakePortal
+from tests.fakes.link import SecondLink
 from tests.fakes.store import MemoryStore
-from tests.fakes.table import FakeRow, FakeTable
+from tests.fakes.table import FakeRow
 from tests.simulation.others import Others
 from tests.simulation.scenario import Line, Scenario
-from tests.simulation.world import FREE
 
 KINDS = {
     "restore": "backup restored", "reload": "reload", "loaded": "reload", "hide": "rows hidden", "unhide": "rows hidden",
@@ -77,7 +74,7 @@ class Upheavals(Others):
         self._hidden: list[FakeRow] = []
         self._triggers: dict[int, list[tuple[int, MaybeOwner]]] = {}
         self._streams = 0
-        self.mart_sides = FakePortal(), FakeTable()
+        self.mart = SecondLink(self.world.clock)
         self.world.options["high_water"] = MemoryMark()
         self._let_others_bind_during_a_listing()
 
@@ -273,28 +270,13 @@ class Upheavals(Others):
 
     async def _mart(self, line: Line) -> None:
         """Not an act of this link: but both share a state database, and neither may see the other's."""
-        portal, table = self.mart_sides
+        portal = self.mart.crm
         for order, value in line.edits().items():
             portal.bindings.pop(order, None)
             if value is not None:
                 portal.bind(order, Owner(*value))
-        link = Link(
-            name="mart",
-            fingerprint="mart",
-            policy=Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({2}))),
-            limits=FREE,
-            clock=self.world.clock,
-            holder="mart:1",
-            ask_first_sync=False,
-            portal=portal,
-            table=table,
-            store=self.world.store,
-        )
-        report = await engine.reconcile(link)
-        held = {hold.order_id for hold in report.holds}  # in conflict where the state was lost
-        apart = {order for order, _ in portal.bindings.items() ^ table.bindings.items()}
-        if report.row.state == "applied" and apart - held:
-            self.broke(31, f"the other link rests at crm {portal.bindings}, table {table.bindings}")
+        if wrong := await self.mart.reconcile(self.world.store):
+            self.broke(31, wrong)
 
 
 __all__ = ["KINDS", "Upheavals"]

@@ -17,14 +17,12 @@ from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.errors import LeaseLost, StalePlan
 from tests.fakes.clock import SetClock
+from tests.fakes.link import FREE, make_link
 from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
 from tests.fakes.table import FakeTable
 from tests.simulation.crash import Crash, Mortal, Steps
 from tests.simulation.scenario import Line, Scenario, Value
-
-FREE = GuardLimits(**dict.fromkeys(GuardLimits.__dataclass_fields__, 10**6))
-"""Guards that refuse nothing: most scenarios are about something else."""
 
 
 def owner(value: Value) -> MaybeOwner:
@@ -96,23 +94,20 @@ class World:
         portal: Portal = self.portal
         table: Table = self.table
         store: Store = self.store
-        parts: dict[str, Any] = {
-            "portal": Mortal(portal, "portal", steps),
-            "table": Mortal(table, "table", steps),
-            "store": Mortal(store, "store", steps),
-        }
         plain: dict[str, Any] = {
-            "name": "shop",
-            "fingerprint": "ends",
             "policy": self.policy,
             "limits": self.limits,
-            "clock": self.clock,
             "holder": f"host:{self.processes}",
-            "ask_first_sync": False,
             "request_life": self.request_life,
             "settle": self.settle,
         }
-        return Link(**(plain | parts | self.options))
+        return make_link(
+            Mortal(portal, "portal", steps),
+            Mortal(table, "table", steps),
+            Mortal(store, "store", steps),
+            self.clock,
+            **(plain | self.options),
+        )
 
     async def reconcile(self, steps: Steps | None = None) -> Report:
         """One pass by a new process; if it dies of `steps`, its lease may be taken over."""

@@ -101,7 +101,7 @@ def test_given_a_state_database_in_which_no_table_can_be_made_then_check_says_so
 
     ran = shop.call("check").check(69)
 
-    assert "None of the schemas of its search_path is there, so no table can be made." in ran.out
+    assert "None of the schemas of its search_path exists, so no table can be made." in ran.out
 
 
 def test_given_no_right_to_write_then_check_finds_out_without_writing(shop: Shop) -> None:

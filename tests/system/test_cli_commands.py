@@ -522,7 +522,7 @@ def test_given_latest_then_the_newest_plan_is_applied_but_none_that_a_guard_refu
     shop.call("reconcile").check(4)
     refused = shop.call("apply", "latest").check(4)
     assert "run 1, is refused by first_sync; nothing was written" in refused.err
-    assert "`syncd apply 1` applies it all the same" in refused.err
+    assert "`syncd apply 1` applies it anyway" in refused.err
     assert 4 not in shop.crm()
 
     shop.call("plan").check(2)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from syncd.core.model import Outcome
 from syncd.daemon.web_server import HEADERS, WebServer
 from syncd.portal.opening import budget_key
-from tests.unit.pages.pages_world import World, change, held, make_hostile, make_template, open_world, web
+from tests.unit.pages.shown_daemon import ShownDaemon, change, held, make_hostile, make_template, open_world, web
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -73,7 +73,7 @@ addEventListener("DOMContentLoaded", () => {
 class Served:
     """The pages on a real port, each with a script that watches it."""
 
-    world: World
+    world: ShownDaemon
     port: int = 0
     probe: str = ""
     requests: list[str] = field(default_factory=list)
@@ -140,7 +140,7 @@ async def _answer(send: Send, body: str, media_type: str, more: Mapping[str, str
 
 
 @asynccontextmanager
-async def serving(world: World) -> AsyncIterator[Served]:
+async def serving(world: ShownDaemon) -> AsyncIterator[Served]:
     served = Served(world)
     server = WebServer(served.over(web(world)), ("127.0.0.1", 0))
     served.port = server.port

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
-from syncd.cli.prompting import prompt
+from syncd.cli.app import App, who
+from syncd.cli.streams import prompt
 from syncd.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     the application's own address; paste that address here, or let --listen receive it. Its code is valid for 30
     seconds. From then on tokens are renewed automatically.
     """
-    from syncd.cli.commands.daemon import who
     from syncd.cli.screen import Line
     from syncd.wiring import pick
 
@@ -46,7 +45,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     portal = settings.links[name].portal
     _require_oauth(name, portal)
     url, state = _begin(app, name)
-    # The address is for the operator's browser, so it is printed as it is; its state is of no use to anybody else.
+    # The address is for the operator's browser, so it is printed as it is; its state is useless to others.
     click.echo("Open this address in a browser that is signed in to the portal:", err=True)
     click.echo(url)
     code, server = _from_browser(app, listen, state) if listen else _pasted(state)
@@ -58,7 +57,7 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
         finally:
             await authorisation.aclose()
         row = await place.store.find_link(name)
-        if row is not None and row.parked:  # for want of these tokens, most likely
+        if row is not None and row.parked:  # most likely because these tokens were missing
             await place.store.post_request(name, "trigger", who(), place.clock.now())
         app.screen.show([Line(f"Authorised; the tokens of link {name} are in the state database.", "good")])
         app.screen.show([Line("To see that it works:"), Line(f"syncd check {name}", "command", indent=2)])
@@ -162,7 +161,7 @@ _LONGEST = 64 * 1024
 
 
 async def wait_for_redirect(port: int, belongs: Callable[[str], bool]) -> str:
-    """Wait for the browser, and go on waiting where something else comes.
+    """Wait for the browser. Other requests are answered, and the wait continues.
 
     Args:
         port: Where to listen, on 127.0.0.1.
@@ -193,7 +192,7 @@ async def wait_for_redirect(port: int, belongs: Callable[[str], bool]) -> str:
             if is_it and not found.done():
                 found.set_result(path)
         except (OSError, ValueError, asyncio.LimitOverrunError):
-            pass  # a browser that went away, or another protocol: go on waiting
+            pass  # a browser that went away, or another protocol: the wait continues
         finally:
             writer.close()
             del served[asyncio.current_task()]

@@ -1,12 +1,14 @@
-"""`check`: everything that could be wrong, before it matters."""
+"""`check` and `notify --test`: whether everything works, before it matters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from syncd.cli import failure, options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 
 if TYPE_CHECKING:
     from syncd.core.ports import Cancelled
@@ -21,15 +23,14 @@ def check(app: App, links: Sequence[str], as_json: bool) -> int:
     Reports all problems at once, each with what to do about it. Writes nothing: the right to write is tested by a call
     that has no effect. Ends with 0, or with the most serious of 78, 77, 69 and 4.
     """
-    return look(app, links, as_json=as_json)
+    return check_links(app, links, as_json=as_json)
 
 
-def look(app: App, links: Sequence[str], *, as_json: bool = False) -> int:
+def check_links(app: App, links: Sequence[str], *, as_json: bool = False) -> int:
     """Check links, show what was found, and return the exit code."""
     loaded = app.load()
     from syncd.cli import stopping
-    from syncd.cli.checking import run_checks
-    from syncd.cli.finding import findings
+    from syncd.cli.checking import findings, run_checks
     from syncd.wiring import pick
 
     async def work(_: Cancelled) -> int:
@@ -39,5 +40,52 @@ def look(app: App, links: Sequence[str], *, as_json: bool = False) -> int:
         else:
             app.screen.show(findings(found))
         return failure.most_serious(one.code for one in found)
+
+    return stopping.run(work)
+
+
+@options.command("notify", short_help="Send a test notification through each channel.")
+@click.option(
+    "--test", "is_test", is_flag=True, required=True, help="Send a notification that only tests the channels."
+)
+@options.as_json
+def notify(app: App, is_test: bool, as_json: bool) -> int:  # noqa: ARG001 - required: nothing else can be sent by hand yet
+    """Send one test notification through each channel of `[notify]`, and show whether it was accepted.
+
+    Ends with 69 where one of them fails, 78 where none is configured.
+    """
+    loaded = app.load()
+    from syncd.cli import stopping
+    from syncd.cli.screen import Line
+    from syncd.daemon.alerts import stamped
+    from syncd.daemon.channels import Undelivered, channels
+    from syncd.daemon.notices import of_test
+    from syncd.errors import ConfigError, UnavailableError
+    from syncd.obs.clock import SystemClock
+
+    tested = channels(loaded.settings.notify)
+    if not tested:
+        raise ConfigError(
+            "No channel for notifications is configured; nothing was sent.",
+            hint="Set notify.webhook, notify.command or notify.apprise; see docs/how-to/notifications.md.",
+        )
+
+    async def work(_cancelled: Cancelled) -> int:
+        notice = stamped(of_test(who()), SystemClock().now())
+        results = []
+        for channel in tested:
+            try:
+                await channel.deliver(notice)
+            except Undelivered as error:
+                results.append((channel.way, str(error)))
+            else:
+                results.append((channel.way, ""))
+        if as_json:
+            app.screen.json([{"way": way, "delivered": not error, "error": error or None} for way, error in results])
+        else:
+            app.screen.show(
+                Line(f"{way}: {error or 'delivered'}", "bad" if error else "good") for way, error in results
+            )
+        return UnavailableError.exit_code if any(error for _way, error in results) else 0
 
     return stopping.run(work)

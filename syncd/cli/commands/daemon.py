@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 
 if TYPE_CHECKING:
     from syncd.core.order_ranges import OrderRanges
@@ -98,16 +98,3 @@ def _set_paused(app: App, link: str | None, *, paused: bool, seconds: float | No
         return 0
 
     return app.perform(work, secrets=False)
-
-
-def who() -> str:
-    """Return who asks for something: user and host; behind sudo, the person who typed it."""
-    import getpass
-    import os
-    import socket
-
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"

@@ -36,7 +36,7 @@ def upgrade(app: App, as_json: bool) -> int:
     if before.backup is not None:
         sentence += f" A copy from before is kept in {before.backup}."
     backup = str(before.backup) if before.backup is not None else None
-    _tell(app, as_json, sentence, {"before": before.revision, "revision": before.head, "backup": backup})
+    _print_result(app, as_json, sentence, {"before": before.revision, "revision": before.head, "backup": backup})
     return 0
 
 
@@ -50,7 +50,7 @@ def current(app: App, as_json: bool) -> int:
 
     schema = current_schema(url)
     sentence = f"The state database has schema {schema.revision or '(none)'}; this syncd works with {schema.head}."
-    _tell(app, as_json, sentence, {"revision": schema.revision, "head": schema.head})
+    _print_result(app, as_json, sentence, {"revision": schema.revision, "head": schema.head})
     return 0
 
 
@@ -91,7 +91,7 @@ def _url(app: App) -> str:
     return app.load(secrets=False).settings.state.url.get_secret_value()
 
 
-def _tell(app: App, as_json: bool, sentence: str, document: dict[str, Any]) -> None:
+def _print_result(app: App, as_json: bool, sentence: str, document: dict[str, Any]) -> None:
     from syncd.cli.screen import Line
 
     if as_json:

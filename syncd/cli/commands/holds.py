@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 
 if TYPE_CHECKING:
     from syncd.core.model import Policy
@@ -180,7 +180,7 @@ def _from_file(app: App, names: list[str], source: Path, *, override: bool, comm
                 continue
             stored = held.get(row.order_id)
             if stored is None:
-                outcome.left[row.order_id] = "it is not held any more"
+                outcome.left[row.order_id] = "it is no longer held"
             elif spreadsheet.differs(row, stored):
                 outcome.left[row.order_id] = "a side has changed since the file was written"
             elif row.decision != stored.decision:
@@ -232,7 +232,6 @@ class _Outcome:
 
     async def record(self) -> None:
         """Write the decisions, each with who made it."""
-        from syncd.cli.commands.daemon import who
         from syncd.core.records import Decision
 
         store, now, by = self._place.store, self._place.clock.now(), who()
@@ -273,7 +272,7 @@ def _why_not(stored: StoredHold, decision: str, policy: Policy) -> str:
     if stored.hold.order_id < 0:
         return "no order of the portal has its key yet; the hold is released once one has it, or once the row is gone"
     if not stored.hold.order_id:
-        return "the rows name no order; correct them, and the hold is released by itself"
+        return "the rows name no order; correct them, and the next pass releases the hold"
     return "" if decision == "retry" else resolvable(stored.hold, Side(decision), policy)
 
 

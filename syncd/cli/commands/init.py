@@ -70,7 +70,7 @@ def init(app: App, adds: bool, no_input: bool, no_check: bool, **given: Any) -> 
     files.check(answers)
     app.screen.show(_told(files.write(answers)))
     app.config = answers.path
-    code = 0 if no_check else _look(app, answers.link)
+    code = 0 if no_check else _check_and_preview(app, answers.link)
     app.screen.show(_next(answers, code, checked=not no_check))
     return code
 
@@ -80,10 +80,10 @@ def _names(given: dict[str, Any]) -> frozenset[str]:
 
 
 def _path(app: App, *, adds: bool) -> Path:
-    """Return the configuration that is to be written, which can be.
+    """Return the path of the configuration to write, after checking that it can be written.
 
     Raises:
-        UsageError: It is there already, or is not where a link is to be added; or it may not be written.
+        UsageError: The file exists already; or a link is to be added, and it does not; or it may not be written.
     """
     from syncd.errors import UsageError
 
@@ -184,7 +184,7 @@ def _read(file: Path) -> tuple[str, Path | None]:
     if str(file) == "-":
         secret = sys.stdin.readline().strip()
         if not secret:
-            raise UsageError("Standard input is empty; it was to hold a secret's line.")
+            raise UsageError("Standard input is empty; a line with the secret was expected.")
         return secret, None
     try:
         return read_secret(file), file
@@ -213,14 +213,14 @@ def _told(written: list[Path]) -> list[Any]:
     return said
 
 
-def _look(app: App, link: str) -> int:
-    """Look everything over, and, if all is well, show what the first plan would do."""
-    from syncd.cli.commands.check import look
+def _check_and_preview(app: App, link: str) -> int:
+    """Check everything, and if nothing is wrong, show what the first plan would do."""
+    from syncd.cli.commands.check import check_links
     from syncd.cli.commands.passes import preview
     from syncd.cli.screen import GAP
 
     app.screen.show([GAP])
-    code = look(app, [link])
+    code = check_links(app, [link])
     if code:
         return code
     app.screen.show([GAP])

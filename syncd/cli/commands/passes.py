@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.cli import failure, options
-from syncd.cli.app import App
+from syncd.cli.app import App, who
 from syncd.cli.link_runs import LinkRuns
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def rebase(app: App, link: str | None, same: bool, comment: str, as_json: bool) 
     Also where the state database was lost, or an older copy of it was put back. Deletes and overwrites nothing; what
     was agreed stays in the history. The next pass is a first sync.
 
-    With --same-portal the agreed state goes on: the portal is listed, and nearly all agreed bindings must be there.
+    With --same-portal the agreed state is kept: the portal is listed, and nearly all agreed bindings must be there.
     """
     settings = app.load().settings
     from syncd.engine import reconcile as engine
@@ -237,7 +237,7 @@ async def _latest(place: Workplace) -> int:
     if newest.guards:
         raise GuardRefusal(
             f"The latest plan, run {newest.id}, is refused by {newest.guards[0].name}; nothing was written.",
-            hint=f"Look at it with `syncd show {newest.id}`. `syncd apply {newest.id}` applies it all the same.",
+            hint=f"Look at it with `syncd show {newest.id}`. `syncd apply {newest.id}` applies it anyway.",
         )
     return newest.id
 
@@ -246,7 +246,6 @@ async def _note(
     place: Workplace, link: str, kind: str, comment: str, *, said: str = "", run: int | None = None
 ) -> None:
     """Write into the audit who asks for this, and why. What becomes of it is in the record of the run."""
-    from syncd.cli.commands.daemon import who
     from syncd.core.records import Decision
 
     await place.store.note(Decision(link, kind, said, who(), place.clock.now(), comment, run=run))
@@ -261,4 +260,4 @@ def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
         write_textfile(path, reports)
     except OSError as error:
         words = f"The metrics were not written to {path}: {error.strerror}. The runs are not affected."
-        failure.tell([Line(words, "warn")])
+        failure.show([Line(words, "warn")])

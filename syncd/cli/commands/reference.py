@@ -1,9 +1,9 @@
-"""`reference`: the pages that are made from the commands themselves, for those who package syncd."""
+"""`help`, and `reference`: what the commands say of themselves, one of them at a terminal, or all on a page."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import cleandoc
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ EXIT_CODES = (
     ("1", "unexpected error: a bug"),
     ("2", "`plan`, `reconcile --dry-run`: there are changes to make; nothing was written"),
     ("3", "finished, but with leftovers: orders that are held, or changes that were not carried out"),
-    ("4", "refused by a guard; nothing was written, and the command to go on with is printed"),
+    ("4", "refused by a guard; nothing was written, and the next command is printed"),
     ("5", "the stored plan is stale or spent; nothing was written"),
     ("64", "usage: the command line cannot be carried out as written"),
     ("69", "the portal or a database is unavailable, or a listing could not be proved complete"),
@@ -40,6 +40,22 @@ PREAMBLE = (
 EXIT_NOTE = (
     f"Any other code is a failure. Over several links the most serious one counts: {', '.join(map(str, SERIOUS))}."
 )
+
+
+@options.command("help", short_help="Show what a command does.")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...", help="The command, such as `plan` or `db check`.")
+@click.pass_context
+def show_help(context: click.Context, _app: App, words: Sequence[str]) -> int:
+    """Show the help of a command, as `syncd COMMAND --help` does; without one, that of the program."""
+    asked = context.find_root()
+    for word in words:
+        if not isinstance(asked.command, click.Group):
+            raise click.UsageError(f"{asked.command_path} has no commands of its own.", context)
+        name, command, _rest = asked.command.resolve_command(asked, [word])
+        assert command is not None  # resolve_command raises where there is none
+        asked = click.Context(command, info_name=name, parent=asked)
+    click.echo(asked.get_help())
+    return 0
 
 
 class Entry(NamedTuple):

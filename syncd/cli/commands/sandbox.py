@@ -1,4 +1,4 @@
-"""`sandbox`: a portal for trials."""
+"""`sandbox` and `demo`: a portal for trials, and the whole job on one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from syncd.cli import options
 from syncd.cli.app import App
 
 if TYPE_CHECKING:
+    from syncd.core.ports import Cancelled
     from syncd.sandbox import Faults, SandboxServer
 
 
@@ -113,3 +114,20 @@ def _faults(path: Path | None) -> Faults:
         return Faults.load(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UsageError(f"The fault script {path} cannot be used: {error}.") from None
+
+
+@options.command("demo", short_help="See the whole job on this machine; needs nothing.")
+def demo(app: App) -> int:
+    """Play the whole job on this machine: a portal, a table, edits on both sides, a conflict.
+
+    The portal is a sandbox on a loopback port, spoken to over real HTTP, and the mapping table an SQLite file; both are
+    gone afterwards. Needs no configuration, and leaves nothing behind.
+    """
+    app.log("error")
+    from syncd.cli import stopping
+    from syncd.cli.demo import play
+
+    async def work(cancelled: Cancelled) -> int:
+        return 0 if await play(app.screen, cancelled) else 1
+
+    return stopping.run(work)

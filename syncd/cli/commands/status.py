@@ -28,8 +28,7 @@ def status(app: App, check: bool, as_json: bool) -> int:
     pass was due two minutes ago or more and no daemon has made it.
     """
     from syncd.cli.render import status as render
-    from syncd.status.documents import links_json
-    from syncd.status.links import look
+    from syncd.status.links import links_json, look
 
     async def work(place: Workplace, _: Cancelled) -> int:
         place.pick([])

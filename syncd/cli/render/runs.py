@@ -33,30 +33,30 @@ _STATE_TONES = {
 }
 
 
-def report(told: Report, *, first: int | None = FIRST, names: PortalNames = NAMELESS) -> Iterator[Block]:
+def report(report: Report, *, first: int | None = FIRST, names: PortalNames = NAMELESS) -> Iterator[Block]:
     """Given a report, yield everything an operator needs to know of the run, but for the error that ended it.
 
     Args:
-        told: The report.
+        report: The report.
         first: How many changes of each kind and how many holds to show; None shows all.
         names: The titles that are known.
     """
-    row = told.row
+    row = report.row
     yield Line(_headline(row), "title")
-    if told.error is None or row.counts.in_step:
-        yield Line(_summary(told))
-    yield from changes(told.changes, told.tally, first=first, names=names)
-    yield from _held(told, first, names)
-    yield from conclusion(told)
+    if report.error is None or row.counts.in_step:
+        yield Line(_summary(report))
+    yield from changes(report.changes, report.tally, first=first, names=names)
+    yield from _held(report, first, names)
+    yield from conclusion(report)
 
 
-def conclusion(told: Report) -> Iterator[Block]:
-    """Given a report, yield what it came to: why it was refused or ended early, and the next command."""
-    row = told.row
+def conclusion(report: Report) -> Iterator[Block]:
+    """Given a report, yield its result: why it was refused or ended early, and the next command."""
+    row = report.row
     yield from _refusal(row)
-    if told.error is None and row.error and row.state != "refused":
+    if report.error is None and row.error and row.state != "refused":
         yield Line(f"It ended early: {row.error}", "bad")
-    yield from _verdict(told)
+    yield from _verdict(report)
 
 
 def _headline(row: RunRow) -> str:
@@ -68,8 +68,8 @@ def _headline(row: RunRow) -> str:
     return f"{formatting.run_kind(row, 'run ')}: link {row.link}, run {row.id}{first}{part}"
 
 
-def _summary(told: Report) -> str:
-    counts = told.row.counts
+def _summary(report: Report) -> str:
+    counts = report.row.counts
     sides = [
         f"{done.total:,} in {name}"
         for name, done in (("the CRM", counts.crm), ("the table", counts.table))
@@ -77,10 +77,10 @@ def _summary(told: Report) -> str:
     ]
     sentence = f"{formatting.count(counts.in_step, 'order')} in step"
     if sides:
-        planned = told.row.state in {"planned", "refused"}
+        planned = report.row.state in {"planned", "refused"}
         sentence += f"; {'to write' if planned else 'changes'}: {formatting.listed(sides)}"
-    if told.holds:
-        sentence += f"; {len(told.holds):,} held"
+    if report.holds:
+        sentence += f"; {len(report.holds):,} held"
     return sentence + "."
 
 
@@ -92,20 +92,20 @@ def _refusal(row: RunRow) -> Iterator[Block]:
         yield Line(f"- {why}", indent=2)
 
 
-def _verdict(told: Report) -> Iterator[Block]:
-    command = next_command(told)
-    if told.error is None or told.changes:
+def _verdict(report: Report) -> Iterator[Block]:
+    command = next_command(report)
+    if report.error is None or report.changes:
         yield GAP
     if command:
-        yield Line(_invitation(told))
+        yield Line(_invitation(report))
         yield Line(command, "command", indent=2)
     else:
-        yield Line(_ending(told), "good" if told.exit_code == 0 else "")
+        yield Line(_ending(report), "good" if report.exit_code == 0 else "")
 
 
-def _invitation(told: Report) -> str:
+def _invitation(report: Report) -> str:
     """Given a report with a next command, return the sentence before it."""
-    row = told.row
+    row = report.row
     if row.state == "refused":
         if row.points_elsewhere:
             return "If the link is meant to point there now:"
@@ -117,40 +117,40 @@ def _invitation(told: Report) -> str:
         return "The portal has the agreed bindings; they stay agreed, and neither side was touched. Next:"
     if row.kind == "rebase":
         return "The link starts with nothing agreed; neither side was touched. Next:"
-    return _done(told)
+    return _done(report)
 
 
-def _ending(told: Report) -> str:
+def _ending(report: Report) -> str:
     """Given a report without a next command, return its last sentence."""
-    row = told.row
-    if told.error is not None or row.state in {"failed", "incomplete"}:
-        return "The audit lists what was written." if written(told) else "Nothing was written."
+    row = report.row
+    if report.error is not None or row.state in {"failed", "incomplete"}:
+        return "The audit lists what was written." if written(report) else "Nothing was written."
     if row.state == "running":
         return "It is still running, or was interrupted; the next pass finishes what it left."
     if row.spent_by is not None:
         return f"Applied by run {row.spent_by}."
-    return "Nothing to do." if row.kind in {"plan", "undo"} else _done(told)
+    return "Nothing to do." if row.kind in {"plan", "undo"} else _done(report)
 
 
-def _done(told: Report) -> str:
-    came_to = told.outcomes
+def _done(report: Report) -> str:
+    came_to = report.outcomes
     number = came_to[Outcome.APPLIED] + came_to[Outcome.ALREADY]
     left = sum(came_to[outcome] for outcome in LEFTOVERS)
-    if came_to[Outcome.WAITING] and not left and not told.holds:
-        return _waiting(told, number)
+    if came_to[Outcome.WAITING] and not left and not report.holds:
+        return _waiting(report, number)
     wrote = f"{formatting.count(number, 'change')} applied" if number else "nothing to write"
-    if not left and not told.holds:
+    if not left and not report.holds:
         return f"Both sides are in step; {wrote}."
     rest = [f"{formatting.count(left, 'change')} not carried out"] if left else []
-    if told.holds:
-        rest.append(f"{formatting.count(len(told.holds), 'order')} held")
+    if report.holds:
+        rest.append(f"{formatting.count(len(report.holds), 'order')} held")
     return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}; everything else is in step." + (
-        " To decide the held ones:" if told.holds else " The next pass looks at them again."
+        " To decide the held ones:" if report.holds else " The next pass looks at them again."
     )
 
 
-def _waiting(told: Report, applied: int) -> str:
-    waiting = told.outcomes[Outcome.WAITING]
+def _waiting(report: Report, applied: int) -> str:
+    waiting = report.outcomes[Outcome.WAITING]
     wrote = f"{formatting.count(applied, 'change')} applied" if applied else "Nothing was written"
     return (
         f"{wrote}; {formatting.count(waiting, 'remove waits', 'removes wait')} until a later pass finds "
@@ -158,23 +158,23 @@ def _waiting(told: Report, applied: int) -> str:
     )
 
 
-def next_command(told: Report) -> str:
-    """Given a report, return the one command to go on with, or nothing where none is needed."""
-    row = told.row
-    if told.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
+def next_command(report: Report) -> str:
+    """Given a report, return the next command to type, or an empty text if none is needed."""
+    row = report.row
+    if report.error is not None or row.state in {"failed", "incomplete", "running"} or row.spent_by is not None:
         return ""
     if row.state == "refused":
         return f"syncd rebase {row.link}" if row.points_elsewhere else f"syncd apply {row.plan}"
-    if row.kind in {"plan", "undo"} and told.outcomes.keys() & TO_MAKE:
+    if row.kind in {"plan", "undo"} and report.outcomes.keys() & TO_MAKE:
         return f"syncd apply {row.id}"
     if row.kind in {"rebase", "rename"}:
         return f"syncd plan {row.link}"
-    return f"syncd holds {row.link}" if told.holds else ""
+    return f"syncd holds {row.link}" if report.holds else ""
 
 
-def written(told: Report) -> bool:
+def written(report: Report) -> bool:
     """Given a report, return whether the run wrote anything, or may have."""
-    return bool(told.outcomes.keys() - {Outcome.PLANNED, Outcome.WAITING, Outcome.SKIPPED})
+    return bool(report.outcomes.keys() - {Outcome.PLANNED, Outcome.WAITING, Outcome.SKIPPED})
 
 
 def changes(
@@ -251,9 +251,9 @@ def _titles(one: StoredChange, names: PortalNames) -> str:
     )
 
 
-def _held(told: Report, first: int | None, names: PortalNames) -> Iterator[Block]:
+def _held(report: Report, first: int | None, names: PortalNames) -> Iterator[Block]:
     """Yield the orders a run holds, with what each side says."""
-    all_holds, keys = told.holds, told.keys
+    all_holds, keys = report.holds, report.keys
     if not all_holds:
         return
     yield Line(f"Held {len(all_holds):,}, written on neither side:", "title")
@@ -305,7 +305,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
 
 
 def what(row: RunRow) -> str:
-    """Given a run, return in a few words what it came to."""
+    """Given a run, return its result in a few words."""
     parts = [
         f"{name} {done.total:,}" for name, done in (("CRM", row.counts.crm), ("table", row.counts.table)) if done.total
     ]

@@ -130,7 +130,7 @@ def _budgets(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
 
 def _freshness(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
     """How long ago each part of a link was compared, where its passes do not cover all of it."""
-    rows = [[link.name, told] for link in links if (told := freshness(link, now))]
+    rows = [[link.name, words] for link in links if (words := freshness(link, now))]
     if rows:
         yield GAP
         yield Line("Compared last:", "title")

@@ -56,7 +56,7 @@ class Card:
         badge: What it is now.
         lasting: What its passes say of it and for how long, as a phrase after the badge; empty where nothing is known.
         direction: Which sides are written, as a sign.
-        doing: What goes on right now, as a phrase; empty where nothing does.
+        doing: What happens right now, as a phrase; empty if nothing does.
         budget: What its portal's budget has left, by method, the fullest first.
         strip: Its newest runs.
         freshness: How long ago each part of it was compared, where its passes do not cover all of it.
@@ -169,8 +169,8 @@ def summary(look: StatusSnapshot) -> str:
     if not look.links:
         return "The configuration has no links."
     counts = Counter(HEALTHS[_steady(link)].word for link in look.links.values())
-    told = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
-    return f"{formatting.count(len(look.links), 'link')}: {told}."
+    healths = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
+    return f"{formatting.count(len(look.links), 'link')}: {healths}."
 
 
 def _steady(link: LinkStatus) -> Health:
@@ -288,7 +288,7 @@ async def show(site: Site, request: Request) -> Response:
         older=rows[RUNS_ON_A_PAGE - 1].id if len(rows) > RUNS_ON_A_PAGE else None,
         newest=before is None,
         held=held,
-        refused=await _refused(site, look, name),
+        refused=await _refused(site, look, link),
     )
 
 
@@ -314,7 +314,10 @@ def _version(look: StatusSnapshot, name: str) -> str:
     return "" if last is None else f"{last.id}-{last.finished_at or 0:.0f}"
 
 
-async def _refused(site: Site, look: StatusSnapshot, name: str) -> list[RunLine]:
-    numbers = await site.store.runs_in_state(name, "refused", among=RUNS, limit=REFUSED_SHOWN)
-    rows = [await site.store.run(number) for number in numbers]
+async def _refused(site: Site, look: StatusSnapshot, link: LinkStatus) -> list[RunLine]:
+    """Return the newest refused runs, without the one that the link needs a person for: the page names that above."""
+    numbers = await site.store.runs_in_state(link.name, "refused", among=RUNS, limit=REFUSED_SHOWN + 1)
+    if link.condition.health is Health.REFUSED and link.deciding is not None:
+        numbers = [number for number in numbers if number != link.deciding.plan]
+    rows = [await site.store.run(number) for number in numbers[:REFUSED_SHOWN]]
     return [line(row, look, site.settings) for row in rows if row is not None]

@@ -205,7 +205,7 @@ class HoldCard:
         decided: What was decided; empty while nothing is.
         commands: What decides it, each with what it does.
         labels: The titles and addresses of its owners.
-        decision: Who decided, where somebody has.
+        decision: Who decided; empty if the hold is not decided.
     """
 
     link: str

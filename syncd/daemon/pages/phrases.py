@@ -66,8 +66,8 @@ def badge_of_run(row: RunRow, now: float, *, at_work: bool) -> Badge:
 
     Args:
         row: The run.
-        now: When it was seen whether anybody works, in seconds since the epoch.
-        at_work: Whether anybody works on its link; a run that says `running` otherwise was cut off.
+        now: When `at_work` was read, in seconds since the epoch.
+        at_work: Whether a process works on its link. If none does, a run in state `running` was cut off.
     """
     if is_interrupted(row, now, at_work=at_work):
         return INTERRUPTED

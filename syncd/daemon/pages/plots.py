@@ -140,12 +140,12 @@ def drawn(points: Sequence[Point], span: Range, now: float) -> dict[str, Any]:
 
 def caption(plot: Plot, points: Sequence[Point]) -> str:
     """Given a plot and its runs, return what it shows, in words: the newest and the highest value of each line."""
-    told = []
+    phrases = []
     for line in plot.lines:
         known = [value for point in points if (value := line.value(point)) is not None]
         if known:
-            told.append(f"{line.label}: {_shown(known[-1], plot)} last, {_shown(max(known), plot)} at most")
-    return "; ".join(told) or "nothing yet"
+            phrases.append(f"{line.label}: {_shown(known[-1], plot)} last, {_shown(max(known), plot)} at most")
+    return "; ".join(phrases) or "nothing yet"
 
 
 def _shown(value: float, plot: Plot) -> str:

@@ -44,9 +44,9 @@ class RunLine:
 
     Args:
         row: The run.
-        badge: How it ended, or that it goes on.
+        badge: How it ended, or that it is under way.
         kind: What it is, as words.
-        seconds: How long it took, so far if it goes on.
+        seconds: How long it took; until now if it is under way.
         refusals: Why a guard refused it, as sentences.
         command: What carries its plan out; empty where there is nothing to.
     """
@@ -149,5 +149,5 @@ async def _changes(site: Site, run: int, which: Show, after: int) -> tuple[Seque
 
 
 def _told(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
-    """Return how many changes came to what, in the order of `Outcome`."""
+    """Return the number of changes of each outcome, in the order of `Outcome`."""
     return [(OUTCOMES[outcome], tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]

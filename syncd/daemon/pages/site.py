@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from syncd import __version__
 from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.pages.phrases import ago
 from syncd.daemon.pages.plots import strip_said
 from syncd.daemon.web import PATIENCE
@@ -33,7 +34,6 @@ from syncd.errors import SyncdError
 from syncd.obs.redact import redact
 from syncd.state.page_queries import Point
 from syncd.state.store import SqlStore
-from syncd.status.documents import Process
 from syncd.status.links import LinkStatus
 from syncd.status.owners import NO_LABELS, Labels, Titles
 from syncd.wiring import Workplace
@@ -137,7 +137,7 @@ def _environment() -> Environment:
         "version": __version__,
         "formatting": formatting,
     }
-    made.filters |= {"stamp": formatting.utc_moment, "iso": iso, "told": told, "number": number}
+    made.filters |= {"stamp": formatting.utc_moment, "iso": iso, "outside_text": outside_text, "number": number}
     return made
 
 
@@ -146,10 +146,10 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def told(text: str) -> str:
+def outside_text(text: str) -> str:
     """Given a text that came from a portal or a database, return it without secrets, and with its times in words.
 
-    It was masked when it was stored; a page that anybody on the network may read is masked once more.
+    It was masked when it was stored. The page is open to the network, so it is masked once more.
     """
     return formatting.with_moments(redact(text), formatting.utc_moment)
 
@@ -160,10 +160,10 @@ def number(value: float) -> str:
 
 
 FRESH: Final = 2.0
-"""Seconds for which one look serves everybody."""
+"""Seconds for which one snapshot serves all requests."""
 SHARE: Final = 20.0
-"""A look that took a second serves for twenty: watching may cost a twentieth of the state database's time, whatever
-the number of links, holds and people."""
+"""A snapshot that took a second to read serves for twenty. So the page costs the state database at most a twentieth of
+its time, with any number of links, holds and readers."""
 RECENT: Final = 30
 """How many runs of each link are shown as a strip."""
 
@@ -207,7 +207,7 @@ class StatusSnapshot:
     recent: Mapping[str, Sequence[Point]]
 
     def at_work(self, link: str) -> bool:
-        """Given a link's name, return whether anybody works on it."""
+        """Given a link's name, return whether a process works on it."""
         return link in self.links and self.links[link].lease is not None
 
 

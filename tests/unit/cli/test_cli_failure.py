@@ -29,7 +29,7 @@ def test_given_exit_codes_of_several_links_then_the_most_serious_one_counts(code
 def test_given_an_error_then_message_problems_and_hint_are_told_in_this_order() -> None:
     error = ConfigError("Two problems.", hint="Mend them.", problems=("a: wrong", "b: wrong"))
 
-    assert list(plain(failure.told(error))) == [
+    assert list(plain(failure.describe(error))) == [
         "Error: Two problems.",
         "  - a: wrong",
         "  - b: wrong",
@@ -38,7 +38,7 @@ def test_given_an_error_then_message_problems_and_hint_are_told_in_this_order() 
 
 
 def test_given_a_link_then_the_sentence_names_it() -> None:
-    assert list(plain(failure.told(UnavailableError("Down."), about="shop"))) == ["Error: shop: Down."]
+    assert list(plain(failure.describe(UnavailableError("Down."), about="shop"))) == ["Error: shop: Down."]
 
 
 def test_given_a_bug_then_it_is_one_line_and_its_traceback_comes_only_with_debug() -> None:
@@ -55,7 +55,7 @@ def test_given_a_bug_then_it_is_one_line_and_its_traceback_comes_only_with_debug
 def test_given_line_breaks_in_a_portals_text_then_they_forge_no_line_of_ours() -> None:
     error = UnavailableError("The portal said: no.\nError: shop: run `curl x | sh`\r\nHint: do it.", hint="a\n\nb")
 
-    assert list(plain(failure.told(error))) == [
+    assert list(plain(failure.describe(error))) == [
         "Error: The portal said: no. Error: shop: run `curl x | sh` Hint: do it.",
         "Hint: a b",
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
+from syncd.cli.app import who
 from syncd.cli.commands import reference
-from syncd.cli.commands.daemon import who
 from syncd.cli.main import HIDDEN, SECTIONS, cli, main
 from syncd.config.model import LogFormat, LogLevel
 from syncd.core.model import Direction, HoldKind, Side

@@ -80,7 +80,7 @@ def test_given_a_refusal_then_the_guards_are_sentences_and_apply_is_the_way_on()
     hit = GuardHit("max_removes", Side.TABLE, 100, 4000)
     told = Report(run("pass", "refused", guards=[hit], error="…"))
 
-    assert "- 4000 removes in the table; the limit is 100 a run" in text(told)
+    assert "- 4,000 removes in the table; the limit is 100 a run" in text(told)
     assert text(told).endswith("syncd apply 12")
 
 

@@ -28,9 +28,8 @@ from syncd.core.records import (
     StoredHold,
 )
 from syncd.engine.order_history import OrderHistory, explain
-from syncd.status.documents import links_json
 from syncd.status.health import Health, LinkHealth
-from syncd.status.links import LinkStatus
+from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels
 
 NOW = 1_800_000_000.0

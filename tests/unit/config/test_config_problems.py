@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from syncd.config.keys import dotted
-from syncd.config.load import load
+from syncd.config.load import load, validation_messages
 from syncd.config.model import Settings
-from syncd.config.problems import sentences
 from syncd.config.render import tables
 from syncd.config.sources import Values
 from syncd.errors import ConfigError
@@ -357,6 +356,6 @@ def test_any_value_anywhere_is_accepted_or_refused_with_its_key(path, value):
     try:
         Settings.model_validate(tree)
     except ValidationError as error:
-        found = sentences(error, Values())
+        found = validation_messages(error, Values())
         assert found
         assert all(problem.startswith(dotted(path[:1])) and ": " in problem for problem in found)

@@ -304,24 +304,29 @@ def test_each_refusal_is_a_sentence_with_its_numbers() -> None:
         (GuardHit("max_removes", Side.TABLE, 1_000_000, 1_234_567), plan),
         (GuardHit("max_removes_per_day", Side.TABLE, 1_000_000, 1_234_567), plan),
         (GuardHit("first_sync", None, 0, 1_234_567), plan),
+        (GuardHit("state_older", None, 0, 12_345), plan),
     ]
 
     assert [sentence(*pair) for pair in hits] == snapshot(
         [
             "901 removes in the CRM; the limit is 100 a run",
-            "2701 moves in the CRM; the limit is 1000 a run",
+            "2,701 moves in the CRM; the limit is 1,000 a run",
             "10.1 % of the bindings would be removed in the CRM; the limit is 10 %",
             "30.1 % of the bindings would be moved in the CRM; the limit is 30 %",
             "50.1 % of the bindings would be added in the CRM; the limit is 50 %",
             "978 removes in the CRM within 24 hours, this plan included; the limit is 500",
             "9 removes in the table; with fewer than 20 bindings the limit is 2",
             "9 removes in the table within 24 hours, this plan included; with fewer than 20 bindings the limit is 5",
-            "this is the first sync of the link, and it would write 8103 changes",
-            "12345.6 % of the bindings would be moved in the table; the limit is 2.5 %",
-            "the table reads as empty, while 9000 bindings are agreed",
-            "1234567 removes in the table; the limit is 1000000 a run",
-            "1234567 removes in the table within 24 hours, this plan included; the limit is 1000000",
-            "this is the first sync of the link, and it would write 1234567 changes",
+            "this is the first sync of the link, and it would write 8,103 changes",
+            "12,345.6 % of the bindings would be moved in the table; the limit is 2.5 %",
+            "the table reads as empty, while 9,000 bindings are agreed",
+            "1,234,567 removes in the table; the limit is 1,000,000 a run",
+            "1,234,567 removes in the table within 24 hours, this plan included; the limit is 1,000,000",
+            "this is the first sync of the link, and it would write 1,234,567 changes",
+            (
+                "the state database does not know what run 12345 of this link changed: it is an older copy, such as a "
+                "restored backup, or another database"
+            ),
         ]
     )
 

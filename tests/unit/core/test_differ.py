@@ -28,7 +28,7 @@ from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, bindings, facts
 
 
 @dataclass
-class World:
+class Sources:
     """Letters by order id for each source; `local` holds (CRM as last listed, agreed)."""
 
     crm: dict[int, str] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class World:
         return segment, differ
 
 
-def one(letters: str, listed: str | None = None, unreadable: Unreadable | None = None, order: int = 1) -> World:
+def one(letters: str, listed: str | None = None, unreadable: Unreadable | None = None, order: int = 1) -> Sources:
     """Given C, T and A of one order, return the world that has only that; the CRM was last listed as it is."""
     crm, table, agreed = tuple(letters)
     local = {order: (crm if listed is None else listed, agreed)}
-    return World({order: crm}, {order: table}, local, {order: unreadable} if unreadable else {})
+    return Sources({order: crm}, {order: table}, local, {order: unreadable} if unreadable else {})
 
 
 def read(differ: Differ) -> Counts:
@@ -57,7 +57,7 @@ def read(differ: Differ) -> Counts:
 
 
 def test_given_bindings_in_and_out_of_scope_then_those_in_scope_are_counted_on_each_side() -> None:
-    world = World(
+    world = Sources(
         {1: "X", 2: "Y", 3: "o", 4: "X", 2000: "X"},
         {1: "X", 3: "X", 4: "p", 5: "Z", 6: "Z", 2000: "X"},
         {1: ("X", "X")},
@@ -69,7 +69,7 @@ def test_given_bindings_in_and_out_of_scope_then_those_in_scope_are_counted_on_e
 
 
 def test_given_orders_in_step_then_the_segment_is_empty_and_they_are_counted() -> None:
-    world = World({1: "X", 2: "Y"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("Y", "Y")})
+    world = Sources({1: "X", 2: "Y"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("Y", "Y")})
 
     segment, differ = world.feed()
 
@@ -86,7 +86,7 @@ def test_given_that_only_the_listing_is_new_then_it_is_observed_and_the_order_is
 
 def test_given_several_orders_in_step_that_had_to_be_looked_at_then_each_is_counted() -> None:
     local = {1: ("Y", "X"), 2: ("Y", "X"), 3: ("X", "X"), 4: ("Y", "X")}
-    world = World(dict.fromkeys(local, "X"), dict.fromkeys(local, "X"), local)
+    world = Sources(dict.fromkeys(local, "X"), dict.fromkeys(local, "X"), local)
 
     segment, differ = world.feed()
 
@@ -155,14 +155,14 @@ def test_given_unreadable_rows_then_the_order_is_held_and_they_count_as_a_row(un
 
 
 def test_given_an_order_out_of_scope_on_one_side_only_then_it_is_left_alone_and_not_counted() -> None:
-    segment, differ = World({1: "o"}, {2: "p"}, {1: ("o", "-")}).feed()
+    segment, differ = Sources({1: "o"}, {2: "p"}, {1: ("o", "-")}).feed()
 
     assert segment == Segment()
     assert read(differ) == Counts(crm_rows=1, table_rows=1)
 
 
 def test_given_orders_of_every_sort_then_each_is_counted_once() -> None:
-    world = World(
+    world = Sources(
         crm={1: "X", 2: "X", 3: "X", 4: "X", 5: "o", 6: "X", 7: "X", 10: "X"},
         table={1: "X", 2: "X", 3: "Y", 4: "X", 7: "Y", 8: "X"},
         local={1: ("X", "X"), 2: ("Y", "X"), 3: ("X", "Y"), 4: ("X", "-"), 6: ("X", "X"), 8: ("X", "X"), 9: ("X", "X"), 10: ("X", "X")},
@@ -181,7 +181,7 @@ def test_given_orders_of_every_sort_then_each_is_counted_once() -> None:
 def test_given_an_order_outside_the_range_then_nothing_is_observed_of_it() -> None:
     narrow = policy(scope=Scope(frozenset({2, 31}), 10, 20))
 
-    segment, _differ = World({9: "X"}, {21: "Y"}, {9: ("Y", "-")}).feed(by=narrow)
+    segment, _differ = Sources({9: "X"}, {21: "Y"}, {9: ("Y", "-")}).feed(by=narrow)
 
     assert segment == Segment()
 
@@ -225,7 +225,7 @@ def test_given_a_held_order_that_is_gone_everywhere_then_it_is_released_by_the_s
 
 
 def test_facts_of_orders_that_were_asked_for_are_kept_whatever_is_decided() -> None:
-    world = World({1: "X", 2: "X", 3: "X"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("X", "X")}, {3: INVALID})
+    world = Sources({1: "X", 2: "X", 3: "X"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("X", "X")}, {3: INVALID})
 
     segment, _differ = world.feed(asked=(1, 2, 3, 4))
 
@@ -239,7 +239,7 @@ def test_facts_of_other_orders_are_not_kept() -> None:
 
 
 def test_asking_for_an_order_changes_neither_decisions_nor_numbers() -> None:
-    world = World({1: "X", 2: "X"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("X", "X")})
+    world = Sources({1: "X", 2: "X"}, {1: "X", 2: "Y"}, {1: ("X", "X"), 2: ("X", "X")})
     plain, plain_differ = world.feed()
 
     asked, differ = world.feed(asked=(1, 2, 3))
@@ -392,7 +392,7 @@ def test_given_another_conflict_policy_then_a_held_conflict_is_decided_by_it() -
 
 
 def test_a_hold_of_one_order_says_nothing_about_another() -> None:
-    world = World({1: "X", 2: "X"}, {1: "Y", 2: "Y"}, {1: ("X", "Y"), 2: ("X", "Y")})
+    world = Sources({1: "X", 2: "X"}, {1: "Y", 2: "Y"}, {1: ("X", "Y"), 2: ("X", "Y")})
 
     segment, _differ = world.feed(stored(hold("XYY", HoldKind.FLAPPING), sticky=True))
 

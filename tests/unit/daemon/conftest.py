@@ -11,7 +11,7 @@ import structlog
 import time_machine
 
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, QuickStore, VirtualLoop
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, QuickStore, VirtualLoop
 
 
 @pytest.fixture

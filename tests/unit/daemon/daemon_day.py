@@ -21,7 +21,7 @@ from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller, Trigger
 from syncd.engine.link import Link
 from syncd.obs.metrics import Metrics
-from tests.unit.daemon.daemon_world import LoopClock
+from tests.unit.daemon.virtual_daemon import LoopClock
 
 
 class Works(Protocol):

@@ -14,14 +14,13 @@ from syncd.core.records import GuardHit, PortalNames, RunRow
 from syncd.daemon.alerts import WAITING, Alerts, Rules
 from syncd.daemon.channels import Undelivered
 from syncd.daemon.notices import Severity
-from syncd.daemon.runner_context import PassResult
+from syncd.daemon.runner_context import PassProgress, PassResult
 from syncd.engine.report import Report
 from syncd.errors import AuthError, StateUnavailable, UnavailableError
 from syncd.status.health import Health, LinkHealth
 from syncd.status.owners import NO_LABELS, Labels
-from syncd.status.progress import PassProgress
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, Outcome, hold
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome, hold
 
 pytestmark = pytest.mark.anyio
 
@@ -186,7 +185,7 @@ class TestTitles:
         desk.alerts._labels = labels
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=held, clock=clock))
         await clock.sleep(3601)
-        desk.alerts.tell_due()
+        desk.alerts.notify_due()
         await clock.sleep(1)
         (notice,) = desk.postman.delivered
         assert asked == [("shop", {Owner(2, 10), Owner(2, 11), Owner(2, 12)})]
@@ -243,7 +242,7 @@ class TestOldHolds:
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=[hold(5, NOON), hold(6, NOON + 1800)], clock=clock))
         for _ in range(90):
             await clock.sleep(60)
-            desk.alerts.tell_due()
+            desk.alerts.notify_due()
         await clock.sleep(1)
         assert [[one["order_id"] for one in notice["holds"]] for notice in desk.postman.delivered] == [[5], [6]]
         assert desk.postman.delivered[0]["text"] == (
@@ -254,7 +253,7 @@ class TestOldHolds:
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=[hold(5, NOON)], clock=clock))
         desk.alerts.forget("shop")
         await clock.sleep(7200)
-        desk.alerts.tell_due()
+        desk.alerts.notify_due()
         await clock.sleep(1)
         assert desk.postman.delivered == []
 
@@ -294,7 +293,7 @@ class TestFailingAfter:
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         for _ in range(12):
             await clock.sleep(60)
-            desk.alerts.tell_due()
+            desk.alerts.notify_due()
         await clock.sleep(1)
         assert desk.postman.events() == ["health"]
         recovered = _ending(Health.FAILING, Health.IN_STEP, clock=clock)
@@ -348,7 +347,7 @@ class TestReminders:
         desk.alerts.ended(_ending(Health.IN_STEP, Health.PARKED, detail="No right.", clock=clock))
         for _ in range(150):
             await clock.sleep(60)
-            desk.alerts.tell_due()
+            desk.alerts.notify_due()
         await clock.sleep(1)
         assert desk.postman.events() == ["health", "reminder", "reminder"]
         assert desk.postman.delivered[1]["text"] == (
@@ -372,7 +371,7 @@ class TestReminders:
         desk.alerts.configure([desk.postman], Rules(remind_every=3600))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.IN_STEP, clock=clock))
         await clock.sleep(9000)
-        desk.alerts.tell_due()
+        desk.alerts.notify_due()
         await clock.sleep(1)
         assert desk.postman.events() == []
 

@@ -7,7 +7,7 @@ import pytest
 
 from syncd.config.load import Loaded, load
 from syncd.daemon.lifecycle import SECRETS_EVERY, SecretFiles, watch_secrets
-from tests.unit.daemon.daemon_world import LoopClock
+from tests.unit.daemon.virtual_daemon import LoopClock
 
 CONFIG = """
 [links.shop.portal]

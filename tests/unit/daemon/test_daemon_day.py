@@ -25,11 +25,12 @@ from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.errors import UnavailableError
 from syncd.status.fire_times import FireTimes
+from tests.fakes.link import make_link
 from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
 from tests.fakes.table import FakeTable
 from tests.unit.daemon.daemon_day import Day, handles, standing
-from tests.unit.daemon.daemon_world import NOON, LoopClock
+from tests.unit.daemon.virtual_daemon import NOON, LoopClock
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,11 @@ class Works:
 
     @asynccontextmanager
     async def link(self, name: str, **more: Any) -> AsyncIterator[Link]:
-        yield Link(
+        yield make_link(
+            self.portals[name],
+            self.tables[name],
+            self.store,
+            self.clock,
             name=name,
             fingerprint=name,
             policy=POLICY,
@@ -74,12 +79,6 @@ class Works:
                 max_moves_percent_per_day=100,
                 second_look_above=2,
             ),
-            portal=self.portals[name],
-            table=self.tables[name],
-            store=self.store,
-            clock=self.clock,
-            holder="host:1",
-            ask_first_sync=False,
             lease_ttl=120,
             **more,
         )

@@ -31,7 +31,7 @@ from syncd.state.store import open_store
 from syncd.wiring import Workplace
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.unit.daemon.daemon_day import Day, handles
-from tests.unit.daemon.daemon_world import NOON, LoopClock
+from tests.unit.daemon.virtual_daemon import NOON, LoopClock
 
 pytestmark = pytest.mark.anyio
 

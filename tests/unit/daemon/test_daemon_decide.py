@@ -12,7 +12,7 @@ from syncd.daemon.decide import RunFacts, should_run
 from syncd.daemon.triggers import HINTED, Task, Trigger, task_for
 from syncd.engine.covering import Portion
 from syncd.status.fire_times import FireTimes
-from tests.unit.daemon.daemon_world import NOON
+from tests.unit.daemon.virtual_daemon import NOON
 
 SLOTS = FireTimes("shop", parse_schedule("5m"))
 LINK = LinkRow(1, "shop", 1, "ends", paused=False, parked="", created_at=NOON)

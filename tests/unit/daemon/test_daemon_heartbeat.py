@@ -17,7 +17,7 @@ from syncd.daemon.meters import Meters
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, UnavailableError
 from syncd.obs.metrics import Metrics
-from tests.unit.daemon.daemon_world import LINK, Daemon, LoopClock, Outcome
+from tests.unit.daemon.virtual_daemon import LINK, Daemon, LoopClock, Outcome
 
 pytestmark = pytest.mark.anyio
 

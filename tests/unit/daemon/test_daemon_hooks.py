@@ -16,7 +16,7 @@ from syncd.daemon.triggers import HINTED, Task
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.engine.covering import Portion
-from tests.unit.daemon.daemon_world import Daemon
+from tests.unit.daemon.virtual_daemon import Daemon
 from tests.unit.status.test_status_links import settings
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +168,7 @@ async def test_given_a_storm_of_hints_then_they_are_gathered_and_bounded(
     for first in range(0, 12_000, 3000):
         orders = list(range(first + 1, first + 3001))
         await client.post("/hooks/shop", json={"orders": orders}, headers=BEARER)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not hinted:  # noqa: ASYNC110 - the product's timer
             await asyncio.sleep(0.01)
     ((link, orders),) = hinted

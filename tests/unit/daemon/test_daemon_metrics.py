@@ -34,7 +34,7 @@ from syncd.errors import IncompleteListing, UnavailableError
 from syncd.obs.metrics import Metrics, reference, write_textfile
 from syncd.status.health import Health
 from syncd.status.links import look
-from tests.unit.daemon.daemon_world import LINK, NOON, SETTINGS, Daemon, LoopClock, Outcome, hold
+from tests.unit.daemon.virtual_daemon import LINK, NOON, SETTINGS, Daemon, LoopClock, Outcome, hold
 
 
 def _report(**row: Any) -> Report:

@@ -13,7 +13,7 @@ from syncd.daemon.triggers import Trigger
 from syncd.errors import AuthError, PortalBlocked, UnavailableError
 from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import Daemon, LoopClock, Outcome, rounded, slot_times
+from tests.unit.daemon.virtual_daemon import Daemon, LoopClock, Outcome, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 

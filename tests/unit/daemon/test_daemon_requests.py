@@ -9,7 +9,7 @@ from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import RequestPoller, Trigger
 from syncd.errors import StateUnavailable
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import LoopClock
+from tests.unit.daemon.virtual_daemon import LoopClock
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from syncd.engine.covering import Portion
 from syncd.errors import StateUnavailable, UnavailableError
 from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, OK, Daemon, LoopClock, Outcome, kill_hard, rounded, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, OK, Daemon, LoopClock, Outcome, kill_hard, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 

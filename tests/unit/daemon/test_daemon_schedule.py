@@ -6,7 +6,7 @@ import time_machine
 from syncd.config.schedule import parse_schedule
 from syncd.daemon.schedule import Timetable
 from syncd.status.fire_times import FireTimes
-from tests.unit.daemon.daemon_world import NOON, LoopClock, rounded, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, LoopClock, rounded, slot_times
 
 pytestmark = pytest.mark.anyio
 

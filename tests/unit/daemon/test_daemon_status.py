@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.records import Reached
+from syncd.daemon.lifecycle import Process
+from syncd.daemon.web import status_json
 from syncd.errors import AuthError
-from syncd.status.documents import Process, link_json, status_json
 from syncd.status.health import Health, LinkHealth
-from syncd.status.links import LinkStatus, look
+from syncd.status.links import LinkStatus, link_json, look
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
 
 pytestmark = pytest.mark.anyio
 

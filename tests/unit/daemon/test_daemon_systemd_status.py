@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.runner import RunnerState
+from syncd.daemon.runner_context import PassProgress
 from syncd.daemon.systemd import status_line
-from syncd.status.documents import Process
 from syncd.status.health import Health, LinkHealth
-from syncd.status.progress import PassProgress
-from tests.unit.daemon.daemon_world import NOON, Daemon, LoopClock, Outcome
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 
 from syncd.status.health import Health
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.daemon_world import Daemon, LoopClock, Outcome, kill_hard, slot_times
+from tests.unit.daemon.virtual_daemon import Daemon, LoopClock, Outcome, kill_hard, slot_times
 
 pytestmark = pytest.mark.anyio
 

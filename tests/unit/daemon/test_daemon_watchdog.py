@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from syncd.daemon.runner_context import PassProgress
 from syncd.daemon.schedule import Timetable
 from syncd.daemon.systemd import FROZEN, SILENT, Liveness, Notifier, keep_alive
-from syncd.status.progress import PassProgress
-from tests.unit.daemon.daemon_world import LoopClock
+from tests.unit.daemon.virtual_daemon import LoopClock
 
 pytestmark = pytest.mark.anyio
 

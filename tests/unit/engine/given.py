@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Scope, Side
+from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Side
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
+from tests.fakes.link import DEALS
 from tests.simulation.world import World
-
-DEALS = Scope(frozenset({2}))
 
 
 def deal(number: int) -> Owner:

@@ -12,8 +12,9 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import to_json
+from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, written
 
 pytestmark = pytest.mark.anyio

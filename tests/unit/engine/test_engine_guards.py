@@ -10,7 +10,8 @@ from syncd.core.guards import GuardLimits
 from syncd.core.model import HoldKind, OnConflict, Outcome
 from syncd.core.records import GuardHit
 from syncd.engine.verify import FLAPPING_AFTER
-from tests.simulation.world import FREE, World
+from tests.fakes.link import FREE
+from tests.simulation.world import World
 from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, written
 
 pytestmark = pytest.mark.anyio

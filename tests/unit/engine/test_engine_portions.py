@@ -20,7 +20,8 @@ from syncd.engine.report import Report
 from syncd.engine.verify import PAGE
 from syncd.errors import IncompleteListing, UsageError
 from tests.fakes.high_water import MemoryMark
-from tests.simulation.world import FREE, World
+from tests.fakes.link import FREE
+from tests.simulation.world import World
 from tests.unit.engine.given import apply, both, deal, in_step, policy
 
 pytestmark = pytest.mark.anyio

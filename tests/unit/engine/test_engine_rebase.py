@@ -10,8 +10,9 @@ import pytest
 from syncd.core.records import GuardHit
 from syncd.engine import reconcile as engine
 from syncd.errors import LeaseHeld, StalePlan
+from tests.fakes.link import FREE
 from tests.simulation.crash import Crash, Steps
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 from tests.unit.engine.given import apply, both, deal, in_step, plan, policy, rebase, undo, written
 
 pytestmark = pytest.mark.anyio

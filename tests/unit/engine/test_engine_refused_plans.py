@@ -11,7 +11,8 @@ from syncd.core.records import GuardHit
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
 from syncd.errors import StalePlan, UnavailableError
-from tests.simulation.world import FREE, World
+from tests.fakes.link import FREE
+from tests.simulation.world import World
 from tests.unit.engine.given import Side, apply, deal, in_step, rebase, written
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,9 @@ from syncd.core.model import Counts, Facts, Hold, HoldKind, Outcome, SideCounts,
 from syncd.core.records import GuardHit, RunRow
 from syncd.engine.report import Report, change_json, guard_json, hold_json, to_json
 from syncd.errors import AuthError
+from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 from tests.unit.engine.given import apply, deal, in_step, plan
 
 pytestmark = pytest.mark.anyio

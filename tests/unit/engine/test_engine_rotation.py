@@ -14,8 +14,9 @@ from syncd.engine import reconcile as engine
 from syncd.engine.covering import DAY, Portion
 from syncd.engine.report import Report
 from syncd.errors import Stopped, UsageError
+from tests.fakes.link import FREE
 from tests.simulation.crash import Steps
-from tests.simulation.world import FREE, World
+from tests.simulation.world import World
 from tests.unit.engine.given import both, deal, in_step, policy
 from tests.unit.engine.test_engine_portions import coverage, edit, guards, over, recent, sliced
 

@@ -52,3 +52,9 @@ def test_given_numbers_and_lists_then_they_read_as_language() -> None:
     assert formatting.listed(["a"]) == "a"
     assert formatting.listed(["a", "b", "c"]) == "a, b and c"
     assert formatting.order(0) == "unreadable"
+
+
+@pytest.mark.parametrize("setting", ["owner_types", "where"])
+def test_given_an_order_that_a_setting_leaves_out_then_the_advice_names_the_setting(setting: str) -> None:
+    assert setting in formatting.ADVICE[HoldKind.OUT_OF_SCOPE]
+    assert "type" not in formatting.HOLD_KINDS[HoldKind.OUT_OF_SCOPE]

@@ -15,12 +15,12 @@ from syncd.core.records import Decision
 from syncd.daemon.pages import orders
 from syncd.status.owners import Titles
 from tests.unit.pages.pages_reader import Browser
-from tests.unit.pages.pages_world import NOON, World, deal, held, open_world, web
+from tests.unit.pages.shown_daemon import NOON, ShownDaemon, deal, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: World, browser: Browser):
+async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
     page = await browser.get("/holds")
     told = page.text_of("hold-shop-77")
@@ -36,7 +36,7 @@ async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide
 
 
 async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a_way_into_the_portal(
-    world: World, browser: Browser
+    world: ShownDaemon, browser: Browser
 ):
     await world.run(holds=[held(77)])
     row = await world.store.find_link("shop")
@@ -52,7 +52,7 @@ async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a
     }
 
 
-async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world: World, browser: Browser):
+async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(77)])
     asked = []
 
@@ -70,7 +70,7 @@ async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world
     assert asked == ["shop"]
 
 
-async def test_given_a_decision_then_who_made_it_when_and_why(world: World, browser: Browser):
+async def test_given_a_decision_then_who_made_it_when_and_why(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(77, decision="table")], before=3600)
     note = Decision("shop", "resolve", "table", "anna@ops", NOON - 600, "12 has the invoice", order_id=77)
     await world.store.note(note)
@@ -80,7 +80,7 @@ async def test_given_a_decision_then_who_made_it_when_and_why(world: World, brow
     assert "Decided: keep what the table says by anna@ops 10 min ago: 12 has the invoice" in history
 
 
-async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: World, browser: Browser):
+async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: ShownDaemon, browser: Browser):
     facts = Facts(None, deal(12), deal(10))
     await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
     page = await browser.get("/holds")
@@ -112,7 +112,7 @@ async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: P
         await browser.aclose()
 
 
-async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world: World, browser: Browser):
+async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(77)])
     row = await world.store.find_link("shop")
     await world.store.decide(row.id, [77], "table", world.clock.now())
@@ -121,7 +121,7 @@ async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world:
     assert page.commands == []
 
 
-async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(world: World, browser: Browser):
+async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(0, HoldKind.INVALID_ROW, detail="3 rows have no order id.")])
     page = await browser.get("/holds")
     assert page.text_of("hold-shop-0").startswith("Rows without a readable order")
@@ -130,7 +130,7 @@ async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(wor
 
 
 async def test_a_row_whose_key_no_order_has_is_shown_on_each_page_but_cannot_be_decided(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     unknown = [held(number, HoldKind.ORDER_MISSING, detail=f"No order has key {number}.") for number in (-9, -5, -2)]
     await world.run(holds=unknown)
@@ -150,7 +150,7 @@ async def test_given_no_holds_then_the_page_says_so(browser: Browser):
 
 
 async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(orders, "HOLDS_ON_A_PAGE", 3)
     flapping = [held(order, HoldKind.FLAPPING) for order in (2, 4, 6, 8)]

@@ -12,7 +12,7 @@ import pytest
 
 from syncd.core.model import Outcome
 from tests.unit.pages.pages_reader import Browser, Page
-from tests.unit.pages.pages_world import HOSTILE, SECRET, World, change, held, make_hostile, open_world
+from tests.unit.pages.shown_daemon import HOSTILE, SECRET, ShownDaemon, change, held, make_hostile, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ PAGES = (
 
 
 @pytest.fixture
-async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, empty_state: Path) -> AsyncIterator[ShownDaemon]:
     """Two links whose past says the worst things."""
     async with open_world(tmp_path, empty_state, {"shop": {}, "parked": {}}) as made:
         await make_hostile(made)
@@ -79,7 +79,7 @@ async def test_texts_from_outside_cannot_turn_the_words_around_them(browser: Bro
     assert page.one("body").text.count("\u202e") == outside.count("\u202e") + page.by_id("foot").text.count("\u202e")
 
 
-async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: World, browser: Browser):
+async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: ShownDaemon, browser: Browser):
     url = f"https://shop.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
     run = await world.run(state="failed", error=f"POST {url} failed", changes=[(change(9, 1, 2), Outcome.FAILED, url)])
     await world.run(holds=[held(9, detail=url)])
@@ -112,7 +112,7 @@ def _assert_accessible(page: Page) -> None:
         assert button.text.strip() or button.get("aria-label")
 
 
-async def test_no_request_changes_the_state_database(world: World, browser: Browser, tmp_path: Path):
+async def test_no_request_changes_the_state_database(world: ShownDaemon, browser: Browser, tmp_path: Path):
     def content() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
             return list(connection.iterdump())

@@ -16,7 +16,7 @@ from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn
 from syncd.portal.opening import budget_key
 from syncd.state.page_queries import Point
 from tests.unit.pages.pages_reader import Browser
-from tests.unit.pages.pages_world import NOON, World, change, held, open_world, web
+from tests.unit.pages.shown_daemon import NOON, ShownDaemon, change, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +93,7 @@ class TestPlots:
         assert caption(budget, []) == "nothing yet"
 
 
-async def test_the_values_of_the_plots_are_json_beside_the_page(world: World, browser: Browser):
+async def test_the_values_of_the_plots_are_json_beside_the_page(world: ShownDaemon, browser: Browser):
     await world.run(before=90_000)
     run = await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], operating=33.5, took=4, before=600)
     page = await browser.get("/links/shop")
@@ -111,13 +111,13 @@ async def test_the_values_of_the_plots_are_json_beside_the_page(world: World, br
     assert len(week["times"]) == 2
 
 
-async def test_each_plot_is_told_in_words_too(world: World, browser: Browser):
+async def test_each_plot_is_told_in_words_too(world: ShownDaemon, browser: Browser):
     await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=600)
     page = await browser.get("/links/shop")
     assert "Changes made, by side: in the CRM: 0 last, 0 at most; in the table: 1 last" in page.text_of("plot-changes")
 
 
-async def test_the_facts_of_a_link(world: World, browser: Browser):
+async def test_the_facts_of_a_link(world: ShownDaemon, browser: Browser):
     await world.run(holds=[held(1)], before=240)
     portal = world.workplace.settings.links["shop"].portal
     await world.store.set_budget(budget_key(portal), {"batch": (120.0, NOON + 300, NOON)})
@@ -133,7 +133,7 @@ async def test_the_facts_of_a_link(world: World, browser: Browser):
     assert page.title == "shop: held · syncd"
 
 
-async def test_refusals_with_their_numbers_and_the_command_that_applies_each(world: World, browser: Browser):
+async def test_refusals_with_their_numbers_and_the_command_that_applies_each(world: ShownDaemon, browser: Browser):
     old = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=2 * 86_400)
     spent = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=7200)
     lease = await world.lease()
@@ -145,15 +145,28 @@ async def test_refusals_with_their_numbers_and_the_command_that_applies_each(wor
     assert [one["id"] for one in page.all("article", class_="refusal")] == [
         f"refusal-{run}" for run in (newest, spent, old)
     ]
-    assert "4000 removes in the CRM; the limit is 100 a run." in page.text_of(f"refusal-{newest}")
+    assert "4,000 removes in the CRM; the limit is 100 a run." in page.text_of(f"refusal-{newest}")
     assert f"syncd apply {newest}" in page.text_of(f"refusal-{newest}")
     assert "applied by run 99" in page.text_of(f"refusal-{spent}")
     assert "too old to be applied" in page.text_of(f"refusal-{old}")
     assert page.commands == [f"syncd apply {newest}"]
 
 
+@pytest.mark.parametrize("looks", [0, 1], ids=["refused just now", "found refused again"])
+async def test_given_a_link_that_waits_for_its_refused_plan_then_the_plan_is_named_once(
+    looks: int, world: ShownDaemon, browser: Browser
+):
+    old = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=2 * 86_400)
+    newest = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=600)
+    for _ in range(looks):
+        await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=newest, before=60)
+    page = await browser.get("/links/shop")
+    assert [one["id"] for one in page.all("article", class_="refusal")] == [f"refusal-{old}"]
+    assert page.commands.count(f"syncd apply {newest}") == 1
+
+
 async def test_open_holds_are_named_and_the_others_counted(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(links, "HELD_SHOWN", 2)
     await world.run(holds=[held(order) for order in (1, 2, 3)])
@@ -163,7 +176,7 @@ async def test_open_holds_are_named_and_the_others_counted(
     assert "All 3 held orders" in page.text_of("held")
 
 
-async def test_the_runs_of_a_link_page_by_page(world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch):
+async def test_the_runs_of_a_link_page_by_page(world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(links, "RUNS_ON_A_PAGE", 2)
     for _ in range(3):
         await world.run()
@@ -195,7 +208,9 @@ async def test_given_passes_over_parts_then_the_page_tells_how_fresh_each_is(tmp
         await browser.aclose()
 
 
-async def test_given_a_link_without_a_pass_then_the_page_says_so_and_draws_nothing(world: World, browser: Browser):
+async def test_given_a_link_without_a_pass_then_the_page_says_so_and_draws_nothing(
+    world: ShownDaemon, browser: Browser
+):
     page = await browser.get("/links/shop")
     assert page.text_of("health") == "no pass has been made yet"
     assert page.all("figure") == []

@@ -18,7 +18,7 @@ from syncd.errors import StateUnavailable
 from syncd.portal.opening import budget_key
 from syncd.status.links import LinkStatus
 from tests.unit.pages.pages_reader import Browser
-from tests.unit.pages.pages_world import NOON, World, change, held, open_world, web
+from tests.unit.pages.shown_daemon import NOON, ShownDaemon, change, held, open_world, web
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ async def _row(browser: Browser, link: str = "shop") -> dict[str, str]:
     return dict(zip(rows[0], cells, strict=True))
 
 
-async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: World, browser: Browser):
+async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: ShownDaemon, browser: Browser):
     await world.run(before=7200)
     await world.run(before=240)
     row = await _row(browser)
@@ -59,36 +59,40 @@ async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_p
         await browser.aclose()
 
 
-async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applies_it(world: World, browser: Browser):
+async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applies_it(
+    world: ShownDaemon, browser: Browser
+):
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=60)
     page = await browser.get("/")
     assert (await _row(browser))["Health"] == "▲refused for 58 s"
-    assert f"Run {run} wrote nothing: 4000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
+    assert f"Run {run} wrote nothing: 4,000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
     assert page.title == "1 needs attention · syncd"
 
 
 async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when_the_next_look_is(
-    world: World, browser: Browser
+    world: ShownDaemon, browser: Browser
 ):
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=1000)
     await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=run, before=60)
     lease = await world.lease()
-    await world.store.set_parked(lease, "refused: 4000 removes in the CRM")
+    await world.store.set_parked(lease, "refused: 4,000 removes in the CRM")
     await world.store.release(lease)
     page = await browser.get("/")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
     assert re.search(r"Scheduled passes are suspended; the next check is in 1\d min\.", page.text_of("needs-shop"))
 
 
-async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(world: World, browser: Browser):
+async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(
+    world: ShownDaemon, browser: Browser
+):
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=25 * 3600)
     page = await browser.get("/")
     assert "That plan is too old to be applied." in page.text_of("needs-shop")
     assert page.commands == ["syncd reconcile shop", f"syncd show {run}", "syncd plan shop"]
 
 
-async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(world: World, browser: Browser):
+async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(world: ShownDaemon, browser: Browser):
     guards = [GuardHit("fingerprint", None, 0, 1)]
     await world.run(state="refused", guards=guards, error="The table is another one now.")
     page = await browser.get("/")
@@ -96,7 +100,7 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(wor
     assert "syncd rebase shop" in page.commands
 
 
-async def test_given_a_failing_link_then_the_error_and_how_often(world: World, browser: Browser):
+async def test_given_a_failing_link_then_the_error_and_how_often(world: ShownDaemon, browser: Browser):
     await world.run(state="failed", error="The portal cannot be reached.", before=100)
     await world.run(state="failed", error="The portal cannot be reached.", before=92)
     run = await world.run(state="failed", error="The portal cannot be reached.", before=90)
@@ -109,7 +113,7 @@ async def test_given_a_failing_link_then_the_error_and_how_often(world: World, b
     assert page.commands == [f"syncd show {run}", "syncd check shop"]
 
 
-async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: World, browser: Browser):
+async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: ShownDaemon, browser: Browser):
     await world.run(state="failed", error="The portal refuses the webhook.", before=90)
     lease = await world.lease()
     await world.store.set_parked(lease, "auth: The portal refuses the webhook.")
@@ -121,7 +125,7 @@ async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: 
     assert page.commands == ["syncd check shop"]
 
 
-async def test_given_held_orders_then_how_many_of_what_kind(world: World, browser: Browser):
+async def test_given_held_orders_then_how_many_of_what_kind(world: ShownDaemon, browser: Browser):
     held_orders = [held(1), held(2), held(3, HoldKind.INVALID_ROW)]
     await world.run(holds=held_orders)
     page = await browser.get("/")
@@ -131,7 +135,7 @@ async def test_given_held_orders_then_how_many_of_what_kind(world: World, browse
     assert page.commands == ["syncd holds shop"]
 
 
-async def test_given_changes_left_behind_then_the_run_that_left_them(world: World, browser: Browser):
+async def test_given_changes_left_behind_then_the_run_that_left_them(world: ShownDaemon, browser: Browser):
     run = await world.run(state="partial", changes=[(change(5, 1, 2), Outcome.SKIPPED, "moved since")])
     page = await browser.get("/")
     assert (await _row(browser))["Health"].startswith("■held")
@@ -139,7 +143,7 @@ async def test_given_changes_left_behind_then_the_run_that_left_them(world: Worl
     assert page.commands == [f"syncd show {run}"]
 
 
-async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: World, browser: Browser):
+async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     await world.store.set_paused("shop", paused=True)
     page = await browser.get("/")
@@ -147,21 +151,21 @@ async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: 
     assert page.commands == ["syncd resume shop"]
 
 
-async def test_given_a_pass_at_work_here_then_its_progress(world: World, browser: Browser):
+async def test_given_a_pass_at_work_here_then_its_progress(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     lease = await world.lease()
     await world.store.renew(lease, 600.0, NOON, Reached("listing the portal", 4500, 10000))
     assert (await _row(browser))["Health"] == "▶working reading the CRM 4,500 of 10,000 by host:1"
 
 
-async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(world: World, browser: Browser):
+async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     await world.lease(holder="other-host:7")
     assert (await _row(browser))["Health"] == "▶working at work: other-host:7"
 
 
 async def test_given_a_run_that_has_just_begun_then_it_is_not_called_interrupted_until_its_lease_should_be_seen(
-    world: World, browser: Browser
+    world: ShownDaemon, browser: Browser
 ):
     lease = await world.lease()
     await world.store.start_run(lease, "pass", "schedule", NOON)
@@ -173,14 +177,16 @@ async def test_given_a_run_that_has_just_begun_then_it_is_not_called_interrupted
 
 
 async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_both_sides_stay(
-    world: World, browser: Browser
+    world: ShownDaemon, browser: Browser
 ):
     await world.run(before=120)
     await world.run(state="failed", error="The portal cannot be reached.", counts=Counts(), before=60)
     assert (await _row(browser))["In step"].startswith("940 ")
 
 
-async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_since_when(world: World, browser: Browser):
+async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_since_when(
+    world: ShownDaemon, browser: Browser
+):
     await world.run(before=3 * 3600)
     page = await browser.get("/")
     assert (await _row(browser))["Health"].startswith("!late in step at the last pass")
@@ -189,7 +195,7 @@ async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_sinc
     assert page.text_of("summary") == "1 link: 1 late."
 
 
-async def test_given_a_pause_then_by_whom_until_when_and_why(world: World, browser: Browser):
+async def test_given_a_pause_then_by_whom_until_when_and_why(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     pause = Pause("anna@ops", NOON - 30, NOON + 7200, "the table is being reloaded")
     await world.store.set_paused("shop", paused=True, pause=pause)
@@ -203,7 +209,7 @@ async def test_given_a_pause_then_by_whom_until_when_and_why(world: World, brows
     assert not (await _row(browser))["Health"].startswith("‖paused")
 
 
-async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: World, browser: Browser):
+async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     world.said = world.said.but(troubles=(("shop", "The driver is missing."),))
     page = await browser.get("/")
@@ -236,11 +242,11 @@ async def test_given_many_links_then_what_needs_a_person_comes_first_and_the_tab
         await browser.aclose()
 
 
-async def test_given_few_links_then_there_is_nothing_to_choose(world: World, browser: Browser):
+async def test_given_few_links_then_there_is_nothing_to_choose(world: ShownDaemon, browser: Browser):
     assert not (await browser.get("/")).has("choose")
 
 
-async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(world: World, browser: Browser):
+async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(world: ShownDaemon, browser: Browser):
     await world.run(before=60)
     lease = await world.lease()
     agreed = [BindingUpdate(order, Owner(2, 7), Owner(2, 7)) for order in (1, 2, 3)]
@@ -253,7 +259,7 @@ async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(wor
     assert not page.has("needs-shop")
 
 
-async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: World, browser: Browser):
+async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: ShownDaemon, browser: Browser):
     portal = world.workplace.settings.links["shop"].portal
     used = {"crm.orderentity.add": (360.0, NOON + 300, NOON), "batch": (48.0, NOON + 300, NOON)}
     await world.store.set_budget(budget_key(portal), used)
@@ -262,7 +268,7 @@ async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: 
     assert (await _row(browser))["Budget used"] == "none"
 
 
-async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(world: World, browser: Browser):
+async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(world: ShownDaemon, browser: Browser):
     await world.run(before=900)
     await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=600)
     await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=300)
@@ -279,21 +285,23 @@ async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(
     assert page.one("svg")["aria-label"] == "Newest 3 runs: 2 applied and 1 refused"
 
 
-async def test_given_a_configuration_that_could_not_be_read_again_then_the_page_says_so(world: World, browser: Browser):
+async def test_given_a_configuration_that_could_not_be_read_again_then_the_page_says_so(
+    world: ShownDaemon, browser: Browser
+):
     world.said = world.said.but(config_error="links.shop.schedule: not an interval", restart=("web.listen",))
     page = await browser.get("/")
     assert "links.shop.schedule: not an interval" in page.text_of("config-error")
     assert "web.listen" in page.text_of("restart")
 
 
-async def test_given_no_links_then_the_page_says_how_to_make_one(world: World, browser: Browser):
+async def test_given_no_links_then_the_page_says_how_to_make_one(world: ShownDaemon, browser: Browser):
     world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
     page = await browser.get("/")
     assert page.text_of("summary") == "The configuration has no links."
     assert page.commands == ["syncd init"]
 
 
-async def test_many_who_watch_are_served_by_one_look(world: World, browser: Browser):
+async def test_many_who_watch_are_served_by_one_look(world: ShownDaemon, browser: Browser):
     async with asyncio.TaskGroup() as watching:
         for _ in range(5):
             watching.create_task(browser.get("/"))
@@ -307,7 +315,7 @@ async def test_many_who_watch_are_served_by_one_look(world: World, browser: Brow
 
 
 async def test_a_look_that_takes_long_serves_the_longer(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     quick = world.links
 
@@ -326,7 +334,7 @@ async def test_a_look_that_takes_long_serves_the_longer(
 
 
 async def test_who_loses_patience_does_not_end_the_look_for_the_next(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
     quick, may_end = world.links, asyncio.Event()
@@ -344,7 +352,7 @@ async def test_who_loses_patience_does_not_end_the_look_for_the_next(
 
 
 async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
     may_end = asyncio.Event()
@@ -364,7 +372,7 @@ async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
     assert complaints == []
 
 
-async def test_a_look_that_failed_is_not_remembered(world: World, browser: Browser):
+async def test_a_look_that_failed_is_not_remembered(world: ShownDaemon, browser: Browser):
     world.broken = StateUnavailable("It is locked.")
     await browser.get("/", 503)
     world.broken = None
@@ -390,7 +398,7 @@ async def test_given_many_links_that_are_late_for_one_reason_then_they_need_one_
 
 
 async def test_given_another_time_zone_then_every_time_of_the_page_is_in_utc_and_says_so(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()

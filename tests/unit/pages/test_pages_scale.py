@@ -15,7 +15,7 @@ from sqlalchemy import event
 from syncd.core.model import Counts
 from syncd.state.rows import counts_text
 from tests.unit.pages.pages_reader import Browser, Page
-from tests.unit.pages.pages_world import NOON, World, open_world
+from tests.unit.pages.shown_daemon import NOON, ShownDaemon, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,7 @@ def grown_state(tmp_path_factory: pytest.TempPathFactory, empty_state: Path) -> 
 
 
 @pytest.fixture
-async def world(tmp_path: Path, grown_state: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, grown_state: Path) -> AsyncIterator[ShownDaemon]:
     async with open_world(tmp_path, grown_state) as made:
         yield made
 
@@ -76,7 +76,7 @@ class Watch:
 
 
 @contextmanager
-def watched(world: World) -> Iterator[Watch]:
+def watched(world: ShownDaemon) -> Iterator[Watch]:
     """Watch the statements of the block, and count the thousands of instructions they take."""
     engine = world.store._database.engine
     watch = Watch()
@@ -124,7 +124,7 @@ that where there are ten times as many; none of these grows."""
 
 
 @pytest.mark.parametrize("path", WORK)
-async def test_no_page_reads_through_a_table(world: World, browser: Browser, tmp_path: Path, path: str):
+async def test_no_page_reads_through_a_table(world: ShownDaemon, browser: Browser, tmp_path: Path, path: str):
     await browser.get("/")  # the look at the links, which all pages share
     with watched(world) as watch:
         await browser.answer(path)
@@ -138,7 +138,7 @@ async def test_no_page_reads_through_a_table(world: World, browser: Browser, tmp
     assert watch.steps <= WORK[path]
 
 
-async def test_the_measure_is_not_blind(world: World):
+async def test_the_measure_is_not_blind(world: ShownDaemon):
     with watched(world) as watch:
         await world.store._read(lambda connection: connection.exec_driver_sql("SELECT max(error) FROM change").all())
     assert watch.steps > 700

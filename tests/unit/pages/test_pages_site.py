@@ -11,7 +11,7 @@ import pytest
 from syncd.daemon.pages.site import assets
 from syncd.errors import StateUnavailable
 from tests.unit.pages.pages_reader import Browser
-from tests.unit.pages.pages_world import World
+from tests.unit.pages.shown_daemon import ShownDaemon
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ async def test_the_policy_allows_neither_inline_code_nor_anything_from_elsewhere
     ],
 )
 async def test_what_cannot_be_shown_is_a_page_that_says_why(
-    world: World, browser: Browser, path: str, status: int, says: str
+    world: ShownDaemon, browser: Browser, path: str, status: int, says: str
 ):
     await world.run()
     page = await browser.get(path, status)
@@ -60,7 +60,7 @@ async def test_what_cannot_be_shown_is_a_page_that_says_why(
 
 
 async def test_given_a_state_database_out_of_reach_then_the_page_says_so_without_its_words(
-    world: World, browser: Browser
+    world: ShownDaemon, browser: Browser
 ):
     world.broken = StateUnavailable("The state database /var/lib/x.db is damaged.")
     page = await browser.get("/", 503)
@@ -72,7 +72,7 @@ async def test_given_a_state_database_out_of_reach_then_the_page_says_so_without
 
 
 async def test_given_a_state_database_that_hangs_then_the_page_says_so_in_time(
-    world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
 

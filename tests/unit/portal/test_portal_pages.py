@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +75,21 @@ def test_given_rows_when_packed_then_unpacking_gives_them_back(rows: list[tuple[
     assert unpack(pack(page_of(*rows))) == page_of(*rows).rows() == [Row(*row) for row in rows]
 
 
-def test_given_an_id_beyond_63_bits_when_packed_then_the_page_is_unusable() -> None:
+def test_given_an_order_id_beyond_63_bits_when_decoded_then_the_page_is_unusable() -> None:
     with pytest.raises(UnusablePage):
-        pack(page_of((2**63, 2, 1)))
+        decode_page({"orderEntity": [{"orderId": 2**63, "ownerTypeId": 2, "ownerId": 1}]})
+
+
+@pytest.mark.parametrize("owner", [(2**63, 1), (2, 2**63), (2, str(2**63))])
+def test_given_an_owner_beyond_63_bits_when_decoded_then_only_that_owner_cannot_be_read(owner: tuple[Any, Any]) -> None:
+    rows = [
+        {"orderId": 5, "ownerTypeId": owner[0], "ownerId": owner[1]},
+        {"orderId": 6, "ownerTypeId": 2, "ownerId": 1},
+    ]
+    page = decode_page({"orderEntity": rows})
+
+    assert split(page.rows()) == ([(6, 2, 1)], {5: NO_OWNER})
+    assert unpack(pack(page)) == page.rows()
 
 
 @given(ids=st.lists(st.integers(1, 100)))
@@ -89,6 +104,20 @@ def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() ->
 
     assert [row.order_id for rows in shelf.chunks() for row in rows] == [5, 7, 60]
     assert shelf.gap(0, 100) is None
+    shelf.close()
+
+
+def test_given_ranges_side_by_side_and_apart_when_read_back_then_each_row_comes_once_and_in_order() -> None:
+    shelf = RowBuffer()
+    ranges = list(range(0, 20_000, 50))
+    random.Random(7).shuffle(ranges)  # two thirds out of place, the rest as batches put them
+    for low in [*ranges[:250], *sorted(ranges[250:])]:
+        rows = range(low + 1, low + 51) if low % 300 else ()  # some windows are empty
+        shelf.put(low, low + 50, page_of(*((order, 2, order + 7) for order in rows)))
+
+    read = [row for rows in shelf.chunks() for row in rows]
+
+    assert read == [(order, 2, order + 7) for order in range(1, 20_001) if (order - 1) // 50 * 50 % 300]
     shelf.close()
 
 

@@ -6,7 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from syncd.sandbox import PortalLimits, SandboxPortal, Version
-from tests.unit.sandbox.sandbox_world import StillClock, add_command, ask, batch
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import add_command, ask, batch
 
 LIST = "crm.orderentity.list?start=-1&order[orderId]=asc"
 BAD = "crm.orderentity.list?select=x"
@@ -14,7 +15,7 @@ BAD = "crm.orderentity.list?select=x"
 
 @pytest.fixture
 def portal() -> SandboxPortal:
-    return SandboxPortal(((order, 2, 7) for order in range(1, 121)), clock=StillClock())
+    return SandboxPortal(((order, 2, 7) for order in range(1, 121)), clock=SetClock())
 
 
 def orders(answer: Any) -> list[int]:
@@ -158,7 +159,7 @@ def test_next_of_a_page_without_one_is_the_first_page_again(portal: SandboxPorta
 
 
 def test_the_operating_time_of_an_earlier_command_can_be_referred_to() -> None:
-    portal = SandboxPortal({1: (2, 7)}, limits=PortalLimits.standard(), clock=StillClock())
+    portal = SandboxPortal({1: (2, 7)}, limits=PortalLimits.standard(), clock=SetClock())
     result = batch(portal, {"a": LIST, "b": LIST + "&filter[<orderId]=$time[a][operating_reset_at]"})
     assert orders(result["result"]["b"]) == [1]
 
@@ -183,7 +184,7 @@ def test_credentials_and_reserved_names_in_a_command_change_nothing(portal: Sand
 @pytest.mark.parametrize("version", list(Version))
 def test_times_are_whole_numbers_on_a_new_portal(version: Version) -> None:
     portal = SandboxPortal(
-        {1: (2, 7)}, version=version, clock=StillClock(1_795_000_000.75), limits=PortalLimits.standard()
+        {1: (2, 7)}, version=version, clock=SetClock(1_795_000_000.75), limits=PortalLimits.standard()
     )
     reply = ask(portal, "batch", {"cmd": {"a": LIST}})
     for time in (reply.body["time"], reply.result["result_time"]["a"]):

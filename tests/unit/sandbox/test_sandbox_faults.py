@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
-from tests.unit.sandbox.sandbox_world import (
-    StillClock,
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import (
     add,
     add_command,
     ask,
@@ -25,8 +25,8 @@ LIST = "crm.orderentity.list?start=-1&order[orderId]=asc"
 FIELDS = {"fields": {"orderId": 1, "ownerId": 9, "ownerTypeId": 2}}
 
 
-def portal_with(*rules: FaultRule, rows: int = 120) -> tuple[SandboxPortal, StillClock]:
-    clock = StillClock()
+def portal_with(*rules: FaultRule, rows: int = 120) -> tuple[SandboxPortal, SetClock]:
+    clock = SetClock()
     return SandboxPortal(((order, 2, 7) for order in range(1, rows + 1)), faults=Faults(rules), clock=clock), clock
 
 
@@ -130,7 +130,7 @@ async def test_an_answer_is_held_until_another_has_overtaken_it() -> None:
     assert order == ["scope", "profile"]
 
 
-class SlowClock(StillClock):
+class SlowClock(SetClock):
     async def sleep(self, seconds: float) -> None:
         import asyncio
 

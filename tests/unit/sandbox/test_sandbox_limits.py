@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from syncd.sandbox import Latencies, PortalLimits, SandboxPortal
-from tests.unit.sandbox.sandbox_world import (
-    StillClock,
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import (
     add,
     add_command,
     ask,
@@ -22,8 +22,8 @@ COUNTED = "crm.orderentity.list"
 
 def portal_with(
     limits: PortalLimits | None = None, latencies: Latencies | None = None
-) -> tuple[SandboxPortal, StillClock]:
-    clock = StillClock()
+) -> tuple[SandboxPortal, SetClock]:
+    clock = SetClock(1_795_000_000.0)  # 40 s into a minute
     rows = ((order, 2, 7) for order in range(1, 121))
     return SandboxPortal(rows, limits=limits, latencies=latencies, clock=clock), clock
 

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.sandbox import SandboxPortal, Version
-from tests.unit.sandbox.sandbox_world import StillClock, add, ask, delete, listed
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import add, ask, delete, listed
 
 ROWS = {5: (2, 10), 7: (2, 10), 9: (31, 3)}
 
 
 @pytest.fixture
 def portal() -> SandboxPortal:
-    return SandboxPortal(ROWS, orders=range(1, 1000), clock=StillClock())
+    return SandboxPortal(ROWS, orders=range(1, 1000), clock=SetClock())
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def model(rows: dict[int, tuple[int, int]], asked: dict[str, Any], order: dict[s
 def test_every_list_agrees_with_a_naive_model_before_and_after_writes(
     rows: dict[int, tuple[int, int]], writes: list[tuple[int, Any]], asked: dict[str, Any], order: dict[str, str]
 ) -> None:
-    portal = SandboxPortal(rows, clock=StillClock())
+    portal = SandboxPortal(rows, clock=SetClock())
     rows = dict(rows)
     for write in [None, *writes]:
         if write is not None:
@@ -220,7 +221,7 @@ def test_every_list_agrees_with_a_naive_model_before_and_after_writes(
 
 @given(st.sets(st.integers(1, 400), max_size=200), st.integers(0, 420), st.integers(0, 420), st.booleans())
 def test_windows_page_and_count_like_a_naive_model(ids: set[int], low: int, high: int, descending: bool) -> None:
-    portal = SandboxPortal(((order, 2, order % 7 + 1) for order in ids), clock=StillClock())
+    portal = SandboxPortal(((order, 2, order % 7 + 1) for order in ids), clock=SetClock())
     inside = sorted((order for order in ids if low < order <= high), reverse=descending)
     asked = {"filter": {">orderId": low, "<=orderId": high}, "order": {"orderId": "desc" if descending else "asc"}}
     for start in (0, 50, 100):

@@ -7,19 +7,20 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from syncd.sandbox import Application, Fault, FaultRule, SandboxPortal, SandboxRequest, SandboxResponse
-from tests.unit.sandbox.sandbox_world import NOON, Reply, StillClock, add_command, request_of
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import Reply, add_command, request_of
 
 CLIENT = {"client_id": "local.sandbox", "client_secret": "sandboxclientsecret"}
 CALLBACK = "http://127.0.0.1:7000/callback"
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def portal(clock: StillClock) -> SandboxPortal:
+def portal(clock: SetClock) -> SandboxPortal:
     return SandboxPortal({5: (2, 10)}, clock=clock)
 
 
@@ -96,7 +97,7 @@ def test_a_code_is_exchanged_for_a_pair_once(portal: SandboxPortal, verb: str) -
     assert (again.status, again.body) == (400, {"error": "invalid_grant"})
 
 
-def test_a_code_lives_half_a_minute(portal: SandboxPortal, clock: StillClock) -> None:
+def test_a_code_lives_half_a_minute(portal: SandboxPortal, clock: SetClock) -> None:
     code = code_of(portal)
     clock.advance(30)
     assert token(portal, grant_type="authorization_code", code=code).body["error"] == "invalid_grant"
@@ -105,7 +106,7 @@ def test_a_code_lives_half_a_minute(portal: SandboxPortal, clock: StillClock) ->
 def test_refreshing_rotates_and_the_old_token_is_refused(portal: SandboxPortal) -> None:
     pair = first_pair(portal)
     fresh = token(portal, grant_type="refresh_token", refresh_token=pair["refresh_token"])
-    assert fresh.body["expires"] == NOON + 3600
+    assert fresh.body["expires"] == 1_800_000_000 + 3600
     assert fresh.body["refresh_token"] != pair["refresh_token"]
     assert fresh.body["access_token"] != pair["access_token"]
     old = token(portal, grant_type="refresh_token", refresh_token=pair["refresh_token"])
@@ -130,7 +131,7 @@ def test_token_errors_have_the_vendors_codes(
     assert (reply.status, reply.body["error"]) == (status, error)
 
 
-def test_an_access_token_opens_rest_and_expires(portal: SandboxPortal, clock: StillClock) -> None:
+def test_an_access_token_opens_rest_and_expires(portal: SandboxPortal, clock: SetClock) -> None:
     access = first_pair(portal)["access_token"]
     assert call(portal, access).orders == [5]
     result = call(portal, access, "batch", cmd={"a": add_command(5)}).result

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import SandboxPortal
-from tests.unit.sandbox.sandbox_world import ask
+from tests.unit.sandbox.sandbox_calls import ask
 
 ROWS = {5: (2, 10), 7: (2, 10), 9: (31, 3)}
 

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import SandboxPortal, SandboxRequest, Version
-from tests.unit.sandbox.sandbox_world import StillClock, ask, listed, reply_of, request_of
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import ask, listed, reply_of, request_of
 
 LIST = "crm.orderentity.list"
 
 
 @pytest.fixture
 def portal() -> SandboxPortal:
-    return SandboxPortal({5: (2, 10), 7: (2, 10)}, clock=StillClock())
+    return SandboxPortal({5: (2, 10), 7: (2, 10)}, clock=SetClock())
 
 
 def send(portal: SandboxPortal, verb: str, query: str = "", body: bytes = b"", kind: str = "") -> Any:
@@ -140,7 +141,7 @@ def test_the_other_methods_answer(portal: SandboxPortal) -> None:
     assert ask(portal, "crm.enum.getOrderOwnerTypes").result == [
         {"attribute": "DYN", "code": "DEAL", "id": 2, "name": "Deal"}
     ]
-    assert ask(portal, "server.time").result == "2026-11-18T14:06:40+03:00"
+    assert ask(portal, "server.time").result == "2027-01-15T11:00:00+03:00"
     assert ask(portal, "profile").result["ID"] == "1"
     assert ask(portal, "scope").result == ["crm", "sale"]
     assert ask(portal, "app.info").result["STATUS"] == "L"

@@ -23,7 +23,8 @@ from syncd.sandbox import (
     serve,
 )
 from syncd.sandbox.service import make_portal
-from tests.unit.sandbox.sandbox_world import StillClock, add_command
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import add_command
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +169,7 @@ async def test_two_slow_requests_are_worked_on_side_by_side() -> None:
     assert sorted(started) == ["profile", "scope"]
 
 
-class NeverEndingSleep(StillClock):
+class NeverEndingSleep(SetClock):
     def __init__(self) -> None:
         super().__init__()
         self.asleep = asyncio.Event()

@@ -6,14 +6,15 @@ import pytest
 
 from syncd.sandbox import SandboxPortal, Version
 from syncd.sandbox.data import LoggedWrite, PortalEvent
-from tests.unit.sandbox.sandbox_world import NOON, StillClock, add, add_command, ask, batch, delete, listed
+from tests.fakes.clock import SetClock
+from tests.unit.sandbox.sandbox_calls import add, add_command, ask, batch, delete, listed
 
 ROWS = {5: (2, 10), 7: (2, 10), 9: (31, 3)}
 
 
 @pytest.fixture
 def portal() -> SandboxPortal:
-    return SandboxPortal(ROWS, orders=[1, 2], clock=StillClock())
+    return SandboxPortal(ROWS, orders=[1, 2], clock=SetClock())
 
 
 @pytest.mark.parametrize(
@@ -93,9 +94,9 @@ def test_every_write_is_logged_in_order_with_what_it_replaced(portal: SandboxPor
     delete(portal, orderId=9, ownerId=3, ownerTypeId=31)
     add(portal, orderId=999, ownerId=3, ownerTypeId=31)
     assert portal.stats.writes == [
-        LoggedWrite(NOON, 1, "crm.orderentity.add", 5, (2, 10), (2, 11)),
-        LoggedWrite(NOON, 0, "ui", 7, (2, 10), None),
-        LoggedWrite(NOON, 2, "crm.orderentity.deletebyfilter", 9, (31, 3), None),
+        LoggedWrite(1_800_000_000.0, 1, "crm.orderentity.add", 5, (2, 10), (2, 11)),
+        LoggedWrite(1_800_000_000.0, 0, "ui", 7, (2, 10), None),
+        LoggedWrite(1_800_000_000.0, 2, "crm.orderentity.deletebyfilter", 9, (31, 3), None),
     ]
 
 

@@ -18,6 +18,7 @@ from syncd.core.model import Counts, Facts, Hold, HoldKind
 from syncd.core.records import GuardHit, Lease, Pause, Reached, RunRow, StoredHold
 from syncd.core.store import Store
 from syncd.daemon.alerts import Alerts
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.meters import Meters
 from syncd.daemon.pages import routes
 from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
@@ -29,7 +30,6 @@ from syncd.daemon.web import Views
 from syncd.obs.metrics import Metrics
 from syncd.state import migrate
 from syncd.state.store import open_store
-from syncd.status.documents import Process
 from syncd.status.health import Health
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace

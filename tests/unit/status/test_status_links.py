@@ -11,10 +11,9 @@ from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
-from syncd.status.documents import link_json
 from syncd.status.fire_times import GRACE, FireTimes, retry_pause
 from syncd.status.health import Health
-from syncd.status.links import DEEP, RECENT, LinkStatus, look
+from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, look
 from syncd.status.needs import freshness, needs_of
 from tests.fakes.clock import SetClock
 from tests.fakes.store import MemoryStore

@@ -19,7 +19,7 @@ from syncd.state.store import SqlStore, open_store
 from syncd.status.owners import AGAIN, KEPT, Titles
 from tests.fakes.clock import SetClock
 from tests.fakes.portal_client import OAUTH
-from tests.unit.pages.pages_world import NOON, make_template, settings
+from tests.unit.pages.shown_daemon import NOON, make_template, settings
 
 pytestmark = pytest.mark.anyio
 DEAL, OTHER = Owner(2, 77), Owner(2, 78)
@@ -51,7 +51,7 @@ class Portal(BitrixPortal):
         return self.types
 
 
-class World:
+class ReaderOfTitles:
     def __init__(self, made: Settings, store: SqlStore, clock: SetClock) -> None:
         self.settings, self.store, self.clock, self.portal = made, store, clock, Portal()
         self.titles = self.restarted()
@@ -70,20 +70,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, template: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, template: Path) -> AsyncIterator[ReaderOfTitles]:
     made = settings(tmp_path, {"shop": {}})
     url = made.state.url.get_secret_value()
     shutil.copy(template, tmp_path / "state.db")
     clock = SetClock(NOON)
     store = open_store(url, clock=clock)
     await store.link("shop", "ends")
-    opened = World(made, store, clock)
+    opened = ReaderOfTitles(made, store, clock)
     yield opened
     await opened.titles.aclose()
     await store.aclose()
 
 
-async def test_given_owners_then_the_portal_is_asked_once_a_day_also_for_those_without_a_title(world: World) -> None:
+async def test_given_owners_then_the_portal_is_asked_once_a_day_also_for_those_without_a_title(
+    world: ReaderOfTitles,
+) -> None:
     assert await world.shown(DEAL, OTHER, None) == {DEAL: "Desks"}
     world.titles = world.restarted()
     world.clock.time += KEPT - 1
@@ -95,7 +97,7 @@ async def test_given_owners_then_the_portal_is_asked_once_a_day_also_for_those_w
 
 
 async def test_given_what_is_kept_then_it_is_known_without_asking_the_portal_until_it_is_a_day_old(
-    world: World,
+    world: ReaderOfTitles,
 ) -> None:
     assert (await world.titles.kept("shop")).names.titles == {}
     await world.shown(DEAL, OTHER)
@@ -106,13 +108,13 @@ async def test_given_what_is_kept_then_it_is_known_without_asking_the_portal_unt
     assert world.portal.asked == []
 
 
-async def test_given_names_of_types_then_they_come_along(world: World) -> None:
+async def test_given_names_of_types_then_they_come_along(world: ReaderOfTitles) -> None:
     world.portal.types = {2: "Сделка"}
     labels = await world.titles.labels("shop", [DEAL])
     assert (labels.names.types, labels.origin) == ({2: "Сделка"}, "https://shop.bitrix24.com")
 
 
-async def test_given_nothing_to_name_or_titles_off_then_nobody_is_asked(world: World, tmp_path: Path) -> None:
+async def test_given_nothing_to_name_or_titles_off_then_nobody_is_asked(world: ReaderOfTitles, tmp_path: Path) -> None:
     assert await world.shown(None) == {}
     world.settings = settings(tmp_path, {"shop": {"titles": False}})
     assert await world.shown(DEAL) == {}
@@ -120,7 +122,7 @@ async def test_given_nothing_to_name_or_titles_off_then_nobody_is_asked(world: W
     assert world.portal.asked == []
 
 
-async def test_given_a_portal_that_fails_then_it_is_left_alone_for_a_minute(world: World) -> None:
+async def test_given_a_portal_that_fails_then_it_is_left_alone_for_a_minute(world: ReaderOfTitles) -> None:
     world.portal.broken = UnavailableError("The portal is away.")
     assert [await world.shown(DEAL), await world.shown(DEAL)] == [{}, {}]
     assert len(world.portal.asked) == 1
@@ -129,12 +131,12 @@ async def test_given_a_portal_that_fails_then_it_is_left_alone_for_a_minute(worl
     assert await world.shown(DEAL) == {DEAL: "Desks"}
 
 
-async def test_given_a_bug_in_naming_then_the_numbers_are_shown(world: World) -> None:
+async def test_given_a_bug_in_naming_then_the_numbers_are_shown(world: ReaderOfTitles) -> None:
     world.portal.broken = ZeroDivisionError("oops")
     assert await world.shown(DEAL) == {}
 
 
-async def test_given_somebody_who_does_not_wait_then_names_are_there_for_the_next_look(world: World) -> None:
+async def test_given_somebody_who_does_not_wait_then_names_are_there_for_the_next_look(world: ReaderOfTitles) -> None:
     world.portal.answers.clear()
     assert (await world.titles.labels_at_hand("shop", [DEAL])).names.titles == {}
     assert (await world.titles.labels_at_hand("shop", [DEAL])).names.titles == {}
@@ -143,7 +145,7 @@ async def test_given_somebody_who_does_not_wait_then_names_are_there_for_the_nex
     assert world.portal.asked == [{DEAL}]
 
 
-async def test_given_an_end_while_the_portal_is_asked_then_it_is_not_waited_for(world: World) -> None:
+async def test_given_an_end_while_the_portal_is_asked_then_it_is_not_waited_for(world: ReaderOfTitles) -> None:
     world.portal.answers.clear()
     await world.titles.labels_at_hand("shop", [DEAL])
     await world.titles.aclose()
@@ -151,7 +153,7 @@ async def test_given_an_end_while_the_portal_is_asked_then_it_is_not_waited_for(
 
 
 async def test_given_a_token_that_is_about_to_end_then_its_renewal_is_left_to_passes(
-    world: World, tmp_path: Path
+    world: ReaderOfTitles, tmp_path: Path
 ) -> None:
     world.settings = settings(tmp_path, {"shop": {"portal": {"oauth": OAUTH.model_dump()}}})
     key = token_key(world.settings.links["shop"].portal)

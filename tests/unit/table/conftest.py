@@ -20,7 +20,7 @@ NOW = 1_777_863_721.25
 """2026-05-04 03:02:01.25 UTC."""
 
 
-class StillClock:
+class SetClock:
     def now(self) -> float:
         return NOW
 
@@ -76,7 +76,7 @@ class Lab:
         table = open_table(
             TableSettings(url=SecretStr(url or self.url), name=name, **settings),
             scope=Scope(frozenset({2})),
-            clock=StillClock(),
+            clock=SetClock(),
             link="shop",
             writable=writable,
         )

@@ -364,10 +364,10 @@ import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
 from syncd.table.opening import open_table
-from tests.unit.table.conftest import StillClock
+from tests.fakes.clock import SetClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)
-table = open_table(settings, scope=Scope(frozenset({2})), clock=StillClock(), link="shop")
+table = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop")
 print(asyncio.run(table.check()).problems)
 """
 

@@ -11,18 +11,18 @@ from typing import Any
 
 from syncd.core.model import HoldKind
 from syncd.core.order_keys import CheckedKeys, KeyOrders
-from tests.integration.order_key_world import KeyWorld, held
+from tests.integration.keyed_shop import KeyedShop, held
 from tests.simulation.switch import Line, Name, rule
 from tests.unit.engine.switches.of_decisions import nothing
 
 KEYS, KEYED = "syncd.engine.learned_keys", "syncd.table.keyed"
 
 
-def life(story: Callable[[KeyWorld], Awaitable[None]], holds: str = "accountNumber") -> None:
+def life(story: Callable[[KeyedShop], Awaitable[None]], holds: str = "accountNumber") -> None:
     """One story of a link whose table holds keys."""
 
     async def lived(url: str) -> None:
-        async with KeyWorld(url, holds).running() as world:
+        async with KeyedShop(url, holds).running() as world:
             await story(world)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -31,11 +31,11 @@ def life(story: Callable[[KeyWorld], Awaitable[None]], holds: str = "accountNumb
         asyncio.run(lived(f"sqlite:///{path}"))
 
 
-def told(story: Callable[[KeyWorld], Awaitable[None]], holds: str = "accountNumber") -> Callable[[], None]:
+def told(story: Callable[[KeyedShop], Awaitable[None]], holds: str = "accountNumber") -> Callable[[], None]:
     return partial(life, story, holds)
 
 
-async def a_key_that_moved_writes_nothing_to_the_order_that_had_it(world: KeyWorld) -> None:
+async def a_key_that_moved_writes_nothing_to_the_order_that_had_it(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "OLD-5")
     world.give_key(9, "WEB-5")
@@ -46,20 +46,20 @@ async def a_key_that_moved_writes_nothing_to_the_order_that_had_it(world: KeyWor
     assert world.bound == {6: 60, 9: 51}
 
 
-async def a_key_that_no_order_has_is_held(world: KeyWorld) -> None:
+async def a_key_that_no_order_has_is_held(world: KeyedShop) -> None:
     await world.in_step({5: 50})
     world.put("SHOP-1", 77)
     assert list(held(await world.reconcile()).values()) == [HoldKind.ORDER_MISSING]
 
 
-async def a_row_with_a_new_key_is_no_removal(world: KeyWorld) -> None:
+async def a_row_with_a_new_key_is_no_removal(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.execute("UPDATE bindings SET number = 'NEW-5' WHERE number = 'WEB-5'")
     await world.reconcile()
     assert world.bound == {5: 50, 6: 60}
 
 
-async def an_order_with_another_key_does_not_wait_for_ever(world: KeyWorld) -> None:
+async def an_order_with_another_key_does_not_wait_for_ever(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.give_key(5, "NEW-5")
     world.crm.unbind(5)
@@ -68,7 +68,7 @@ async def an_order_with_another_key_does_not_wait_for_ever(world: KeyWorld) -> N
     assert report.row.counts.waiting == 0
 
 
-async def a_row_without_an_order_and_an_owner_may_be_any_order(world: KeyWorld) -> None:
+async def a_row_without_an_order_and_an_owner_may_be_any_order(world: KeyedShop) -> None:
     await world.in_step({5: 50, 6: 60})
     world.drop("WEB-5")
     world.execute("INSERT INTO bindings (number, deal_id) VALUES ('SHOP-1', NULL)")
@@ -76,7 +76,7 @@ async def a_row_without_an_order_and_an_owner_may_be_any_order(world: KeyWorld) 
     assert world.bound == {5: 50, 6: 60}
 
 
-async def a_key_that_two_orders_have_binds_none(world: KeyWorld) -> None:
+async def a_key_that_two_orders_have_binds_none(world: KeyedShop) -> None:
     world.give_key(5, "twice")
     world.give_key(9, "twice")
     world.put("twice", 50)
@@ -84,21 +84,21 @@ async def a_key_that_two_orders_have_binds_none(world: KeyWorld) -> None:
     assert world.bound == {}
 
 
-async def an_order_that_takes_a_key_gets_no_row(world: KeyWorld) -> None:
+async def an_order_that_takes_a_key_gets_no_row(world: KeyedShop) -> None:
     await world.in_step({5: 50})
     world.give_key(9, "shop-5")
     world.bind(9, 90)
     assert held(await world.reconcile()).get(9) is HoldKind.AMBIGUOUS_KEY
 
 
-async def an_order_without_a_key_gets_no_row(world: KeyWorld) -> None:
+async def an_order_without_a_key_gets_no_row(world: KeyedShop) -> None:
     world.give_key(5, "")
     world.bind(5, 50)
     assert held(await world.reconcile()) == {5: HoldKind.AMBIGUOUS_KEY}
     assert world.rows == []
 
 
-async def a_key_that_no_order_has_is_asked_for_seldom(world: KeyWorld) -> None:
+async def a_key_that_no_order_has_is_asked_for_seldom(world: KeyedShop) -> None:
     world.put("SHOP-1", 77)
     for _ in range(4):
         await world.reconcile(minutes=0.25)

@@ -8,7 +8,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from syncd.cli.progress import EVERY, progress
+from syncd.cli.link_runs import LOG_SECONDS, progress
 from tests.fakes.clock import FakeClock
 
 
@@ -17,7 +17,7 @@ def test_given_no_terminal_then_a_long_stage_is_logged_now_and_then_with_its_rat
     with capture_logs() as logs, progress(clock) as report:
         report("apply", 0, 900)
         for done in range(1, 7):
-            clock.advance(EVERY / 3)
+            clock.advance(LOG_SECONDS / 3)
             report("apply", done * 100, 900)
 
     assert [(one["done"], one["rate"], one["left_seconds"]) for one in logs] == [(300, 10.0, 60), (600, 10.0, 30)]

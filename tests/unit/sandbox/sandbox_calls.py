@@ -1,4 +1,4 @@
-"""What the sandbox's own tests stand on: a clock that only moves when told, and short ways to ask a portal."""
+"""What the sandbox's own tests stand on: short ways to ask a portal."""
 
 from __future__ import annotations
 
@@ -8,30 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from syncd.sandbox import SandboxPortal, SandboxRequest, SandboxResponse
-
-NOON = 1_795_000_000.0
-
-
-class StillClock:
-    """Time stands still until `advance`; sleeping advances it."""
-
-    def __init__(self, at: float = NOON) -> None:
-        self.time = at
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-    def random(self) -> float:
-        return 0.5
-
-    def advance(self, seconds: float) -> None:
-        self.time += seconds
+from tests.fakes.clock import SetClock
 
 
 class Reply(NamedTuple):
@@ -101,7 +78,7 @@ def add_command(order: int, owner: int = 12) -> str:
 
 
 def side_by_side(
-    portal: SandboxPortal, clock: StillClock, requests: Iterable[SandboxRequest]
+    portal: SandboxPortal, clock: SetClock, requests: Iterable[SandboxRequest]
 ) -> list[tuple[float, SandboxResponse]]:
     """Send requests at once and let time pass; return when each was answered, in seconds, and with what."""
     started = clock.time

@@ -22,13 +22,12 @@ from syncd.core.model import Facts, Hold, HoldKind
 from syncd.core.ports import Cancelled
 from syncd.core.records import GuardHit, Lease, RunRow, StoredHold
 from syncd.daemon.runner import LinkRunner
-from syncd.daemon.runner_context import PassLimiter, PassResult, RunnerContext, StillWanted
+from syncd.daemon.runner_context import PassLimiter, PassProgress, PassResult, RunnerContext, StillWanted
 from syncd.daemon.runner_context import _WatchedStore as WatchedStore
 from syncd.daemon.triggers import RequestPoller, Task, Trigger
 from syncd.engine.report import Report
 from syncd.errors import Stopped, SyncdError
 from syncd.status.fire_times import FireTimes
-from syncd.status.progress import PassProgress
 from tests.fakes.store import MemoryStore
 
 T = TypeVar("T")

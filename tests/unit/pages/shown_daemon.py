@@ -38,13 +38,13 @@ from syncd.core.records import (
     StoredHold,
 )
 from syncd.daemon import pages
+from syncd.daemon.lifecycle import Process
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.errors import UnavailableError
 from syncd.portal.hosts import Hosts
 from syncd.state import migrate
 from syncd.state.store import open_store
-from syncd.status.documents import Process
 from syncd.status.health import LinkHealth
 from syncd.status.links import LinkStatus, look
 from syncd.status.owners import Titles
@@ -126,7 +126,7 @@ def no_portal(_link: str) -> AbstractAsyncContextManager[Any]:
 
 
 @dataclass
-class World:
+class ShownDaemon:
     """A daemon's state database and what the daemon says of itself; also what the pages are given (`Watched`)."""
 
     workplace: Workplace
@@ -229,7 +229,7 @@ def _counted(changes: Sequence[tuple[Change, Outcome, str]], holds: int) -> Coun
     return counts
 
 
-async def make_hostile(world: World) -> None:
+async def make_hostile(world: ShownDaemon) -> None:
     """Let the links `shop` and `parked` have a past that says the worst things wherever it can say anything."""
     unreadable = Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, HOSTILE_TEXT))
     await world.run(
@@ -272,18 +272,18 @@ def make_template(directory: Path) -> Path:
 @asynccontextmanager
 async def open_world(
     directory: Path, template: Path, links: Mapping[str, Mapping[str, Any]] | None = None, clock: Any = None
-) -> AsyncIterator[World]:
+) -> AsyncIterator[ShownDaemon]:
     made = settings(directory, links or {"shop": {}})
     shutil.copy(template, directory / "state.db")
     clock = clock or SetClock(NOON)
     store = open_store(made.state.url.get_secret_value(), clock=clock)
     try:
-        yield World(Workplace(made, clock, store, "host:1", Hosts(clock)))
+        yield ShownDaemon(Workplace(made, clock, store, "host:1", Hosts(clock)))
     finally:
         await store.aclose()
 
 
-def web(world: World) -> Any:
+def web(world: ShownDaemon) -> Any:
     """The application as the daemon serves it, with its security headers."""
 
     async def nothing() -> Sequence[str]:

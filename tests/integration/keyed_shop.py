@@ -24,10 +24,10 @@ from syncd.portal.client import BitrixPortal
 from syncd.sandbox import SandboxPortal
 from syncd.table.opening import open_table
 from tests.fakes.clock import FakeClock
+from tests.fakes.link import DEALS, make_link
 from tests.fakes.portal_client import client
 from tests.fakes.store import MemoryStore
 
-DEALS = Scope(frozenset({2}))
 LOOKUP = "sale.order.list"
 SETTING = {"accountNumber": "order_number", "xmlId": "order_xml_id", "id1c": "order_1c_id"}
 
@@ -37,7 +37,7 @@ def deal(number: int) -> Owner:
 
 
 @dataclass
-class KeyWorld:
+class KeyedShop:
     """Orders 1 to 99 of a portal, and a table that names them by their keys.
 
     Args:
@@ -64,7 +64,7 @@ class KeyWorld:
         self._portal: BitrixPortal | None = None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[KeyWorld]:
+    async def running(self) -> AsyncIterator[KeyedShop]:
         async with client(self.crm, self.clock, conditional=None) as self._portal:
             yield self
         self.engine.dispose()
@@ -113,17 +113,13 @@ class KeyWorld:
         )
         told = settings.key.field
         keys = None if told is None else LearnedKeys(told, self._portal, self.store, self.clock)
-        return Link(
-            name="shop",
-            fingerprint="ends",
+        return make_link(
+            self._portal,
+            open_table(settings, scope=self.scope, clock=self.clock, link="shop", keys=keys),
+            self.store,
+            self.clock,
             policy=Policy(self.direction, OnConflict.HOLD, self.scope),
             limits=self.limits,
-            portal=self._portal,
-            table=open_table(settings, scope=self.scope, clock=self.clock, link="shop", keys=keys),
-            store=self.store,
-            clock=self.clock,
-            holder="test",
-            ask_first_sync=False,
             order_keys=keys,
         )
 

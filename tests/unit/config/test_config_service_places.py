@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.checking import _files
-from syncd.cli.service_user import become_service_user
 from syncd.config import service_places
 from syncd.config.load import load
+from syncd.config.service_places import become_service_user
 from syncd.errors import AuthError, ConfigError
 
 NOBODY = 65534
