@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -22,6 +23,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 TESTS = Path(__file__).parent
+
+# Each client of HTTPS, and each connection to MariaDB or MySQL, loads all authorities of the machine: 50 ms of work, some
+# thousand times. No test speaks to anybody but loopback, so one authority is enough, and nobody has its key.
+os.environ.setdefault("SSL_CERT_FILE", str(TESTS / "one_authority.pem"))
+
 PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config"), ("unit", "status")}
 """Folders whose tests run in memory, on an injected clock."""
 
@@ -52,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).parts[:2] not in PURE:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through seven thousand tests again and again: they stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ class Hosts:
         host = self._hosts.get(origin)
         if host is None:
             shared = None if limits is None else RateFile(self.runtime_dir, web_host(origin))
-            client = HttpClient(origin, transport=self._transport)
+            client = HttpClient(origin, self.clock, transport=self._transport)
             limiter = Limiter(self.clock, limits, shared)
             host = self._hosts[origin] = Host(origin, client, limiter, self.clock, self._abilities)
         host.limiter.narrow(limits)

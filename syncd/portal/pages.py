@@ -8,11 +8,10 @@ from __future__ import annotations
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
-from operator import itemgetter, lt
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple
 
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
@@ -35,7 +34,7 @@ CHUNK: Final = 1000
 _FIELDS: Final = ("orderId", "ownerTypeId", "ownerId")
 _fields = itemgetter(*_FIELDS)
 _WIDTH: Final = len(_FIELDS)
-_row = partial(tuple.__new__, Row)
+_new: Final[Callable[[type[Row], tuple[int, int, int]], Row]] = tuple.__new__
 
 
 class UnusablePage(Exception):
@@ -150,7 +149,7 @@ def unpack(packed: bytes) -> list[Row]:
 
 def _rows(numbers: Sequence[int]) -> list[Row]:
     one: Iterator[int] = iter(numbers)
-    return list(map(_row, zip(one, one, one, strict=True)))
+    return list(map(_new, repeat(Row), zip(one, one, one, strict=True)))
 
 
 def _row_by_field(row: Any) -> tuple[int, int, int]:
@@ -233,15 +232,26 @@ class RowBuffer:
     def chunks(self) -> Iterator[list[Row]]:
         """Yield all rows in order of order id."""
         rows: list[Row] = []
-        for one in self.read_ranges():
-            if one.rows:
-                self._file.seek(one.offset)
-                rows += unpack(self._file.read(one.rows * ROW_BYTES))
-                if len(rows) >= CHUNK:
-                    yield rows
-                    rows = []
+        for offset, size in self._stretches():
+            self._file.seek(offset)
+            rows += unpack(self._file.read(size))
+            if len(rows) >= CHUNK:
+                yield rows
+                rows = []
         if rows:
             yield rows
+
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield where the rows are, in order of order id, as (offset, bytes): ranges that lie end to end in one."""
+        offset = size = 0
+        for one in filter(attrgetter("rows"), self.read_ranges()):
+            if one.offset != offset + size or size >= CHUNK * ROW_BYTES:
+                if size:
+                    yield offset, size
+                offset, size = one.offset, 0
+            size += one.rows * ROW_BYTES
+        if size:
+            yield offset, size
 
     def close(self) -> None:
         """Delete all rows."""

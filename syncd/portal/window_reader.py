@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from syncd.errors import IncompleteListing
 from syncd.portal.api_errors import ENDS_THE_RUN, ApiError, ApiErrorKind, kind_of, to_exception
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
+from syncd.portal.connections import CONNECTIONS
 from syncd.portal.pages import RowBuffer, RowPage, UnusablePage, ascending, decode_page
 from syncd.portal.responses import CommandAnswer
 from syncd.portal.session import Session
-from syncd.portal.transport import CONNECTIONS
 from syncd.portal.windows import Window, batches, cut, density
 
 T = TypeVar("T")
@@ -101,6 +101,8 @@ class WindowReader:
     async def first_pages(self, after: int, upto: int) -> tuple[RowPage, int, RowPage]:
         """Read a range from both its ends in one request: the first step of a listing when nothing is known.
 
+        All other requests wait for this one, and a count takes the portal half as long as a page: one is asked for.
+
         Returns:
             The first rows and the total, and the last rows, ascending as well.
         """
@@ -109,13 +111,13 @@ class WindowReader:
             answer = await self._session.send(
                 {
                     "first": list_window(after, upto, count=True),
-                    "last": list_window(after, upto, count=True, descending=True),
+                    "last": list_window(after, upto, descending=True),
                 }
             )
             try:
                 first, total = _page(answer.commands.get("first"), after, upto)
                 last, _ = _page(answer.commands.get("last"), after, upto, descending=True)
-                return first, _known(total), last
+                return first, _agreed(_known(total), last), last
             except (UnusablePage, _Refused) as error:
                 problem = self._judge(error)
         raise _unread(after, upto, problem)
@@ -221,6 +223,13 @@ def _result(answer: CommandAnswer | None) -> CommandAnswer:
 def _known(total: int | None) -> int:
     if total is None:
         raise UnusablePage("no total")
+    return total
+
+
+def _agreed(total: int, last: RowPage) -> int:
+    """Given the portal's count and its last page, return the count; the page must be full where the count says so."""
+    if len(last) < PAGE <= total:
+        raise UnusablePage(f"{len(last)} rows where the portal counts {total}")
     return total
 
 

@@ -21,6 +21,7 @@ from syncd.config.model import PortalSettings
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
+from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.portal.transport import HttpClient, PerhapsExecuted
@@ -746,7 +747,7 @@ async def test_given_an_answer_that_never_comes_when_waited_for_then_it_counts_a
         await asyncio.Event().wait()
         raise AssertionError("never")
 
-    wire = HttpClient("https://portal.example", transport=httpx.MockTransport(hang))
+    wire = HttpClient("https://portal.example", SystemClock(), transport=httpx.MockTransport(hang))
     with pytest.raises(PerhapsExecuted, match="no complete answer in time"):
         await wire.post(SecretStr(WEBHOOK), SecretBytes(b""), "application/json", seconds=0.01)
     await wire.aclose()

@@ -52,6 +52,19 @@ async def test_given_less_than_a_page_when_listed_then_one_request_does(clock: F
         assert ours.usage().requests == 1
 
 
+async def test_given_nothing_known_when_listed_then_the_request_that_all_others_wait_for_counts_once(
+    clock: FakeClock,
+) -> None:
+    counted: list[int] = []
+    portal = bound(range(1, 2001), clock)
+    portal.before_call(lambda _, params, request: counted.append(request) if params.get("start") == "0" else None)
+    async with client(portal, clock) as ours:
+        await listed(ours)
+
+    # The second one counts beyond the last row known.
+    assert counted.count(1) == 1
+
+
 async def test_given_a_known_listing_when_nothing_changed_then_one_page_each_and_no_page_more(clock: FakeClock) -> None:
     orders = list(range(3, 3003, 3))
     portal = bound(orders, clock)
@@ -255,6 +268,21 @@ async def test_given_a_page_shorter_than_its_own_total_when_listed_then_it_alone
     async with client(portal, clock, plan="box") as ours:
         assert orders_of(await listed(ours, (1000,))) == list(range(2, 205, 2))
         assert (ours.usage().requests, ours.usage().calls) == (4, 6)
+
+
+async def test_given_a_last_page_shorter_than_the_total_when_listed_then_it_is_read_again_before_the_rest(
+    clock: FakeClock,
+) -> None:
+    portal = bound(range(1, 2001), clock)
+    portal.faults.add(FaultRule(Fault.GAP, call=2))
+    async with client(portal, clock) as ours:
+        assert orders_of(await listed(ours)) == list(range(1, 2001))
+        hurt = ours.usage()
+    portal = bound(range(1, 2001), clock)
+    async with client(portal, clock) as ours:
+        await listed(ours)
+        clean = ours.usage()
+    assert (hurt.requests, hurt.calls) == (clean.requests + 1, clean.calls + 2)
 
 
 ONE_OFF = {

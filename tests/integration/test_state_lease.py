@@ -99,7 +99,7 @@ def stream(pipe: IO[str] | None) -> IO[str]:
 async def patiently(attempt: Callable[[], Awaitable[Lease]]) -> Lease:
     """A server learns within moments that a client is gone; SQLite's kernel knows at once."""
     clock = SystemClock()
-    end = clock.monotonic() + 20
+    end = clock.monotonic() + 60
     while True:
         try:
             return await attempt()

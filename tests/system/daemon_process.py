@@ -21,7 +21,7 @@ from typing import Any, Self
 from tests.children import Child
 from tests.system.shop import SECRET, Shop
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which something that should have happened has not; nothing waits this long unless it failed."""
 
 

@@ -22,7 +22,7 @@ def serving(answer: Answer) -> Iterator[int]:
 
     def one(client: socket.socket) -> None:
         with client, suppress(OSError, EOFError):
-            client.settimeout(20)
+            client.settimeout(120)
             answer(client)
 
     def accept() -> None:

@@ -114,7 +114,7 @@ class Shop:
     def run(self, *args: str, **environ: str) -> Ran:
         """Run a command to its end."""
         with self.start(*args, **environ) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         return Ran(process.returncode, out, err)
 
     def call(self, *args: str, terminal: bool = False) -> Ran:
@@ -128,7 +128,7 @@ class Shop:
 
     def interrupt(self, process: subprocess.Popen[str], number: signal.Signals) -> Ran:
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         return Ran(process.returncode, out, err)
 
 

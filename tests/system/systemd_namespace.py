@@ -23,7 +23,7 @@ from tests.children import Child
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
 TOOLS = ("unshare", "nsenter", "systemctl", "systemd-sysusers", "mount")
-PATIENCE = 40.0
+PATIENCE = 90.0
 _PIP = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 """Where this machine's pip gets its packages."""
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"} | _PIP

@@ -23,11 +23,11 @@ from tests.system.shop import Shop, open_shop
 pytestmark = pytest.mark.postgres
 
 LINKS = [f"link{number:02}" for number in range(30)]
-EVERY = 4
+EVERY = 6
 KILLS = 3
-WITHIN = 20.0
+WITHIN = 60.0
 """Seconds from a kill to the moment no link is left behind its schedule because of it, on a machine that is busy with tests
-besides; the leases of whoever was killed would last for minutes."""
+besides; the leases of whoever was killed would last for ten minutes."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def _configure(shop: Shop, state: str) -> Path:
-    text = f'[state]\nurl = "{state}"\n'
+    text = f'[state]\nurl = "{state}"\nlease_ttl = "10m"\n'
     for link in LINKS:
         text += f"""
 [links.{link}]

@@ -29,7 +29,7 @@ async def test_given_a_connection_that_the_browser_never_uses_then_it_is_not_wai
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     waiting = asyncio.create_task(wait_for_redirect(port, lambda path: path.startswith("/?code=")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         unused = (await connected(port))[1]
         reader, used = await asyncio.open_connection("127.0.0.1", port)
         used.write(b"GET /?code=x HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -172,7 +172,7 @@ async def test_given_a_receiver_that_trickles_then_it_is_given_up_in_time():
 
 async def test_given_an_endless_body_then_it_is_not_read():
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500, trickle=False) as url:
-        await WebhookChannel(url, timeout=5).deliver(NOTICE)
+        await WebhookChannel(url, timeout=60).deliver(NOTICE)
 
 
 @pytest.mark.parametrize(

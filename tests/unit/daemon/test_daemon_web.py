@@ -365,7 +365,7 @@ class TestServing:
         server = await serve(_application(shown))
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(sent)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await reader.read(4096):
                 pass
         writer.close()
@@ -383,7 +383,7 @@ class TestServing:
         server = await serve(reader_of_bodies)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nx")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await reader.read(4096) == b""
         writer.close()
         assert came[-1] == "http.disconnect"
@@ -396,7 +396,7 @@ class TestServing:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             codes = [(await client.get(path)).status_code for path in ("/livez", "/", "/metrics")]
         assert codes == [200, 200, 200]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await idle[0][0].read(1) == b""  # the oldest one was closed
         assert len(server._server.server_state.connections) <= MAX_CONNECTIONS
         for _, writer in idle:

@@ -101,6 +101,7 @@ SIZES = {
 DECIDING = (
     *(f"syncd.core.{name}" for name in ("backoff", "concurrency", "coverage", "diff", "guards", "model", "order_keys")),
     *(f"syncd.core.{name}" for name in ("order_ranges", "plan", "policy", "silent_writes")),
+    "syncd.engine.recover",
     "syncd.engine.verify",
 )
 """Modules that decide what is written, held or refused: each of their functions is mutated, or has a row."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
-import httpx
 import pytest
 
 from syncd.errors import ConfigError
-from syncd.portal.transport import open_client
+from syncd.obs.clock import SystemClock
+from syncd.portal.connections import ConnectionPool
 
 pytestmark = pytest.mark.anyio
 
 PORTAL = "https://portal.example"
 SANDBOX = "http://127.0.0.1:8080"
-LIMITS = httpx.Limits()
+CLOCK = SystemClock()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_given_a_setting_that_cannot_be_used_then_the_variable_is_named_and_its_
     monkeypatch.setenv(name, value)
 
     with pytest.raises(ConfigError) as caught:
-        open_client(PORTAL, LIMITS)
+        ConnectionPool(PORTAL, CLOCK)
 
     (problem,) = caught.value.problems
     assert problem.startswith(f"{name} ")
@@ -65,7 +66,7 @@ def test_given_a_socks_proxy_without_its_package_then_the_sentence_says_what_to_
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
     with pytest.raises(ConfigError) as caught:
-        open_client(PORTAL, LIMITS)
+        ConnectionPool(PORTAL, CLOCK)
 
     assert "socksio" in caught.value.problems[0]
 
@@ -78,7 +79,7 @@ def test_given_several_settings_that_cannot_be_used_then_all_of_them_are_named_a
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
 
     with pytest.raises(ConfigError) as caught:
-        open_client(PORTAL, LIMITS)
+        ConnectionPool(PORTAL, CLOCK)
 
     assert [problem.split()[0] for problem in caught.value.problems] == [
         "SSL_CERT_FILE", "HTTPS_PROXY", "NO_PROXY", "NO_PROXY",
@@ -101,7 +102,7 @@ async def test_given_a_setting_that_can_be_used_then_there_is_a_client(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    await open_client(PORTAL, LIMITS).aclose()
+    await ConnectionPool(PORTAL, CLOCK).aclose()
 
 
 def test_given_a_lower_case_variable_beside_an_upper_case_one_then_the_lower_case_one_counts(
@@ -111,7 +112,7 @@ def test_given_a_lower_case_variable_beside_an_upper_case_one_then_the_lower_cas
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
 
     with pytest.raises(ConfigError) as caught:
-        open_client(PORTAL, LIMITS)
+        ConnectionPool(PORTAL, CLOCK)
 
     assert caught.value.problems[0].startswith("https_proxy ")
 
@@ -122,7 +123,16 @@ async def test_given_a_sandbox_on_this_machine_then_no_setting_touches_it(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    await open_client(SANDBOX, LIMITS).aclose()
+    await ConnectionPool(SANDBOX, CLOCK).aclose()
+
+
+async def test_given_a_sandbox_without_tls_then_no_authority_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *words, **_more: loaded.append(words))
+
+    await ConnectionPool(SANDBOX, CLOCK).aclose()
+
+    assert loaded == []
 
 
 def test_given_a_sandbox_with_tls_then_its_authority_must_be_readable(
@@ -131,4 +141,4 @@ def test_given_a_sandbox_with_tls_then_its_authority_must_be_readable(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
 
     with pytest.raises(ConfigError):
-        open_client("https://127.0.0.1:8443", LIMITS)
+        ConnectionPool("https://127.0.0.1:8443", CLOCK)

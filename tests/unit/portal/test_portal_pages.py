@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -103,6 +104,20 @@ def test_given_stretches_out_of_order_when_read_back_then_rows_are_in_order() ->
 
     assert [row.order_id for rows in shelf.chunks() for row in rows] == [5, 7, 60]
     assert shelf.gap(0, 100) is None
+    shelf.close()
+
+
+def test_given_ranges_side_by_side_and_apart_when_read_back_then_each_row_comes_once_and_in_order() -> None:
+    shelf = RowBuffer()
+    ranges = list(range(0, 20_000, 50))
+    random.Random(7).shuffle(ranges)  # two thirds out of place, the rest as batches put them
+    for low in [*ranges[:250], *sorted(ranges[250:])]:
+        rows = range(low + 1, low + 51) if low % 300 else ()  # some windows are empty
+        shelf.put(low, low + 50, page_of(*((order, 2, order + 7) for order in rows)))
+
+    read = [row for rows in shelf.chunks() for row in rows]
+
+    assert read == [(order, 2, order + 7) for order in range(1, 20_001) if (order - 1) // 50 * 50 % 300]
     shelf.close()
 
 

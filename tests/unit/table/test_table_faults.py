@@ -505,7 +505,7 @@ async def test_given_a_cancelled_snapshot_then_the_reading_ends_before_the_calle
         def tell_and_wait(done: int) -> None:
             read.append(done)
             tell(done)
-            go_on.wait(10)
+            go_on.wait(60)
 
         return original(tell_and_wait, orders, part)
 
@@ -534,7 +534,7 @@ async def test_given_a_cancelled_write_then_it_ends_before_the_caller_goes(sqlit
 
     def hold() -> None:
         loop.call_soon_threadsafe(entered.set)
-        go_on.wait(10)
+        go_on.wait(60)
 
     at_statement(table, "INSERT", hold)
     task = asyncio.ensure_future(table.write([Write(1, None, DEAL_7)]))

@@ -262,11 +262,6 @@ SWITCHES = [
         "a-value-found-in-place-after-a-crash-is-believed-once-no-request-lives",
     ),
     rule(
-        "What an order showed before the wait says whether a late request overwrote it.",
-        Line(f"{RECOVER}:recover", "await resolver.watch(writer, requests)", "pass"),
-        "dies-with-a-late-request-after-somebody-else",
-    ),
-    rule(
         "No request of before a rebase is alive after it.",
         Name(f"{RECOVER}:_wait_until_dead", nothing),
         "rebase-waits-for-a-late-request",
@@ -284,32 +279,6 @@ SWITCHES = [
             "value.owner",
         ),
         "rows-that-cannot-be-read-are-no-removal-that-arrived",
-    ),
-    rule(
-        "The life of a request begins when its answer is lost, however long the sending took.",
-        Line(
-            f"{INTENTS}:SilentRequests.add",
-            "now, life = self._link.clock.monotonic(), self._link.request_life",
-            "now, life = self._link.clock.monotonic() - 200, self._link.request_life",
-        ),
-        specification(
-            on_endings.test_given_an_answer_lost_after_a_long_write_then_its_request_is_waited_for_from_then_on
-        ),
-    ),
-    rule(
-        "The whole life of a request is waited for before its writes are sent again.",
-        Line(f"{INTENTS}:SilentRequests.add", "now + life]", "now + 10]"),
-        specification(
-            on_lost_answers.test_given_an_answer_lost_twice_without_a_trace_then_its_request_is_waited_out_and_the_change_has_failed
-        ),
-        "zombie-long-after-somebody-else",
-    ),
-    rule(
-        "What was lost is sent again in smaller company.",
-        Line(f"{INTENTS}:SilentRequests.add", "max(1, len(silent) // 2)", "len(silent)"),
-        specification(
-            on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
-        ),
     ),
     rule(
         "An order that breaks its requests is counted as failed.",
@@ -371,16 +340,6 @@ SWITCHES = [
         specification(
             on_lost_answers.test_given_a_process_killed_after_sending_twice_then_the_audit_says_how_often_it_was_sent
         ),
-    ),
-    rule(
-        "An intent that left no trace is closed, and the audit says no more than is known.",
-        Line(f"{RECOVER}:_resolve", "recorder.skipped(write, CANNOT_TELL)", "pass"),
-        "an-intent-that-was-not-sent-is-closed",
-    ),
-    rule(
-        "A run whose process died is closed by the next one.",
-        Line(f"{RECOVER}:recover", 'if row.state == "running" and row.id != run:', "if False:"),
-        "dies-after-sending",
     ),
     rule(
         "Of a decision cut off between two writes nothing is agreed.",
