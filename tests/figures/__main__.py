@@ -34,7 +34,9 @@ def main() -> None:
     text = page(
         json.loads(BEFORE.read_text(encoding="utf-8")),
         figures,
-        packages={path.name: count(path) for path in sorted((tree / "syncd").iterdir()) if path.is_dir()},
+        packages={
+            path.name: count(path) for path in sorted((tree / "syncd").iterdir()) if (path / "__init__.py").is_file()
+        },
         twice=class_names_used_twice(tree / "syncd"),
         walked=walked,
     )
