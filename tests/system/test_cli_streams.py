@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.shop import Ran, Shop, _environment, open_shop
+from tests.system.shop import Ran, Shop, environment, open_shop
 
 LOST = 74
 
@@ -21,7 +21,7 @@ def run(redirection: str, *args: str, directory: Path, **environ: str) -> Ran:
     done = subprocess.run(
         shell,
         cwd=directory,
-        env=_environment() | environ,
+        env=environment() | environ,
         capture_output=True,
         stdin=subprocess.DEVNULL,
         timeout=60,
