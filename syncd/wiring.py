@@ -24,10 +24,12 @@ from syncd.obs.clock import UNMEASURED, Measure, SystemClock
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
-from syncd.state import SqlStore, migrate, open_store
+from syncd.state import migrate
 from syncd.state.high_water import mark_files
+from syncd.state.store import SqlStore, open_store
 from syncd.status.owners import Titles
-from syncd.table import SqlTable, open_table
+from syncd.table.opening import open_table
+from syncd.table.sql import SqlTable
 
 RARELY = 20_000, 20, 20
 """After how many new objects Python looks for dead cycles (`gc.set_threshold`). A pass makes rows by the million, none

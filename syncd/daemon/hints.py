@@ -162,7 +162,7 @@ async def _body(request: Request) -> bytes | None:
 
 
 class Watchable(Protocol):
-    """A mapping table that says what has changed (`syncd.table.SqlTable`)."""
+    """A mapping table that says what has changed (`syncd.table.sql.SqlTable`)."""
 
     async def changed(self) -> ChangedOrders:
         """Return what has changed since it was asked last."""

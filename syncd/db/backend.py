@@ -1,7 +1,7 @@
 """What differs from one kind of database to another: the class that the module of each kind fills in.
 
-The state database and the mapping tables are opened, bounded and written through it, so that no code outside this
-package asks which kind it is.
+The state database and the mapping tables are opened, limited in time and written through it, so that no code outside
+this package asks which kind it is.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ CONNECT_SECONDS = 10
 """How long a server may take to answer a new connection."""
 
 Opening = Callable[[], AbstractContextManager[object]]
-"""Surrounds the opening of a file: its user checks the file before, and explains an error after."""
+"""A context around the opening of a file: it checks the file before, and explains an error after."""
 
 
 class Limits(NamedTuple):
-    """How long a statement may wait for somebody else's lock, and how long a server may work on it; seconds."""
+    """Seconds that a statement may wait for another session's lock, and that a server may work on it."""
 
     lock: float
     statement: int
@@ -38,13 +38,13 @@ class Backend(ABC):
     kind: ClassVar[str]
     """Its name in sentences, and SQLAlchemy's for it."""
     names: ClassVar[tuple[str, ...]]
-    """What a URL may call it."""
+    """Its names in URLs."""
     driver: ClassVar[str]
     """Driver and dialect as SQLAlchemy writes them."""
     module: ClassVar[str]
     """The driver's module."""
     packages: ClassVar[str] = ""
-    """What pip installs for the driver, as a shell takes it; empty where Python brings it."""
+    """The packages of the driver for pip, quoted for a shell; empty if it comes with Python."""
     engine_options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of every engine that SQLAlchemy makes."""
     is_file: ClassVar[bool] = False
@@ -58,14 +58,14 @@ class Backend(ABC):
 
     @abstractmethod
     def error_kind(self, error: BaseException) -> ErrorKind:
-        """Given an error of the driver, return which kind of trouble it is."""
+        """Given an error of the driver, return its kind."""
 
     @abstractmethod
     def code_and_words(self, error: BaseException) -> tuple[str, str]:
-        """Given an error of the driver, return the database's own code and words; no row's contents among them."""
+        """Given an error of the driver, return the database's own code and message, without the contents of rows."""
 
     def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
-        """Given the driver's error at connecting, find out the code of a server that answered; it goes on the error.
+        """Given the driver's error at connecting, find out the code that the server answered, and set it on the error.
 
         Args:
             error: As the driver raised it.
@@ -92,8 +92,8 @@ class Backend(ABC):
         Args:
             url: The database.
             key: The configuration key it comes from, for the sentences of errors.
-            limits: How long its statements may take; None for as long as they take.
-            transactions: How many are at work at once in pooled sessions. 0: one session is kept over many of them.
+            limits: How long its statements may take; None for no limit.
+            transactions: How many may run at once in pooled sessions. 0: one session is kept over many of them.
             opening: Around each opening of a file.
 
         Raises:
@@ -107,7 +107,7 @@ class Backend(ABC):
         Args:
             url: The database.
             key: The configuration key it comes from, for the sentences of errors.
-            limits: Those of the longest statement; each transaction has its own besides (see `limit_time`).
+            limits: Those of the longest statement; each transaction also has its own (see `limit_time`).
             opening: Around each opening of a file.
 
         Raises:
@@ -119,12 +119,12 @@ class Backend(ABC):
         try:
             return self.options(url)
         except OptionError as error:
-            raise ConfigError(f"{key}: {error}.", hint=f"Look at the options behind the `?` of {key}.") from None
+            raise ConfigError(f"{key}: {error}.", hint=f"Check the options after the `?` of {key}.") from None
 
     def exposure(self, connection: sa.Connection) -> str:
-        """Return how somebody between here and the server could read or change what is sent, as a sentence.
+        """Return how a third party could read or change what is sent to the server, as a sentence.
 
-        Empty where nothing leaves this machine, or where the server has proved who it is.
+        Empty if nothing leaves this machine, or if the server has proved its identity.
         """
         del connection
         return ""
@@ -132,34 +132,34 @@ class Backend(ABC):
     # -------------------------------------------------- sessions of the state
 
     def is_pooled(self, connection: sa.Connection) -> bool:
-        """Return whether a pooler stands in between that gives each transaction another session."""
+        """Return whether a pooler gives each transaction another session."""
         del connection
         return False
 
     def damage(self, connection: sa.Connection) -> list[str]:
-        """Return what is broken in the database, each a sentence, as far as it can tell by itself."""
+        """Return what is damaged in the database, each as a sentence, as far as it can find out by itself."""
         del connection
         return []
 
     def disorder(self, connection: sa.Connection) -> list[str]:
-        """Return what is wrong with the order of an undamaged database, each a sentence."""
+        """Return what is wrong with an undamaged database, each as a sentence."""
         del connection
         return []
 
     def hindrance(self, connection: sa.Connection) -> str:
-        """Return what keeps this user from making tables in the database, as a sentence; empty if nothing does."""
+        """Return why this user cannot make tables in the database, as a sentence; empty if they can."""
         del connection
         return ""
 
     # ------------------------------------------------------ many rows at once
 
     mark: ClassVar[str] = "%s"
-    """What stands for a value in a statement that the driver gets as it is."""
+    """The placeholder of a value in a statement that goes to the driver as it is."""
 
     def insert_rows(
         self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Insert rows the way this database is fastest at it.
+        """Insert rows in the fastest way of this database.
 
         Args:
             connection: In a writing transaction.
@@ -173,9 +173,9 @@ class Backend(ABC):
     def replace_rows(
         self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """Insert rows, or put them in the place of those with the same primary key; once in a transaction.
+        """Insert rows, or replace those with the same primary key; once in a transaction.
 
-        No foreign key leads to such a row.
+        No foreign key may refer to such a row.
 
         Args:
             connection: In a writing transaction.
@@ -198,40 +198,40 @@ class Backend(ABC):
     snapshot_options: ClassVar[Mapping[str, Any]] = {}
     """The execution options of a snapshot's connection."""
     writing_options: ClassVar[Mapping[str, Any]] = {}
-    """Those of a connection that writes."""
+    """The execution options of a connection that writes."""
 
     def fix_moment(self, connection: sa.Connection) -> None:
-        """Fix the moment that a snapshot's reads see, where its first read does not."""
+        """Fix the moment that a snapshot's reads see, if the first read does not do so."""
         del connection
 
     @abstractmethod
     def limit_time(self, connection: sa.Connection, limits: Limits, *, refuse_hidden_rows: bool = False) -> None:
-        """Let the server itself bound this transaction, since a thread cannot be cancelled.
+        """Set time limits on the server for this transaction, since a thread cannot be cancelled.
 
         Args:
-            connection: At the beginning of a transaction, or in the middle of it for what is left.
+            connection: At the beginning of a transaction, or in it for the rest.
             limits: How long each statement may wait and work.
-            refuse_hidden_rows: The server shall refuse to read where row level security would hide rows.
+            refuse_hidden_rows: The server must refuse a read from which row level security would hide rows.
         """
 
     def has_ended(self, connection: sa.Connection) -> bool:
-        """Return whether the database ended the transaction of a connection that lives, without being asked to."""
+        """Return whether the database ended the transaction of a live connection by itself."""
         del connection
         return False
 
     def stream(self, connection: sa.Connection) -> Any:
         """Return a cursor of the driver whose rows stay on the server until they are fetched.
 
-        SQLAlchemy's own rows would cost three times what the driver's tuples do.
+        SQLAlchemy's own rows would take three times as long as the driver's tuples.
         """
         return connection.connection.cursor()
 
     def serialise_inserts(self, connection: sa.Connection, table: sa.TableClause) -> None:
-        """Wait for others' open inserts, and keep new ones out until this transaction ends."""
+        """Wait for open inserts of other sessions, and block new ones until this transaction ends."""
         del connection, table
 
     def defer_constraints(self, connection: sa.Connection) -> None:
-        """Let constraints that can be deferred be checked later in this transaction."""
+        """Defer the constraints that can be checked later in this transaction."""
         del connection
 
     def check_constraints(self, connection: sa.Connection) -> None:
@@ -239,13 +239,13 @@ class Backend(ABC):
         del connection
 
     def refresh_statistics(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Let the planner know that a table has grown, where it would otherwise choose by what the table was."""
+        """Refresh the planner's statistics of a table that has grown, if the database does not do so in time."""
         del connection, table
 
     def balance(self, connection: sa.Connection, table: sa.TableClause) -> int | None:
         """Return a number that grows by one for each row that this transaction inserts, and falls with each it deletes.
 
-        Only differences within a transaction mean something. None where the database cannot tell.
+        Only differences within a transaction have a meaning. None if the database does not count.
         """
         del connection, table
         return None
@@ -253,27 +253,27 @@ class Backend(ABC):
     # ------------------------------------------------------------ the mapping table's shape
 
     folds_case: ClassVar[bool] = False
-    """Whether column names are the same whatever their case."""
+    """Whether the case of column names does not matter."""
     zero_dates: ClassVar[bool] = False
-    """Whether a date may be zero (0000-00-00), which stands for none."""
+    """Whether a date may be zero (0000-00-00), which means none."""
     has_booleans: ClassVar[bool] = True
-    """Whether a truth is a value of its own, and not the number 1."""
+    """Whether true is a value of its own, and not the number 1."""
     has_times: ClassVar[bool] = True
-    """Whether it knows times and days, and keeps none of them as text."""
+    """Whether it has types for times and days, and does not keep them as text."""
     locks_reads: ClassVar[bool] = False
     """Whether a locking read waits for rows that others have inserted and not committed yet."""
 
     def other_schemas(self, inspector: sa.Inspector) -> list[str]:
-        """Return the schemas of this database besides the one that names without a schema are in."""
+        """Return the schemas of this database other than the default one."""
         del inspector
         return []
 
     def plain_type(self, reflected: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-        """Given a column's type, return the one that says how its cells are written."""
+        """Given a column's type, return the type that determines how its cells are written."""
         return reflected
 
     def fills_itself(self, column: ReflectedColumn, key: Sequence[str]) -> bool:
-        """Return whether the database fills a column of inserted rows, by what reflection tells of it.
+        """Return whether the database fills a column of inserted rows, as far as reflection shows.
 
         Args:
             column: The column.
@@ -284,7 +284,7 @@ class Backend(ABC):
         return bool(own) or column.get("autoincrement") is True
 
     def holds_fractions(self, column: ReflectedColumn, key: Sequence[str]) -> bool:
-        """Given a column of numbers, and the columns of the primary key, return whether a number need not be whole."""
+        """Given a column of numbers, and the columns of the primary key, return whether it can hold fractions."""
         del key
         kind = self.plain_type(column["type"])
         return isinstance(kind, sa.Numeric) and kind.scale != 0
@@ -294,17 +294,17 @@ class Backend(ABC):
         return column != sa.func.floor(column)
 
     def filled_columns(self, connection: sa.Connection, schema: str | None, table: str) -> set[str]:
-        """Return columns with a default that the driver's reflection does not see."""
+        """Return the columns with a default that reflection does not show."""
         del connection, schema, table
         return set()
 
     def takes_writes(self, connection: sa.Connection) -> bool:
-        """Return whether the database takes any writes in this transaction, which was begun to write."""
+        """Return whether the database accepts writes in this transaction, which is a writing one."""
         del connection
         return True
 
     def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
-        """Return what this table lacks for a safe sync, as the end of a sentence; empty if nothing."""
+        """Return what this table lacks for a safe sync, as the end of a sentence; empty if it lacks nothing."""
         del connection, schema, table
         return ""
 
@@ -314,7 +314,7 @@ class Backend(ABC):
         return False
 
     def is_view(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """Return whether this is a view, whose statements need not tell how many rows they met."""
+        """Return whether this is a view, whose statements may report wrong row counts."""
         del connection, schema, table
         return False
 
@@ -324,7 +324,7 @@ class Backend(ABC):
         return False
 
     def hides_effects(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """Return whether a write may add or remove other rows and the transaction's balance cannot tell."""
+        """Return whether a write may add or remove other rows without changing the transaction's balance."""
         return self.is_view(connection, schema, table)
 
     # ------------------------------------------------------------ the mapping table's cells
@@ -335,7 +335,7 @@ class Backend(ABC):
         return []
 
     def id_cell(self, reflected: sa.types.TypeEngine[Any]) -> type[int | str | bytes] | None:
-        """Given a column's type, return how an id is written into it; None for a type that holds no ids exactly."""
+        """Given a column's type, return how an id is written into it; None for a type that cannot hold ids exactly."""
         if isinstance(reflected, sa.Float | sa.Enum):
             return None
         if isinstance(reflected, sa.Integer | sa.Numeric):
@@ -343,7 +343,7 @@ class Backend(ABC):
         return str if isinstance(reflected, sa.String) else None
 
     def cut(self, column: sa.ColumnClause[Any], length: int, *, textual: bool) -> sa.ColumnElement[Any]:
-        """Return a column's cells as SQL, of texts so many characters at most: nobody knows what somebody put there.
+        """Return a column's cells as SQL; texts are cut to `length` characters, since a cell may hold anything.
 
         Args:
             column: The column.
@@ -362,18 +362,18 @@ class Backend(ABC):
 
     @abstractmethod
     def equals_exactly(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """Return a condition true of the very text in the parameter, whatever the column's collation takes for it."""
+        """Return the condition that a cell is exactly the text in the parameter, whatever the column's collation."""
 
     @abstractmethod
     def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """Return a condition true of every text that may be one of the ids in the parameter, in whatever writing."""
+        """Return a condition that is true of every text that may be one of the ids in the parameter, in any form."""
 
     def digits(self, ids: Sequence[int]) -> Sequence[object]:
         """Return the ids as `digits_match` compares them."""
         return ids
 
     def digit_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
-        """Return what brings ids kept as text into their order; empty where sorting after reading costs less."""
+        """Return what sorts ids that are kept as text; empty if sorting after reading costs less."""
         del column
         return ()
 

@@ -1,4 +1,4 @@
-"""The kinds of trouble a database can tell of; each user has sentences of its own for them."""
+"""The kinds of errors of databases; each package that uses them has sentences of its own for them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from enum import StrEnum
 
 
 class ErrorKind(StrEnum):
-    """What went wrong, by what may be done about it.
+    """What went wrong, by what can be done about it.
 
-    UNREACHABLE: no connection, or it was lost. NOT_READY: the server answered, and takes no connections now. REFUSED: a
-    credential or a right. CLEARTEXT: the server asks for the password in the clear, and nobody has verified who it
-    is. HIDDEN: row level security would hide rows. NO_DATABASE, NO_TABLE, NO_COLUMN: it is not there. STATEMENT: the
-    statement is wrong in some other way. OPTION: a connection cannot be made as the options of the URL ask. READ_ONLY,
+    UNREACHABLE: no connection, or it was lost. NOT_READY: the server answers, but accepts no connections now. REFUSED:
+    a credential or a right. CLEARTEXT: the server asks for the password in the clear, and its identity is not verified.
+    HIDDEN: row level security would hide rows. NO_DATABASE, NO_TABLE, NO_COLUMN: it does not exist. STATEMENT: the
+    statement is wrong in some other way. OPTION: a connection cannot be made with the options of the URL. READ_ONLY,
     FULL (disk), OVERLOADED (memory, connections), BROKEN (input, output, internal errors), DAMAGED, NOT_A_DATABASE,
-    CANNOT_OPEN, FORBIDDEN (files of SQLite): nothing can be written. LOCKED: somebody held a lock. SLOW: the statement
-    ran out of time. RETRY: the database ended the whole transaction, which may succeed when it is tried again. UNFIT: a
-    value does not fit its column, or an expression.
-    DUPLICATE: another row has these unique values. CONSTRAINT: this row breaks a rule, or a trigger refuses it. OTHER:
-    anything else.
+    CANNOT_OPEN, FORBIDDEN (files of SQLite): nothing can be written. LOCKED: another session held a lock. SLOW: the
+    statement ran out of time. RETRY: the database ended the whole transaction, which may succeed if it is tried again.
+    UNFIT: a value does not fit its column, or an expression. DUPLICATE: another row has these unique values.
+    CONSTRAINT: this row breaks a rule, or a trigger refuses it. OTHER: anything else.
     """
 
     UNREACHABLE = "unreachable"

@@ -1,4 +1,4 @@
-"""libpq, through psycopg: its options, and what it tells of a server that lets nobody in."""
+"""libpq, through psycopg: its options, and what it shows of a server that refuses a connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from syncd.db.options import (
 
 MODULE = "psycopg"
 
-# A pooler that turns a client away has one code for everything, 08P01, and no translations (PgBouncer's sources).
+# A pooler refuses a client with one code for everything, 08P01, and is never translated (PgBouncer's sources).
 _POOLER = "08P01"
 _POOLER_SAYS = {
     "no such database": "3D000",
@@ -41,7 +41,7 @@ _POOLER_SAYS = {
 }
 _NOT_READY = "57P03"
 
-# What libpq itself says before any server has answered, or of a server that it will not go on with.
+# libpq's own messages, before a server has answered or about a server that it will not use.
 _OWN_WORDS = {
     ' value: "': ErrorKind.OPTION,  # invalid channel_binding value: "maybe"
     "invalid integer value": ErrorKind.OPTION,
@@ -54,7 +54,7 @@ _OWN_WORDS = {
     "requested a cleartext password": ErrorKind.CLEARTEXT,
     "authentication method requirement": ErrorKind.REFUSED,
 }
-# What a server says in English, where its code could not be found out.
+# A server's messages in English, for when its code cannot be found out.
 _SERVER_WORDS = {
     "password authentication failed": ErrorKind.REFUSED,
     "pg_hba.conf": ErrorKind.REFUSED,
@@ -63,27 +63,27 @@ _SERVER_WORDS = {
     "does not exist": ErrorKind.NO_DATABASE,
     "invalid value": ErrorKind.OPTION,
 }
-# libpq puts two blanks behind the severity of what a server says, in whatever language that is.
+# libpq puts two blanks after the severity of a server's message, in any language.
 _SERVER_SAYS = re.compile(r"(?:failed|error): [^\s:]+(?: [^\s:]+)*:  ")
 _TRACED = re.compile(r'ErrorResponse\t.*? C "([0-9A-Z]{5})"')
 
 _FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
 _NUMBERS = ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# What other programs call a mode; MySQL's words are what managed hosts hand out for every database.
+# Other programs' names of modes; managed hosts use MySQL's for every database.
 _OTHER_MODES = {
     "disabled": "disable", "preferred": "prefer", "required": "require", "verifyca": "verify-ca",
     "verifyidentity": "verify-full", "verifyfull": "verify-full",
 }  # fmt: skip
 _SCHEMA = ("schema", "currentschema", "searchpath")
-# Settings of other programs' pools and statements, which change nothing here: no statement of syncd's is prepared.
+# Settings of other programs' pools and statements. They change nothing here: syncd prepares no statements.
 _NOTHING_HERE = ("pgbouncer", "connectionlimit", "poolsize", "pooltimeout", "statementcachesize", "preparethreshold")
 
 
 def options_of(url: sa.URL) -> Options:
     """Given a URL, return its options as libpq takes them.
 
-    Understood besides its own are the words of MySQL, JDBC and Prisma for TLS, schema and pools.
+    The names that MySQL, JDBC and Prisma have for TLS, schema and pools are understood, too.
 
     Raises:
         OptionError: It does not know one, or cannot use its value.
@@ -114,21 +114,22 @@ def options_of(url: sa.URL) -> Options:
 
 
 def _keeps_password(url: sa.URL, texts: Mapping[str, str | Sequence[str]]) -> bool:
-    """Return whether a password must not leave in the clear: the server is elsewhere, and need not prove who it is.
+    """Return whether a password must not be sent in the clear: the server is remote, and does not have to prove itself.
 
-    What libpq's own environment says counts as well. A service's file says itself how its server is spoken to.
+    Variables of libpq's own environment count as well. The file of a service has options of its own.
     """
 
-    def told(option: str) -> Sequence[str]:
+    def values_of(option: str) -> Sequence[str]:
         value = texts.get(option) or os.environ.get(f"PG{option.upper().replace('_', '')}", "")
         return value.split(",") if isinstance(value, str) else value
 
-    if any(told("service")) or any(told("require_auth")):
+    if any(values_of("service")) or any(values_of("require_auth")):
         return False
-    # An option `host` is the one that counts, wherever the URL's own host is.
-    named = [url.host] if url.host and "host" not in texts else told("host")
-    hosts = [*named, *told("hostaddr")]
-    verified = "verify-full" in told("sslmode") or ("system" in told("sslrootcert") and not any(told("sslmode")))
+    # An option `host` replaces the URL's own host.
+    named = [url.host] if url.host and "host" not in texts else values_of("host")
+    hosts = [*named, *values_of("hostaddr")]
+    modes = values_of("sslmode")
+    verified = "verify-full" in modes or ("system" in values_of("sslrootcert") and not any(modes))
     return not verified and not all(map(is_local, hosts))
 
 
@@ -163,12 +164,12 @@ def _checked(option: str, name: str, value: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    """A blank ends an option of the server unless a backslash stands before it."""
+    """A blank ends an option of the server, unless it follows a backslash."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def kind_without_code(words: str) -> ErrorKind:
-    """Given the words of an error without SQLSTATE, return the kind of trouble. libpq's are never translated."""
+    """Given the message of an error without SQLSTATE, return its kind. libpq's own messages are never translated."""
     from_server = bool(_SERVER_SAYS.search(words))
     meant = _SERVER_WORDS if from_server else _OWN_WORDS | _SERVER_WORDS
     return next(
@@ -178,9 +179,9 @@ def kind_without_code(words: str) -> ErrorKind:
 
 
 def refusal_code(error: BaseException, arguments: Mapping[str, Any]) -> str:
-    """Given an error at connecting without SQLSTATE, return that of the server's refusal; empty where none answered.
+    """Given an error at connecting without SQLSTATE, return that of the server's refusal; empty if no server answered.
 
-    libpq keeps the code to itself: it is asked once more, and the protocol watched.
+    libpq does not return the code, so it connects once more while it traces the protocol.
 
     Args:
         error: As psycopg raised it.
@@ -196,13 +197,13 @@ def refusal_code(error: BaseException, arguments: Mapping[str, Any]) -> str:
 
 
 def _refused_with(arguments: Mapping[str, Any]) -> str:
-    """Connect once more as the driver did, and return the SQLSTATE of the server's refusal, or nothing."""
+    """Connect once more as the driver did; return the SQLSTATE of the server's refusal, or an empty text."""
     from psycopg import Error, pq  # noqa: PLC0415 - the driver, which is an extra
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
 
     known = {one.keyword.decode() for one in pq.Conninfo.get_defaults()}
     given = {name: value for name, value in arguments.items() if name in known}
-    # In memory only: a password that is sent in the clear stands in what is written here.
+    # In memory only: the trace contains a password that is sent in the clear.
     descriptor = os.memfd_create("syncd", os.MFD_CLOEXEC)
     try:
         with suppress(Error, OSError):

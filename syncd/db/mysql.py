@@ -70,7 +70,7 @@ class MySQL(Server):
     driver = "mysql+pymysql"
     module = pymysql.MODULE
     packages = "pymysql cryptography"
-    # What is handed to the driver as it is are tuples.
+    # Statements that go to the driver as they are have tuples as parameters.
     engine_options: ClassVar[Mapping[str, Any]] = {"paramstyle": "format"}
     session_id = "SELECT CONNECTION_ID()"
     take_lock = "SELECT GET_LOCK(:key, 0)"
@@ -91,11 +91,11 @@ class MySQL(Server):
         """By number, and not by SQLSTATE, which is HY000 for most."""
         number = error_number(error)
         if number is None:
-            # "Already closed", a packet that makes no sense: the connection is of no use any more.
+            # "Already closed", or an invalid packet: the connection is lost.
             lost = type(error).__name__ in {"InterfaceError", "OperationalError", "InternalError"}
             return ErrorKind.UNREACHABLE if lost else ErrorKind.OTHER
         kind = ERRORS.get(number, ErrorKind.OTHER)
-        # The driver wraps what TLS says, which is Python's and never translated, as if there were no server.
+        # The driver reports an error of TLS, whose text is Python's and never translated, as a missing server.
         return ErrorKind.OPTION if kind is ErrorKind.UNREACHABLE and "[SSL:" in str(error) else kind
 
     def code_and_words(self, error: BaseException) -> tuple[str, str]:
@@ -110,23 +110,23 @@ class MySQL(Server):
         return pymysql.options_of(url)
 
     def session_arguments(self, limits: Limits | None) -> dict[str, Any]:
-        """The server has no limit of time for a statement that writes; the driver gives up instead."""
+        """The server has no time limit for statements that write; the driver's limit replaces it."""
         timeouts = {} if limits is None else dict.fromkeys(("read_timeout", "write_timeout"), limits.statement)
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
 
     def table_arguments(self, limits: Limits) -> dict[str, Any]:
-        """The server's own limits come first; the driver's are for one that fell silent."""
+        """The server's own limits end a statement first; the driver's are for a server that stops answering."""
         timeouts = {"read_timeout": limits.statement + CONNECT_SECONDS, "write_timeout": _SEND_SECONDS}
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
-        """The session's time zone stays the user's own: defaults, triggers and marks of theirs tell their time."""
+        """The session keeps the user's time zone, which their defaults, triggers and marks use."""
         engine = super().table_engine(url, key, limits, opening=opening)
 
         @event.listens_for(engine, "connect")
         def set_up(connection: Any, _record: object) -> None:
             with connection.cursor() as cursor:
-                # Without it a value that does not fit is cut to one that does.
+                # Without it, the server cuts a value that does not fit.
                 cursor.execute("SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')")
             connection.commit()
 
@@ -154,14 +154,14 @@ class MySQL(Server):
         return f"syncd {hashlib.sha256(subject.encode()).hexdigest()[:48]}"
 
     def wait_for_lock(self, connection: sa.Connection, subject: str) -> None:
-        """MariaDB knows no endless wait."""
+        """MariaDB cannot wait without a limit."""
         while not connection.scalar(sa.text("SELECT GET_LOCK(:key, 60)"), {"key": self.lock_key(subject)}):
             pass
 
     # -------------------------------------------- transactions on the mapping table
 
     def limit_time(self, connection: sa.Connection, limits: Limits, *, refuse_hidden_rows: bool = False) -> None:
-        """It waits for whole seconds."""
+        """The server takes whole seconds."""
         del refuse_hidden_rows
         wait = max(1, round(limits.lock))
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
@@ -173,7 +173,7 @@ class MySQL(Server):
         )
 
     def fix_moment(self, connection: sa.Connection) -> None:
-        """With a read view that is made now, not by the first read."""
+        """START TRANSACTION makes the read view now; otherwise the first read makes it."""
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
     def stream(self, connection: sa.Connection) -> Any:
@@ -184,11 +184,11 @@ class MySQL(Server):
     # ------------------------------------------------------------ the mapping table's shape
 
     def plain_type(self, reflected: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-        """A bit is a truth."""
+        """A BIT is a boolean."""
         return sa.Boolean() if isinstance(reflected, mysql.BIT) else reflected
 
     def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
-        """MyISAM and the like neither read one moment nor take a write back; nor does a view over them."""
+        """MyISAM and similar engines, and views over them, have neither snapshots nor rollback."""
         waiting: list[tuple[str | None, str]] = [(schema, table)]
         seen: set[tuple[str | None, str]] = set()
         while waiting:
@@ -204,11 +204,11 @@ class MySQL(Server):
             waiting += [(found[1], found[2]) for found in _TABLE_OF_VIEW.finditer(definition or "")]
         return ""
 
-    # A view counts rows as its table does, since there is no INSTEAD OF; and a trigger may not touch the table it
-    # belongs to.
+    # A view counts rows as its table does, since INSTEAD OF does not exist here; and a trigger may not change its own
+    # table.
 
     def filled_columns(self, connection: sa.Connection, schema: str | None, table: str) -> set[str]:
-        """MariaDB writes INVISIBLE between NOT NULL and DEFAULT, where SQLAlchemy does not look past it."""
+        """MariaDB writes INVISIBLE between NOT NULL and DEFAULT, and SQLAlchemy then misses the default."""
         query = sa.text(
             "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(:schema, DATABASE())"
             " AND TABLE_NAME = :table AND (COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%GENERATED%')"
@@ -222,17 +222,17 @@ class MySQL(Server):
         return bytes if isinstance(reflected, sa.LargeBinary | sa.VARBINARY) else super().id_cell(reflected)
 
     def equals_exactly(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """Most collations take texts for equal that differ in case, or in spaces at the end; bytes only equal bytes."""
+        """Most collations ignore case and spaces at the end; bytes are compared exactly."""
         text = mysql.CHAR(charset="utf8mb4")
         of_column, of_parameter = (sa.cast(sa.cast(one, text), mysql.BINARY) for one in (column, parameter))
         return sa.and_(column == parameter, of_column == of_parameter)
 
     def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """MySQL's CAST takes the longest prefix that is a number, and only warns."""
+        """MySQL's CAST takes the longest prefix that is a number, with only a warning."""
         return sa.cast(column, mysql.INTEGER(unsigned=True)).in_(parameter)
 
     def time_now(self, precision: int | None) -> sa.ColumnElement[Any]:
-        """A time with more digits than the column holds would be rounded up, into the future."""
+        """A time with more digits than the column holds would be rounded up, to a time in the future."""
         return sa.func.current_timestamp(sa.text(str(precision))) if precision else sa.func.current_timestamp()
 
     def text_now(self) -> sa.ColumnElement[Any]:
@@ -240,7 +240,7 @@ class MySQL(Server):
         return sa.cast(sa.func.current_timestamp(), sa.CHAR(19))
 
     def seconds_now(self) -> sa.ColumnElement[Any]:
-        """UNIX_TIMESTAMP knows the session's zone."""
+        """UNIX_TIMESTAMP takes the session's time zone into account."""
         return sa.func.unix_timestamp()
 
 

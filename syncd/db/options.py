@@ -1,4 +1,4 @@
-"""The options behind the `?` of a database URL, as a driver takes them or not."""
+"""The options after the `?` of a database URL: which ones a driver knows, and how it takes them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from syncd.config.urls import is_loopback_host
 
 
 class OptionError(ValueError):
-    """An option of a URL cannot be used; carries the end of a sentence, without the option's value."""
+    """An option of a URL cannot be used. The text is the end of a sentence, without the option's value."""
 
 
 class Options(NamedTuple):
-    """What the options of a URL come to: texts that stay in the URL, and values that only a call can hand over."""
+    """The options of a URL: texts that stay in the URL, and values that are arguments of the call that connects."""
 
     texts: Mapping[str, str | Sequence[str]]
     values: Mapping[str, Any]
 
 
 def unknown_option(name: str, driver: str, known: Sequence[str]) -> OptionError:
-    """Given an option that a driver does not know, and those it knows, return the error, with the nearest of them."""
+    """Given an option that a driver does not know, and those it knows, return the error; it names the most similar."""
     near = get_close_matches(name.lower(), known, n=1)
     return OptionError(
         f"the driver {driver} does not know the option {name}" + (f"; did you mean {near[0]}?" if near else "")
@@ -36,7 +36,7 @@ def readable_file(name: str, value: str) -> str:
     """Given an option that names a file, return the file's path.
 
     Raises:
-        OptionError: There is no such file, or it may not be read.
+        OptionError: The file does not exist, or may not be read.
     """
     path = Path(value).expanduser()
     if not path.is_file():
@@ -47,10 +47,10 @@ def readable_file(name: str, value: str) -> str:
 
 
 def whole_number(name: str, value: str) -> int:
-    """Given an option that takes a number, return it.
+    """Given the value of an option that takes a number, return the number.
 
     Raises:
-        OptionError: It is none.
+        OptionError: It is not a whole number.
     """
     if not (value.isascii() and value.isdigit()):
         raise OptionError(f"its option {name} takes a whole number")
@@ -58,22 +58,22 @@ def whole_number(name: str, value: str) -> int:
 
 
 def yes_or_no(name: str, value: str) -> bool:
-    """Given an option that takes a truth, return it.
+    """Given the value of an option that takes true or false, return which it is.
 
     Raises:
-        OptionError: It is none.
+        OptionError: It is neither.
     """
-    told = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if value.lower() not in told:
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.lower() not in known:
         raise OptionError(f"its option {name} takes true or false")
-    return told[value.lower()]
+    return known[value.lower()]
 
 
 def once(url: sa.URL, *, many: Sequence[str] = ()) -> dict[str, str]:
-    """Given a URL, return its options but for those of `many`, each of which may be there once.
+    """Given a URL, return its options, except those of `many`, which alone may be given more than once.
 
     Raises:
-        OptionError: One is there twice.
+        OptionError: Another one is given more than once.
     """
     found: dict[str, str] = {}
     for name, value in url.query.items():
@@ -86,28 +86,28 @@ def once(url: sa.URL, *, many: Sequence[str] = ()) -> dict[str, str]:
 
 
 def is_local(host: str) -> bool:
-    """Given what names a server, return whether nothing sent to it leaves this machine: a socket, or loopback."""
+    """Given a server's host name, return whether what is sent to it stays on this machine: a socket, or loopback."""
     return not host or host.startswith(("/", "@")) or is_loopback_host(host)
 
 
 def describe_exposure(host: str, *, encrypted: bool, proved: bool, remedy: str) -> str:
-    """Return how somebody between here and a server could read or change what is sent; empty if nobody can.
+    """Return how a third party could read or change what is sent to a server, as a sentence; empty if none can.
 
     Args:
         host: The server, which is not on this machine.
         encrypted: Whether the connection is.
         proved: Whether the server has proved by its certificate that it is this host.
-        remedy: The options that close it.
+        remedy: The options that prevent it.
     """
     if encrypted and proved:
         return ""
     if encrypted:
-        how = f"encrypted, and the server does not prove that it is {host}: somebody in between can pretend to be it"
+        how = f"encrypted, but the server does not prove that it is {host}: a third party can pretend to be it"
     else:
-        how = "not encrypted: somebody in between can read and change what is sent"
-    return f"the connection to {host} is {how}; {remedy} closes that"
+        how = "not encrypted: a third party can read and change what is sent"
+    return f"the connection to {host} is {how}; {remedy} prevents that"
 
 
 def plain(name: str) -> str:
-    """Given an option's name, return it as all its spellings are alike: ssl-mode, ssl_mode, sslMode."""
+    """Given an option's name, return the form that all of its spellings share: ssl-mode, ssl_mode, sslMode."""
     return name.replace("-", "").replace("_", "").lower()

@@ -50,7 +50,7 @@ ERRORS = MappingProxyType(
 _BY_FUNCTION = {"check_enable_rls": ErrorKind.HIDDEN, "ExecWithCheckOptions": ErrorKind.CONSTRAINT}
 
 _POOLED = "syncd_pooled"
-"""What a connection's `info` says under this name: whether a pooler stands in between."""
+"""The key in a connection's `info` for whether it goes through a pooler."""
 
 # A holder of locks whose host is gone is found out by the server within half a minute instead of hours.
 _KEEP_ALIVE = (
@@ -80,7 +80,7 @@ class PostgreSQL(Server):
         return is_module(error, "psycopg")
 
     def error_kind(self, error: BaseException) -> ErrorKind:
-        """A server's errors have codes; before one has answered there are only libpq's own words, never translated."""
+        """A server's errors have codes; before a server answers, there are only libpq's own messages."""
         state: str | None = getattr(error, "sqlstate", None)
         if state is None:
             return libpq.kind_without_code(str(error))
@@ -97,7 +97,7 @@ class PostgreSQL(Server):
         return getattr(error, "sqlstate", None) or "", primary or str(error)
 
     def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
-        """The code of a server that turns it away is libpq's secret."""
+        """When a server refuses the connection, libpq does not return its code."""
         if getattr(error, "sqlstate", None) is None and (state := libpq.refusal_code(error, arguments)):
             error.sqlstate = state  # type: ignore[attr-defined]
 
@@ -108,12 +108,12 @@ class PostgreSQL(Server):
         return libpq.options_of(url)
 
     def session_arguments(self, limits: Limits | None) -> dict[str, Any]:
-        """A statement that was prepared in one session is unknown to the next one that a pooler gives us."""
+        """A statement prepared in one session does not exist in the next one that a pooler gives us."""
         del limits
         return {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
 
     def table_arguments(self, limits: Limits) -> dict[str, Any]:
-        """A server that fell silent is noticed within a minute instead of the two hours of the system's default."""
+        """A server that stops answering is noticed within a minute; by default the system needs two hours."""
         return {
             "application_name": "syncd",
             "keepalives_idle": 30,
@@ -124,7 +124,7 @@ class PostgreSQL(Server):
         }
 
     def set_up_sessions(self, engine: sa.Engine, limits: Limits | None, *, transactions: bool) -> None:
-        """Without a pooler a session is ours to be set up; behind one it is ours for one transaction only."""
+        """Without a pooler the whole session is ours; behind one it is ours for one transaction only."""
         limited = () if limits is None else _limits(limits)
         local = "; ".join(limit.replace("SET ", "SET LOCAL ") for limit in limited)
 
@@ -132,7 +132,7 @@ class PostgreSQL(Server):
         def set_up(connection: Any, record: Any) -> None:
             record.info[_POOLED] = is_pooled(connection)
             if not record.info[_POOLED]:
-                # Not as a start-up option, which would push out those of the operator's URL (a search_path).
+                # Not as start-up options, which would replace those of the operator's URL (a search_path).
                 with connection.cursor() as cursor:
                     for statement in (*_KEEP_ALIVE, *limited):
                         cursor.execute(statement)
@@ -150,7 +150,7 @@ class PostgreSQL(Server):
     # -------------------------------------------------- sessions of the state
 
     def lock_key(self, subject: str) -> int:
-        """A number of 64 bits, within a database."""
+        """A number of 64 bits, unique within a database."""
         return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], signed=True)
 
     def wait_for_lock(self, connection: sa.Connection, subject: str) -> None:
@@ -158,7 +158,7 @@ class PostgreSQL(Server):
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": self.lock_key(subject)})
 
     def is_pooled(self, connection: sa.Connection) -> bool:
-        """As was found out when the session began."""
+        """The answer was found out when the session began."""
         return bool(connection.connection.info.get(_POOLED))
 
     # ------------------------------------------------------ many rows at once
@@ -172,7 +172,7 @@ class PostgreSQL(Server):
     def replace_rows(
         self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """With COPY into a table of the session's own, which the end of the transaction empties, and one merge."""
+        """With COPY into a temporary table, which the end of the transaction empties, and one merge."""
         staged, names = f"staged_{table.name}", ", ".join(columns)
         key = [column.name for column in table.primary_key]
         values = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
@@ -188,8 +188,8 @@ class PostgreSQL(Server):
     def refresh_statistics(self, connection: sa.Connection, table: sa.Table) -> None:
         """ANALYZE a table that has doubled.
 
-        Until autovacuum comes by, a planner that takes a million rows for none may choose an index that leads through
-        all rows of a link.
+        Until autovacuum has run, the planner may take a million rows for none, and choose an index that reads all rows
+        of a link.
         """
         doubled = connection.exec_driver_sql(
             "SELECT pg_relation_size(oid) > 2 * greatest(relpages, 32) * current_setting('block_size')::bigint"
@@ -213,17 +213,17 @@ class PostgreSQL(Server):
     # -------------------------------------------- transactions on the mapping table
 
     def limit_time(self, connection: sa.Connection, limits: Limits, *, refuse_hidden_rows: bool = False) -> None:
-        """LOCAL: a pooler between us and the server may hand the session to somebody else afterwards."""
+        """LOCAL: a pooler may give the session to another client afterwards."""
         limited = [limit.replace("SET ", "SET LOCAL ") for limit in _limits(limits)]
         hidden = ["SET LOCAL row_security = off"] if refuse_hidden_rows else []
         connection.exec_driver_sql("; ".join([*limited, *hidden]))
 
     def stream(self, connection: sa.Connection) -> Any:
-        """A named cursor is one of the server's."""
+        """A named cursor keeps its rows on the server."""
         return connection.connection.cursor("syncd_snapshot")
 
     def serialise_inserts(self, connection: sa.Connection, table: sa.TableClause) -> None:
-        """SHARE ROW EXCLUSIVE lets others read, and keeps one writer at a time."""
+        """SHARE ROW EXCLUSIVE lets others read, and allows one writer at a time."""
         name = _quoted(connection, table.schema, table.name)
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE".replace("%", "%%"))
 
@@ -232,11 +232,11 @@ class PostgreSQL(Server):
         connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
 
     def check_constraints(self, connection: sa.Connection) -> None:
-        """What a constraint trigger has waited for happens here, too."""
+        """Deferred constraint triggers run here, too."""
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     def balance(self, connection: sa.Connection, table: sa.TableClause) -> int | None:
-        """The server counts what each transaction does to each table, whoever made it do so."""
+        """The server counts the rows that each transaction changes in each table, also by triggers."""
         query = sa.text(
             "SELECT pg_stat_get_xact_tuples_inserted(id) - pg_stat_get_xact_tuples_deleted(id)"
             " FROM CAST(CAST(:name AS regclass) AS oid) id"
@@ -260,11 +260,11 @@ class PostgreSQL(Server):
             sa.text("SELECT current_schema(), has_schema_privilege(current_schema(), 'CREATE')")
         ).one()
         if schema is None:
-            return "None of the schemas of its search_path is there, so no table can be made."
+            return "None of the schemas of its search_path exists, so no table can be made."
         return "" if may else f"This user may not make tables in its schema {schema}."
 
     def takes_writes(self, connection: sa.Connection) -> bool:
-        """A standby, and a role or database set to read only, take none."""
+        """A standby, and a role or database that is set to read only, accept none."""
         return connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "off"
 
     def hides_rows(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
@@ -273,11 +273,11 @@ class PostgreSQL(Server):
         return bool(connection.execute(query, {"name": _quoted(connection, schema, table)}).scalar())
 
     def is_view(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """Materialized views take no writes at all."""
+        """Materialized views accept no writes."""
         return _relation(connection, schema, table) == "v"
 
     def may_reach_other_rows(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """The balance of a partitioned table is kept by its partitions, and none of a foreign table."""
+        """The counts of a partitioned table are those of its partitions; a foreign table has none."""
         return _relation(connection, schema, table) == "r" and _has_triggers(connection, schema, table)
 
     def readable_times(self, column: sa.ColumnElement[Any]) -> list[sa.ColumnElement[bool]]:
@@ -288,18 +288,18 @@ class PostgreSQL(Server):
         return [column >= sa.literal_column("'0001-01-02'"), column < sa.literal_column("'9999-12-31'")]
 
     def hides_effects(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """The balance of a view and of a foreign table is kept elsewhere, that of a partitioned table by its parts."""
+        """Views and foreign tables are counted elsewhere, partitioned tables by their partitions."""
         relation = _relation(connection, schema, table)
         return relation in {"v", "f"} or (relation == "p" and _has_triggers(connection, schema, table))
 
     # ------------------------------------------------------------ the mapping table's cells
 
     def equals_exactly(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """A citext, or a collation that is not deterministic, takes other texts for equal."""
+        """A citext, or a collation that is not deterministic, treats different texts as equal."""
         return sa.and_(column == parameter, sa.collate(sa.cast(column, sa.Text), "C") == parameter)
 
     def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-        """Compare texts: a cast to a number would fail at the first cell that holds none."""
+        """Texts are compared: a cast to a number would fail at the first cell that is not one."""
         whole = sa.func.split_part(sa.cast(column, sa.Text), ".", 1)
         return sa.func.ltrim(sa.func.btrim(whole, " \t\r\n"), "+0").in_(parameter)
 
@@ -308,11 +308,11 @@ class PostgreSQL(Server):
         return [str(order_id) for order_id in ids]
 
     def digit_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
-        """Bytes compare faster than letters of a language, and digits alike."""
+        """Bytes compare faster than letters of a language, and give the same result for digits."""
         return sa.func.length(column), sa.collate(column, "C")
 
     def text_now(self) -> sa.ColumnElement[Any]:
-        """to_char tells local time."""
+        """to_char returns local time."""
         return sa.func.to_char(sa.func.current_timestamp(), "YYYY-MM-DD HH24:MI:SS")
 
     def seconds_now(self) -> sa.ColumnElement[Any]:
@@ -321,9 +321,9 @@ class PostgreSQL(Server):
 
 
 def is_pooled(connection: Any) -> bool:
-    """Given a connection of the driver, return whether a pooler stands in between that may change sessions.
+    """Given a connection of the driver, return whether it goes through a pooler that may change sessions.
 
-    The number of the session that a pooler tells at connecting is its own, not the server's.
+    The session number that a pooler sends at connecting is its own, not the server's.
     """
     with connection.cursor() as cursor:
         cursor.execute(PostgreSQL.session_id)
@@ -349,7 +349,7 @@ def _has_triggers(connection: sa.Connection, schema: str | None, table: str) -> 
 
 
 def _relation(connection: sa.Connection, schema: str | None, table: str) -> str:
-    """Return the letter of PostgreSQL's for the kind of a relation."""
+    """Return PostgreSQL's letter for the kind of a relation."""
     query = sa.text("SELECT relkind FROM pg_class WHERE oid = CAST(:name AS regclass)")
     return str(connection.execute(query, {"name": _quoted(connection, schema, table)}).scalar())
 

@@ -1,4 +1,4 @@
-"""PyMySQL: its options, and how it is told of TLS."""
+"""PyMySQL: its options, and its arguments for TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from syncd.db.options import (
 MODULE = "pymysql"
 
 CLEARTEXT = 1_000_000
-"""The number of our own error where a server asks for the password in the clear; no server's are that large."""
+"""The number of our own error for a server that asks for the password in the clear; servers use smaller ones."""
 _CLEARTEXT = "enablecleartextplugin"
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
@@ -45,7 +45,7 @@ _NOTHING_HERE = ("connectionlimit", "poolsize", "pooltimeout", "useunicode", "al
 def options_of(url: sa.URL) -> Options:
     """Given a URL, return its options as PyMySQL takes them.
 
-    Understood besides its own are the words of MySQL, libpq and JDBC for TLS.
+    The names that MySQL, libpq and JDBC have for TLS are understood, too.
 
     Raises:
         OptionError: It does not know one, or cannot use its value.
@@ -75,9 +75,9 @@ def options_of(url: sa.URL) -> Options:
 
 
 class _Refusal:
-    """Stands for the plug-ins by which a server gets the password in the clear.
+    """Replaces the plug-ins that send the password in the clear.
 
-    PyMySQL sends it to any server that asks, over any connection.
+    PyMySQL would send it to any server that asks, over any connection.
     """
 
     def __init__(self, _connection: object) -> None:
@@ -95,7 +95,7 @@ def exposure(connection: Any) -> str:
     host = connection.host
     if is_local("" if connection.unix_socket else host):
         return ""
-    socket = connection._sock  # noqa: SLF001 - it tells nowhere else
+    socket = connection._sock  # noqa: SLF001 - the only place that shows it
     tls = socket.context if isinstance(socket, ssl.SSLSocket) else None
     return describe_exposure(
         host,
@@ -125,7 +125,7 @@ def _charset(name: str, value: str) -> str:
 
 
 def _tls(given: dict[str, str]) -> dict[str, Any]:
-    """Given all options of a URL, return what the driver is told of TLS. Without any it uses TLS where it can."""
+    """Given all options of a URL, return the driver's arguments for TLS. Without any, it uses TLS if the server can."""
     files = {
         own: value if own == "cipher" else _file(own, name, value)
         for name, value in given.items()
@@ -136,7 +136,7 @@ def _tls(given: dict[str, str]) -> dict[str, Any]:
         return {}
     if mode == "DISABLED":
         return {"ssl_disabled": True}
-    # A certificate authority that is named is used, as by MySQL's own programs.
+    # A named certificate authority is used, as by MySQL's own programs.
     verify = mode != "REQUIRED" or "ca" in files or "capath" in files
     if verify and not {"ca", "capath"} & files.keys():
         paths = ssl.get_default_verify_paths()
@@ -160,7 +160,7 @@ def _tls_mode(given: dict[str, str], mode: str) -> str:
 
 
 def _asked(name: str, value: str) -> str:
-    """Given a truth, or the JSON of Node's drivers, return the mode it asks for; empty for none."""
+    """Given true or false, or the JSON of Node's drivers, return the mode it asks for; empty for none."""
     if value.strip().startswith("{"):
         return "REQUIRED" if "false" in value else "VERIFY_IDENTITY"
     if plain(value) in {"skipverify", "preferred"}:

@@ -35,7 +35,7 @@ def read_url(url: str, key: str) -> tuple[Backend, sa.URL]:
         raise ConfigError(f"{key} {error}.", hint=hint) from None
     try:
         parsed = sa.make_url(url)
-    except (exc.ArgumentError, ValueError):  # its words would repeat the URL, with its password
+    except (exc.ArgumentError, ValueError):  # its message would repeat the URL, with its password
         raise ConfigError(f"{key} is not a database URL.", hint=hint) from None
     if parsed.password:
         remember(str(parsed.password))
@@ -43,7 +43,7 @@ def read_url(url: str, key: str) -> tuple[Backend, sa.URL]:
     backend = _BY_NAME.get(name)
     if backend is None:
         raise ConfigError(
-            f"{key} names a {name} database, which syncd does not know how to read and write without risk.",
+            f"{key} names a {name} database, which syncd does not support.",
             hint="Use SQLite, PostgreSQL, MariaDB or MySQL.",
         )
     if backend.is_file and _has_no_file(parsed):
@@ -71,19 +71,19 @@ def driver_error(error: BaseException) -> BaseException:
 
 
 def driver_errors(dbapi: Any) -> tuple[type[BaseException], ...]:
-    """Given a driver's module, return the errors it speaks with: wrapped by SQLAlchemy, and its own."""
+    """Given a driver's module, return the classes of its errors: SQLAlchemy's, and its own."""
     return (exc.DBAPIError, dbapi.Error)
 
 
 def error_kind(error: BaseException) -> ErrorKind:
-    """Given an error of SQLAlchemy or of a driver, return which kind of trouble it is."""
+    """Given an error of SQLAlchemy or of a driver, return its kind."""
     origin = driver_error(error)
     backend = _speaker(origin)
     return ErrorKind.OTHER if backend is None else backend.error_kind(origin)
 
 
 def code_and_words(error: BaseException) -> tuple[str, str]:
-    """Given an error, return the database's own code and words: one line, without row contents and secrets."""
+    """Given an error, return the database's own code and message: one line, without row contents and secrets."""
     origin = driver_error(error)
     backend = _speaker(origin)
     code, text = ("", str(origin)) if backend is None else backend.code_and_words(origin)

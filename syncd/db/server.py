@@ -23,7 +23,7 @@ class Server(Backend):
     take_lock: ClassVar[str]
     """SQL that takes the session's lock `:key` without waiting, and returns whether the session has it."""
     drop_lock: ClassVar[str]
-    """SQL that gives it back."""
+    """SQL that releases it."""
 
     @abstractmethod
     def lock_key(self, subject: str) -> int | str:
@@ -40,7 +40,7 @@ class Server(Backend):
 
     @abstractmethod
     def session_arguments(self, limits: Limits | None) -> dict[str, Any]:
-        """Return the driver's arguments for sessions of the state with these limits of time, or without any."""
+        """Return the driver's arguments for sessions of the state database, with these time limits or none."""
 
     @abstractmethod
     def set_up_sessions(self, engine: sa.Engine, limits: Limits | None, *, transactions: bool) -> None:
@@ -49,12 +49,12 @@ class Server(Backend):
         Args:
             engine: Of this kind of server.
             limits: How long its statements may take.
-            transactions: They are used for ordinary transactions, and not for one lock over many of them.
+            transactions: Whether they run ordinary transactions; if not, one session holds locks for a long time.
         """
 
     @abstractmethod
     def table_arguments(self, limits: Limits) -> dict[str, Any]:
-        """Return the driver's arguments for sessions of a mapping table with these limits of time."""
+        """Return the driver's arguments for sessions of a mapping table, with these time limits."""
 
     def state_engine(
         self, url: sa.URL, key: str, limits: Limits | None, *, transactions: int, opening: Opening = nullcontext

@@ -1,4 +1,4 @@
-"""SQLite: a file, opened by its path. Options of the URL that SQLite would be told in another way are refused."""
+"""SQLite: a file, opened by its path. Of the URL's options, only `mode` is accepted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WRITES = "syncd_writes"
 """The execution option of a connection whose transaction takes the write lock first."""
 
 _LOCK_SECONDS = 10.0
-"""How long a statement waits for somebody else's lock where no limit is told."""
+"""Seconds that a statement waits for another connection's lock if no limit is given."""
 
 # WAL with `synchronous=FULL`: the journal of intents must be on the disk before a request is sent, or a power cut
 # forgets that an order may have been written. The servers commit durably by default.
@@ -39,8 +39,8 @@ _STATE = (
 # The owner of the table declared its constraints; leaving them off would let syncd break them.
 _TABLE = ("PRAGMA foreign_keys = ON",)
 
-# By SQLite's result code (sqlite.org/rescode.html), the extended one where that says more than the primary one. 1 is
-# what a statement itself does wrong; which, only its words say.
+# By SQLite's result code (sqlite.org/rescode.html), the extended one if it says more than the primary one. Code 1 is
+# an error in the statement itself; only its message says which.
 ERRORS = MappingProxyType(
     {
         4874: ErrorKind.FULL,  # no room for the -shm file, which every connection needs
@@ -84,7 +84,7 @@ class SQLite(Backend):
     # ----------------------------------------------------------------- errors
 
     def speaks(self, error: BaseException) -> bool:
-        """Python's own complaints (a closed connection) carry no code of SQLite."""
+        """Errors of Python's module itself (a closed connection) have no code of SQLite."""
         return isinstance(error, sqlite3.Error)
 
     def error_kind(self, error: BaseException) -> ErrorKind:
@@ -102,11 +102,11 @@ class SQLite(Backend):
     # ---------------------------------------------------------------- opening
 
     def options(self, url: sa.URL) -> Options:
-        """`mode` may be ro or rw; a file is never made by connecting to it."""
+        """`mode` may be ro or rw; connecting to a file never makes it."""
         given = once(url)
         for name, value in given.items():
             if name == "uri":
-                continue  # how Python is told that a path has options, which syncd does in any case
+                continue  # tells Python that a path has options; syncd always does that
             if name != "mode":
                 raise unknown_option(name, self.module, ["mode"])
             if value not in {"ro", "rw"}:
@@ -116,7 +116,7 @@ class SQLite(Backend):
     def state_engine(
         self, url: sa.URL, key: str, limits: Limits | None, *, transactions: int, opening: Opening = nullcontext
     ) -> sa.Engine:
-        """The file is locked while a statement writes; more than one writer at a time only wait for each other."""
+        """The file is locked while a statement writes, so several writers would only wait for each other."""
         del transactions
         if self._mode(url, key) != "rw":
             raise ConfigError(f"{key}: syncd writes to the state database, so mode=ro cannot be used.")
@@ -124,12 +124,12 @@ class SQLite(Backend):
         return self._engine(lambda: _connect(url, "rw", waiting, _STATE), QueuePool, opening)
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
-        """Opened anew for each transaction: a file that was replaced by a copy must not live on under our hands."""
+        """Opened anew for each transaction: otherwise we would keep using a file that was replaced by a copy."""
         mode = self._mode(url, key)
 
         def connect() -> sqlite3.Connection:
             connection = _connect(url, mode, limits.lock, _TABLE)
-            # What is no UTF-8 is a cell that cannot be read, not a table that cannot be read.
+            # A text that is not UTF-8 makes one cell unreadable, not the whole table.
             connection.text_factory = _text
             return connection
 
@@ -154,10 +154,10 @@ class SQLite(Backend):
 
     def damage(self, connection: sa.Connection) -> list[str]:
         """See `Backend`."""
-        told = list(connection.scalars(sa.text("PRAGMA quick_check(20)")))
-        if told == ["ok"]:
+        found = list(connection.scalars(sa.text("PRAGMA quick_check(20)")))
+        if found == ["ok"]:
             return []
-        return [*(f"The file is damaged: {line}" for line in told), "Stop syncd, and restore the file from a backup."]
+        return [*(f"The file is damaged: {line}" for line in found), "Stop syncd, and restore the file from a backup."]
 
     def disorder(self, connection: sa.Connection) -> list[str]:
         """See `Backend`."""
@@ -173,15 +173,15 @@ class SQLite(Backend):
     # -------------------------------------------- transactions on the mapping table
 
     def limit_time(self, connection: sa.Connection, limits: Limits, *, refuse_hidden_rows: bool = False) -> None:
-        """There is no server; the only lock is waited for at the beginning, as long as the connection says."""
+        """There is no server. The only lock is taken at the beginning, with the connection's own time limit."""
 
     def has_ended(self, connection: sa.Connection) -> bool:
-        """RAISE(ROLLBACK) does that. What is told next would be written at once, each statement by itself."""
+        """RAISE(ROLLBACK) in a trigger does that. Each further statement would then be committed by itself."""
         driver = connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
     def balance(self, connection: sa.Connection, table: sa.TableClause) -> int | None:
-        """Nobody else writes within our write transaction, so that the number of all rows will do."""
+        """No other connection can write during our write transaction, so the number of all rows is enough."""
         return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
     # ------------------------------------------------------------ the mapping table's shape
@@ -191,7 +191,7 @@ class SQLite(Backend):
         return _is_row_number(column, key) or super().fills_itself(column, key)
 
     def holds_fractions(self, column: ReflectedColumn, key: Sequence[str]) -> bool:
-        """Any column of numbers takes them, but for the row's number."""
+        """Any column of numbers can, except the row's own number."""
         return not _is_row_number(column, key)
 
     def is_fraction(self, column: sa.ColumnClause[Any]) -> sa.ColumnElement[bool]:
@@ -199,11 +199,11 @@ class SQLite(Backend):
         return sa.func.typeof(column) == sa.literal_column("'real'")
 
     def is_view(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """INSTEAD OF triggers tell nothing of rows."""
+        """INSTEAD OF triggers report no row counts."""
         return _master(connection, schema, "type = 'view' AND lower(name) = lower(:table)", table)
 
     def may_reach_other_rows(self, connection: sa.Connection, schema: str | None, table: str) -> bool:
-        """A row that REPLACE displaces goes without a word."""
+        """REPLACE deletes the row that it displaces, and does not report it."""
         reaching = "(type = 'trigger' OR sql LIKE '%REPLACE%') AND lower(tbl_name) = lower(:table)"
         return _master(connection, schema, reaching, table)
 
@@ -216,7 +216,7 @@ class SQLite(Backend):
         return bytes if isinstance(reflected, sa.LargeBinary) else super().id_cell(reflected)
 
     def cut(self, column: sa.ColumnClause[Any], length: int, *, textual: bool) -> sa.ColumnElement[Any]:
-        """Any cell may hold a text, whatever its column's type; and what is a number stays one."""
+        """Any cell may hold a text, whatever its column's type; numbers are left as they are."""
         del textual
         return sa.case(
             (sa.func.typeof(column).in_([sa.literal_column("'text'"), sa.literal_column("'blob'")]),
@@ -225,7 +225,7 @@ class SQLite(Backend):
         )  # fmt: skip
 
     def cell(self, value: object) -> object:
-        """SQLite knows no times; texts stand for them."""
+        """SQLite has no type for times; they are texts."""
         if isinstance(value, datetime):
             return value.isoformat(" ")
         return value.isoformat() if isinstance(value, date | time) else value
@@ -245,11 +245,11 @@ class SQLite(Backend):
         return sa.cast(column, sa.Integer).in_(parameter)
 
     def text_now(self) -> sa.ColumnElement[Any]:
-        """SQLite's current time is a text, and UTC."""
+        """SQLite's current time is a text, in UTC."""
         return sa.func.current_timestamp()
 
     def seconds_now(self) -> sa.ColumnElement[Any]:
-        """What strftime returns is a text."""
+        """The result of strftime is a text."""
         return sa.cast(sa.func.strftime("%s", "now"), sa.Integer)
 
 
@@ -278,7 +278,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def _connect(url: sa.URL, mode: str, seconds: float, statements: Iterable[str]) -> sqlite3.Connection:
-    """Open a file that is there; wait so many seconds for somebody else's lock."""
+    """Open an existing file; its statements wait `seconds` for another connection's lock."""
     connection = sqlite3.connect(
         f"file:{quote(url.database or '')}?mode={mode}",
         uri=True,
@@ -306,7 +306,7 @@ def _master(connection: sa.Connection, schema: str | None, condition: str, table
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Begin a transaction: with the write lock where the connection's option says so.
+    """Begin a transaction; it takes the write lock if the connection's option says so.
 
     The module begins transactions by itself only before some statements, and never takes the write lock up front; a
     transaction that reads first and writes later would then fail at once instead of waiting for its turn.

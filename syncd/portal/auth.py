@@ -16,11 +16,11 @@ from syncd.core.ports import Clock
 from syncd.core.store import Store
 from syncd.errors import AuthError, UnavailableError
 from syncd.portal.hosts import Host
+from syncd.portal.limiter import LockedFile
 from syncd.portal.oauth import InvalidGrant, OAuthApp, Token
-from syncd.portal.ratefile import LockedFile
 
 EARLY: Final = 60.0
-"""An access token is refreshed at its first use in its last seconds, so many of them. Refreshing on a timer may get an
+"""Seconds: an access token with less time left is refreshed when it is used. Refreshing on a timer may get an
 application blocked."""
 _LOCK_TRIES: Final = 3000
 _LOOK_AGAIN: Final = 5
@@ -62,7 +62,7 @@ class Credentials(Protocol):
         ...
 
     async def member_id(self) -> str:
-        """Return the portal's lasting id, where these credentials came with it; else an empty text."""
+        """Return the portal's lasting id if these credentials came with it; else an empty text."""
         ...
 
     def is_proved(self, auth: Auth) -> bool:
@@ -70,7 +70,7 @@ class Credentials(Protocol):
         ...
 
     async def confirm(self, auth: Auth) -> bool:
-        """Note that the portal answered at this address; return whether it is a new one, used from now on."""
+        """Note that the portal answered at this address; return whether it is a new one, which is used from now on."""
         ...
 
     def fall_back(self, auth: Auth) -> bool:
@@ -179,7 +179,7 @@ class OAuthCredentials:
         if token is None or base == token.client_endpoint or auth.token.get_secret_value() != token.access_token:
             return False
         self._token, self._elsewhere = replace(token, client_endpoint=base), ""
-        # Where the address cannot be kept, it will be found again the same way.
+        # If the address cannot be kept, it will be found again in the same way.
         with contextlib.suppress(UnavailableError):
             await self._store.swap_token(self.key, token.refresh_token, self._token.dump())
         return True

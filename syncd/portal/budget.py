@@ -17,27 +17,27 @@ from syncd.portal.commands import ADD, DELETE, LIST, method_in
 from syncd.portal.responses import CommandAnswer, number
 
 SLOW: Final = 0.8 * OPERATING_LIMIT
-"""From here on each call waits, longer the nearer the limit is."""
+"""Above this each call waits, longer the nearer the limit is."""
 STOP: Final = 0.95 * OPERATING_LIMIT
-"""From here on calls wait for the reset, since a call that crosses the limit blocks the method for all callers."""
+"""Above this calls wait for the reset, since a call that crosses the limit blocks the method for all callers."""
 WINDOW: Final = 600.0
-"""Seconds after which nothing of a use is left."""
+"""Seconds after which a use no longer counts."""
 UNKNOWN_RESET: Final = 120.0
 """Seconds to wait when a method is blocked and no answer named the reset."""
 LONGEST_PAUSE: Final = 20.0
 """Seconds before a call just below `STOP`."""
 
 AIM: Final = 5.0
-"""Seconds that a batch of writes should take: several are under way side by side, and one that is lost is small."""
+"""Seconds that a batch of writes should take. Several are under way at once, and a lost one should be small."""
 
 FIRST_BATCH: Final = 2
-"""Writes of the first batches: small ones are answered soon, and say how long this portal takes."""
+"""Writes in a first batch: a small one is answered soon, and shows how long this portal takes."""
 
 _START: Final = {ADD: 0.33, DELETE: 1.8, LIST: 0.04}
 """The vendor's own samples (portal.md 9.4)."""
 
 _WEIGHT: Final = 0.5
-"""How much a batch counts against all before it."""
+"""The weight of a batch against all before it."""
 
 _SHORTEST: Final = 0.02
 
@@ -110,7 +110,7 @@ class Budget:
         """Given a method with an answer so far, return the seconds until a part of its use is released."""
         use = self._uses[method]
         over_at = (use.reset_at or use.read_at + WINDOW) + 1.0
-        # No longer than the window, should the clock have been set back meanwhile.
+        # Never longer than the window, even if the clock was set back meanwhile.
         return min(max(0.0, over_at - self._clock.now()), WINDOW)
 
     def snapshot(self) -> dict[str, tuple[float, float, float]]:

@@ -35,6 +35,7 @@ from syncd.portal.writing import (
     is_open,
     not_as_expected,
     result_of,
+    was_not_carried,
 )
 
 KEEP_EVERY: Final = 15.0
@@ -229,6 +230,8 @@ class BitrixPortal:
                 after_reading(write, result, there) if is_open(result) else result
                 for write, result in zip(sending.left, results, strict=True)
             ]
+        if any(was_not_carried(result) for result in results):
+            self._conditions.doubt()
         sending.results |= {result.order_id: result for result in results}
 
     def _learn(self, batch: Sequence[Write], results: Sequence[WriteResult]) -> None:

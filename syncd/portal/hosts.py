@@ -18,13 +18,13 @@ from syncd.config.urls import is_loopback, web_host
 from syncd.core.ports import Clock
 from syncd.portal.budget import Budget
 from syncd.portal.commands import BATCH
-from syncd.portal.limiter import Limiter, RateLimits
-from syncd.portal.ratefile import RateFile, default_directory
+from syncd.portal.limiter import Limiter, RateFile, RateLimits, default_directory
 from syncd.portal.transport import JSON, HttpClient, RequestFailed
 
 REMEMBERED: Final = 600.0
 """Seconds for which it is remembered what a portal can do. An update may take it away at any moment: the condition of a
-write then names order 0, which the portal refuses (portal.md 6.6), and an IN list finds other orders than it names."""
+write then names order 0, which the portal refuses (portal.md 6.6), and an IN list finds other orders than it names, or
+none. Either is forgotten as soon as an answer looks like that."""
 
 HOPS: Final = 3
 """How many addresses one after another are asked where each redirects to the next."""
@@ -67,6 +67,10 @@ class Abilities:
         """Note that a portal has just shown that it can do this."""
         self._shown[origin, ability] = self._clock.monotonic()
 
+    def forget(self, origin: str, ability: Ability) -> None:
+        """Forget that a portal could do this: an answer has cast doubt on it."""
+        self._shown.pop((origin, ability), None)
+
     def has(self, origin: str, ability: Ability) -> bool:
         """Return whether a portal has shown lately that it can do this."""
         shown = self._shown.get((origin, ability))
@@ -99,6 +103,10 @@ class Host:
     def note(self, ability: Ability) -> None:
         """Note that the portal has just shown that it can do this."""
         self._abilities.note(self.origin, ability)
+
+    def forget(self, ability: Ability) -> None:
+        """Forget that the portal could do this."""
+        self._abilities.forget(self.origin, ability)
 
     def has(self, ability: Ability) -> bool:
         """Return whether the portal has shown lately that it can do this."""

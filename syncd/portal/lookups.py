@@ -1,4 +1,4 @@
-"""What the portal knows beside bindings: orders by their keys (portal.md 14), and owners by their ids.
+"""What the portal knows besides bindings: orders by their keys (portal.md 14), and owners by their ids.
 
 The portal binds an order to an owner that does not exist (3), so syncd asks for the owner first. Titles of owners are
 for people; the portal shows those that the credentials may see (14).
@@ -17,30 +17,30 @@ from syncd.core.order_keys import KeyField
 from syncd.errors import AuthError, UnavailableError
 from syncd.portal.api_errors import ApiError
 from syncd.portal.commands import MAX_COMMANDS, PAGE, find_orders, list_items, list_order_keys, list_owner_types
-from syncd.portal.pages import UnusablePage
+from syncd.portal.pages import UnusablePage, usable_result
 from syncd.portal.reading import Reader
-from syncd.portal.responses import CommandAnswer, whole
+from syncd.portal.responses import CommandAnswer, as_list, whole
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)
 
 TRIES: Final = 4
-"""The run ends after so many requests in a row without a single usable answer."""
+"""The run ends after this many requests in a row without a usable answer."""
 
 UNIQUE: Final = frozenset({KeyField.NUMBER})
 """The kinds of keys that no two orders share."""
 
 SHARED: Final = PAGE - 2
-"""Keys of the other kinds in a call: with a whole page of them, each call would need another one for the rest."""
+"""Keys of the other kinds in a call: with a full page of them, each call would need another one for the rest."""
 
 REMEMBERED: Final = 3600.0
-"""Seconds for which an owner that was found is taken to exist."""
+"""Seconds for which an owner that was found counts as existing."""
 
 TITLE_LIMIT: Final = 200
 """Characters of a title that are kept."""
 
 WITNESSES: Final = 10
-"""Witnesses of a type that are asked for: one that is seen is enough."""
+"""Witnesses of a type that are asked for; one visible one is enough."""
 
 
 class _Query(NamedTuple):
@@ -152,13 +152,13 @@ class OrderLookup:
             raise AuthError(
                 f"The portal {self._session.host.name} does not let these credentials look up orders by {field.value}: "
                 "the scope sale is missing. Nothing was written.",
-                hint="Give the webhook or the application the scope `sale` beside `crm`.",
+                hint="Give the webhook or the application the scope `sale` besides `crm`.",
             ) from None
         self._session.end_if_refused(answer)
 
 
 def _alike(key: str) -> str:
-    """Return what two keys share that a database takes for equal, since it ignores case and trailing spaces."""
+    """Return the form in which two keys are equal for a database that ignores case and trailing spaces."""
     return key.rstrip().casefold()
 
 
@@ -172,14 +172,9 @@ def _orders_of(answer: CommandAnswer | None, field: KeyField) -> dict[int, str]:
     Raises:
         UnusablePage: There is no answer, an error, or one of another shape.
     """
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.error is not None:
-        raise UnusablePage(str(answer.error))
-    orders: Any = answer.result.get("orders") if isinstance(answer.result, dict) else None
-    if isinstance(orders, dict):
-        orders = list(orders.values())
-    if not isinstance(orders, list):
+    result = usable_result(answer)
+    orders = as_list(result.get("orders")) if isinstance(result, dict) else None
+    if orders is None:
         raise UnusablePage("an answer without orders")
     found: dict[int, str] = {}
     for order in orders:
@@ -197,7 +192,7 @@ class Owners:
     Args:
         session: The way to the portal.
         reader: Knows whether the portal understands IN lists.
-        verify: Where False, `missing` asks for nothing, and no owner is missing.
+        verify: If False, `missing` asks for nothing, and no owner is missing.
     """
 
     def __init__(self, session: Session, reader: Reader, *, verify: bool) -> None:
@@ -212,8 +207,8 @@ class Owners:
 
         Args:
             owners: The owners to ask for.
-            witnesses: Owners that orders are bound to now. Where no owner of a type can be seen, neither a witness nor
-                one of those asked for, the credentials may not see that type, and none of its owners is called missing.
+            witnesses: Owners that orders are bound to now. If neither a witness of a type nor one of the owners asked
+                for can be seen, the credentials may not see that type, and none of its owners counts as missing.
 
         Raises:
             AuthError, PortalBlocked, UnavailableError: As their names say.
@@ -230,7 +225,7 @@ class Owners:
         visible = {owner.owner_type_id for owner in (*seen, *self._seen)}
         for owner_type_id in types - visible - unclear:
             self._warn(owner_type_id, "none of them can be seen")
-        # Where a part of a type was not answered, the owners that were not seen may exist.
+        # If a part of a type was not answered, the owners that were not seen may exist.
         judged = visible - unclear
         return {owner for owner in unsure if owner not in seen and owner.owner_type_id in judged}
 
@@ -260,11 +255,9 @@ class Owners:
             AuthError, PortalBlocked, UnavailableError: As their names say.
         """
         answer = (await self._session.send({"types": list_owner_types()})).commands.get("types")
-        listed = answer.result if answer is not None and answer.error is None else None
-        if isinstance(listed, dict):
-            listed = list(listed.values())
+        listed = as_list(answer.result) if answer is not None and answer.error is None else None
         found = {}
-        for one in listed if isinstance(listed, list) else []:
+        for one in listed or []:
             number = whole(one.get("id")) if isinstance(one, dict) else None
             if number is not None and number > 0 and (name := _plain(one.get("name"))):
                 found[number] = name
@@ -322,10 +315,8 @@ def _items(answer: CommandAnswer | None, asked: Collection[int]) -> dict[int, st
         return ApiError("", "no answer to the command")
     if answer.error is not None:
         return answer.error
-    items: Any = answer.result.get("items") if isinstance(answer.result, dict) else None
-    if isinstance(items, dict):
-        items = list(items.values())
-    if not isinstance(items, list):
+    items = as_list(answer.result.get("items")) if isinstance(answer.result, dict) else None
+    if items is None:
         return ApiError("", "an answer without items")
     titles = {whole(item.get("id")): _plain(item.get("title")) for item in map(_object, items)}
     found = {number: title for number, title in titles.items() if number is not None}

@@ -128,7 +128,7 @@ class OAuthApp:
         Args:
             code: The one that the redirect brought; valid for 30 s.
             server: The `server_domain` that came with it; empty for the configured server.
-            member_id: The id of the portal that is meant, where it is known.
+            member_id: The id of the portal that is meant, if it is known.
 
         Raises:
             UsageError: The server is neither the configured one nor the vendor's, so it does not get the secret.
@@ -161,7 +161,7 @@ class OAuthApp:
     async def refresh(self, token: Token) -> Token:
         """Given a pair, return its successor. This spends the given refresh token.
 
-        The server that came with the pair is asked, or the configured one where that cannot be reached.
+        The server that came with the pair is asked, or the configured one if it cannot be reached.
 
         Raises:
             InvalidGrant: It was spent before.
@@ -239,11 +239,11 @@ class OAuthApp:
                 return self._token(answer, client_endpoint, server)
         raise UnavailableError(
             f"The authorisation server {parts.hostname} gives no new tokens: {words}.",
-            hint="It is asked again in the next run; check that this host can reach it.",
+            hint="The next run asks it again; check that this host can reach it.",
         )
 
     def _refused(self, error: ApiError) -> str:
-        """Given an error, return it in words if it may pass; raise one that does not."""
+        """Given an error, return its text if it may pass; raise it if it does not."""
         if error.code.upper() == "INVALID_GRANT":
             raise InvalidGrant
         if error.code.upper() in _TERMINAL:

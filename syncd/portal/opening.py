@@ -16,13 +16,12 @@ from syncd.portal.auth import Credentials, OAuthCredentials, WebhookCredentials,
 from syncd.portal.budget import AIM, Pace
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Host, Hosts
-from syncd.portal.limiter import limits_of
+from syncd.portal.limiter import LockedFile, limits_of
 from syncd.portal.oauth import LIFETIME, REFRESH_LIFETIME, OAuthApp, Token
-from syncd.portal.ratefile import LockedFile
 from syncd.portal.session import Session
 
 PATIENCE = 15.0
-"""Seconds that an answer is waited for beyond the portal's own limit for a request."""
+"""Seconds to wait for an answer beyond the portal's own time limit for a request."""
 
 
 def open_portal(
@@ -41,7 +40,7 @@ def open_portal(
         settings: `[links.X.portal]`.
         link: The link's name, for hints and logs.
         hosts: What all links of the process share; brings the clock.
-        store: Keeps budgets and token pairs; None is enough for a short look with a webhook.
+        store: Keeps budgets and token pairs; None is enough for a short use of a webhook.
         verify_owners: Whether owners are asked for before orders are bound to them.
         measure: Takes the time of every request.
         progress: Shows long waits.
@@ -110,7 +109,7 @@ class Authorisation:
         link: The link's name.
         hosts: The process's portal hosts.
         store: The state database.
-        member_id: The id of the portal that the link's agreed state belongs to, where that is known.
+        member_id: The id of the portal that the link's agreed state belongs to, if it is known.
     """
 
     def __init__(self, settings: PortalSettings, *, link: str, hosts: Hosts, store: Store, member_id: str = "") -> None:

@@ -1,6 +1,6 @@
 """Pages of bindings: decoded and checked, and kept until the whole listing is proved.
 
-A million rows pass through here, so the work is left to C: flat lists of numbers, packed into 24 bytes a row.
+A million rows pass through here, so C code does the work: flat lists of numbers, packed into 24 bytes a row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
 from syncd.errors import UnavailableError
 from syncd.portal.commands import OPEN
-from syncd.portal.responses import CommandAnswer, whole
+from syncd.portal.responses import CommandAnswer, as_list, whole
 
 ROW_BYTES: Final = 24
 """Bytes of a packed row: three numbers of 64 bits."""
@@ -47,7 +47,7 @@ class RowPage:
     """The rows of a list's result, end to end: order id, owner type id, owner id, and again.
 
     Order ids and the numbers of owners are positive; an owner that cannot be read (null, 0, missing, text) is 0 and 0.
-    One flat list, since an object for each row would cost as much time as all that is done with it here.
+    One flat list: an object for each row would take as long as everything else that happens to it here.
     """
 
     numbers: list[int]
@@ -85,10 +85,8 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     Raises:
         UnusablePage: It has another shape, or a row without an order id. What cannot be read is not "no rows".
     """
-    page = result.get("orderEntity") if isinstance(result, dict) else None
-    if isinstance(page, dict):
-        page = list(page.values())
-    if not isinstance(page, list):
+    page = as_list(result.get("orderEntity")) if isinstance(result, dict) else None
+    if page is None:
         raise UnusablePage("a list without orderEntity")
     if backwards:
         page = page[::-1]
@@ -101,17 +99,26 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     return RowPage(numbers)
 
 
+def usable_result(answer: CommandAnswer | None) -> Any:
+    """Given the answer to a command, return its result.
+
+    Raises:
+        UnusablePage: There is no answer, or it is an error.
+    """
+    if answer is None:
+        raise UnusablePage("no answer to the command")
+    if answer.error is not None:
+        raise UnusablePage(str(answer.error))
+    return answer.result
+
+
 def page_of(answer: CommandAnswer | None) -> RowPage:
     """Given the answer to a list command, return its rows.
 
     Raises:
         UnusablePage: There is no answer, an error, or one of another shape.
     """
-    if answer is None:
-        raise UnusablePage("no answer to the command")
-    if answer.error is not None:
-        raise UnusablePage(str(answer.error))
-    return decode_page(answer.result)
+    return decode_page(usable_result(answer))
 
 
 def split(rows: Sequence[Row]) -> tuple[list[Row], dict[int, Unreadable]]:
@@ -175,8 +182,8 @@ class ReadRange(NamedTuple):
 class RowBuffer:
     """The rows of one listing, by the ranges they were read in: packed, in a file once there are many.
 
-    Rows that were handed out cannot be taken back, and a page that came short has to be read again. So nothing is
-    yielded before the proof. Only one small tuple for each page read is in memory.
+    Yielded rows cannot be taken back, and a page with missing rows has to be read again. So nothing is yielded before
+    the proof. Memory holds only a small tuple for each page.
     """
 
     def __init__(self) -> None:
@@ -218,7 +225,7 @@ class RowBuffer:
         return [one for one in self._read_ranges if after <= one.after and one.upto <= upto]
 
     def gap(self, after: int, upto: int) -> int | None:
-        """Return the order id after which the first part of (after, upto] was not read; None where all of it was."""
+        """Return the order id after which the first part of (after, upto] was not read; None if all of it was."""
         for one in self.read_ranges(after, upto):
             if one.after != after:
                 return after
@@ -239,6 +246,6 @@ class RowBuffer:
             yield rows
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete all rows."""
         self._file.close()
         self._read_ranges = []

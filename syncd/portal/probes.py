@@ -205,6 +205,11 @@ class Conditions:
             return verdict
         return None
 
+    def doubt(self) -> None:
+        """Try anew before the next write: a condition that held was not carried."""
+        self._session.usage.conditional = None
+        self._session.host.forget(Ability.CONDITIONS)
+
     async def find_witness(self, order_id: int) -> Row | None:
         """Return a bound order that can bear witness to this one, if there is one.
 

@@ -2,7 +2,8 @@
 
 Fifty orders fit into one IN list. But boxes of mid-2024 and older take any IN list for "= 1" (portal.md 0.3), so bound
 orders would look unbound. IN is trusted only once it has found a binding that equality finds, too, in the same batch.
-Until then, and on such boxes, each order is asked for by equality.
+Until then, and on such boxes, each order is asked for by equality. An update or a restore may change a portal at any
+moment, so each later batch shows it again: lists that all find nothing are asked for once more, with such a binding.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ class Reader:
             asked = self._compose(left)
             answer = await self._session.send({key: command for key, (command, _) in asked.items()})
             self._learn(answer.commands)
+            trusted = self._still_finds(asked, answer.commands)
             answered: set[int] = set()
             for key, (_, ids) in asked.items():
-                if ids and not (len(ids) > 1 and not self.in_lists):
+                if ids and (len(ids) == 1 or trusted):
                     try:
                         found |= owners_of(answer.commands.get(key), ids)
                     except UnusablePage as error:
@@ -79,6 +81,19 @@ class Reader:
                     hint="The next run asks again.",
                 )
         return found
+
+    def _still_finds(
+        self, asked: Mapping[str, tuple[str, Sequence[int]]], answers: Mapping[str, CommandAnswer]
+    ) -> bool:
+        """Return whether a batch's own answers show that its IN lists work; without that, they are not trusted."""
+        if not self.in_lists:
+            return False
+        lists = {key: ids for key, (_, ids) in asked.items() if len(ids) > 1}
+        if _IN in asked or not lists or any(_finds_some(answers.get(key), ids) for key, ids in lists.items()):
+            return True
+        self._in_lists = None
+        self._session.host.forget(Ability.IN_LISTS)
+        return False
 
     async def without_in_lists(self) -> bool:
         """Return whether the portal is known not to understand IN lists; find out now if a witness is at hand."""
@@ -129,6 +144,14 @@ def owners_of(answer: CommandAnswer | None, order_ids: Sequence[int]) -> dict[in
     if len(owners) != len(page) or not owners.keys() <= set(order_ids):
         raise UnusablePage("rows that were not asked for: the portal ignored the filter")
     return owners
+
+
+def _finds_some(answer: CommandAnswer | None, order_ids: Sequence[int]) -> bool:
+    """Given the answer to an IN list of several orders, return whether it found one that "= 1" would not find."""
+    try:
+        return any(order_id > 1 for order_id in owners_of(answer, order_ids))
+    except UnusablePage:
+        return False
 
 
 def _finds(answer: CommandAnswer, order_id: int) -> bool:

@@ -110,6 +110,13 @@ def as_map(value: Any) -> dict[str, Any]:
     raise UnusableAnswer("an answer that is not a batch's")
 
 
+def as_list(value: Any) -> list[Any] | None:
+    """Given a PHP list as JSON shows it, an object where its keys are not 0 to n-1, return its items; None: neither."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else None
+
+
 def whole(value: Any) -> int | None:
     """Given a number in any JSON form (5, "5", 5.0), return it as an int; None when it is not a whole number."""
     if isinstance(value, bool):

@@ -33,13 +33,13 @@ Again: TypeAlias = Callable[[], Awaitable[Mapping[str, str]]]
 """Called after a wait: reads again what a batch of writes was made from, and returns the commands still to be sent."""
 
 FRESH_SECONDS: Final = 1.0
-"""How old a reading may be when the write that was made from it is sent."""
+"""Seconds: a reading must not be older when a write that was made from it is sent."""
 
 LONGEST_RETRY_AFTER: Final = 60.0
-"""Seconds: a server that asks for a longer wait is asked again after this one."""
+"""Seconds: a server that asks for a longer wait is asked again after these."""
 
 LONG_WAIT: Final = 5.0
-"""A wait of so many seconds or more is reported, with its end."""
+"""Seconds: a wait of this length or more is reported, with its end."""
 
 _PAGE_HINT: Final = (
     "Something in front of the portal answers instead of it: a proxy, or a page for the time of its maintenance. "
@@ -49,8 +49,8 @@ _BUDGET: Final = "its operating budget is nearly spent"
 _NOT_KNOWN: Final = "at {origin}, where it seems to have moved, these credentials are not known ({error})"
 _NEW_ADDRESS: Final = "If the portal has a new address, write it into the configuration; otherwise ask who redirects."
 _MOST: Final = {"closed": 4, "broken": 4, "limit": 10, "reset": 5, "stale": 3}
-"""How often a request is sent in all when it was not executed, was perhaps executed, was over the rate, was over the
-budget of `batch`, or carried expired credentials."""
+"""How often a request is sent in total, by kind of failure: not executed, perhaps executed, over the rate, over the
+budget of `batch`, expired credentials."""
 
 
 class OverLimit(NotExecuted):
@@ -95,7 +95,7 @@ class _Sending:
     Args:
         commands: What is to be sent of it.
         reads, again: As `Session.send` was given them.
-        read_at: When it was read what the batch is made from (monotonic seconds).
+        read_at: When the reading that the batch is made from was taken (monotonic seconds).
     """
 
     commands: Mapping[str, str]
@@ -107,7 +107,7 @@ class _Sending:
     shown: Auth = field(init=False, repr=False)
     """What the credentials gave it last."""
     redirected: Auth | None = None
-    """What its next request carries, where the last one was redirected."""
+    """What its next request carries if the last one was redirected."""
     hops: int = 0
 
 
@@ -150,14 +150,14 @@ class Session:
         self._progress = progress
 
     async def send(self, commands: Mapping[str, str], *, reads: bool = True, again: Again | None = None) -> BatchAnswer:
-        """Send a batch until there is an answer, or until that is of no use.
+        """Send a batch until there is an answer, or until further tries are useless.
 
         Args:
             commands: Commands by alphabetic key.
             reads: They only read, and are sent again after any failure, as soon as the budget allows it. Writes are
                 sent again only if the portal certainly did not execute them.
             again: For writes without a condition of their own, which were made from a reading: called when that reading
-                is stale after a wait. Where it leaves nothing, nothing is sent. None: each write carries its condition.
+                is stale after a wait. If it returns no commands, nothing is sent. None: each write has a condition.
 
         Returns:
             What became of each; the caller judges errors of single commands.
@@ -166,7 +166,7 @@ class Session:
             PerhapsExecuted: Writes; no usable answer came, so each may have been executed.
             OverBudget: Writes; not executed, and not to be sent again before the budget's reset.
             AuthError, PortalBlocked: Not executed, and the run must end.
-            UnavailableError: No usable answer came in the tries there are; writes were not executed.
+            UnavailableError: No try got a usable answer; writes were not executed.
         """
         sending = _Sending(commands, reads, again, self.clock.monotonic())
         while True:
@@ -184,7 +184,7 @@ class Session:
             await self._recover(sending, failure)
 
     async def _prepare(self, sending: _Sending) -> Auth:
-        """Wait until the batch's next request may leave, and return what it carries."""
+        """Wait until the batch's next request may be sent, and return what it carries."""
         if sending.reads and sending.redirected is None:
             await self._wait_for_budget({BATCH, *map(method_in, sending.commands.values())})
         self.usage.throttled_seconds += await self.host.limiter.take(self._sleep)
@@ -210,7 +210,7 @@ class Session:
             self._measure.request(self.link, self.clock.monotonic() - began)
 
     async def _recover(self, sending: _Sending, failure: RequestFailed) -> None:
-        """Given why a batch's last request failed, make ready for the next one, or raise what ends them.
+        """Given why a batch's last request failed, prepare the next one, or raise the error that ends the tries.
 
         Raises:
             PerhapsExecuted, OverBudget, AuthError, UnavailableError: See `send`.
@@ -297,7 +297,7 @@ class Session:
         return max(own, min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER))
 
     async def _wait_for_budget(self, methods: Collection[str]) -> None:
-        """Wait until these methods may be called; one at a time where the calls under way may use the budget up."""
+        """Wait until these methods may be called; one at a time if the calls under way may use up the budget."""
         await self.pause(max(map(self.budget.slowdown, methods)), _BUDGET)
         while wait := max(map(self.budget.blocked_for, methods)) or (1.0 if self._is_crowded(methods) else 0.0):
             await self.pause(wait, _BUDGET)
@@ -325,7 +325,7 @@ class Session:
             raise PerhapsExecuted(unusable)
         self.pace.observe(commands, answer.commands)
         self._meter(answer, commands)
-        # Only what has answered as the portal is used again.
+        # Only an address that has answered as the portal is used again.
         if await self.credentials.confirm(shown):
             log.warning("portal address changed", link=self.link, host=self.host.name, origin=shown.origin)
         return answer
@@ -364,7 +364,7 @@ class Session:
                 raise to_exception(error, host=self.host.name, link=self.link)
 
     def _meter(self, answer: BatchAnswer, commands: Mapping[str, str]) -> None:
-        """Note what the answer says of the operating budget, inside `result_time` and outside."""
+        """Note what the answer says of the operating budget, in `result_time` and outside of it."""
         times: dict[str, list[Mapping[str, Any]]] = {BATCH: [answer.time]}
         blocked = set()
         for key, command in answer.commands.items():

@@ -33,17 +33,17 @@ from syncd.errors import ConfigError
 from syncd.obs.redact import redact
 
 JSON: Final = "application/json"
-"""The type of a batch's body; the portal takes a JSON body of any other type for none (portal.md 1.3)."""
+"""The type of a batch's body; the portal ignores a JSON body of any other type (portal.md 1.3)."""
 
 CONNECTIONS: Final = 45
-"""Requests side by side: a little below the portal's burst of 50 (portal.md 9.1)."""
+"""Connections at once: a little below the portal's burst of 50 (portal.md 9.1)."""
 
 LARGEST_BODY: Final = 4 * 1024 * 1024
 """Bytes of an answer, unpacked. A full batch of 50 pages is about 200 kB; no request of ours is answered with more."""
 
 IDLE_SECONDS: Final = 4.0
-"""Seconds that an idle connection is kept: fewer than on any server, since a request that meets a closing connection
-counts as perhaps executed."""
+"""Seconds that an idle connection is kept: fewer than any server does, since a request on a connection that the server
+closes counts as perhaps executed."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _ENCODINGS: Final = {"", "identity", "gzip"}
@@ -61,9 +61,9 @@ class RequestFailed(Exception):
     """No usable answer came.
 
     Args:
-        text: Why, as words for the middle of a sentence.
-        hint: What the operator can do; empty where nothing is known.
-        retry_after: The seconds that the server asks to wait; None where it does not say.
+        text: Why, as a part of a sentence.
+        hint: What the operator can do; empty if nothing is known.
+        retry_after: The seconds that the server asks to wait; None if it does not say.
     """
 
     kind: ClassVar[str]
@@ -94,8 +94,8 @@ class Reply:
     Args:
         status: The HTTP status.
         body: The body, unpacked.
-        location: Where a redirect points, else empty.
-        retry_after: The seconds that the server asks to wait; None where it does not say.
+        location: The target of a redirect, else empty.
+        retry_after: The seconds that the server asks to wait; None if it does not say.
     """
 
     status: int
@@ -108,7 +108,7 @@ class HttpClient:
     """Keep-alive connections of one portal.
 
     Args:
-        origin: Where the portal is. To a portal on this machine no proxy is used, even where the environment names one.
+        origin: Where the portal is. No proxy is used for a portal on this machine, even if the environment names one.
         transport: Another way to the portal, in tests.
 
     Raises:
@@ -140,7 +140,7 @@ class HttpClient:
         failure: NotExecuted | PerhapsExecuted
         timeout = httpx.Timeout(connect=10.0, read=seconds, write=30.0, pool=None)
         try:
-            # httpx's own limit starts anew with each byte; an answer that trickles must end, too.
+            # httpx's own limit starts again with each byte; a slow stream of bytes must end, too.
             async with (
                 asyncio.timeout(2 * seconds),
                 self._client.stream(
@@ -162,7 +162,7 @@ class HttpClient:
             failure = _unsent(error)
         except httpx.HTTPError as error:
             failure = PerhapsExecuted(_words(error))
-        # Raised here and not in the handlers: there Python would hang httpx's exception, with its URL, on ours.
+        # Raised here, not in the handlers: there Python would attach httpx's exception, with its URL, to ours.
         raise failure
 
     async def aclose(self) -> None:
@@ -171,7 +171,7 @@ class HttpClient:
 
 
 async def _content(response: httpx.Response) -> bytes | PerhapsExecuted:
-    """Read and unpack a body; stop where it is too large, or packed in a way that was not offered."""
+    """Read and unpack a body; stop if it is too large, or packed in a way that was not offered."""
     packing = response.headers.get("Content-Encoding", "").strip().lower()
     if packing not in _ENCODINGS:
         return PerhapsExecuted("the answer is packed in a way that was not asked for")
@@ -196,7 +196,7 @@ async def _content(response: httpx.Response) -> bytes | PerhapsExecuted:
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
-    """Given an answer's headers, return the seconds that `Retry-After` asks for; None where it says nothing usable.
+    """Given an answer's headers, return the seconds that `Retry-After` asks for; None if it has no usable value.
 
     A date is compared with the answer's own `Date`, since this host's clock may differ.
     """
@@ -211,7 +211,7 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _unsent(error: httpx.HTTPError) -> NotExecuted:
-    """Given the failure to connect, return ours: a certificate's problem has a hint of its own."""
+    """Given httpx's error at connecting, return ours; problems with certificates have hints of their own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -245,7 +245,7 @@ def _distrusted(error: ssl.SSLCertVerificationError) -> NotExecuted:
 
 
 def _words(error: httpx.HTTPError) -> str:
-    """Given httpx's exception, return a few words for the operator."""
+    """Given httpx's exception, return a short text for the operator."""
     if isinstance(error, httpx.TimeoutException):
         return "no connection in time" if isinstance(error, _NOT_SENT) else "no answer in time"
     return redact(str(error)).rstrip(". ") or type(error).__name__
@@ -265,7 +265,7 @@ def open_client(
         ConfigError: A variable holds what cannot be used; `problems` names each.
     """
     at_home = is_loopback(origin)
-    # To this machine no proxy is used, but certificates of the environment are, where the connection is encrypted.
+    # A portal on this machine needs no proxy, but an encrypted connection needs the environment's certificates.
     encrypted = urlsplit(origin).scheme == "https"
     problems = () if transport is not None else tuple(_problems(certificates=encrypted, proxies=not at_home))
     if not problems:
@@ -281,7 +281,7 @@ def open_client(
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             words = type(error).__name__
         problems = (f"The environment's proxies or certificates (HTTPS_PROXY, SSL_CERT_FILE, …) fail with {words}.",)
-    # Raised outside of the handler, where httpx's exception, with a proxy's password in it, would hang on this one.
+    # Raised outside the handler: there Python would attach httpx's exception, with a proxy's password, to this one.
     raise ConfigError(
         f"The portal {web_host(origin)} cannot be reached as the environment says.", hint=_PAGE, problems=problems
     )

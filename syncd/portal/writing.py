@@ -40,7 +40,7 @@ _BY_KIND: Final = {
     ApiErrorKind.PASSING: Effect.NOT_SENT,
     ApiErrorKind.BROKEN: Effect.UNKNOWN,
 }
-_NO_WITNESS: Final = "the order that was to bear witness is not bound any more"
+_NO_WITNESS: Final = "the order that was to bear witness was not found"
 _NOT_ASKED: Final = "its condition could not be asked"
 
 
@@ -157,6 +157,11 @@ def after_reading(write: Write, result: WriteResult, there: Mapping[int, Owner |
         return result._replace(effect=Effect.DONE)
     # A write that broke with an error of its own and left no trace is over. Any other may have been replaced since.
     return result._replace(effect=Effect.REFUSED) if result.code and now == write.before else result
+
+
+def was_not_carried(result: WriteResult) -> bool:
+    """Whether a write was refused for its condition although its order is as expected."""
+    return result.effect is Effect.NOT_SENT and result.text in {_NO_WITNESS, _NOT_ASKED}
 
 
 def is_open(result: WriteResult) -> bool:

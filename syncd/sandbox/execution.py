@@ -14,10 +14,10 @@ from typing import Any
 
 from syncd.sandbox.answers import Answer, Refusal, Version
 from syncd.sandbox.calls import Call, CallOutcome, Exchange, Method, Running, Timing, Wait
-from syncd.sandbox.catalogue import find_method
 from syncd.sandbox.data import DEAL, PortalData
 from syncd.sandbox.faults import BATCH, Fault, FaultRule, damage_answer
 from syncd.sandbox.limits import Latencies
+from syncd.sandbox.methods import find_method
 from syncd.sandbox.oauth import Caller
 from syncd.sandbox.php import PhpArray, parse_query, to_bool, to_int
 from syncd.sandbox.references import resolve

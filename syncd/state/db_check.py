@@ -26,8 +26,8 @@ class DatabaseCheck:
         problems: Each a sentence.
         open_intents: How many changes were about to be sent and have no outcome; the next pass of their link resolves
             them. None without a current schema, or if the file is damaged.
-        pooled: A pooler is in between, so that a dead process is noticed only when its lease has expired.
-        exposure: How somebody between here and the server could read or change what is sent; empty if nobody can.
+        pooled: Connections go through a pooler, so a dead process is noticed only when its lease has expired.
+        exposure: How a third party could read or change what is sent to the server; empty if none can.
     """
 
     schema: Schema

@@ -137,8 +137,10 @@ def translate(error: exc.DBAPIError, where: str) -> SyncdError | None:
     if fault is None:
         return None
     code, _ = code_and_words(error)
-    told = f" ({code})" if fault is _UNKNOWN and code else ""
-    return fault.kind(f"The state database {where} {fault.sentence}{told}. Nothing more was written.", hint=fault.hint)
+    known_as = f" ({code})" if fault is _UNKNOWN and code else ""
+    return fault.kind(
+        f"The state database {where} {fault.sentence}{known_as}. Nothing more was written.", hint=fault.hint
+    )
 
 
 def _explanation(error: exc.DBAPIError) -> Explanation | None:
@@ -163,10 +165,10 @@ def translated_errors(where: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
-        told = translate(error, where)
-        if told is None:
+        translated = translate(error, where)
+        if translated is None:
             raise
-        raise told from None
+        raise translated from None
     except exc.TimeoutError:
         raise _OVERLOADED.kind(
             f"The state database {where} {_OVERLOADED.sentence}. Nothing more was written.", hint=_OVERLOADED.hint

@@ -19,8 +19,7 @@ import structlog
 
 from syncd.config.urls import database_identity
 from syncd.core.records import KnownRun
-from syncd.state.database import file_of, read_url
-from syncd.state.files import hand_over
+from syncd.state.database import file_of, hand_over, read_url
 
 log = structlog.get_logger(__name__)
 

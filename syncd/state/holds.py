@@ -13,8 +13,17 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from syncd.core.model import HoldKind
 from syncd.core.records import Attempt, Decision, Lease, StoredHold
 from syncd.state import links
-from syncd.state.bulk import PARAMETERS, chunks, insert_rows
-from syncd.state.rows import HOLD_COLUMNS, NAME_LIMIT, Values, clean, hold_of, hold_values
+from syncd.state.rows import (
+    HOLD_COLUMNS,
+    NAME_LIMIT,
+    PARAMETERS,
+    Values,
+    chunks,
+    clean,
+    hold_of,
+    hold_values,
+    insert_rows,
+)
 from syncd.state.schema import attempt, decision, hold
 from syncd.state.schema import run as runs
 
@@ -129,7 +138,7 @@ def _open_of_orders(connection: Connection, link_id: int, orders: Sequence[int])
 def _rewritten(
     link_id: int, run: int, stored: StoredHold, known: _OpenHold, began: float | None
 ) -> dict[str, Any] | None:
-    """Return the new values of a hold that stays open, or None where none has changed."""
+    """Return the new values of a hold that stays open, or None if none has changed."""
     old, decision = known.stored, stored.decision
     same_facts = stored.hold.facts == old.hold.facts and stored.hold.seen == old.hold.seen
     if same_facts and known.decided_at is not None and began is not None and known.decided_at > began:

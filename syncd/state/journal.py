@@ -24,10 +24,20 @@ from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredChange, StoredHold, Tally, Written
 from syncd.errors import SyncdError
 from syncd.state import links
-from syncd.state.bulk import PARAMETERS, chunks, insert_rows, store_bindings
 from syncd.state.holds import open_all, store_attempts
 from syncd.state.orders import forget_moved_absences
-from syncd.state.rows import CHANGE_COLUMNS, change_of, change_values, clean, owner, pair
+from syncd.state.rows import (
+    CHANGE_COLUMNS,
+    PARAMETERS,
+    change_of,
+    change_values,
+    chunks,
+    clean,
+    insert_rows,
+    owner,
+    pair,
+    store_bindings,
+)
 from syncd.state.schema import change
 
 # Literals: the database uses a partial index only for a condition that names its value.
@@ -56,7 +66,7 @@ def save_plan(connection: Connection, lease: Lease, run: int, changes: Sequence[
     last = connection.scalar(select(func.max(change.c.id))) or 0
     rows = [change_values(run, lease.link_id, one, Outcome.PLANNED, 0.0) for one in changes]
     insert_rows(connection, change, CHANGE_COLUMNS, rows)
-    # Every database numbers the rows of a statement in order; other links may have taken numbers in between.
+    # Every database numbers the rows of a statement in order; other links may have taken numbers between them.
     query = select(change.c.id).where(change.c.id > last, _unindexed(change.c.run_id) == run)
     return list(connection.scalars(query.order_by(change.c.id)))
 
@@ -158,7 +168,7 @@ def answered_siblings(connection: Connection, link_id: int) -> list[StoredChange
 def replaced_since(connection: Connection, link_id: int, since: float) -> tuple[dict[Side, int], dict[Side, int]]:
     """Return how many moves and how many removes were made since then, by side; those before a rebase count too.
 
-    One of which nobody can tell whether it was made counts as well.
+    One that may or may not have been made counts, too.
     """
     query = (
         select(change.c.action, change.c.side, func.count())

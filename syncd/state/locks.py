@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them: they tell a dead process from a slow one.
+"""Locks that end with the process that holds them: they distinguish a dead process from a slow one.
 
 Until a lease row expires, the row alone does not show whether its holder still runs. A lock does: the kernel (SQLite:
 `flock` on a file beside the database) or the server (PostgreSQL, MariaDB, MySQL: an advisory lock of the session)
@@ -19,9 +19,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, TextClause, exc, text
 
 from syncd.db.server import Server
-from syncd.state.database import Database, Purpose
+from syncd.state.database import Database, Purpose, take_lock
 from syncd.state.faults import translated_errors
-from syncd.state.files import take_lock
 
 
 class Locks(Protocol):

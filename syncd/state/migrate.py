@@ -23,9 +23,8 @@ from syncd.core.records import KnownRun
 from syncd.db.server import Server
 from syncd.db.sqlite import copy_database
 from syncd.errors import ConfigError, StateUnavailable
-from syncd.state.database import Database, Purpose, read_url
+from syncd.state.database import Database, Purpose, make_private, read_url, take_lock
 from syncd.state.faults import translated_errors
-from syncd.state.files import make_private, take_lock
 from syncd.state.schema import REVISION, metadata
 
 log = structlog.get_logger(__name__)

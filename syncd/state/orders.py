@@ -15,7 +15,7 @@ from syncd.core.order_keys import KeyRow
 from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.records import Absence, BindingRow, BindingUpdate, Lease
 from syncd.db.registry import backend_at_work
-from syncd.state.bulk import PARAMETERS, chunks, fetch_bindings, insert_rows, store_bindings
+from syncd.state.rows import PARAMETERS, chunks, fetch_bindings, insert_rows, store_bindings
 from syncd.state.schema import absence, binding, order_key
 
 MANY_KEYS = 1_000

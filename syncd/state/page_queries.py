@@ -15,11 +15,10 @@ from sqlalchemy import Connection, or_, select
 from syncd.core.model import Counts, Outcome, Owner, Side
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
 from syncd.state import links
-from syncd.state.bulk import fetch_bindings
 from syncd.state.holds import ALL_DECISIONS
 from syncd.state.journal import fetch_changes
 from syncd.state.orders import ALL_BINDINGS
-from syncd.state.rows import counts_of, hold_of
+from syncd.state.rows import counts_of, fetch_bindings, hold_of
 from syncd.state.schema import binding, change, decision, hold, run
 
 WINDOW = 20_000
@@ -40,14 +39,14 @@ class Point(NamedTuple):
 
 
 class OutcomeCounts(NamedTuple):
-    """How many changes of a run have each outcome; `whole` is False where only its first `WINDOW` were counted."""
+    """How many changes of a run have each outcome; `whole` is False if only its first `WINDOW` were counted."""
 
     outcomes: dict[Outcome, int]
     whole: bool
 
 
 class ChangePage(NamedTuple):
-    """Some changes of a run. `upto` is the id of the last change that was looked at; None where none are left."""
+    """Some changes of a run. `upto` is the id of the last change that was read; None if none are left."""
 
     changes: list[StoredChange]
     upto: int | None
@@ -60,7 +59,7 @@ def series(connection: Connection, link: str, since: float, limit: int) -> list[
     found: list[Point] = []
     for link_id in links.generations(connection, link):
         query = select(*columns).where(run.c.link_id == link_id).order_by(run.c.id.desc()).limit(limit - len(found))
-        # No index knows when a run began, but ids grow with time: the first run that is too old ends the search.
+        # No index has the times of runs, but ids grow with time: the first run that is too old ends the search.
         with connection.execute(query) as rows:
             for number, kind, state, started_at, finished_at, counts, requests, operating in rows:
                 if started_at < since:
@@ -113,7 +112,7 @@ def changes_with(
 ) -> ChangePage:
     """Return a run's changes with these outcomes and ids above `after`, in order.
 
-    At most `WINDOW` changes of each side are looked at; continue after `ChangePage.upto`.
+    At most `WINDOW` changes of each side are read; continue after `ChangePage.upto`.
     """
     horizon: int | None = None
     for side in Side:  # where to stop, so that a run of a million is not read for its one failure

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, tuple_, update
 
 from syncd.core.model import Owner
 from syncd.errors import ConfigError
-from syncd.state.bulk import PARAMETERS, chunks
+from syncd.state.rows import PARAMETERS, chunks
 from syncd.state.schema import budget as budgets
 from syncd.state.schema import portal_name
 from syncd.state.schema import token as tokens

@@ -1,13 +1,19 @@
-"""Values to columns and back: how owners, facts, changes and holds are stored in rows."""
+"""Values to rows and back: how owners, facts, changes and holds are stored, and many rows at once.
+
+Many rows go the fastest way of each database: SQLAlchemy's portable way takes four times the CPU of the driver's own,
+which matters for a million orders.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from functools import partial
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, Executable, RowMapping, Table
 
 from syncd.core.model import (
     Action,
@@ -24,13 +30,21 @@ from syncd.core.model import (
     SideCounts,
     Unreadable,
 )
-from syncd.core.records import BindingUpdate, GuardHit, StoredChange, StoredHold
+from syncd.core.records import BindingRow, BindingUpdate, GuardHit, StoredChange, StoredHold
+from syncd.db.registry import backend_at_work
+from syncd.state.schema import binding
 
 TEXT_LIMIT = 4000
 """Characters stored of a text from outside: enough for any sentence, too few for a portal's HTML page."""
 
 NAME_LIMIT = 190
 """Characters stored of a name; the width of the columns."""
+
+CHUNK = 10_000
+"""Rows in one transaction, which takes some hundred milliseconds, so that leases are renewed in time between two."""
+
+PARAMETERS = 5_000
+"""Values in one IN list; SQLite allows 32,766 parameters, the others more."""
 
 BINDING_COLUMNS = ("link_id", "order_id", "crm_type", "crm_id", "agreed_type", "agreed_id")
 
@@ -52,6 +66,7 @@ HOLD_COLUMNS = (
 """The columns of `hold` in the order of `hold_values`; the id is the database's."""
 
 Values: TypeAlias = tuple[Any, ...]
+T = TypeVar("T")
 
 _UNBOUND = (None, None)
 _READABLE = (None, None, None)
@@ -230,3 +245,56 @@ def guards_of(text: str) -> list[GuardHit]:
         GuardHit(name, None if side is None else Side(side), limit, actual)
         for name, side, limit, actual in json.loads(text)
     ]
+
+
+# ----------------------------------------------------------- many rows at once
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Given items, yield them in lists of at most `size`."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def store_bindings(connection: Connection, link_id: int, updates: Iterable[BindingUpdate]) -> None:
+    """Write new values of orders; a row whose values are all None is deleted. Call it once in a transaction.
+
+    Args:
+        connection: In a writing transaction.
+        link_id: The link's generation.
+        updates: The new values; the last of several for one order counts.
+    """
+    rows = {update.order_id: binding_values(link_id, update) for update in updates}
+    kept = [row for row in rows.values() if row[2] is not None or row[4] is not None]
+    backend = backend_at_work(connection)
+    if kept:
+        backend.replace_rows(connection, binding, BINDING_COLUMNS, kept)
+    if len(kept) < len(rows):
+        gone = [row[:2] for row in rows.values() if row[2] is None and row[4] is None]
+        backend.delete_rows(connection, binding, gone)
+
+
+def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Values]) -> None:
+    """Insert rows.
+
+    Args:
+        connection: In a writing transaction.
+        table: Where to.
+        columns: The names of the values, in the order of the table.
+        rows: One tuple of values for each row.
+    """
+    if rows:
+        backend_at_work(connection).insert_rows(connection, table, columns, rows)
+
+
+def fetch_bindings(connection: Connection, query: Executable, values: dict[str, Any]) -> list[BindingRow]:
+    """Given a query for the columns of `BindingRow`, return its rows.
+
+    They come from the driver's cursor, without a line of Python for each: a million in less than a second.
+    """
+    result = connection.execute(query, values)
+    rows = cast("Any", result).cursor.fetchall()
+    result.close()
+    make = partial(tuple.__new__, BindingRow)
+    return cast("list[BindingRow]", list(map(make, rows)))

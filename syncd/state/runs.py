@@ -10,15 +10,14 @@ from syncd.core.model import Counts, Outcome, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import LastDay, Lease, RunRow
 from syncd.state import journal, links
-from syncd.state.bulk import PARAMETERS
 from syncd.state.orders import newest_absences
-from syncd.state.rows import clean, counts_of, counts_text, guards_of, guards_text
+from syncd.state.rows import PARAMETERS, clean, counts_of, counts_text, guards_of, guards_text
 from syncd.state.schema import change, hold, portal_name, request
 from syncd.state.schema import link as link_table
 from syncd.state.schema import run as run_table
 
 LOOKED_THROUGH = 500
-"""How many runs of a day are read to find one that says something."""
+"""How many runs are read at most, by queries that search recent runs."""
 LONGEST = 500
 """Characters of a run's ranges that are kept once its plan can no longer be applied."""
 KEEP_RUNS = 1000
@@ -222,8 +221,8 @@ def drop_run(connection: Connection, lease: Lease, run: int) -> None:
 def prune(connection: Connection, lease: Lease, now: float, keep_days: float) -> int:
     """Delete the leased link's passes that did nothing, are older than `keep_days` and not among its newest runs.
 
-    At most some thousand at a time. Old requests of the link go too, and day-old names of owners of all links: a link
-    that is no longer looked at must not keep its names. Changes, holds and decisions are never deleted.
+    At most `PARAMETERS` at a time. Old requests of the link are deleted too, and day-old names of owners of all links,
+    since a link that nobody views any more must not keep its names. Changes, holds and decisions are never deleted.
 
     Returns:
         How many passes were deleted.

@@ -24,10 +24,10 @@ from syncd.state import holds as hold_rows
 from syncd.state import journal, links, orders, page_queries, portal_state
 from syncd.state import leases as lease_rows
 from syncd.state import runs as run_rows
-from syncd.state.bulk import CHUNK, chunks
 from syncd.state.database import THREADS, Database, read_url
 from syncd.state.locks import open_locks
 from syncd.state.portal_state import TokenCipher
+from syncd.state.rows import CHUNK, chunks
 
 P = ParamSpec("P")
 T = TypeVar("T")

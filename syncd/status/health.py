@@ -147,6 +147,11 @@ def last_pass(runs: Iterable[RunRow]) -> RunRow | None:
     return next(iter(telling(runs)), None)
 
 
+def deciding_pass(runs: Iterable[RunRow]) -> RunRow | None:
+    """Given runs, newest first, return the newest pass that was not cut off: the one that decides how the link is."""
+    return next((row for row in telling(runs) if not was_cut_off(row)), None)
+
+
 def last_scheduled(link: LinkRow | None, runs: Iterable[RunRow]) -> float | None:
     """Given a link and its runs, return when the newest pass began that served its schedule; None where none is known.
 

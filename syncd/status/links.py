@@ -14,6 +14,7 @@ from syncd.status.fire_times import FireTimes, next_pass, overdue_since, stale_s
 from syncd.status.health import (
     Health,
     LinkHealth,
+    deciding_pass,
     failures_in_a_row,
     health_from,
     is_interrupted,
@@ -38,6 +39,7 @@ class LinkStatus:
         row: Its row in the state database; None before its first run.
         last: Its newest run of any kind; `last_pass` the newest pass, `last_read` the newest that read both sides.
         last_pass, last_read: As above.
+        deciding: The newest pass that was not cut off and is not under way: its `condition` is the link's.
         condition: What its passes say of it, and since when.
         health: How it is at a glance: working, paused and late come before what its passes say.
         paused: A person stopped its scheduled passes; also while a process works on it.
@@ -62,6 +64,7 @@ class LinkStatus:
     last: RunRow | None
     last_pass: RunRow | None
     last_read: RunRow | None
+    deciding: RunRow | None
     condition: LinkHealth
     health: Health
     paused: bool
@@ -177,6 +180,7 @@ async def _look_at(
         last=runs[0] if runs else None,
         last_pass=last_pass(runs),
         last_read=last_read(runs),
+        deciding=deciding_pass(runs),
         condition=condition,
         health=_glance(condition, lease, late, paused=paused),
         paused=paused,

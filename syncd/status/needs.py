@@ -59,8 +59,8 @@ def _needs(link: LinkStatus, now: float, moment: Moment) -> Iterator[Need]:
 def _by_condition(link: LinkStatus, now: float) -> Iterator[Need]:
     condition = link.condition
     match condition.health:
-        case Health.REFUSED if link.last_pass is not None:
-            yield from _refused(link, link.last_pass, now)
+        case Health.REFUSED if link.deciding is not None:
+            yield from _refused(link, link.deciding, now)
         case Health.PARKED:
             reason = link.parked.partition(": ")[2]
             yield Need(sentence(reason or condition.detail), f"syncd check {link.name}", "says what is wrong")

@@ -23,7 +23,7 @@ from syncd.engine.report import owner_json
 from syncd.errors import SyncdError
 from syncd.portal.client import BitrixPortal
 from syncd.portal.opening import token_key
-from syncd.state import SqlStore
+from syncd.state.store import SqlStore
 
 DEAL: Final = 2
 """The owner type of deals."""

@@ -1,9 +1,9 @@
 """Which rows have changed since the last look, by a column that gets a larger value with every write to a row.
 
-Values of the column are compared with values of the column only, by the database, so nobody's clock matters. A row that
-is committed after a newer one, or in the same tick of a coarse clock, is still found: each look begins at the newest
-value of the look before the last, and rows that were seen as they are then are left out. What is missed all the same
-(deleted rows, rows that waited longer for their commit) is for the passes.
+The database compares values of the column with each other only, so no clock matters. A row that is committed after a
+newer one, or in the same tick of a coarse clock, is still found: each look begins at the newest value of the look
+before the last, and leaves out the rows that it has already seen unchanged. Deleted rows, and rows that waited even
+longer for their commit, are found by the next pass.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from syncd.table.columns import Columns, normal_id
 from syncd.table.marks import constant
 
 MOST_CHANGED: Final = 2000
-"""Rows of one look; where there are more, all orders are to be compared."""
+"""Rows read in one look. If more have changed, a pass compares all orders."""
 
 
 class ChangedOrders(NamedTuple):
-    """The orders whose rows have changed; many: so many that they were not read."""
+    """The orders whose rows have changed; `many`: there were too many to read."""
 
     orders: frozenset[int] = frozenset()
     many: bool = False
 
 
 class WatchedColumn(NamedTuple):
-    """The column that says what has changed, and the conditions under which the driver can read its values."""
+    """The column whose values show what has changed, and the conditions under which the driver can read them."""
 
     column: sa.ColumnClause[Any]
     readable: Sequence[sa.ColumnElement[bool]] = ()
@@ -40,14 +40,14 @@ class ChangedRows:
 
     Args:
         columns: The table.
-        watched: The column that says what has changed.
+        watched: The column whose values show what has changed.
         backend: The kind of database.
     """
 
     def __init__(self, columns: Columns, watched: WatchedColumn, backend: Backend) -> None:
         own = [*(column == constant(value) for column, value in columns.rows), *watched.readable]
         own += [] if columns.where is None else [columns.where]
-        # As text, since the driver may not be able to read a mark's time either.
+        # As text: the driver may be unable to read a mark's time, too.
         mark = [] if columns.deleted is None else [sa.cast(columns.deleted.column, sa.String)]
         self._newest = sa.select(sa.func.max(watched.column)).select_from(columns.table).where(*own)
         self._rows = sa.select(*columns.read(backend), watched.column, *mark).select_from(columns.table).where(*own)
@@ -59,8 +59,8 @@ class ChangedRows:
         self._seen: frozenset[tuple[Any, ...]] = frozenset()
 
     def look(self, connection: sa.Connection) -> ChangedOrders:
-        """Return what has changed since the last look; the first one only notes how the table is."""
-        newest = connection.execute(self._newest).scalar()  # before the rows, which then have all up to it
+        """Return what has changed since the last look; the first look only notes the newest value."""
+        newest = connection.execute(self._newest).scalar()  # before the rows, so that they include it
         if not self._noted:
             self._note(connection, newest)
             return ChangedOrders()
@@ -74,7 +74,7 @@ class ChangedRows:
         return ChangedOrders(frozenset(order for row in new if (order := normal_id(row[0])) is not None))
 
     def _note(self, connection: sa.Connection, newest: object) -> None:
-        """Begin at the newest value. A value that very many rows share is left out from then on."""
+        """Begin again at the newest value. If very many rows share it, the following looks leave it out."""
         self._noted, self._since, self._last, self._crowded = True, newest, newest, None
         rows = self._from(connection, newest) if newest is not None else []
         if len(rows) > MOST_CHANGED:

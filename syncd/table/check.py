@@ -1,7 +1,6 @@
-"""Everything that is wrong with a link's mapping table: its shape, `where`, rights, keys, and a write that is tried.
+"""Everything that is wrong with a link's mapping table: its shape, `where`, rights and keys, and a trial write.
 
-What can be written is found out by writing: an order is moved, removed and added again, in a transaction that is rolled
-back.
+The trial finds out what can be written: it moves, removes and adds an order in a transaction that is rolled back.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from syncd.config.mapping_columns import KEY_FIELDS
 from syncd.config.model import TableSettings
 from syncd.core.model import Owner
 from syncd.core.ports import TableCheck, Write
+from syncd.db.registry import code_and_words
 from syncd.errors import AuthError
 from syncd.table.columns import Columns, OrderKeyColumn, display_cell, normal_id
-from syncd.table.database import TableDatabase
-from syncd.table.faults import (
+from syncd.table.database import (
     GRANTS,
+    TableDatabase,
     TableFault,
-    diagnose,
+    fault_of,
     is_about_a_row,
     is_of_settings,
     is_unwritable,
     rows_hidden,
-    words,
 )
 from syncd.table.reflect import Reflection
 from syncd.table.row_writer import RowWriter, TransactionEnded, UnexpectedEffect, savepoint
@@ -36,17 +35,17 @@ from syncd.table.rows import active_rows, padded_cells
 from syncd.table.statements import Statements
 
 SAMPLE = 100
-"""How many rows are looked at."""
+"""Rows that are read."""
 SHOWN_KEYS = 3
 
 _MADE_UP = 32_749
-"""Stands for an order and an owner where the table has no row to try a write with; it fits a small integer."""
+"""The order and owner of a trial write if the table has no usable row; the number fits a small integer."""
 _DEAL = 2
 
 
 @dataclass
 class _Findings:
-    """What was found so far; denied tells for each problem whether a right is missing, and nothing else."""
+    """What was found so far; `denied` says for each problem whether it is only a missing right."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -67,8 +66,8 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
         writable: Whether syncd may write to this table.
 
     Raises:
-        DBAPIError: The database cannot be looked at.
-        AuthError: Nothing is wrong but that rights are missing, or row level security hides rows.
+        DBAPIError: The database cannot be read.
+        AuthError: The only problems are missing rights, or row level security hides rows.
     """
     found = _Findings()
     with home.reading() as connection:
@@ -98,7 +97,7 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
     order_at = f"{key}.columns.{settings.key.setting}"
     sample, keys = _Readings(home, columns, key, order_at, found).look()
     if writable and not found.problems:
-        # What cannot be read cannot be written either, and the database would only say the same again.
+        # What cannot be read cannot be written either; the database would only report the same again.
         if not columns.order_is_unique and not columns.is_view:
             found.warnings.append(
                 f"{order_at}: the table has no unique index on {_what(columns)}, so two programs that add an order at "
@@ -115,7 +114,7 @@ def _what(columns: Columns) -> str:
 
 
 def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[str]:
-    """Return what of the settings the database does not take in a condition, each a sentence that begins with its key.
+    """Return the settings that the database refuses in a condition, each as a sentence that begins with its key.
 
     Args:
         home: The database the table is in.
@@ -123,7 +122,7 @@ def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[st
         key: The configuration key of the settings, such as `links.shop.table`.
 
     Raises:
-        DBAPIError: The database cannot be looked at.
+        DBAPIError: The database cannot be read.
     """
     problems: list[str] = []
     for setting, trial in Statements(columns, home.backend).conditions:
@@ -133,12 +132,12 @@ def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[st
         except exc.DBAPIError as error:
             if not is_of_settings(error):
                 raise
-            problems.append(f"{key}.{setting}: is not accepted by the database: {words(error)[1]}")
+            problems.append(f"{key}.{setting}: is not accepted by the database: {code_and_words(error)[1]}")
     return problems
 
 
 class _Readings:
-    """What reading some rows tells.
+    """Checks that read some rows.
 
     Args:
         home: The database the table is in.
@@ -157,7 +156,7 @@ class _Readings:
         self._found = found
 
     def look(self) -> tuple[list[int], list[str]]:
-        """Return some order ids, or some keys of the shop's own where the table holds those."""
+        """Return some order ids, or some of the shop's own keys if the table holds those."""
         plain = sa.select(*self._columns.cells).limit(0)
         if not self._accepted("name", "may not be read", plain):
             return [], []
@@ -184,7 +183,7 @@ class _Readings:
             has, instead = "a key", ""
             if not isinstance(order, OrderKeyColumn):
                 has, instead = "an order id", f"; if these are keys of the shop's own, name it {', '.join(KEY_FIELDS)}"
-            seen = f"none of {len(rows)} rows looked at has {has}"
+            seen = f"none of the {len(rows)} rows that were read has {has}"
             self._found.problem(f'{self._order_at}: {seen} in "{column}"; it holds {shown}{instead}')
         if total and not live:
             self._found.warnings.append(
@@ -203,10 +202,10 @@ class _Readings:
             with self._home.reading() as connection:
                 connection.execute(trial)
         except exc.DBAPIError as error:
-            if diagnose(error) in {TableFault.GONE, TableFault.LOCKED, TableFault.AGAIN}:
+            if fault_of(error) in {TableFault.GONE, TableFault.LOCKED, TableFault.AGAIN}:
                 raise
-            denied = diagnose(error) is TableFault.DENIED
-            self._found.problem(f"{self._key}.{at}: {what}: {words(error)[1]}", denied=denied)
+            denied = fault_of(error) is TableFault.DENIED
+            self._found.problem(f"{self._key}.{at}: {what}: {code_and_words(error)[1]}", denied=denied)
             return False
         return True
 
@@ -229,12 +228,12 @@ class _Trial:
                 self._try(connection)
                 connection.rollback()
         except TransactionEnded as ended:
-            text = words(ended.error)[1]
+            text = code_and_words(ended.error)[1]
             self._found.warnings.append(f"{self._key}.name: writing could not be tried: {text}")
         except exc.DBAPIError as error:
             if not is_unwritable(error):
                 raise
-            self._found.problem(f"{self._key}.url: the database takes no writes: {words(error)[1]}")
+            self._found.problem(f"{self._key}.url: the database takes no writes: {code_and_words(error)[1]}")
 
     def _try(self, connection: sa.Connection) -> None:
         sample = connection.execute(
@@ -255,14 +254,14 @@ class _Trial:
             self._step(connection, "update", lambda: self._carry_out(rows, Write(_MADE_UP, first, second)))
             self._step(connection, "delete", lambda: self._carry_out(rows, Write(_MADE_UP, second, None)))
             return
-        # Without a row the statements meet none, but show whether the rights for them are there.
+        # Without a row the statements change none, but they show whether the rights for them exist.
         statements = Statements(columns, self._home.backend)
         parameters = statements.parameters(_MADE_UP, first, [each.cell(_MADE_UP) for each in columns.ids])
         for what, statement in (("update", statements.move), ("delete", statements.delete)):
             self._step(connection, what, partial(connection.execute, statement.clause, statement.only(parameters)))
 
     def _numbered(self, cells: Sequence[object]) -> Columns:
-        """Return the table as one whose rows with these keys, and a made-up one, can be told; ids tell themselves."""
+        """Return the table with orders for the keys in these cells, and for a made-up one, so that it can find them."""
         order = self._columns.order_id
         if not isinstance(order, OrderKeyColumn):
             return self._columns
@@ -270,12 +269,12 @@ class _Trial:
         return self._columns.knowing({_MADE_UP: str(_MADE_UP), **dict(enumerate(sorted(keys), 1))})
 
     def _example(self, columns: Columns, cells: Sequence[object], rows: RowWriter) -> tuple[int, Owner | None]:
-        """Return an order with one readable row, and its owner; None where there is none."""
+        """Return an order with one readable row, and its owner; None as the owner if there is no such order."""
         for cell in cells:
             order_id = columns.order_id.id_of(cell)
             if order_id is None:
                 continue
-            # As for a move: what is to be added might be waited for.
+            # As for a move: a read for an add may wait for locks.
             asked = Write(order_id, Owner(_DEAL, _MADE_UP), None)
             active = active_rows(rows.fetch([asked]).get(order_id, []))
             if len(active) == 1 and active[0].owner is not None:
@@ -288,7 +287,7 @@ class _Trial:
         rows.prove([write], there)
 
     def _step(self, connection: sa.Connection, what: str, step: Callable[[], object]) -> bool:
-        """Try one write; return whether the database took it."""
+        """Try one write; return whether the database accepted it."""
         at = f"{self._key}.name: may not be written ({what})"
         try:
             with savepoint(connection):
@@ -296,10 +295,10 @@ class _Trial:
         except UnexpectedEffect as effect:
             self._found.problem(f"{at}: {effect.text}")
         except exc.DBAPIError as error:
-            fault = diagnose(error)
+            fault = fault_of(error)
             if is_unwritable(error) or fault in {TableFault.GONE, TableFault.AGAIN}:
                 raise
-            text = words(error)[1]
+            text = code_and_words(error)[1]
             if fault is TableFault.LOCKED or is_about_a_row(error):
                 self._found.warnings.append(f"{self._key}.name: writing could not be tried ({what}): {text}")
             else:

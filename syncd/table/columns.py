@@ -1,11 +1,11 @@
-"""The mapping table as configured and as found: its columns, and what its cells and rows say.
+"""The mapping table as configured and as found: its columns, and what its cells and rows mean.
 
-In somebody else's table `'5'`, `5`, `Decimal(5)`, `b'5'` and `5.0` are the same id, whatever the column's type. So are
-`' 5'`, `'+5'`, `'005'` and `'5.0'`, since a CHAR column pads, an import keeps zeros, and a spreadsheet adds decimals.
+Other programs write the table, so `'5'`, `5`, `Decimal(5)`, `b'5'` and `5.0` are the same id, whatever the column's
+type. So are `' 5'`, `'+5'`, `'005'` and `'5.0'`: CHAR columns pad, imports keep zeros, spreadsheets add decimals.
 Anything else is not an id. A row with it is reported, and never counts as absent.
 
 Keys of the shop's own are compared exactly: 'a-1' and 'A-1' are two keys, whatever the column's collation. A number is
-the key that its digits are. The table does not know which order has which key; `OrderKeyColumn.keys` says so.
+the key that its digits are. The table does not know which order has which key; that is in `OrderKeyColumn.keys`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def normal_id(value: object) -> int | None:
     if isinstance(value, bytes | bytearray | memoryview):
         return normal_id(bytes(value).decode("ascii", errors="replace"))
     if isinstance(value, Decimal):
-        # The bounds come first: int() of Decimal("1e999999") would take its time, and a NaN compares with nothing.
+        # The bounds come first: int() of Decimal("1e999999") is slow, and a NaN compares with nothing.
         return normal_id(int(value)) if value.is_finite() and 0 < value <= MAX_ID and value == int(value) else None
     if isinstance(value, float):
         return int(value) if 0 < value <= _EXACT_FLOAT and value.is_integer() else None
@@ -56,7 +56,7 @@ def normal_id(value: object) -> int | None:
 
 
 def display_cell(value: object) -> str:
-    """Given a cell's value, return it as a sentence about the cell may show it: short, on one line."""
+    """Given a cell's value, return it as a sentence can show it: short, on one line."""
     if value is None:
         return "null"
     if isinstance(value, str | bytes) and len(value) > LONGEST_CELL:
@@ -66,9 +66,9 @@ def display_cell(value: object) -> str:
 
 
 def key_text(cell: object) -> str | None:
-    """Given a cell's value as the driver returns it, return its key; None where it holds none.
+    """Given a cell's value as the driver returns it, return its key; None if it holds none.
 
-    No order of a portal has a key that is empty, longer than `LONGEST_KEY`, or has a zero byte in it.
+    An order's key in the portal is never empty or longer than `LONGEST_KEY`, and has no zero byte.
     """
     if isinstance(cell, bytes | bytearray | memoryview):
         try:
@@ -78,7 +78,7 @@ def key_text(cell: object) -> str | None:
     if isinstance(cell, str):
         return cell if 0 < len(cell) <= LONGEST_KEY and "\0" not in cell else None
     if isinstance(cell, Decimal | float):
-        # The bounds come first: int() of Decimal("1e999999") would take its time, and a NaN compares with nothing.
+        # The bounds come first: int() of Decimal("1e999999") is slow, and a NaN compares with nothing.
         whole = isfinite(cell) and 0 <= cell <= MAX_ID and cell == int(cell)
         return str(int(cell)) if whole else None
     return str(cell) if type(cell) is int else None
@@ -115,7 +115,7 @@ class IdColumn(NamedTuple):
         return normal_id(cell)
 
     def unfit(self, order_id: int) -> str:
-        """Given an id, return why it cannot be written into the column: it always can."""
+        """Given an id, return why it does not fit the column: it always fits."""
         del order_id
         return ""
 
@@ -149,7 +149,7 @@ class OrderKeyColumn:
         return self.writes is not int
 
     def knowing(self, keys: Mapping[int, str]) -> OrderKeyColumn:
-        """Given the keys of some orders, no key twice, return a column whose cells can be told to be theirs."""
+        """Given the keys of some orders, no key twice, return the column with them, to find these orders."""
         return replace(self, keys=keys, orders={key: order for order, key in keys.items()})
 
     def key_of(self, cell: object) -> str | None:
@@ -177,7 +177,7 @@ class OrderKeyColumn:
         return key if self.writes is str else key.encode()
 
     def unfit(self, order_id: int) -> str:
-        """Given an order, return why its key cannot be written into the column, as the end of a sentence."""
+        """Given an order, return why its key does not fit the column, as the end of a sentence; empty if it fits."""
         if self._fits(order_id):
             return ""
         return f'the column "{self.column.name}" holds whole numbers, and the order\'s key is {self.keys[order_id]!r}'
@@ -195,7 +195,7 @@ class OrderKeyColumn:
 
 
 def _is_whole(key: str) -> bool:
-    """Return whether a key is a whole number as a column of numbers shows it, of at most 18 digits."""
+    """Return whether a key is a whole number of at most 18 digits, written as a column of numbers shows it."""
     return key.isascii() and key.isdecimal() and len(key) < 19 and str(int(key)) == key
 
 
@@ -214,10 +214,10 @@ class Columns:
         touched: The columns that get the time of every write.
         extra: SQL expressions for other columns of inserted rows.
         nullable_owner: Whether the column of the owner id may be null.
-        is_view: Whether statements need not tell how many rows they met.
+        is_view: Whether a statement's row count may be wrong, as with a view.
         order_is_unique: Whether the database allows only one row for an order in this partition.
         reaches_other_rows: Whether writing a row may change others, by a trigger or ON CONFLICT REPLACE.
-        hides_effects: Whether it may do so unseen by the transaction that writes it.
+        hides_effects: Whether it may do so without the writing transaction being able to see it.
     """
 
     table: sa.TableClause
@@ -236,17 +236,17 @@ class Columns:
     hides_effects: bool = False
 
     def knowing(self, keys: Mapping[int, str]) -> Columns:
-        """Given the keys of some orders, no key twice, return this table as one whose rows of theirs can be told."""
+        """Given the keys of some orders, no key twice, return the table with them, to find these orders."""
         if isinstance(self.order_id, IdColumn):
             return self
         return replace(self, order_id=self.order_id.knowing(keys))
 
     def written(self, *, odd: bool) -> Columns:
-        """Return this table as one whose order ids are all written as syncd does, or not."""
+        """Return the table with a note on whether it holds order ids that are written in another way than syncd's."""
         return replace(self, order_id=self.order_id._replace(odd=odd)) if isinstance(self.order_id, IdColumn) else self
 
     def read(self, backend: Backend) -> list[sa.ColumnElement[Any]]:
-        """The cells of a row as SQL that is read."""
+        """Return the cells of a row as the SQL that reads them."""
         length = LONGEST_CELL + 1
         return [backend.cut(each.column, length, textual=each.textual) for each in self.ids]
 
@@ -262,12 +262,12 @@ class Columns:
         return [each.column for each in self.ids]
 
     def owner(self, owner_type: object, owner_id: object) -> MaybeOwner:
-        """Given a row's two cells, return its owner; None where they name none."""
+        """Given a row's two cells, return its owner; None if they name none."""
         kind, number = normal_id(owner_type), normal_id(owner_id)
         return None if kind is None or number is None else Owner(kind, number)
 
     def describe(self, owner_type: object, owner_id: object) -> str:
-        """Given a row's two cells, return in words what it says about its order's owner."""
+        """Given a row's two cells, describe the owner that they name, or why they name none."""
         owner = self.owner(owner_type, owner_id)
         if owner is not None:
             return f"owner type {owner.owner_type_id}, owner {owner.owner_id}"
@@ -279,9 +279,9 @@ class Columns:
         )
 
     def unreadable(self, rows: Iterable[str]) -> Unreadable:
-        """Given what each row of one order says, return why they cannot be read as one binding.
+        """Given a description of each row of one order, return why they cannot be read as one binding.
 
-        The same rows give the same words, in whatever order they came: holds last as long as the words stay.
+        The same rows give the same text in any sequence, since a hold lasts only while its text stays the same.
         """
         described = sorted(rows)
         if len(described) == 1:

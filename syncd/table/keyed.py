@@ -1,4 +1,4 @@
-"""A mapping table that holds keys of the shop's own: everybody else speaks of order ids, and keys stay in here."""
+"""A mapping table that holds the shop's own keys. Only this module sees keys; all others work with order ids."""
 
 from __future__ import annotations
 
@@ -11,52 +11,49 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from syncd.config.model import TableSettings
-from syncd.core.model import MaybeOwner, Scope, Unreadable
+from syncd.core.model import MaybeOwner, Unreadable
 from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shared_key
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
-from syncd.obs.clock import Measure
+from syncd.core.ports import Effect, Progress, TableValue, Write, WriteResult
 from syncd.table.columns import Columns, OrderKeyColumn
-from syncd.table.database import TableDatabase
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
-from syncd.table.sql import SqlTable, spooling, tells_of_failure
+from syncd.table.sql import SqlTable, TableSetup, spooling, tells_of_failure
 
 ASKED_AT_ONCE: Final = 2400
-"""How many rows wait for each other before the portal is asked for their keys."""
+"""Rows with unknown keys that are collected before the portal is asked for their orders."""
 
 MOST_UNKNOWN: Final = 10_000
-"""How many rows with keys that no order has are held one by one; more of them may be any order."""
+"""Rows with a key that no order has which are kept one by one. If there are more, each may be the row of any order."""
 
 RowCells = tuple[Any, ...]
-"""A row's order key as it was read, its owner type unless that is constant, its owner id."""
+"""A row's order key as read, its owner type unless that is constant, and its owner id."""
 
 _first = itemgetter(0)
 
 
 class KeyReading:
-    """Rows with their keys, in a temporary file that is gone with the process."""
+    """Rows with their keys, in a temporary file that the system deletes when the process ends."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="syncd-keys-")  # noqa: SIM115 - close() ends it
         self._chunks = 0
 
     def append(self, keys: Sequence[str | None], rows: Sequence[Sequence[Any]]) -> None:
-        """Keep a chunk of rows, and the keys that their cells hold; None where one holds none."""
+        """Keep a chunk of rows, and the key in each one's cell; None if it holds none."""
         plain = all(map(is_, keys, map(_first, rows)))
         pickle.dump((None if plain else keys, list(map(tuple, rows))), self._file, pickle.HIGHEST_PROTOCOL)
         self._chunks += 1
 
     def chunks(self) -> Iterator[tuple[list[str | None], list[RowCells]]]:
-        """Yield the chunks in the order they came."""
+        """Yield the chunks in the sequence in which they were added."""
         self._file.seek(0)
         for _ in range(self._chunks):
             keys, rows = pickle.load(self._file)  # noqa: S301 - a file of our own, which has no name
             yield list(map(_first, rows)) if keys is None else keys, rows
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Free the disk space."""
         self._file.close()
 
 
@@ -82,10 +79,10 @@ class KeyTranslation:
         self._shared: dict[int, Unreadable] = {}
 
     async def translate(self, reading: KeyReading) -> SpooledSnapshot:
-        """Given a reading, return the snapshot it comes to; the portal is asked for keys that are not known.
+        """Given a reading, return its snapshot. The portal is asked for the orders of unknown keys.
 
         Raises:
-            UnavailableError, AuthError, PortalBlocked: The portal does not say which orders have these keys.
+            UnavailableError, AuthError, PortalBlocked: The portal cannot be asked for them.
         """
         try:
             for maybe_keys, rows in reading.chunks():
@@ -103,7 +100,7 @@ class KeyTranslation:
             raise
 
     def _with_keys(self, maybe_keys: list[str | None], rows: list[RowCells]) -> tuple[list[str], list[RowCells]]:
-        """Put rows aside that have no key."""
+        """Return the rows that have a key, with their keys; the others are noted as rows without an order."""
         keys = [key for key in maybe_keys if key is not None]
         if len(keys) < len(rows):
             for key, row in zip(maybe_keys, rows, strict=True):
@@ -126,13 +123,13 @@ class KeyTranslation:
             await self._ask()
 
     async def _ask(self) -> None:
-        """Ask the portal for the keys of the rows that wait."""
+        """Ask the portal for the orders of the waiting rows."""
         if self._late:
             waiting, self._late = self._late, []
             self._sort(await self._keys.learn({key for key, _ in waiting}), waiting)
 
     def _sort(self, found: KeyOrders, rows: Sequence[tuple[str, RowCells]]) -> None:
-        """Take rows all of whose keys have been found out about."""
+        """Take rows whose keys have all been looked up."""
         orders: list[int] = []
         of_orders: list[RowCells] = []
         for key, row in rows:
@@ -148,7 +145,7 @@ class KeyTranslation:
             self._feed(orders, of_orders)
 
     def _put_aside(self, number: int, key: str, row: RowCells) -> None:
-        """Take a row whose key no order has. One that names no owner either may be that of any order."""
+        """Take a row with a key that no order has. If it names no owner either, it may be the row of any order."""
         owner, known = self._owner(row), self._unknown.get(number)
         named = set() if owner is None else {owner}
         if owner is None:
@@ -183,29 +180,22 @@ _NOT_LISTED = "the portal does not list this order, so its {} is not known"
 
 
 class KeyedTable(SqlTable):
-    """A mapping table whose rows name orders by a key; see `syncd.table.opening.open_table` for the arguments.
+    """A mapping table whose rows name orders by a key.
 
     The portal is asked for keys before a transaction begins or after it has ended, never within one.
+
+    Args:
+        setup: As for any table.
+        keys: Knows which orders have which keys.
     """
 
-    def __init__(
-        self,
-        settings: TableSettings,
-        home: TableDatabase,
-        *,
-        scope: Scope,
-        clock: Clock,
-        link: str,
-        writable: bool,
-        measure: Measure,
-        keys: OrderKeys,
-    ) -> None:
-        super().__init__(settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
+    def __init__(self, setup: TableSetup, keys: OrderKeys) -> None:
+        super().__init__(setup)
         self._keys = keys
 
     @asynccontextmanager
     async def snapshot(self, progress: Progress, ranges: OrderRanges | None = None) -> AsyncIterator[SpooledSnapshot]:
-        """Read the whole selected table in one transaction; when it is over, find out which orders its keys are of.
+        """Read the whole selected table in one transaction; after it, look up the orders of its keys.
 
         Raises:
             UnavailableError, AuthError, ConfigError: As for `SqlTable.snapshot`; and of the portal.
@@ -223,7 +213,7 @@ class KeyedTable(SqlTable):
             snapshot.close()
 
     async def read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
-        """Given order ids, return what the table says of each; an order that no row could name is unreadable.
+        """Given order ids, return what the table holds for each; an order that no row can name is unreadable.
 
         Raises:
             UnavailableError, AuthError, ConfigError: As for `SqlTable.read`; and of the portal.
@@ -235,7 +225,7 @@ class KeyedTable(SqlTable):
         return found | {order: TableValue(None, unreadable=why) for order, why in nameless.items()}
 
     async def write(self, batch: Sequence[Write]) -> list[WriteResult]:
-        """Carry out conditional writes in one transaction; an order that no row could name is refused.
+        """Carry out conditional writes in one transaction; an order that no row can name is refused.
 
         Raises:
             UnavailableError, AuthError, ConfigError: Nothing was written.
@@ -253,7 +243,7 @@ class KeyedTable(SqlTable):
         return [results[write.order_id] for write in batch]
 
     def _nameless(self, keys: dict[int, str]) -> dict[int, Unreadable]:
-        """Given orders with their keys, return those that cannot be told from each other, or have none, and why."""
+        """Given orders with their keys, return those that share a key or have none, each with the reason."""
         by_key: dict[str, list[int]] = {}
         for order, key in keys.items():
             by_key.setdefault(key, []).append(order)

@@ -1,7 +1,7 @@
-"""Columns that take a mark: how the database's own time is written into them, and what means "not deleted".
+"""Columns for marks: how the database's own time is written into them, and which values mean "not deleted".
 
 Times are the database's CURRENT_TIMESTAMP, in the time zone of its session: the one that its own defaults, triggers and
-reports go by.
+reports use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TIME_LENGTH = 19
 
 
 class ColumnEncoding(StrEnum):
-    """How a column takes a mark: a time, a day, both as text, seconds since 1970, a yes or 1."""
+    """How a mark is written: as a time or a day, as either in text, as seconds since 1970, as true, or as 1."""
 
     TIME = "time"
     DAY = "day"
@@ -37,7 +37,7 @@ _TEXTS = frozenset({ColumnEncoding.TIME_TEXT, ColumnEncoding.DAY_TEXT})
 
 @dataclass(frozen=True, slots=True)
 class EncodedColumn:
-    """A column that takes a mark; precision is the number of digits of a second it keeps, where that is known."""
+    """A column for marks; precision is the number of digits of a second that it keeps, if that is known."""
 
     column: sa.ColumnClause[Any]
     encoding: ColumnEncoding
@@ -45,7 +45,7 @@ class EncodedColumn:
     precision: int | None = None
 
     def set_value(self, backend: Backend) -> sa.ColumnElement[Any]:
-        """Return what the column gets when the mark is set, as SQL."""
+        """Return the value that sets the mark, as SQL."""
         values: dict[ColumnEncoding, Callable[[], sa.ColumnElement[Any]]] = {
             ColumnEncoding.TIME: lambda: backend.time_now(self.precision),
             ColumnEncoding.DAY: sa.func.current_date,
@@ -58,7 +58,7 @@ class EncodedColumn:
         return values[self.encoding]()
 
     def unset_value(self, backend: Backend) -> sa.ColumnElement[Any] | None:
-        """Return what the column gets when the mark is taken away, as SQL; None where it cannot be taken away."""
+        """Return the value that unsets the mark, as SQL; None if the column has no such value."""
         if self.encoding is ColumnEncoding.YES:
             return sa.false()
         if self.encoding is ColumnEncoding.ONE:
@@ -80,7 +80,7 @@ class EncodedColumn:
             return sa.func.coalesce(self.column, 0) == 0
         if self.encoding in _TEXTS:
             return sa.func.coalesce(self.column, "") == ""
-        # As a number, since a server that forbids zero dates would not take one as a text either.
+        # As a number: a server that forbids zero dates would refuse one as a text, too.
         zero = [self.column == constant(0)] if backend.zero_dates else []
         return sa.or_(self.column.is_(None), *zero)
 
@@ -96,29 +96,29 @@ class SoftDelete:
 
 
 def constant(value: object) -> sa.BindParameter[Any]:
-    """Given a value from the configuration, return it as SQL whose type the database itself finds by the column."""
+    """Given a value from the configuration, return it as SQL without a type: the database takes the column's."""
     return sa.bindparam(None, value, type_=sa.types.NullType(), unique=True)
 
 
 def configured_mark(column: sa.ColumnClause[Any], set_value: object, unset_value: object) -> SoftDelete:
-    """Return the mark of a column with two values of the user's.
+    """Return the mark of a column for which the configuration gives both values.
 
-    A row with any other value is live: that value says nothing that could be taken for a removal.
+    A row with any other value is live, since no other value means a removal.
     """
     deleted, unset = constant(set_value), constant(unset_value)
     is_other = column != deleted
-    # The second half adds no row: it lets the database refuse a value that it could not write later.
+    # The last condition adds no row: it makes the database refuse now a value that it could not write later.
     is_live = sa.or_(column.is_(None), is_other, sa.and_(is_other, column == unset))
     return SoftDelete(column, deleted, unset, is_live)
 
 
 def mark_by_type(encoded: EncodedColumn, backend: Backend, unset_value: object | None) -> SoftDelete | None:
-    """Return the mark of a column whose type says how it is set; None where it cannot be unset.
+    """Return the mark of a column whose type determines how it is set; None if it cannot be unset.
 
     Args:
         encoded: The column.
         backend: The kind of database.
-        unset_value: What else is no value, and what syncd writes as such; None where only the type says so.
+        unset_value: One more value that means "not set", which syncd writes; None if only the type's own does.
     """
     live, unset = encoded.is_unset(backend), encoded.unset_value(backend)
     if unset_value is not None:
@@ -129,12 +129,12 @@ def mark_by_type(encoded: EncodedColumn, backend: Backend, unset_value: object |
 def encoding_for(
     column: sa.ColumnClause[Any], reflected: sa.types.TypeEngine[Any], backend: Backend
 ) -> ColumnEncoding | None:
-    """Given a column and its plain type, return how it takes a mark; None where it cannot."""
+    """Given a column and its plain type, return how a mark is written into it; None if none can be."""
     encoding: ColumnEncoding | None = None
     if isinstance(reflected, sa.Boolean):
         encoding = ColumnEncoding.YES if backend.has_booleans else ColumnEncoding.ONE
     elif isinstance(reflected, sa.Integer):
-        # A flag and a time look alike in an integer column; the name is all there is to tell them by.
+        # An integer column may hold a flag or a time; only its name tells which.
         encoding = ColumnEncoding.SECONDS if column.name.lower().endswith(_EPOCH_ENDINGS) else ColumnEncoding.ONE
     elif isinstance(reflected, sa.DateTime):
         encoding = ColumnEncoding.TIME if backend.has_times else ColumnEncoding.TIME_TEXT

@@ -1,4 +1,4 @@
-"""Opening the mapping table that a link's settings name, and finding one in a database, which `syncd init` offers."""
+"""Opening the mapping table that a link's settings name, and finding likely ones in a database for `syncd init`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from syncd.core.ports import Clock
 from syncd.db.backend import Backend
 from syncd.errors import ConfigError
 from syncd.obs.clock import UNMEASURED, Measure
-from syncd.table.database import TableDatabase
-from syncd.table.faults import explained
+from syncd.table.database import TableDatabase, translated_errors
 from syncd.table.keyed import KeyedTable
 from syncd.table.marks import encoding_for
-from syncd.table.sql import SqlTable
+from syncd.table.sql import SqlTable, TableSetup
 
 _DEAL = 2
 _INVOICE = 31
@@ -58,12 +57,12 @@ def open_table(
 
     Args:
         settings: `[links.X.table]`, with the URL itself (a `url_file` has been read).
-        scope: The link's scope; only its order range is used: owners of other types are rows, too.
+        scope: The link's scope. Only its order range is used, since rows with owners of other types count too.
         clock: Measures how long the database takes.
         link: The link's name, for the keys in problems.
-        keys: Knows the orders of the keys, where the table holds those instead of order ids; `check` does without.
-        writable: Whether the link's direction lets syncd write to the table; without, no rights are asked for.
-        measure: Told of every reading and writing.
+        keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
+        writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
+        measure: Called with the duration of every read and write.
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
@@ -76,11 +75,8 @@ def open_table(
         f"{key}.url",
         refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
     )
-    if settings.key.field is not None and keys is not None:
-        return KeyedTable(
-            settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure, keys=keys
-        )
-    return SqlTable(settings, home, scope=scope, clock=clock, link=link, writable=writable, measure=measure)
+    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
+    return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +105,12 @@ def propose_columns(url: str) -> list[Proposal]:
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
-        UnavailableError, AuthError: The database cannot be looked at.
+        UnavailableError, AuthError: The database cannot be read.
     """
     home = TableDatabase(url, "url")
     shown = sa.make_url(url).set(username=None, password=None, query={}).render_as_string()
     try:
-        with explained(shown, home.dbapi, "table"), home.reading() as connection:
+        with translated_errors(shown, home.dbapi, "table"), home.reading() as connection:
             inspector = sa.inspect(connection)
             names: list[tuple[str | None, str]] = [(None, name) for name in inspector.get_table_names()]
             names += [

@@ -1,4 +1,4 @@
-"""Finding the configured table and columns in the database, and telling everything that does not fit at once."""
+"""Finding the configured table and columns in the database, and reporting everything that does not fit at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syncd.config.model import TableSettings
 from syncd.db.backend import Backend
 from syncd.table.changes import WatchedColumn
 from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
-from syncd.table.faults import TableFault, diagnose
+from syncd.table.database import TableFault, fault_of
 from syncd.table.marks import (
     ColumnEncoding,
     EncodedColumn,
@@ -63,9 +63,9 @@ class Reflection:
         except sa.exc.NoSuchTableError:
             found = []
         except sa.exc.DBAPIError as error:
-            if diagnose(error) is not TableFault.NO_TABLE:
+            if fault_of(error) is not TableFault.NO_TABLE:
                 raise
-            found = []  # SQLite says so of a schema it does not know
+            found = []  # SQLite's error for an unknown schema
         if not found:
             self._complain("name", f'the database has no table "{self._settings.name}"{self._others(inspector)}')
             return {}
@@ -76,7 +76,7 @@ class Reflection:
             names = inspector.get_table_names(schema=self.schema)
         except sa.exc.DBAPIError:
             return ""
-        return f"; it has {_listed(names, like=self.name)}" if names else "; it has no tables at all there"
+        return f"; it has {_listed(names, like=self.name)}" if names else "; it has no tables there"
 
     def _complain(self, at: str, sentence: str) -> None:
         self.problems.append(f"{self._key}.{at}: {sentence}")
@@ -87,7 +87,7 @@ class Reflection:
         """Return the resolved columns, or None when there are problems.
 
         Args:
-            writable: Whether syncd may write to this table; columns it cannot fill are a problem only then.
+            writable: Whether syncd may write to this table; only then are columns that it cannot fill a problem.
         """
         if not self.found:
             return None
@@ -131,9 +131,9 @@ class Reflection:
         )
 
     def watched(self) -> WatchedColumn | None:
-        """Return the column `watch`; None where none is configured, and where there are problems with it.
+        """Return the column `watch`; None if none is configured, or it has problems.
 
-        No part of `columns`, since passes do without it.
+        It is not part of `columns`, since passes do not need it.
         """
         name = self._settings.watch
         column = self._column("watch", name) if name is not None and self.found else None
@@ -152,7 +152,7 @@ class Reflection:
         return None
 
     def has_index(self, column: str) -> bool | None:
-        """Return whether an index finds rows by this column, after the partition's; None where it cannot be told."""
+        """Return whether an index finds rows by this column, after the partition's columns; None if that is unknown."""
         inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
         try:
             keys = [
@@ -167,8 +167,8 @@ class Reflection:
         return any(next((name for name in key if name not in fixed), "") == column for key in keys)
 
     def _where(self) -> sa.ColumnElement[Any] | None:
-        # On lines of its own: a comment at its end must not swallow the bracket. A literal column and not a text, in
-        # which colons would be parameters.
+        # On lines of its own, so that a comment at its end does not swallow the bracket. A literal column, since in a
+        # text colons would be parameters.
         where = self._settings.where
         return sa.literal_column(f"(\n{where}\n)") if where else None
 
@@ -219,14 +219,14 @@ class Reflection:
     def _values(
         self, at: str, configured: Mapping[str, object]
     ) -> list[tuple[sa.ColumnClause[Any], Any, sa.ColumnElement[Any]]]:
-        """Given columns with values, return each column that is there, its value, and the value as SQL."""
+        """Given columns with values, return each column that exists, its value, and the value as SQL."""
         found: list[tuple[sa.ColumnClause[Any], Any, sa.ColumnElement[Any]]] = []
         for name, value in configured.items():
             column = self._column(f"{at}.{name}", name)
             if column is None:
                 continue
             if isinstance(value, Mapping):
-                # A literal column and not a text, in which colons would be parameters.
+                # A literal column, since in a text colons would be parameters.
                 found.append((column, value, sa.literal_column(f"({value['sql']})")))
             else:
                 cell = self._backend.cell(value)
@@ -273,7 +273,7 @@ class Reflection:
         return EncodedColumn(column, encoding, bool(reflected["nullable"]), getattr(plain, "fsp", None))
 
     def _uniques(self) -> list[set[str]]:
-        """Return the sets of columns of which the database allows each combination only once, nulls apart."""
+        """Return the sets of columns in which the database allows each combination of values once, except nulls."""
         inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
         try:
             keys = [self._primary_key]
@@ -284,7 +284,7 @@ class Reflection:
                 if index["unique"] and not _is_partial(index)
             ]
         except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
-            return []  # a view has none that it could tell
+            return []  # a view has none
         return [set(key) for key in keys if key]
 
     def _type_name(self, name: str) -> str:
@@ -311,7 +311,7 @@ class Reflection:
         try:
             key = sa.inspect(self._connection).get_pk_constraint(self.name, self.schema)
         except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
-            return []  # a view has none that it could tell
+            return []  # a view has none
         return list(key["constrained_columns"])
 
     def _check_not_generated(self, columns: Mapping[str, IdColumn | OrderKeyColumn | int | None]) -> None:
@@ -333,7 +333,7 @@ def _is_partial(index: Mapping[str, Any]) -> bool:
 
 
 def _listed(names: Collection[str], *, like: str) -> str:
-    """Given names, return them in words, those most like what was looked for first."""
+    """Given names, list them, those most similar to `like` first."""
     close = get_close_matches(like, names, n=3)
     ordered = [*close, *(name for name in sorted(names) if name not in close)]
     more = f" and {len(ordered) - _SHOWN_COLUMNS} more" if len(ordered) > _SHOWN_COLUMNS else ""

@@ -1,6 +1,6 @@
-"""Carrying out writes that are due, statement by statement, and proving by reading back that they did what they should.
+"""Carrying out due writes, statement by statement, and proving their effect by reading back.
 
-Every statement carries the cells that were read, and every row is counted.
+Every statement has the cells that were read in its condition, and its rows are counted.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from syncd.core.ports import Write
 from syncd.db.backend import Backend
 from syncd.db.registry import backend_at_work
 from syncd.table.columns import Columns
-from syncd.table.faults import TableFault, diagnose, is_duplicate
+from syncd.table.database import TableFault, fault_of, is_duplicate
 from syncd.table.rows import RowReader, TableRow, active_rows
 from syncd.table.statements import BEFORE, PARKED, Statement, Statements
 
 _ENDS_TRANSACTION = frozenset({TableFault.GONE, TableFault.UNUSABLE, TableFault.AGAIN})
 ENDS_BATCH = _ENDS_TRANSACTION | {TableFault.DENIED}
-"""What no order is to be blamed for: a right that is missing is missing for all of them."""
+"""Faults that no single order causes: a right that is missing is missing for all of them."""
 
 _LARGE_ID = 2_147_483_647
 
 Rows = Mapping[int, Sequence[TableRow]]
 
 Unit = tuple[Write, ...]
-"""Writes that are carried out together: usually one, or all moves of a ring; the first takes the last one's owner."""
+"""Writes that are carried out together: one, or all moves of a ring, in which the first takes the last one's owner."""
 
 
 class UnexpectedEffect(Exception):
-    """A statement did something else than it was asked to.
+    """A statement had another effect than it should have.
 
     Args:
         code: A word for programs.
@@ -50,7 +50,7 @@ class TransactionEnded(Exception):
     """The database ended the whole transaction because of one row.
 
     Args:
-        error: What it said.
+        error: The database's error.
     """
 
     def __init__(self, error: exc.DBAPIError) -> None:
@@ -60,10 +60,10 @@ class TransactionEnded(Exception):
 
 @contextmanager
 def savepoint(connection: sa.Connection) -> Iterator[sa.NestedTransaction]:
-    """A part of a transaction that is undone alone when it ends with an error, unless the whole is lost with it.
+    """A part of a transaction. If it ends with an error, it is undone alone, unless the database ended the whole.
 
     Raises:
-        TransactionEnded: The whole is lost with it, and the row is to blame.
+        TransactionEnded: The database ended the whole transaction because of a row.
     """
     begun = connection.begin_nested()
     try:
@@ -71,7 +71,7 @@ def savepoint(connection: sa.Connection) -> Iterator[sa.NestedTransaction]:
     except exc.DBAPIError as error:
         if not connection.invalidated and backend_at_work(connection).has_ended(connection):
             raise TransactionEnded(error) from None
-        if diagnose(error) not in _ENDS_TRANSACTION:
+        if fault_of(error) not in _ENDS_TRANSACTION:
             begun.rollback()
         raise
     except UnexpectedEffect:
@@ -82,10 +82,10 @@ def savepoint(connection: sa.Connection) -> Iterator[sa.NestedTransaction]:
 
 
 def in_sequence(batch: Sequence[Write]) -> list[Unit]:
-    """Given a batch of writes, each order once, return them in an order that frees owners before they are taken.
+    """Given a batch of writes, one for each order, return them in a sequence that frees owners before they are taken.
 
     Removes free owners, so they come first. A move comes after the move that frees its owner. Moves that wait for each
-    other in a ring stay together, since one of them has to give up its owner for a moment. Inserts come last.
+    other in a ring stay together, since one of them must give up its owner for a moment. Inserts come last.
     """
     removes = [(write,) for write in batch if write.after is None]
     adds = [(write,) for write in batch if write.before is None and write.after is not None]
@@ -96,7 +96,7 @@ def in_sequence(batch: Sequence[Write]) -> list[Unit]:
 def _moves(moves: Sequence[Write]) -> Iterator[Unit]:
     holders: dict[Owner | None, Write] = {}
     for write in moves:
-        # Where two orders have one owner, the database allows that, and their sequence does not matter.
+        # If two orders have the same owner, the database allows that, so their sequence does not matter.
         holders.setdefault(write.before, write)
     done: set[int] = set()
     for write in moves:
@@ -137,16 +137,16 @@ class RowWriter:
     def fetch(self, writes: Sequence[Write], cells: set[object] | None = None) -> dict[int, list[TableRow]]:
         """Given writes, return every row of their orders, as `RowReader.fetch`.
 
-        Where nothing but us keeps an order from having two rows, the read waits for inserts of others.
+        If no unique index keeps an order from getting two rows, the read waits for inserts of other sessions.
         """
         inserts = any(write.before is None for write in writes)
         if cells is None and not self._columns.order_id.odd:
-            cells = set()  # what has no row in the usual writing was looked for in all others when this was planned
+            cells = set()  # an order without a row in the usual form was looked for in all forms when this was planned
         lock = inserts and self._backend.locks_reads and not self._columns.order_is_unique
         return self._reader.fetch(self._connection, [write.order_id for write in writes], cells, lock=lock)
 
     def carry_out(self, due: Sequence[Unit], there: Rows) -> None:
-        """Carry out writes in the sequence given; return when the database has taken all of them.
+        """Carry out writes in the given sequence; return when the database has accepted all of them.
 
         Args:
             due: The writes.
@@ -154,7 +154,7 @@ class RowWriter:
 
         Raises:
             DBAPIError: The database refuses one of them.
-            UnexpectedEffect: One of them met no row, or changed more than its own row.
+            UnexpectedEffect: One of them found no row, or changed more than its own row.
         """
         counts = self._columns.reaches_other_rows
         before = self._backend.balance(self._connection, self._columns.table) if counts else None
@@ -187,7 +187,7 @@ class RowWriter:
                 )
 
     def prove(self, writes: Sequence[Write], there: Rows) -> None:
-        """Read back what was written: triggers, defaults, `where` and other writers may have made something else of it.
+        """Read back what was written: triggers, defaults, `where` and other writers may have changed it.
 
         Args:
             writes: What was written.
@@ -227,15 +227,15 @@ class RowWriter:
 
     def _one_row(self, statement: Statement, parameters: dict[str, object]) -> None:
         count = self._connection.execute(statement.clause, statement.only(parameters)).rowcount
-        # A view with INSTEAD OF triggers tells nothing of rows; reading back proves what became of them.
+        # A view with INSTEAD OF triggers reports no row counts; reading back proves the effect.
         if count != 1 and not self._columns.is_view:
-            raise UnexpectedEffect("rows", f"the statement met {count} rows instead of one; it was rolled back")
+            raise UnexpectedEffect("rows", f"the statement changed {count} rows instead of one; it was rolled back")
 
     def _add_beside_deleted(self, write: Write, rows: Sequence[TableRow]) -> int:
-        """Add an order that has softly deleted rows; return how many rows the table has more afterwards.
+        """Add an order that has softly deleted rows; return by how many rows the table has grown.
 
-        A closed row is history, and stays as it is where the database allows a new one beside it. Where it allows only
-        one row for an order, that one is revived.
+        A closed row is history, and stays as it is if the database allows a new one beside it. If it allows only one
+        row for an order, that row is revived.
         """
         gone = [row for row in rows if not row.live]
         parameters = self._parameters(write, gone[0].cells)
@@ -252,7 +252,7 @@ class RowWriter:
         return 1
 
     def _revived(self, write: Write, parameters: dict[str, object]) -> bool:
-        """Give the order's softly deleted row back its life, unless that makes none that `where` selects."""
+        """Revive the order's softly deleted row, unless `where` would not select it then; return whether it is live."""
         with savepoint(self._connection) as begun:
             self._one_row(self._statements.revive, parameters)
             if active_rows(self.fetch([write], {parameters[BEFORE[0]]}).get(write.order_id, [])):
@@ -263,7 +263,7 @@ class RowWriter:
     # ------------------------------------------------------------------- a ring
 
     def _go_round(self, ring: Unit, there: Rows) -> None:
-        """Carry out moves of which each takes the owner of another one, in whatever way the database allows."""
+        """Carry out moves that each take the owner of another one, in a way that the database allows."""
         try:
             with savepoint(self._connection):
                 for write in ring:
@@ -279,7 +279,7 @@ class RowWriter:
                 with savepoint(self._connection):
                     self._aside(ring, there, parked)
             except exc.DBAPIError as error:
-                if diagnose(error) is not TableFault.ROW:
+                if fault_of(error) is not TableFault.ROW:
                     raise
                 last = error
             else:
@@ -296,7 +296,7 @@ class RowWriter:
         yield self._columns.owner_id.cell(_LARGE_ID)
 
     def _aside(self, ring: Unit, there: Rows, parked: object) -> None:
-        """Let the ring's last order stand aside, so that the first one can take its owner."""
+        """Give the ring's last order another owner for a moment, so that the first one can take its own."""
         *others, aside = ring
         row = active_rows(there[aside.order_id])[0]
         parameters = {**self._parameters(aside, row.cells), PARKED: parked}

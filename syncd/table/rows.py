@@ -1,4 +1,4 @@
-"""Reading single orders, and telling what their rows come to. The snapshot and this module use the same words."""
+"""Reading single orders, and what their rows mean. Unreadable rows are described in the same words as in a snapshot."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CHUNK = 500
 """How many orders are asked for in one statement."""
 
 SCANNED = 5_000
-"""How many of them where the statement reads the whole column."""
+"""How many of them if the statement reads the whole column."""
 
 T = TypeVar("T")
 
 
 class TableRow(NamedTuple):
-    """A row as it is: its cells as read, its owner if they name one, whether it is live, whether it is syncd's."""
+    """A row: its cells as read, its owner if they name one, whether it is live, and whether `where` selects it."""
 
     cells: tuple[Any, ...]
     owner: MaybeOwner
@@ -60,17 +60,17 @@ class RowReader:
         *,
         lock: bool = False,
     ) -> dict[int, list[TableRow]]:
-        """Given order ids, return every row of theirs in the partition, softly deleted and not selected ones included.
+        """Given order ids, return all of their rows in the partition, including softly deleted and unselected ones.
 
-        An index on the column is used. Where it holds text, an id may be written in several ways (`' 5'`, `'005'`,
-        `'5.0'`), so the whole column is read: where the last reading found such writings for all orders, else for those
-        of which there is no row in the usual one. That costs a second for a million rows, and each statement again.
+        An index on the column is used. But a column of texts may hold an id in several forms (`' 5'`, `'005'`,
+        `'5.0'`), so the whole column is read: for all orders if the last reading found such forms, else for those
+        without a row in the usual form. Each statement then takes a second for a million rows.
 
         Args:
             connection: Within a transaction.
             ids: The orders.
-            cells: Where only rows are of interest whose order id is written as usual or like one of these cells.
-            lock: Wait for rows that others are writing.
+            cells: Given, only rows whose order id has the usual form or is one of these cells are read.
+            lock: Wait for rows that other sessions are writing.
         """
         found: dict[int, list[TableRow]] = {}
         order_id = self._columns.order_id
@@ -87,7 +87,7 @@ class RowReader:
         return found
 
     def _usual(self, ids: Sequence[int]) -> set[object]:
-        """Return the cells that ids are usually found in."""
+        """Return the cells that usually hold these ids."""
         order_id = self._columns.order_id
         if isinstance(order_id, OrderKeyColumn):
             return {*order_id.search(ids)}
@@ -124,15 +124,15 @@ class RowReader:
 
 
 def active_rows(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Given the rows of one order, return the live ones `where` selects: those syncd works with."""
+    """Given the rows of one order, return the live ones that `where` selects: those that syncd works with."""
     return [row for row in rows if row.live and row.selected]
 
 
 def value(columns: Columns, rows: Sequence[TableRow]) -> TableValue | None:
-    """Given the rows of one order, return what the table says of it; None if there is no row that counts.
+    """Given the rows of one order, return what the table holds for it; None if no row counts.
 
-    Rows that `where` selects are all that counts, as in the snapshot; only without any, the others are told of. Softly
-    deleted rows count where there is no live one, and only those that `where` selects.
+    Rows that `where` selects count alone, as in a snapshot. Other live rows count only if it selects no live one.
+    Softly deleted rows count only if there is no live row and `where` selects one of them.
     """
     live = active_rows(rows) or [row for row in rows if row.live]
     if not live:
@@ -144,9 +144,9 @@ def value(columns: Columns, rows: Sequence[TableRow]) -> TableValue | None:
 
 
 def padded_cells(connection: sa.Connection, columns: Columns, backend: Backend) -> list[str]:
-    """Return some order ids that are padded with zeros in a column of texts whose width syncd is not told.
+    """Return some order ids that are padded with zeros in a column of texts, if the configuration gives no width.
 
-    Such a column has no shorter ids. One that has, holds a few odd writings, and takes ordinary ones as well.
+    A padded column holds no shorter ids. If it does, the padded ones are exceptions, and syncd can write ids unpadded.
     """
     order_id = columns.order_id
     if isinstance(order_id, OrderKeyColumn) or not order_id.textual or order_id.width is not None:

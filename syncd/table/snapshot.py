@@ -1,7 +1,7 @@
 """Reading the whole table in one consistent transaction, at the driver's speed, into a spool.
 
 Ordinary rows (whole positive numbers, ascending) are checked and written chunk by chunk without a loop in Python; a
-chunk with anything else in it is looked at row by row.
+chunk with anything else in it is checked row by row.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def read_all(
 ) -> SpooledSnapshot:
     """Read every row that is syncd's into a snapshot; the transaction may end afterwards.
 
-    Any error of the driver leaves this function as it is: a table that was not read to its end is no snapshot.
+    An error of the driver is not caught here: a table that was not read to its end makes no snapshot.
 
     Args:
         connection: Within a transaction whose reads all see one moment.
         backend: The kind of database.
         columns: The table.
-        orders: Orders outside of these are left out.
+        orders: Other orders are left out.
         tell: Called with the number of rows read so far; raises to stop.
-        part: The orders are a part of the table, to be asked for with their index. Ids kept as text have none, since
-            one id may be written in several ways: there, all rows are read.
+        part: The orders are a part of the table, which the index of the column finds. Ids kept as text have several
+            forms, which no index finds: there, all rows are read.
     """
     spool = Spool()
     try:
@@ -75,9 +75,9 @@ def fetch_all(
     tell: Callable[[int], None],
     orders: OrderRanges | None = None,
 ) -> Iterator[Sequence[Sequence[Any]]]:
-    """Yield every row that is syncd's, as the driver gives them, some thousand at a time; see `read_all`.
+    """Yield every row that is syncd's, as the driver returns them, `CHUNK` at a time; see `read_all`.
 
-    Of `orders` only theirs, and those without an order id, where the column has an index that finds them.
+    Given `orders`, and a column with an index that finds them, only their rows and those without an order id.
     """
     statements, done = Statements(columns, backend), 0
     selects: Iterable[sa.Select[Any]] = [statements.select_all]
@@ -97,11 +97,11 @@ def fetch_all(
 
 
 class SnapshotBuilder:
-    """Takes rows as the driver gives them, and makes a snapshot of them.
+    """Takes rows as the driver returns them, and makes a snapshot of them.
 
     Args:
         columns: The table.
-        orders: Orders outside of these are left out.
+        orders: Other orders are left out.
         spool: Where readable rows go.
     """
 
@@ -130,7 +130,7 @@ class SnapshotBuilder:
         if self._textual and not self._odd:
             self._odd = self._has_zeros(columns[0])
         if self._textual and any(map(gt, cells[0], islice(cells[0], 1, None))):
-            # Texts come in the order of their digits, or in none.
+            # Texts are sorted by their digits, or not at all.
             cells = list(zip(*sorted(zip(*cells, strict=True)), strict=True))
         orders, owners = cells[0], cells[-1]
         types = self._constant or cells[1]
@@ -147,7 +147,7 @@ class SnapshotBuilder:
         return True
 
     def _has_zeros(self, digits: Sequence[Any]) -> bool:
-        """Given texts of digits only, or numbers, return whether one begins with zeros that syncd would not write."""
+        """Given texts of digits, or numbers, return whether one begins with zeros that syncd would not write."""
         if type(digits[0]) is int or not any(text[0] == "0" for text in digits):
             return False
         return any(text[0] == "0" and self._oddly_written(int(text), text) for text in digits)
@@ -199,23 +199,23 @@ class SnapshotBuilder:
 
         Args:
             shared: Orders that share their key with others.
-            unknown: Rows whose keys no order has, by the numbers of the keys.
+            unknown: Rows with a key that no order has, by the number of the key.
         """
         spool = self._spool if len(self._spool.runs) == 1 else self._one_run()
         unreadable: dict[int, Unreadable] = {}
         alike: dict[str, Unreadable] = {}
         for order_id in sorted(self._troubled):
-            told = self._troubled[order_id]
-            if len(told) == 1:  # a million rows with the same trouble share one sentence
-                unreadable[order_id] = alike.setdefault(told[0], self._columns.unreadable(told))
+            rows = self._troubled[order_id]
+            if len(rows) == 1:  # a million rows with the same problem share one sentence
+                unreadable[order_id] = alike.setdefault(rows[0], self._columns.unreadable(rows))
             else:
-                unreadable[order_id] = self._columns.unreadable(told)
+                unreadable[order_id] = self._columns.unreadable(rows)
         if self._more_orderless:
             self._orderless[-1] = f"and {self._more_orderless + 1} more rows without a readable order id"
         return SpooledSnapshot(spool, unreadable | dict(shared), self._orderless, unknown, odd=self._odd)
 
     def _one_run(self) -> Spool:
-        """Merge the runs, in which an order may come more than once."""
+        """Merge the runs, in which an order may be more than once."""
         clean = Spool()
         try:
             for piece in self._spool.merged():
@@ -240,7 +240,7 @@ class SnapshotBuilder:
 
 
 def _numbers(column: Sequence[Any]) -> Sequence[int]:
-    """Given the cells of a column, return them as whole numbers; empty where one of them is not plainly one."""
+    """Given the cells of a column, return them as whole numbers; empty if one of them is not plainly one."""
     kinds = set(map(type, column))
     if kinds == _ONLY_INTS:
         return column

@@ -1,4 +1,4 @@
-"""Rows on disk instead of in memory: 24 bytes each, in runs that ascend by order id, merged when there are several.
+"""Rows on disk instead of in memory: 24 bytes each, in runs that ascend by order id and are merged at the end.
 
 The spool lets the database transaction end before the first network call, and keeps memory flat for a million rows.
 """
@@ -33,14 +33,14 @@ _row = partial(tuple.__new__, Row)
 
 
 class SortedRun(NamedTuple):
-    """A stretch of the spool whose order ids ascend strictly: its first row, and how many there are."""
+    """A part of the spool whose order ids ascend strictly: its first row, and its number of rows."""
 
     start: int
     rows: int
 
 
 class Spool:
-    """A temporary file of rows, gone with the process whatever happens."""
+    """A temporary file of rows, which the system deletes when the process ends in any way."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="syncd-table-", buffering=0)  # noqa: SIM115 - close() ends it
@@ -72,7 +72,7 @@ class Spool:
         self.runs.append(SortedRun(self._rows, 0))
 
     def blocks(self, run: SortedRun, size: int | None = None) -> Iterator[list[Row]]:
-        """Yield a run's rows, so many at a time; some thousand if left out."""
+        """Yield a run's rows, `size` at a time; by default `BLOCK`."""
         size = size or BLOCK
         for start in range(0, run.rows, size):
             count = min(size, run.rows - start)
@@ -104,7 +104,7 @@ class Spool:
             yield piece
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Free the disk space."""
         self._file.close()
 
 
@@ -114,9 +114,9 @@ class SpooledSnapshot:
     Args:
         spool: Holds one run.
         unreadable: Orders whose rows cannot be read as one binding.
-        orderless: Rows whose order id cannot be read, in words.
-        unknown: Rows whose keys no order of the portal has, by the numbers of the keys.
-        odd: Whether there are order ids as texts that are written in another way than syncd does.
+        orderless: Descriptions of the rows whose order id cannot be read.
+        unknown: Rows with a key that no order of the portal has, by the number of the key.
+        odd: Whether the table holds order ids as texts that are not in the form that syncd writes.
     """
 
     def __init__(
@@ -162,5 +162,5 @@ class SpooledSnapshot:
         return bool(self._block)
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Free the disk space."""
         self._spool.close()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
 from typing import Protocol, TypeVar
@@ -18,12 +19,11 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Write, WriteResult
 from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
-from syncd.obs.clock import UNMEASURED, Measure, measured
+from syncd.obs.clock import Measure, measured
 from syncd.table.changes import ChangedOrders, ChangedRows
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
-from syncd.table.database import TableDatabase
-from syncd.table.faults import explained, is_of_settings
+from syncd.table.database import TableDatabase, is_of_settings, translated_errors
 from syncd.table.reflect import Reflection
 from syncd.table.rows import RowReader, padded_cells, value
 from syncd.table.snapshot import read_all
@@ -44,29 +44,36 @@ STAGE = "table"
 """The stage that `Progress` is called with while the table is read."""
 
 
-class SqlTable:
-    """A mapping table in an SQL database; see `syncd.table.opening.open_table` for the arguments."""
+@dataclass(frozen=True, slots=True)
+class TableSetup:
+    """What the adapter of a link's mapping table is made from; `syncd.table.opening.open_table` describes the rest.
 
-    def __init__(
-        self,
-        settings: TableSettings,
-        home: TableDatabase,
-        *,
-        scope: Scope,
-        clock: Clock,
-        link: str,
-        writable: bool,
-        measure: Measure = UNMEASURED,
-    ) -> None:
-        self._settings = settings
-        self._home = home
-        self._scope = scope
-        self._clock = clock
-        self._link = link
-        self._key = f"links.{link}.table"
-        self._measure = measure
-        self._writable = writable
-        self._database = settings.database_identity
+    Args:
+        home: The database the table is in.
+    """
+
+    settings: TableSettings
+    home: TableDatabase
+    scope: Scope
+    clock: Clock
+    link: str
+    writable: bool
+    measure: Measure
+
+
+class SqlTable:
+    """A mapping table in an SQL database."""
+
+    def __init__(self, setup: TableSetup) -> None:
+        self._settings = setup.settings
+        self._home = setup.home
+        self._scope = setup.scope
+        self._clock = setup.clock
+        self._link = setup.link
+        self._key = f"links.{setup.link}.table"
+        self._measure = setup.measure
+        self._writable = setup.writable
+        self._database = setup.settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
         self._columns: Columns | None = None
         self._padded: bool | None = None
@@ -82,7 +89,7 @@ class SqlTable:
         """Return what is wrong with the table, its columns, `where`, the rights and its keys.
 
         Raises:
-            UnavailableError, AuthError: The database cannot be looked at.
+            UnavailableError, AuthError: The database cannot be read.
         """
         return await self._in_thread(self._check)
 
@@ -103,9 +110,9 @@ class SqlTable:
             reading.close()
 
     async def read(self, order_ids: Sequence[int]) -> dict[int, TableValue]:
-        """Given order ids, return what the table says of each, without `where`; an order with no row is absent.
+        """Given order ids, return what the table holds for each, also in rows that `where` does not select.
 
-        Where `where` selects some of an order's rows, those are all that counts.
+        An order without a row is left out. If `where` selects some of an order's rows, only those count.
 
         Raises:
             UnavailableError, AuthError, ConfigError: As for `snapshot`.
@@ -113,7 +120,7 @@ class SqlTable:
         return await self._in_thread(lambda: self._read(order_ids))
 
     async def write(self, batch: Sequence[Write]) -> list[WriteResult]:
-        """Carry out conditional writes in one transaction, each order once; return one result for each, in order.
+        """Carry out conditional writes in one transaction, one for each order; return their results in sequence.
 
         Raises:
             UnavailableError, AuthError, ConfigError: Nothing was written.
@@ -121,23 +128,23 @@ class SqlTable:
         return await self._in_thread(lambda: self._write(batch), broken=tells_of_failure)
 
     async def changed(self) -> ChangedOrders:
-        """Return the orders whose rows have changed since this was asked last; the first time, none.
+        """Return the orders whose rows have changed since the last call; none at the first call.
 
         Raises:
             UnavailableError, AuthError: As for `snapshot`.
-            ConfigError: As for `snapshot`; or the column `watch` is not there, or its type cannot be compared.
+            ConfigError: As for `snapshot`; or the column `watch` does not exist, or its type cannot be compared.
         """
         return await self._in_thread(self._changed)
 
     async def aclose(self) -> None:
-        """Close connections, after what is under way has ended."""
+        """Close the connections when all work in the threads has ended."""
         await asyncio.to_thread(self._threads.shutdown)
         self._home.engine.dispose()
 
     # ---------------------------------------------------------------- in threads
 
     async def _read_in_thread(self, read: Callable[[Callable[[int], None]], S], progress: Progress) -> S:
-        """Read the table in a thread, which is told to end early where nobody waits for it any more."""
+        """Read the table in a thread, which ends early if its caller is cancelled."""
         loop = asyncio.get_running_loop()
         stop = Event()
 
@@ -149,13 +156,13 @@ class SqlTable:
         return await self._in_thread(lambda: read(tell), stop.set, lambda reading: reading.close())
 
     def _check(self) -> TableCheck:
-        with self._explained():
+        with self._translated_errors():
             return check_table(self._settings, self._home, key=self._key, writable=self._writable)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Let errors of the database out as syncd's own; those that settings cause in the words of `check`."""
-        with explained(self._database, self._home.dbapi, self._key):
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise errors of the database as syncd's own; those that settings cause read as in `check`."""
+        with translated_errors(self._database, self._home.dbapi, self._key):
             try:
                 yield
             except driver_errors(self._home.dbapi) as error:
@@ -168,7 +175,7 @@ class SqlTable:
             raise self._misfit(problems) from None
 
     def _orders(self, ranges: OrderRanges | None) -> OrderRanges:
-        """Given the orders that are asked for, or None for all, return those of them that are the link's."""
+        """Given the orders to read, or None for all, return those of them that belong to the link."""
         return self._scope.orders if ranges is None else ranges & self._scope.orders
 
     def _snapshot(self, tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:  # noqa: FBT001
@@ -183,8 +190,8 @@ class SqlTable:
         return self._read_whole(read)
 
     def _read_whole(self, read: Callable[[sa.Connection, Columns], S]) -> S:
-        """Read the table in one transaction; what was read is closed where that ends with an error."""
-        with self._explained(), ExitStack() as unless_done:
+        """Read the table in one transaction. If that ends with an error, what was read is closed."""
+        with self._translated_errors(), ExitStack() as unless_done:
             with self._home.snapshot() as connection:
                 self._columns = self._look(connection)
                 with spooling():
@@ -194,17 +201,18 @@ class SqlTable:
         return reading
 
     def _read(self, order_ids: Sequence[int], keys: Mapping[int, str] = NO_KEYS) -> dict[int, TableValue]:
-        with self._explained(), self._home.reading() as connection:
+        with self._translated_errors(), self._home.reading() as connection:
             self._columns = self._columns or self._look(connection)
             columns = self._columns.knowing(keys)
             rows = RowReader(columns, Statements(columns, self._home.backend), self._home.backend).fetch(
                 connection, order_ids
             )
-        return {order_id: told for order_id, of_order in rows.items() if (told := value(columns, of_order)) is not None}
+        values = {order_id: value(columns, of_order) for order_id, of_order in rows.items()}
+        return {order_id: one for order_id, one in values.items() if one is not None}
 
     def _write(self, batch: Sequence[Write], keys: Mapping[int, str] = NO_KEYS) -> list[WriteResult]:
         if self._columns is None or (self._padded is None and any(write.before is None for write in batch)):
-            with self._explained(), self._home.reading() as connection:
+            with self._translated_errors(), self._home.reading() as connection:
                 self._columns = self._columns or self._look(connection)
                 self._padded = bool(padded_cells(connection, self._columns, self._home.backend))
         columns = self._columns.knowing(keys)
@@ -213,7 +221,7 @@ class SqlTable:
         )
 
     def _changed(self) -> ChangedOrders:
-        with self._explained(), self._home.looking() as connection:
+        with self._translated_errors(), self._home.looking() as connection:
             if self._changes is None:
                 reflection = self._reflection(connection)
                 columns, watched = self._resolved(reflection), reflection.watched()
@@ -224,7 +232,7 @@ class SqlTable:
         return found._replace(orders=frozenset(order for order in found.orders if order in self._scope.orders))
 
     def _look(self, connection: sa.Connection) -> Columns:
-        """Look the table up in the database, or raise ConfigError with every problem found."""
+        """Look up the table in the database, or raise a ConfigError with every problem found."""
         return self._resolved(self._reflection(connection))
 
     def _reflection(self, connection: sa.Connection) -> Reflection:
@@ -250,13 +258,13 @@ class SqlTable:
         dispose: Callable[[T], None] | None = None,
         broken: Callable[[T], bool] = lambda _result: False,
     ) -> T:
-        """Run work in a thread. A thread cannot be cancelled: a cancelled caller waits for it to end, then goes.
+        """Run work in a thread. A thread cannot be cancelled, so a cancelled caller first waits for it to end.
 
         Args:
             work: What to do.
             give_up: Asks the work to end early.
-            dispose: Gets a result that nobody waits for any more.
-            broken: Whether a result tells of a database that failed.
+            dispose: Called with the result if the caller was cancelled.
+            broken: Returns whether a result shows that the database failed.
         """
         timed = partial(measured, self._measure, self._clock, ("table", self._link), work, broken)
         future = asyncio.get_running_loop().run_in_executor(self._threads, timed)
@@ -273,16 +281,16 @@ class SqlTable:
 
 @contextmanager
 def spooling() -> Iterator[None]:
-    """Within it, a temporary file that cannot be written ends the run with a sentence."""
+    """Raise an `UnavailableError` if a temporary file cannot be written."""
     try:
         yield
     except OSError as error:
         raise UnavailableError(
             f"The mapping table cannot be kept in a temporary file ({error.strerror}). Nothing was written.",
-            hint="Free some space in the folder for temporary files, or name another one in $TMPDIR.",
+            hint="Free some space in the folder for temporary files, or set $TMPDIR to another folder.",
         ) from None
 
 
 def tells_of_failure(results: Sequence[WriteResult]) -> bool:
-    """Given what became of a batch, return whether the database could not carry it out, or nobody knows."""
+    """Given the results of a batch, return whether the database could not carry it out, or may not have."""
     return any(result.effect in {Effect.UNKNOWN, Effect.NOT_SENT} for result in results)

@@ -20,9 +20,9 @@ IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 BEFORE = ("syncd_was_0", "syncd_was_1", "syncd_was_2")
 """A row's cells as they were read, in the order of `Columns.cells`."""
 AFTER = ("syncd_is_0", "syncd_is_1", "syncd_is_2")
-"""A row's cells as they shall be."""
+"""A row's cells after the write."""
 PARKED = "syncd_parked"
-"""The owner id of a row that stands aside while others take its owner."""
+"""The owner id that a row has for a moment, while another row takes its owner."""
 PARAMETERS = frozenset((*BEFORE, *AFTER, PARKED))
 
 
@@ -43,7 +43,7 @@ class Statement(NamedTuple):
 
 
 class Statements:
-    """The statements for one table. Each of them keeps within the partition that `rows` names.
+    """The statements for one table. All of them are limited to the partition that `rows` names.
 
     Args:
         columns: The table.
@@ -70,7 +70,7 @@ class Statements:
 
     @property
     def conditions(self) -> Iterator[tuple[str, sa.Select[Any]]]:
-        """Each setting that conditions are made of, and a statement that shows whether the database takes it."""
+        """Each setting that makes a condition, with a statement that shows whether the database accepts it."""
         columns = self._columns
         for column, value in columns.rows:
             yield f"rows.{column.name}", self._no_rows(column == constant(value))
@@ -84,10 +84,10 @@ class Statements:
 
     @cached_property
     def select_all(self) -> sa.Select[Any]:
-        """Every row that is syncd's, in order of order id where the database can tell it.
+        """Every row that is syncd's, sorted by order id if the database can do that.
 
-        Ids kept as text would come in the order of their digits: those may have to be sorted after reading. Keys of the
-        shop's own say nothing of the order of ids.
+        Ids kept as text may have to be sorted after reading, since a database sorts them by their digits. The shop's
+        own keys do not sort as order ids do.
         """
         columns = self._columns
         select = sa.select(*columns.read(self._backend)).where(*self._partition, *self._live, *self._selected)
@@ -99,7 +99,7 @@ class Statements:
     def select_piece(self, piece: OrderRange | FewOrders) -> sa.Select[Any]:
         """The rows of `select_all` that have one of these order ids, for a column of numbers.
 
-        Numbers in between, such as 5.5, are in `selects_orderless`.
+        Numbers between them, such as 5.5, are in `selects_orderless`.
         """
         order_id = self._columns.order_id.column
         if isinstance(piece, FewOrders):
@@ -110,7 +110,7 @@ class Statements:
 
     @property
     def _fractions(self) -> list[sa.ColumnElement[bool]]:
-        """The condition that the order id is a number that is not whole, where there may be one."""
+        """The condition that the order id is a fraction, if the column can hold fractions."""
         order_id = self._columns.order_id
         may_be = isinstance(order_id, IdColumn) and order_id.fractions
         return [self._backend.is_fraction(order_id.column)] if may_be else []
@@ -119,8 +119,8 @@ class Statements:
     def selects_orderless(self) -> list[sa.Select[Any]]:
         """The rows of `select_all` whose cell is not an order id, for a column of numbers with an index.
 
-        One select for each reason: asked for together, SQLite would go through all rows. It does so for fractions,
-        which no index finds: a tenth of a second for a million rows.
+        One select for each reason: for all of them together, SQLite would read all rows. For fractions it does, since
+        no index finds them: a tenth of a second for a million rows.
         """
         order_id = self._columns.order_id.column
         whole = [sa.not_(one) for one in self._fractions]
@@ -132,7 +132,7 @@ class Statements:
 
     @cached_property
     def select_rows(self) -> sa.Select[Any]:
-        """The cells of any row, whether it is live, whether `where` selects it; still without a condition on ids."""
+        """The cells of a row, whether it is live, and whether `where` selects it; without a condition on ids."""
         cells = self._columns.read(self._backend)
         return sa.select(*cells, _flag(self._live), _flag(self._selected)).where(*self._partition)
 
@@ -143,7 +143,7 @@ class Statements:
 
     @cached_property
     def select_by_digits(self) -> sa.Select[Any]:
-        """`select_rows` for the order ids in the parameter `ids`, in whatever writing; it reads the whole column."""
+        """`select_rows` for the order ids in the parameter `ids`, in any form; it reads the whole column."""
         return self.select_rows.where(self._backend.digits_match(self._columns.order_id.column, IDS))
 
     @cached_property
@@ -186,7 +186,7 @@ class Statements:
 
     @cached_property
     def delete(self) -> Statement:
-        """Remove the row that was read, softly where there is a mark."""
+        """Remove the row that was read; softly if there is a mark."""
         condition = [*self._as_read(), *self._live, *self._selected]
         deleted = self._columns.deleted
         if deleted is None:
@@ -202,7 +202,7 @@ class Statements:
 
     @cached_property
     def park(self) -> Statement:
-        """Give the row that was read an owner id that stands for none, for a moment."""
+        """Give the row that was read an owner id that is nobody's, for a moment."""
         condition = [*self._as_read(), *self._live, *self._selected]
         parked: dict[Any, Any] = {self._columns.owner_id.column: sa.bindparam(PARKED)}
         return Statement.of(sa.update(self._columns.table).where(*condition).values(parked))
@@ -230,7 +230,7 @@ class Statements:
 
     @cached_property
     def insert(self) -> Statement:
-        """Make a row."""
+        """Insert a row."""
         columns = self._columns
         cells: dict[Any, Any] = {columns.order_id.column: sa.bindparam(AFTER[0]), **self._owner(), **self._touch()}
         if columns.deleted is not None:

@@ -1,9 +1,8 @@
-"""One batch of conditional writes: one transaction, and what its end says about every order.
+"""One batch of conditional writes: one transaction, and what its end means for every order.
 
-The orders of a chunk are read, what is to be written is written, and read back, under a savepoint. A chunk in which
-anything is not as it should be is rolled back and halved until the order that spoils it is alone: one order's failure
-costs the others a few statements, never their write. Before the commit the whole batch is proved once more, since a
-later chunk may have undone what an earlier one did.
+The orders of a chunk are read, written and read back under a savepoint. A chunk with an unexpected effect is rolled
+back and halved until the order that causes it is alone: that costs the others a few statements, never their write.
+Before the commit the whole batch is proved once more, since a later chunk may have undone what an earlier one did.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from sqlalchemy import exc
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.db.backend import Backend
+from syncd.db.registry import code_and_words
 from syncd.table.columns import Columns
-from syncd.table.database import HURRIED, TableDatabase
-from syncd.table.faults import TableFault, diagnose, hides_rows, rows_hidden, told, words
+from syncd.table.database import HURRIED, TableDatabase, TableFault, fault_of, translate
 from syncd.table.row_writer import (
     ENDS_BATCH,
     RowWriter,
@@ -34,7 +33,7 @@ CHUNK = 500
 """How many orders are written under one savepoint."""
 
 MAX_LOCKED = 3
-"""After this many orders of a batch were found locked, the rest is not tried: each costs the lock's whole time."""
+"""After this many locked orders in a batch, the rest is not tried: each costs the whole time limit of a lock."""
 
 _NOT_DONE = frozenset({TableFault.AGAIN, TableFault.LOCKED})
 
@@ -42,7 +41,7 @@ _NOT_DONE = frozenset({TableFault.AGAIN, TableFault.LOCKED})
 def write_batch(
     batch: Sequence[Write], home: TableDatabase, columns: Columns, *, database: str, key: str, padded: bool = False
 ) -> list[WriteResult]:
-    """Carry out writes in one transaction; return one result for each, in order.
+    """Carry out writes in one transaction; return their results in the same sequence.
 
     Args:
         batch: Each order once.
@@ -50,7 +49,7 @@ def write_batch(
         columns: The table.
         database: The database, free of secrets.
         key: The configuration key of the table's settings, such as `links.shop.table`.
-        padded: Whether the table's order ids are padded with zeros to a width that syncd is not told.
+        padded: Whether the table's order ids are padded with zeros and the configuration gives no width.
 
     Raises:
         UnavailableError, AuthError: The database cannot be reached or used; nothing was written.
@@ -68,18 +67,18 @@ def write_batch(
     except TransactionEnded as error:
         ended, refusal = True, error.error
     except exc.DBAPIError as error:
-        # Before the commit was asked for, whatever ends the connection ends the transaction with it.
-        if diagnose(error) in _NOT_DONE or (connected and diagnose(error) is TableFault.GONE):
+        # The commit was not sent yet, so a lost connection ends the transaction with it.
+        if fault_of(error) in _NOT_DONE or (connected and fault_of(error) is TableFault.GONE):
             return _all(batch, Effect.NOT_SENT, error)
-        raise (rows_hidden(database, key) if hides_rows(error) else told(error, database)) from None
+        raise translate(error, database, key) from None
     if refusal is None:
         return results
-    if diagnose(refusal) in _NOT_DONE:
+    if fault_of(refusal) in _NOT_DONE:
         return _all(batch, Effect.NOT_SENT, refusal)
-    if diagnose(refusal) is not TableFault.ROW and not ended:
+    if fault_of(refusal) is not TableFault.ROW and not ended:
         return _all(batch, Effect.UNKNOWN, refusal)
-    # A trigger that ends the transaction, or a constraint that is only checked at the commit: smaller transactions show
-    # which order it is about.
+    # A trigger ended the transaction, or a constraint is only checked at the commit: smaller transactions show which
+    # order is the cause.
     units = in_sequence(batch)
     if len(units) == 1:
         return _all(batch, Effect.REFUSED, refusal)
@@ -103,7 +102,7 @@ def _commit(connection: sa.Connection) -> exc.DBAPIError | None:
 
 
 def _all(batch: Sequence[Write], effect: Effect, error: exc.DBAPIError) -> list[WriteResult]:
-    code, text = words(error)
+    code, text = code_and_words(error)
     return [WriteResult(write.order_id, effect, code=code, text=text) for write in batch]
 
 
@@ -128,7 +127,7 @@ class TransactionWriter:
         self._before: dict[int, list[TableRow]] = {}
 
     def write(self, batch: Sequence[Write]) -> list[WriteResult]:
-        """Carry out writes; return one result for each, in order.
+        """Carry out writes; return their results in the same sequence.
 
         Raises:
             DBAPIError: The transaction cannot go on, a right is missing, or the table cannot be read.
@@ -141,26 +140,26 @@ class TransactionWriter:
                 self._write_all(units)
                 self._prove_batch()
         except UnexpectedEffect:
-            # A later write undid an earlier one. Each part now proves all that came before it, which finds the culprit.
+            # A later write undid an earlier one. Now each part proves all before it, which finds the cause.
             self._careful = True
             self._results, self._done, self._before = {}, [], {}
             self._write_all(units)
         return [self._results[write.order_id] for write in batch]
 
     def _prove_batch(self) -> None:
-        """Read back all that was written: each part has proved itself, not that it left the others as they were."""
+        """Read back all that was written: each part has proved its own writes, not that it left the others alone."""
         if self._parts > 1:
             self._rows.prove(self._done, self._before)
 
     def _keep_inserts_out(self) -> None:
-        """Nothing but us keeps an order from having two rows: wait for inserts of others that are not committed yet."""
+        """Wait for uncommitted inserts of other sessions: no unique index keeps an order from getting two rows."""
         try:
             with savepoint(self._connection):
                 self._backend.serialise_inserts(self._connection, self._columns.table)
         except exc.DBAPIError as error:
-            if diagnose(error) in ENDS_BATCH - {TableFault.DENIED}:
+            if fault_of(error) in ENDS_BATCH - {TableFault.DENIED}:
                 raise
-            if diagnose(error) is TableFault.LOCKED:
+            if fault_of(error) is TableFault.LOCKED:
                 self._inserts_wait = (
                     "another program is writing to the table, which has no unique index on the order id"
                 )
@@ -188,9 +187,9 @@ class TransactionWriter:
             with savepoint(self._connection):
                 results, done, there = self._attempt(units, writes)
         except exc.DBAPIError as error:
-            if diagnose(error) in ENDS_BATCH:
+            if fault_of(error) in ENDS_BATCH:
                 raise
-            if diagnose(error) is TableFault.LOCKED:
+            if fault_of(error) is TableFault.LOCKED:
                 self._backend.limit_time(self._connection, HURRIED)
             trouble: Exception = error
         except UnexpectedEffect as error:
@@ -212,15 +211,15 @@ class TransactionWriter:
         self._results |= {result.order_id: result for result in results}
 
     def _blamed(self, write: Write, trouble: Exception) -> WriteResult:
-        """Tell what became of the order whose write failed alone: it may have moved meanwhile, or be refused."""
+        """Return the result of a write that failed alone: its order may have moved meanwhile, or be refused."""
         rows = self._rows.fetch([write]).get(write.order_id, [])
         answer = self._answer(write, rows)
         if answer is not None:
             return answer
         if isinstance(trouble, UnexpectedEffect):
             return WriteResult(write.order_id, Effect.REFUSED, code=trouble.code, text=trouble.text)
-        code, text = words(trouble)
-        if diagnose(trouble) is TableFault.LOCKED:
+        code, text = code_and_words(trouble)
+        if fault_of(trouble) is TableFault.LOCKED:
             self._locked += 1
             return WriteResult(write.order_id, Effect.NOT_SENT, code=code, text=text)
         return WriteResult(write.order_id, Effect.REFUSED, code=code, text=text)
@@ -245,7 +244,7 @@ class TransactionWriter:
         return results, done, there
 
     def _answer(self, write: Write, rows: Sequence[TableRow]) -> WriteResult | None:
-        """Given an order's rows, return the result that stands without writing, or None when it is to be written."""
+        """Given an order's rows, return the result if nothing is to be written; None if the write is due."""
         there = value(self._columns, rows)
         if there is not None and (there.unreadable is not None or not there.selected):
             text = there.unreadable.detail if there.unreadable else f"no longer selected by {self._key}.where"
@@ -258,7 +257,7 @@ class TransactionWriter:
         return None if write.after is None else self._unfit(write, write.after)
 
     def _unfit(self, write: Write, after: Owner) -> WriteResult | None:
-        """Given a write whose order is as expected, return why the table cannot take it; None where it can."""
+        """Given a write whose order is as expected, return the refusal if the table cannot take it; None if it can."""
         found = write.before
         if text := self._columns.order_id.unfit(write.order_id):
             return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, code="order-key", text=text)

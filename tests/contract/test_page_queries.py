@@ -10,8 +10,9 @@ import pytest
 from syncd.core.model import Counts, HoldKind, Outcome, Owner, Side, SideCounts
 from syncd.core.records import Decision, GuardHit
 from syncd.portal.hosts import Hosts
-from syncd.state import migrate, open_store
+from syncd.state import migrate
 from syncd.state.page_queries import OutcomeCounts, Point
+from syncd.state.store import open_store
 from syncd.wiring import Workplace
 from tests.fakes.clock import SetClock
 from tests.unit.pages.pages_world import NOON, World, agreement, change, held, settings

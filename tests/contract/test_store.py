@@ -47,10 +47,10 @@ from syncd.core.records import (
 )
 from syncd.core.store import Store
 from syncd.errors import LeaseHeld, LeaseLost, SyncdError, UsageError
-from syncd.state import open_store
 from syncd.state.database import Database, read_url
 from syncd.state.migrate import upgrade
 from syncd.state.schema import metadata
+from syncd.state.store import open_store
 from tests.databases import _fresh_name, _with_database, execute
 from tests.fakes.clock import SetClock
 from tests.fakes.store import MemoryStore

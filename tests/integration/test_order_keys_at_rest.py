@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from syncd.state import open_store
+from syncd.state.store import open_store
 from tests.integration.order_key_world import KeyWorld
 from tests.property.engine_world import empty_state
 

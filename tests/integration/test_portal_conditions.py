@@ -85,6 +85,26 @@ async def test_given_a_portal_that_fails_the_probe_then_the_next_session_tries_a
             assert ours.usage().conditional is conditional
 
 
+@pytest.mark.parametrize("write", [Write(20, None, DEAL), Write(5, DEAL, OTHER)], ids=["bind", "move"])
+async def test_given_a_portal_that_carries_no_conditions_any_more_when_writing_then_it_is_tried_anew(
+    clock: FakeClock, tmp_path: Path, write: Write
+) -> None:
+    portal = sandbox(clock)
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    async with client(portal, clock, hosts=hosts, conditional=None) as ours:
+        await ours.write([Write(30, None, DEAL)])
+        portal.references = References.WHOLE_VALUES
+        (refused,) = await ours.write([write])
+        (result,) = await ours.write([write])
+        assert ours.usage().conditional is False
+    async with client(portal, clock, hosts=hosts, conditional=None) as ours:
+        await ours.write([Write(31, None, DEAL)])
+        assert ours.usage().conditional is False
+
+    assert (refused.effect, result.effect) == (Effect.NOT_SENT, Effect.DONE)
+    assert portal.bindings[write.order_id] == write.after
+
+
 @pytest.mark.parametrize("references", [References.WHOLE_VALUES, References.NO_EXPONENTS])
 async def test_given_a_portal_that_fails_the_probe_when_writing_then_one_warning_and_the_old_way(
     clock: FakeClock, references: References

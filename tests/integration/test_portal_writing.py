@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,9 +14,11 @@ import pytest
 from syncd.core.model import Action, HoldKind, Owner, Unreadable
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.errors import AuthError, PortalBlocked, UnavailableError
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import batch_answer, client, listed
+from tests.fakes.sandbox_transport import SandboxTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -363,6 +367,39 @@ async def test_given_in_lists_proved_once_when_reading_then_fifty_orders_take_on
         await ours.read(range(1, 101))
 
     assert portal.stats.calls[LIST] == before + 2
+
+
+@pytest.mark.parametrize("asked", [(5, 7), (1, 5, 7), range(5, 120)], ids=["few", "order 1 too", "several lists"])
+async def test_given_a_portal_that_misreads_in_lists_since_lately_when_reading_then_no_order_is_taken_for_unbound(
+    clock: FakeClock, tmp_path: Path, asked: Sequence[int]
+) -> None:
+    bound = {order: owner for order, owner in ((1, OTHER), (5, DEAL), (7, THIRD)) if order in asked}
+    portal = sandbox(clock, bound=bound)
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    async with client(portal, clock, hosts=hosts) as before:
+        assert await before.read(asked) == bound
+        portal.version = Version.OLD
+        assert await before.read(asked) == bound
+
+    portal.version = Version.NEW
+    async with client(portal, clock, hosts=hosts) as before:
+        assert await before.read(asked) == bound
+    portal.version = Version.OLD
+    async with client(portal, clock, hosts=hosts) as after:
+        assert await after.read(asked) == bound
+
+
+async def test_given_in_lists_that_find_nothing_when_reading_then_they_are_asked_once_more_with_a_witness(
+    clock: FakeClock,
+) -> None:
+    portal = sandbox(clock)
+    async with client(portal, clock) as ours:
+        await listed(ours)
+        await ours.read([5, 7])
+        before = portal.stats.requests
+        assert await ours.read(range(1000, 1100)) == {}
+
+    assert portal.stats.requests == before + 2
 
 
 async def test_given_a_witness_that_was_unbound_since_when_reading_then_it_does_not_speak_against_in_lists(

@@ -16,8 +16,9 @@ from sqlalchemy import event
 from syncd.core.model import Owner
 from syncd.core.records import BindingUpdate
 from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
-from syncd.state import SqlStore, database, db_check, open_store
+from syncd.state import database, db_check
 from syncd.state.migrate import upgrade
+from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
 from tests.permissions import obey_permissions
 
@@ -136,7 +137,7 @@ async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_ro
 WRITE = """
 import asyncio, sys
 from syncd.errors import SyncdError
-from syncd.state import open_store
+from syncd.state.store import open_store
 from tests.fakes.clock import SetClock
 
 async def main():

@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 from syncd.core.records import Lease
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable
 from syncd.obs.clock import SystemClock
-from syncd.state import SqlStore, open_store
 from syncd.state.database import Database, read_url
 from syncd.state.leases import LeaseKeeper
 from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
+from syncd.state.store import SqlStore, open_store
 from tests.children import Child
 from tests.databases import execute
 from tests.fakes.clock import SetClock
@@ -31,7 +31,7 @@ TTL = 3600.0
 
 HOLDER = """
 import asyncio, sys
-from syncd.state import open_store
+from syncd.state.store import open_store
 from tests.fakes.clock import SetClock
 
 async def main(url, holder):
@@ -46,7 +46,7 @@ asyncio.run(main(*sys.argv[1:]))
 CONTENDER = """
 import asyncio, sys
 from syncd.errors import LeaseHeld
-from syncd.state import open_store
+from syncd.state.store import open_store
 from tests.fakes.clock import SetClock
 
 async def main(url, holder):

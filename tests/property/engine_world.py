@@ -39,9 +39,9 @@ from syncd.portal.opening import open_portal
 from syncd.sandbox import References, SandboxPortal
 from syncd.sandbox.data import UI
 from syncd.sandbox.faults import FaultRule
-from syncd.state import SqlStore, open_store
 from syncd.state.migrate import upgrade
-from syncd.table import open_table
+from syncd.state.store import SqlStore, open_store
+from syncd.table.opening import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport

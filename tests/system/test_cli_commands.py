@@ -13,7 +13,7 @@ import pytest
 
 from syncd.config.load import Loaded
 from syncd.obs.clock import SystemClock
-from syncd.state import SqlStore, open_store
+from syncd.state.store import SqlStore, open_store
 from tests.system.shop import DEAL, SECRET, Ran, Shop, call, open_shop
 
 

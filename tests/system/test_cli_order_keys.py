@@ -95,14 +95,14 @@ def test_given_rows_without_keys_then_check_says_so_with_examples(shop: Shop) ->
     found = findings(shop, 78)["shop: table"]
     assert (
         found["text"]
-        == 'links.shop.table.columns.order_number: none of 1 rows looked at has a key in "number"; it holds null'
+        == 'links.shop.table.columns.order_number: none of the 1 rows that were read has a key in "number"; it holds null'
     )
 
 
 def test_given_order_numbers_taken_for_order_ids_then_check_names_the_setting_for_them(shop: Shop) -> None:
     shop.columns = COLUMNS.replace("order_number", "order_id")
     text = findings(shop, 78)["shop: table"]["text"]
-    assert "none of 6 rows looked at has an order id" in text
+    assert "none of the 6 rows that were read has an order id" in text
     assert text.endswith("if these are keys of the shop's own, name it order_number, order_xml_id, order_1c_id")
 
 
@@ -110,7 +110,7 @@ def test_given_a_webhook_without_the_scope_sale_then_check_and_reconcile_end_wit
     shop.portal.scope = frozenset({"crm"})
     found = findings(shop, 77)["shop: orders"]
     assert "the scope sale is missing" in found["text"]
-    assert found["hint"] == "Give the webhook or the application the scope `sale` beside `crm`."
+    assert found["hint"] == "Give the webhook or the application the scope `sale` besides `crm`."
     ran = shop.call("reconcile").check(77)
     assert "scope sale is missing" in ran.out + ran.err
 

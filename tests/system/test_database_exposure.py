@@ -136,8 +136,8 @@ def test_given_a_mysql_that_may_have_the_clear_password_then_it_gets_it(shop, wh
 # ------------------------------------------------------------------- what is told
 
 SAID = {
-    "plain": f"the connection to {HOST} is not encrypted: somebody in between can read and change what is sent",
-    "unverified": f"the connection to {HOST} is encrypted, and the server does not prove that it is {HOST}",
+    "plain": f"the connection to {HOST} is not encrypted: a third party can read and change what is sent",
+    "unverified": f"the connection to {HOST} is encrypted, but the server does not prove that it is {HOST}",
     "verified": "",
     "local": "",
 }

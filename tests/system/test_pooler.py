@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import LeaseHeld
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from tests.databases import execute
 from tests.fakes.clock import SetClock
 from tests.system.daemon_process import running, until

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from syncd.obs.clock import SystemClock
-from syncd.state import open_store
+from syncd.state.store import open_store
 from tests.system.shop import DEAL, Ran, Shop, open_shop, start
 
 REPOSITORY = Path(__file__).parents[2]

@@ -31,8 +31,8 @@ from syncd.daemon.web import PATIENCE
 from syncd.engine import formatting
 from syncd.errors import SyncdError
 from syncd.obs.redact import redact
-from syncd.state import SqlStore
 from syncd.state.page_queries import Point
+from syncd.state.store import SqlStore
 from syncd.status.documents import Process
 from syncd.status.links import LinkStatus
 from syncd.status.owners import NO_LABELS, Labels, Titles

@@ -71,7 +71,7 @@ def link(
     found = LinkHealth(condition or health, NOW - 59, 7, detail)
     some = [Hold(order, HoldKind.EDIT_EDIT, Facts(None, None, None), "…", NOW) for order in range(1, holds + 1)]
     return LinkStatus(
-        name, settings, None if never else row, last, last, last, found, health, paused, 0, some, 1234,
+        name, settings, None if never else row, last, last, last, last, found, health, paused, 0, some, 1234,
         next_run, overdue, lease, interrupted=False, budget=budget or {}, conditional=None,
     )  # fmt: skip
 

@@ -26,7 +26,8 @@ from syncd.config.model import Settings
 from syncd.daemon import systemd, triggers
 from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from syncd.wiring import Workplace
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.unit.daemon.daemon_day import Day, handles

@@ -16,8 +16,9 @@ from syncd.obs.clock import measured
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
-from syncd.state import migrate, open_store
-from syncd.table import open_table
+from syncd.state import migrate
+from syncd.state.store import open_store
+from syncd.table.opening import open_table
 from tests.fakes.clock import FakeClock, SetClock
 from tests.fakes.sandbox_transport import SandboxTransport
 

@@ -42,7 +42,8 @@ from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.errors import UnavailableError
 from syncd.portal.hosts import Hosts
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from syncd.status.documents import Process
 from syncd.status.health import LinkHealth
 from syncd.status.links import LinkStatus, look

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config.model import PortalPlan
-from syncd.portal.limiter import Limiter, RateLimits, limits_of
-from syncd.portal.ratefile import Bucket, LockedFile, RateFile, default_directory
+from syncd.portal.limiter import Bucket, Limiter, LockedFile, RateFile, RateLimits, default_directory, limits_of
 from syncd.portal.window_reader import side_by_side
 from tests.fakes.clock import FakeClock
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import StateUnavailable
-from syncd.state.files import take_lock
+from syncd.state.database import take_lock
 from syncd.state.locks import FileLocks
 
 

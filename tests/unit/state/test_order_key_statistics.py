@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.core.order_keys import KeyRow
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from tests.fakes.clock import SetClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]

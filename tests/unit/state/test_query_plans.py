@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from syncd.core.records import Lease
-from syncd.state import SqlStore, open_store
 from syncd.state.migrate import upgrade
+from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from syncd.core.model import Action, Change, Facts, Hold, HoldKind, Owner, Reason, Side
 from syncd.core.records import Lease, RunRow, StoredHold
-from syncd.state import SqlStore, open_store, runs
+from syncd.state import runs
 from syncd.state.migrate import upgrade
 from syncd.state.schema import request
+from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import syncd.state
 from syncd.core.store import Store
-from syncd.state import SqlStore
+from syncd.state.store import SqlStore
 
 MODULES = [import_module(f"syncd.state.{found.name}") for found in pkgutil.iter_modules(syncd.state.__path__)]
 METHODS = {name: method for name, method in vars(Store).items() if inspect.isfunction(method)}

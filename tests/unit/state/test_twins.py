@@ -17,8 +17,8 @@ from syncd.core.model import Action, Change, Facts, Hold, HoldKind, Outcome, Own
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, Lease, StoredHold
 from syncd.core.store import Store
 from syncd.errors import SyncdError
-from syncd.state import SqlStore, open_store
 from syncd.state.migrate import upgrade
+from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
 from tests.fakes.store import MemoryStore
 

@@ -27,7 +27,8 @@ from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web import Views
 from syncd.obs.metrics import Metrics
-from syncd.state import migrate, open_store
+from syncd.state import migrate
+from syncd.state.store import open_store
 from syncd.status.documents import Process
 from syncd.status.health import Health
 from syncd.status.owners import Titles

@@ -247,6 +247,24 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_named_and_apply
     assert "apply" not in said
 
 
+async def test_given_a_refused_plan_and_a_pass_under_way_or_cut_off_then_the_refused_plan_is_still_the_one_that_is_told(
+    shop: Shop,
+):
+    hits, counts = [GuardHit("max_removes", Side.CRM, 1, 2)], Counts(crm=SideCounts(remove=2))
+    refused = await shop.run("refused", error="too much", guards=hits, counts=counts)
+    told = await shop.said()
+    assert f"Run {refused} wrote nothing" in told
+    assert f"syncd apply {refused}" in told
+
+    await shop.run("failed", error="Stopped by SIGTERM.")
+    assert await shop.said() == told
+
+    lease = await shop.store.acquire(await shop.store.link("shop", "ends"), "host:1", 60, shop.clock.now())
+    await shop.store.start_run(lease, "pass", "schedule", shop.clock.now())
+    assert (await shop.look()).health is Health.WORKING
+    assert await shop.said() == told
+
+
 async def test_given_a_plan_that_waits_then_the_command_that_applies_it_until_it_is_too_old(shop: Shop):
     await shop.run()
     number = await shop.run("planned", kind="plan", counts=Counts(crm=SideCounts(add=3)))

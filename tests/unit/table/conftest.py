@@ -13,7 +13,8 @@ from sqlalchemy.pool import NullPool
 
 from syncd.config.model import TableSettings
 from syncd.core.model import Row, Scope, Unreadable
-from syncd.table import SqlTable, open_table
+from syncd.table.opening import open_table
+from syncd.table.sql import SqlTable
 
 NOW = 1_777_863_721.25
 """2026-05-04 03:02:01.25 UTC."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from syncd.errors import ConfigError, UnavailableError
-from syncd.table import SqlTable, changes
+from syncd.table import changes
+from syncd.table.sql import SqlTable
 from tests.unit.table.conftest import Lab, snapshot
 
 pytestmark = pytest.mark.anyio

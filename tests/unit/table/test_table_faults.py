@@ -17,10 +17,11 @@ from sqlalchemy import event, exc
 from syncd.core.model import Owner
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Write
+from syncd.db.registry import code_and_words
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
-from syncd.table import SqlTable
-from syncd.table.faults import TableFault, diagnose, told, words
+from syncd.table.database import TableFault, fault_of, translate
 from syncd.table.spool import SpooledSnapshot
+from syncd.table.sql import SqlTable
 from tests.unit.table.conftest import Lab, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -592,15 +593,15 @@ def mysql_error(number: int, text: str = "words") -> BaseException:
 def test_given_an_error_then_its_kind_decides_what_the_operator_is_told(
     error: BaseException, fault: TableFault, kind: type[SyncdError]
 ) -> None:
-    assert diagnose(error) is fault
-    assert isinstance(told(error, "postgresql://h/db"), kind)
+    assert fault_of(error) is fault
+    assert isinstance(translate(error, "postgresql://h/db", "links.shop.table"), kind)
 
 
 def test_given_words_with_a_secret_then_they_are_masked_and_on_one_line() -> None:
-    code, text = words(mysql_error(1045, "cannot use\n mysql://u:hunter22@h/db"))
+    code, text = code_and_words(mysql_error(1045, "cannot use\n mysql://u:hunter22@h/db"))
     assert (code, text) == ("1045", "cannot use mysql://u:***@h/db")
 
 
 async def test_given_words_with_the_databases_password_then_it_is_masked(sqlite: Lab) -> None:
     sqlite.table(url="mysql://u:sesame-open-99@127.0.0.1:1/db")
-    assert words(mysql_error(1045, "cannot use sesame-open-99")) == ("1045", "cannot use ***")
+    assert code_and_words(mysql_error(1045, "cannot use sesame-open-99")) == ("1045", "cannot use ***")

@@ -16,8 +16,8 @@ from syncd.core.ports import Effect, TableValue, Write
 from syncd.db.backend import Limits
 from syncd.db.postgresql import PostgreSQL
 from syncd.errors import AuthError, ConfigError, UnavailableError
-from syncd.state import open_store
-from syncd.table import SqlTable
+from syncd.state.store import open_store
+from syncd.table.sql import SqlTable
 from tests import permissions
 from tests.fakes.clock import SetClock
 from tests.unit.table.conftest import Lab, snapshot
@@ -299,7 +299,7 @@ async def test_given_no_key_that_is_an_order_id_when_checked_then_examples_are_s
     lab.run("CREATE TABLE m (order_id VARCHAR(30) PRIMARY KEY, deal_id BIGINT)")
     lab.run("INSERT INTO m VALUES ('WEB-1', 7), ('WEB-2', 7)")
     (problem,) = (await lab.table().check()).problems
-    assert "none of 2 rows looked at has an order id" in problem
+    assert "none of the 2 rows that were read has an order id" in problem
     assert "'WEB-1', 'WEB-2'" in problem
 
 
@@ -348,7 +348,7 @@ CHECK = """
 import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.table import open_table
+from syncd.table.opening import open_table
 from tests.unit.table.conftest import StillClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)

@@ -9,8 +9,8 @@ import pytest
 
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
-from syncd.table import SqlTable
 from syncd.table.row_writer import in_sequence
+from syncd.table.sql import SqlTable
 from tests.unit.table.conftest import Lab, snapshot
 
 pytestmark = pytest.mark.anyio

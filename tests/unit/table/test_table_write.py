@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from syncd.core.model import Owner
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, TableValue, Write, WriteResult
-from syncd.table import SqlTable
 from syncd.table.columns import LONGEST_CELL
 from syncd.table.rows import RowReader
 from syncd.table.snapshot import SnapshotBuilder
+from syncd.table.sql import SqlTable
 from syncd.table.statements import Statements
 from tests.unit.table.conftest import Lab, snapshot
 

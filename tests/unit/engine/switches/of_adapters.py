@@ -8,7 +8,7 @@ from typing import Any
 from syncd.core.records import Lease, LinkRow
 from syncd.errors import SyncdError
 from syncd.sandbox.faults import Fault
-from syncd.state import SqlStore
+from syncd.state.store import SqlStore
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.sql import SqlTable
 from tests.simulation.switch import Line, Name, Together, rule
