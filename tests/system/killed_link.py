@@ -30,7 +30,7 @@ from syncd.core.store import Store
 from syncd.engine.report import TO_MAKE, Report
 from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, Faults
-from syncd.state import SqlStore, open_store
+from syncd.state.store import SqlStore, open_store
 from syncd.state.rows import change_of, hold_of
 from syncd.state.schema import change, hold
 from tests.simulation.acts import Act, Records, read_records
