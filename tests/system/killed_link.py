@@ -30,9 +30,9 @@ from syncd.core.store import Store
 from syncd.engine.report import TO_MAKE, Report
 from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, Faults
-from syncd.state.store import SqlStore, open_store
 from syncd.state.rows import change_of, hold_of
 from syncd.state.schema import change, hold
+from syncd.state.store import SqlStore, open_store
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.judge import judge_audit, judge_rest
 from tests.simulation.witness import Witness
