@@ -58,7 +58,7 @@ class Outsiders:
 
     def __init__(self, shop: Shop, log: SidesLog, orders: int, seed: int) -> None:
         self.happened: Counter[str] = Counter()
-        self.again = AGAIN
+        self._again = AGAIN
         self._is_resting = False
         self.unborn: set[int] = set()
         """Orders whose rows are there, and that the portal does not know."""
@@ -170,7 +170,7 @@ class Outsiders:
         if there is not None and there not in past:
             past.append(there)
         old = [deal for deal in past if deal != there]
-        if old and self._dice.random() < self.again:
+        if old and self._dice.random() < self._again:
             self.happened["set again"] += 1
             return self._dice.choice(old)
         past.append(next(self._fresh))
@@ -301,8 +301,13 @@ class Outsiders:
             self._log.kind = EDIT
         self.happened[f"{side.value} restored"] += 1
 
+    def set_old_values(self) -> None:
+        """From now on, many edits set what an order had before."""
+        self._again = OFTEN_AGAIN
+
     def mend(self) -> None:
-        """Nothing is away, unreadable, unselected or unknown any more."""
+        """Nothing is away, unreadable, unselected or unknown any more, and most edits set new values."""
+        self._again = AGAIN
         self.show()
         self.select()
         self.mend_keys()
