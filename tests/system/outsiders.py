@@ -60,10 +60,6 @@ class Outsiders:
         self.happened: Counter[str] = Counter()
         self._again = AGAIN
         self._is_resting = False
-        self.unborn: set[int] = set()
-        """Orders whose rows are there, and that the portal does not know."""
-        self.early: set[int] = set()
-        """Orders whose rows were there first."""
         self._shop, self._log = shop, log
         self._dice = random.Random(seed)
         self._orders = orders
@@ -76,6 +72,7 @@ class Outsiders:
         self._coming: list[ROW] = []
         self._hidden: list[ROW] = []
         self._broken: list[int] = []
+        self._unborn: list[int] = []
         shop.portal.before_call(self._note_read)
 
     def _note_read(self, method: str, params: PhpArray, _request: int) -> None:
@@ -191,15 +188,14 @@ class Outsiders:
         orders = [next(self._early) for _ in range(2)]
         with self._log.table() as connection:
             connection.executemany(PUT, [(order, next(self._fresh)) for order in orders])
-        self.unborn.update(orders)
-        self.early.update(orders)
+        self._unborn += orders
         self.happened["rows before their orders"] += len(orders)
 
     def make_orders(self) -> None:
         """Make the orders whose rows were there before them."""
-        for order in self.unborn:
+        for order in self._unborn:
             self._shop.portal.add_order(order)
-        self.unborn.clear()
+        self._unborn.clear()
 
     # ------------------------------------------------------------------- upheavals
 
