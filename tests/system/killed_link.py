@@ -120,7 +120,7 @@ class KilledLink:
         self._backups: list[Backup] = []
         self._put_right: tuple[Side, dict[int, int]] | None = None
         self._ways = itertools.cycle([True, False])
-        self._kills_apply = itertools.cycle([True, False, False])
+        self._kills_apply = itertools.cycle([True, False])
         self._keeps = itertools.cycle(["crm", "table"])
         self._had_killed = False
         self._moments = itertools.cycle(

@@ -20,7 +20,8 @@ from tests.system.shop import DEAL
 
 KILLS = int(os.environ.get("SYNCD_TEST_KILLS", "6"))
 SEED = int(os.environ.get("SYNCD_TEST_SEED", "1"))
-ORDERS = 300 if KILLS < 50 else 1000
+ORDERS, KILLED = (300, (True, False)) if KILLS < 50 else (500, (True, True, False))
+"""How many orders there are, and which of the passes after each happening are killed."""
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def test_given_kills_in_a_world_of_accidents_then_nothing_is_lost_or_flipped_bac
         link.wait(12 * HOUR)
         outsiders.make_changes(link.records().holds)
         happening(link)
-        link.one_pass()
-        link.wait(LOOK)
-        link.one_pass(kill=False)
+        for kill in KILLED:
+            link.one_pass(kill=kill)
+            link.wait(LOOK)
         link.decide()
         outsiders.mend()
     link.rest()
