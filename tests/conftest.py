@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ import pytest
 from hypothesis import Phase, settings
 
 pytest_plugins = ["tests.databases"]
+
+# Containers like to set PYTHONDONTWRITEBYTECODE. Then each of the thousand processes that tests start would compile all
+# of syncd anew, half a second of work, and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TESTS = Path(__file__).parent
 PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config"), ("unit", "status")}

@@ -43,6 +43,18 @@ class Output(io.FileIO):
         return memoryview(data).nbytes
 
 
+class Diagnostics(Output):
+    """Standard error, which may be lost: neither the work nor its exit code depends on who reads the log."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write what can be written; where the reader has left, too, the rest is lost without a word."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.lost = "its reader has left"
+            return memoryview(data).nbytes
+
+
 def prepare() -> Output | None:
     """Make all three streams usable, whatever they were started with.
 
@@ -52,7 +64,7 @@ def prepare() -> Output | None:
     _open_closed()
     codecs.register_error(_HANDLER, _spell)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _text(Output(2, "w", closefd=False), sys.stderr, at_once=True)
+        sys.stderr = _text(Diagnostics(2, "w", closefd=False), sys.stderr, at_once=True)
     if sys.stdout is not sys.__stdout__:
         return None
     output = Output(1, "w", closefd=False)

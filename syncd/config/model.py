@@ -99,8 +99,9 @@ class GuardSettings(Strict):
         Count,
         Field(
             description="Orders on a side that get back, within 24 hours and over all passes, what syncd itself "
-            "replaced on the other side in the last week, which is what a restored backup looks like. An order counts "
-            "once. More are refused where they are above 1 % of the agreed bindings as well."
+            "replaced on the other side in the week before both sides were last compared, which is what a restored "
+            "backup looks like. An order counts once. More are refused where they are above 1 % of the agreed bindings "
+            "as well."
         ),
     ] = LIMITS.max_reverts
 

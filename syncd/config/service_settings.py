@@ -84,8 +84,8 @@ class StateSettings(Strict):
         Duration,
         COMMENTED_OUT,
         Field(
-            description="How long a link stays reserved for a process that no longer responds. After that, another one "
-            "takes over."
+            description="How long a link stays reserved for a process that no longer responds; at least twice its "
+            "portal's `max_request_seconds`. After that, another one takes over."
         ),
     ] = "30s"
 

@@ -119,6 +119,11 @@ class Coverage:
         (run,) = (one.run for index, one in enumerate(self.slices) if order in OrderRanges((self.orders_of(index),)))
         return max(run, self.recent_run) if 0 < self.recent_from <= order else run
 
+    def at_of(self, order: int) -> float:
+        """Return when an order was covered last; 0 where it never was."""
+        (at,) = (one.at for index, one in enumerate(self.slices) if order in OrderRanges((self.orders_of(index),)))
+        return max(at, self.recent_at) if 0 < self.recent_from <= order else at
+
     def attempted(self, ranges: OrderRanges | None, at: float) -> Coverage:
         """Return the coverage after a pass that failed to cover these orders: another slice is next."""
         tried = self.covered(ranges, at)

@@ -192,7 +192,8 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
     if hit.name == "max_reverts":
         return (
             f"{_count(actual, 'order', 'orders')} in {side} would get back within 24 hours, this plan included, what "
-            f"syncd itself replaced in the last seven days; a restored backup looks like that; the limit is {limit}"
+            "syncd itself replaced in the week before both sides were last compared; a restored backup looks like "
+            f"that; the limit is {limit}"
         )
     action, part, small, per_day = _GUARD_NAMES[hit.name]
     what = _count(actual, action, f"{action}s")

@@ -160,13 +160,17 @@ class LastDay(NamedTuple):
 
 
 class Written(NamedTuple):
-    """One applied write of an order: what it replaced (what was really found there, where that is known), and when."""
+    """One applied write of an order: what it replaced (what was really found there, where that is known), and when.
+
+    before_rebase: it was made for an earlier generation of the link.
+    """
 
     order_id: int
     side: Side
     before: MaybeOwner
     after: MaybeOwner
     at: float
+    before_rebase: bool = False
 
 
 class KnownRun(NamedTuple):

@@ -248,7 +248,7 @@ class Store(Protocol):
     async def last_day(self, link_id: int, since: float, in_parts_since: float) -> LastDay:
         """Return what was moved, removed and put back since then, and how much was agreed before.
 
-        Moves and removes of earlier generations count too.
+        What was done in earlier generations counts too.
 
         Args:
             link_id: The link's generation.
@@ -258,7 +258,7 @@ class Store(Protocol):
         ...
 
     async def written(self, link_id: int, orders: Sequence[int], since: float) -> list[Written]:
-        """Return the writes applied to these orders since then, by order, oldest first."""
+        """Return the writes applied to these orders since then, by order, oldest first; those before a rebase, too."""
         ...
 
     # --------------------------------------------------------------- absences

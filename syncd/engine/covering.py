@@ -22,6 +22,7 @@ from syncd.core.order_ranges import LARGEST, OrderRanges
 from syncd.core.records import SLICE, LinkRow, RunRow
 from syncd.engine.link import Link
 from syncd.engine.observe import Observation, RangeCounts
+from syncd.errors import UsageError
 
 DAY = 86400.0
 NAMED = "named orders"
@@ -65,6 +66,7 @@ class Covering:
         coverage: When each part was covered last, in the slices of this rotation; None before the first whole pass.
         recent_from: The smallest id of the newest orders; 0 where the pass is not asked to cover them.
         unsettled: Orders covered besides, each because it was written in the last day, waits or is held.
+        outside: None of the orders is in the link's range: there is nothing to do.
     """
 
     covers: OrderRanges | None = None
@@ -72,6 +74,7 @@ class Covering:
     coverage: Coverage | None = None
     recent_from: int = 0
     unsettled: OrderRanges = field(default_factory=OrderRanges)
+    outside: bool = False
 
     def after(self, row: RunRow, scope: OrderRanges, *, done: bool) -> Coverage | None:
         """Return how fresh each part is after the pass.
@@ -113,10 +116,21 @@ async def covering(link: Link, row: LinkRow, portion: Portion | None) -> Coverin
     if portion.orders:
         parts.append(portion.called)
     scope = link.policy.scope.orders
-    covers &= scope
-    if covers == scope:
+    inside = covers & scope
+    if inside == scope:
         return Covering(coverage=coverage, recent_from=recent_from)
-    return Covering(covers, ", ".join(parts), coverage, recent_from, unsettled)
+    return Covering(inside or covers, ", ".join(parts), coverage, recent_from, unsettled, outside=not inside)
+
+
+def require_inside(link: Link, portion: Portion | None) -> None:
+    """Require that what a person asks for is in the link's range at all, before a run is opened for it.
+
+    Raises:
+        UsageError: None of the named orders is.
+    """
+    named = portion is not None and not (portion.slice or portion.recent)
+    if named and portion is not None and not portion.orders & link.policy.scope.orders:
+        raise UsageError(f"None of these orders is in the range of link {link.name} (`orders`); nothing was done.")
 
 
 async def _cut(link: Link, link_id: int, coverage: Coverage) -> Coverage:

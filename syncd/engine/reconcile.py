@@ -23,7 +23,7 @@ from syncd.core.model import Change, Outcome
 from syncd.core.plan import reverse
 from syncd.core.records import StoredChange
 from syncd.engine import state_check
-from syncd.engine.covering import Portion
+from syncd.engine.covering import Portion, require_inside
 from syncd.engine.link import Link
 from syncd.engine.plan_draft import PlanDraft
 from syncd.engine.recover import abandon_intents
@@ -33,6 +33,9 @@ from syncd.engine.stored_plans import OnHold, check_applicable, load_changes, pl
 from syncd.errors import StalePlan, UsageError
 
 log = structlog.get_logger("syncd.engine")
+
+COMMAND = "command"
+"""The origin of a pass that a person makes, and whose outcome that person reads."""
 
 
 async def reconcile(link: Link, *, origin: str = "command", portion: Portion | None = None) -> Report:
@@ -48,11 +51,13 @@ async def reconcile(link: Link, *, origin: str = "command", portion: Portion | N
 
     Raises:
         LeaseHeld: Another process works on this link; no run was opened.
+        UsageError: A person named orders of which none is in the link's range; no run was opened.
     """
+    if origin == COMMAND:
+        require_inside(link, portion)
     async with open_run(link, "pass", origin) as run:
-        if not await run.fingerprint_matches():
+        if not (await run.fingerprint_matches() and await run.cover(portion)):
             return run.report
-        await run.cover(portion)
         async with run.observed() as seen, run.verified(seen, seen.changes) as draft:
             plan = await run.plan(seen, draft)
             plan.guards += guards.first_sync(plan.counts, ask=link.ask_first_sync and plan.first_sync)
@@ -71,11 +76,15 @@ async def reconcile(link: Link, *, origin: str = "command", portion: Portion | N
 
 
 async def plan(link: Link, *, origin: str = "command", portion: Portion | None = None) -> Report:
-    """Observe, diff, plan and guard; store the plan as a run that `apply` may carry out. Writes to neither side."""
+    """Observe, diff, plan and guard; store the plan as a run that `apply` may carry out. Writes to neither side.
+
+    Raises:
+        LeaseHeld, UsageError: As for `reconcile`.
+    """
+    require_inside(link, portion)
     async with open_run(link, "plan", origin) as run:
-        if not await run.fingerprint_matches():
+        if not (await run.fingerprint_matches() and await run.cover(portion)):
             return run.report
-        await run.cover(portion)
         async with run.observed() as seen, run.verified(seen, seen.changes) as draft:
             plan_ = await run.plan(seen, draft)
             plan_.guards += await run.guard_state(draft)

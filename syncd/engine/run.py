@@ -66,18 +66,16 @@ class Run:
     def __post_init__(self) -> None:
         self.state_age = StateAge(self.link, self.row)
 
-    async def cover(self, portion: Portion | None) -> None:
-        """Settle which orders this run reads.
+    async def cover(self, portion: Portion | None) -> bool:
+        """Settle which orders this run reads; return False, and end it well, where none of them is in the link's range.
 
-        Raises:
-            UsageError: None of those that were named is in the link's scope.
+        A hint, or a request for a pass, may name any order.
         """
         self.covering = await covering(self.link, self.lease.row, portion)
         self.row.covers, self.row.part = self.covering.covers, self.covering.part
-        if self.row.covers is not None and not self.row.covers:
-            raise UsageError(
-                f"None of these orders is in the range of link {self.link.name} (`orders`); nothing was done."
-            )
+        if self.covering.outside:
+            self.row.state, self.left_trace = "applied", False
+        return not self.covering.outside
 
     def cover_as(self, stored: RunRow) -> None:
         """Read the orders that a stored run covers; an undo reads all."""

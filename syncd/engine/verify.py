@@ -236,18 +236,25 @@ async def _compare_with_history(
     """Compare what is to be written with what syncd wrote lately.
 
     An order whose write keeps being undone is held. What puts back what syncd replaced is counted, for a guard to
-    judge: each order once in 24 hours.
+    judge: each order once in 24 hours. It counts if syncd replaced it within a week before the order was covered last:
+    a restored side that nobody looks at stays refused, however long.
     """
     orders = sorted({change.order_id for change in draft.changes} - decided)
-    now = link.clock.now()
-    lately = await link.store.written(lease.row.id, orders, now - REVERTS_WITHIN) if orders else []
+    now, coverage = link.clock.now(), lease.row.coverage
+    since = {order: now if coverage is None else min(now, coverage.at_of(order)) for order in orders}
+    earliest = min(since.values(), default=now) - REVERTS_WITHIN
+    lately = await link.store.written(lease.row.id, orders, earliest) if orders else []
     by_order: dict[int, list[Written]] = {}
     for one in lately:
-        by_order.setdefault(one.order_id, []).append(one)
+        if one.at >= since[one.order_id] - REVERTS_WITHIN:
+            by_order.setdefault(one.order_id, []).append(one)
     for change in draft.changes:
         written = by_order.get(change.order_id, [])
         times = sum(
-            (one.side, one.after) == (change.side, change.after) and one.at >= now - FLAPPING_WITHIN for one in written
+            (one.side, one.after) == (change.side, change.after)
+            and one.at >= now - FLAPPING_WITHIN
+            and not one.before_rebase  # each first sync may write the same, to other ends
+            for one in written
         )
         if times >= FLAPPING_AFTER:
             side = "the CRM" if change.side is Side.CRM else "the table"

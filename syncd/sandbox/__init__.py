@@ -6,13 +6,12 @@ numbers and codes.
 
 from __future__ import annotations
 
-from syncd.sandbox.answers import Version
 from syncd.sandbox.faults import Fault, FaultRule, Faults
 from syncd.sandbox.limits import Latencies, PortalLimits
 from syncd.sandbox.oauth import Application
 from syncd.sandbox.portal import SandboxPortal
 from syncd.sandbox.references import References
-from syncd.sandbox.requests import SandboxRequest, SandboxResponse
+from syncd.sandbox.requests import SandboxRequest, SandboxResponse, Version
 from syncd.sandbox.server import SandboxServer
 from syncd.sandbox.service import ServeOptions, handler_problem, serve
 

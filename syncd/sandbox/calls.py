@@ -13,12 +13,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from syncd.sandbox.answers import Answer, Refusal, Version
 from syncd.sandbox.data import PortalData
 from syncd.sandbox.limits import Spending
 from syncd.sandbox.oauth import Caller
 from syncd.sandbox.php import JsonValue, PhpArray, encode
-from syncd.sandbox.requests import SandboxRequest
+from syncd.sandbox.requests import Answer, Refusal, SandboxRequest, Version
 
 
 class Wait(NamedTuple):

@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 from syncd.core.ports import Clock
 from syncd.obs.clock import SystemClock
-from syncd.sandbox.answers import Version
 from syncd.sandbox.bindings import Bindings, OwnerPair
 from syncd.sandbox.faults import Faults, LastPage
 from syncd.sandbox.limits import Latencies, LeakyBuckets, OperatingTime, PortalLimits
 from syncd.sandbox.oauth import Application, OAuth
 from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray
 from syncd.sandbox.references import References
+from syncd.sandbox.requests import Version
 
 DEAL = 2
 SCOPE = frozenset({"crm", "sale"})

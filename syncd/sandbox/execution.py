@@ -12,7 +12,6 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from syncd.sandbox.answers import Answer, Refusal, Version
 from syncd.sandbox.calls import Call, CallOutcome, Exchange, Method, Running, Timing, Wait
 from syncd.sandbox.data import DEAL, PortalData
 from syncd.sandbox.faults import BATCH, Fault, FaultRule, damage_answer
@@ -21,7 +20,7 @@ from syncd.sandbox.methods import find_method
 from syncd.sandbox.oauth import Caller
 from syncd.sandbox.php import PhpArray, parse_query, to_bool, to_int
 from syncd.sandbox.references import resolve
-from syncd.sandbox.requests import parameters, route_of, without_reserved
+from syncd.sandbox.requests import Answer, Refusal, Version, parameters, route_of, without_reserved
 
 BATCH_SIZE = 50
 FIRST_OWNER = 10**8

@@ -16,10 +16,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from syncd.sandbox.answers import Answer
 from syncd.sandbox.bindings import ListPage, PageRow
 from syncd.sandbox.php import encode
-from syncd.sandbox.requests import SandboxResponse
+from syncd.sandbox.requests import Answer, SandboxResponse
 
 
 class Fault(StrEnum):

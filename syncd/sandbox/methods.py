@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from syncd.sandbox import answers
-from syncd.sandbox.answers import ARGUMENT, NO_ACTION, ORDER_MISSING, Answer, Refusal, Version
 from syncd.sandbox.bindings import ListPage, OwnerPair
 from syncd.sandbox.calls import Call, Method, local_time
 from syncd.sandbox.data import KEY_FIELDS, ORDER_SAVED, PortalData, folded
@@ -27,6 +25,22 @@ from syncd.sandbox.query import (
     integers,
     read_query,
     read_start,
+)
+from syncd.sandbox.requests import (
+    ARGUMENT,
+    DUPLICATE,
+    GENERIC,
+    NO_ACTION,
+    ORDER_ID_EMPTY,
+    ORDER_MISSING,
+    OWNER_ID_EMPTY,
+    OWNER_TYPE_EMPTY,
+    READ_DENIED,
+    TRIPLE_MISSING,
+    WRITE_DENIED,
+    Answer,
+    Refusal,
+    Version,
 )
 
 _INTEGER_FIELD = {"isImmutable": True, "isReadOnly": False, "isRequired": True, "type": "integer"}
@@ -62,11 +76,11 @@ def _add(call: Call) -> Answer:
     order_id, owner = _triple(call)
     portal = call.portal
     if portal.table.owners.get(order_id) == owner:
-        raise Refusal(answers.DUPLICATE, "Duplicate entry for key [ownerId, ownerTypeId, orderId]")
+        raise Refusal(DUPLICATE, "Duplicate entry for key [ownerId, ownerTypeId, orderId]")
     if not portal.order_exists(order_id):
         if portal.version is Version.OLD:
-            raise Refusal(answers.GENERIC, "Call to a member function getEntityBinding() on null")
-        raise Refusal(answers.ORDER_MISSING, "order does not exist")
+            raise Refusal(GENERIC, "Call to a member function getEntityBinding() on null")
+        raise Refusal(ORDER_MISSING, "order does not exist")
     portal.write(order_id, owner, method="crm.orderentity.add", request=call.request)
     portal.fire(ORDER_SAVED, order_id, call.request, call.delivered)
     return Answer({"dealOrder": {"orderId": order_id, "ownerId": owner[1] or None, "ownerTypeId": owner[0] or None}})
@@ -77,9 +91,9 @@ def _delete_by_filter(call: Call) -> Answer:
     order_id, owner = _triple(call)
     portal = call.portal
     if portal.table.owners.get(order_id) != owner:
-        raise Refusal(answers.TRIPLE_MISSING, "entity relation is not exists")
+        raise Refusal(TRIPLE_MISSING, "entity relation is not exists")
     if not portal.order_exists(order_id):
-        raise Refusal(answers.ORDER_MISSING, "order does not exist")
+        raise Refusal(ORDER_MISSING, "order does not exist")
     portal.write(order_id, None, method="crm.orderentity.deletebyfilter", request=call.request)
     portal.fire(ORDER_SAVED, order_id, call.request, call.delivered)
     return Answer(result=True)
@@ -87,26 +101,26 @@ def _delete_by_filter(call: Call) -> Answer:
 
 def _need_read(call: Call) -> None:
     if call.portal.sale_right == "D":
-        raise Refusal(answers.READ_DENIED, "Access Denied")
+        raise Refusal(READ_DENIED, "Access Denied")
 
 
 def _triple(call: Call) -> tuple[int, OwnerPair]:
     """Return the order id and the owner in `fields`; raises the refusal of the first check that fails."""
     if call.params.get("fields") is None:
-        raise Refusal(answers.ARGUMENT, "Could not find value for parameter {fields}")
+        raise Refusal(ARGUMENT, "Could not find value for parameter {fields}")
     fields = array_argument(call.params, "fields")
     if call.portal.sale_right < "W":
-        raise Refusal(answers.WRITE_DENIED, "Access Denied")
+        raise Refusal(WRITE_DENIED, "Access Denied")
     values = {column_of(name): value for name, value in fields.items() if isinstance(name, str) and value is not None}
     absent = [CAMEL[column] for column in (OWNER_ID, OWNER_TYPE_ID, ORDER_ID) if column not in values]
     if absent:
-        raise Refusal(answers.GENERIC, "Required fields: " + ", ".join(absent))
+        raise Refusal(GENERIC, "Required fields: " + ", ".join(absent))
     owner_id, owner_type_id, order_id = (to_int(values[column]) for column in (OWNER_ID, OWNER_TYPE_ID, ORDER_ID))
     if call.portal.version is not Version.OLD:
         for value, name, code in (
-            (owner_id, "ownerId", answers.OWNER_ID_EMPTY),
-            (owner_type_id, "ownerTypeId", answers.OWNER_TYPE_EMPTY),
-            (order_id, "orderId", answers.ORDER_ID_EMPTY),
+            (owner_id, "ownerId", OWNER_ID_EMPTY),
+            (owner_type_id, "ownerTypeId", OWNER_TYPE_EMPTY),
+            (order_id, "orderId", ORDER_ID_EMPTY),
         ):
             if value <= 0:
                 raise Refusal(code, f"{name} - parameter is empty")

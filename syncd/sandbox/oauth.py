@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from syncd.core.ports import Clock
-from syncd.sandbox.answers import Refusal
 from syncd.sandbox.faults import html
 from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray, encode, to_text
-from syncd.sandbox.requests import SandboxRequest, SandboxResponse, parameters
+from syncd.sandbox.requests import Refusal, SandboxRequest, SandboxResponse, parameters
 
 AUTHORIZE, TOKEN = "oauth/authorize", "oauth/token"
 """The endpoints' names, for statistics and fault rules."""

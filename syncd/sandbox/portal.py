@@ -11,7 +11,6 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any
 
-from syncd.sandbox.answers import Refusal
 from syncd.sandbox.calls import CallOutcome, Exchange, GatewayTimeout, Running, Wait
 from syncd.sandbox.data import PortalData
 from syncd.sandbox.execution import refused, run_batch, run_call
@@ -19,7 +18,7 @@ from syncd.sandbox.faults import BATCH, Fault, FaultRule, damage_response, html,
 from syncd.sandbox.methods import call_name, find_method
 from syncd.sandbox.oauth import Caller, endpoint_of
 from syncd.sandbox.php import PhpArray, encode, to_int
-from syncd.sandbox.requests import Route, SandboxRequest, SandboxResponse, bearer_of, parameters, route_of
+from syncd.sandbox.requests import Refusal, Route, SandboxRequest, SandboxResponse, bearer_of, parameters, route_of
 
 _HEADERS = (
     ("Content-Type", "application/json; charset=utf-8"),

@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from syncd.sandbox.answers import ARGUMENT, Refusal, Version
 from syncd.sandbox.php import PhpArray, to_int, to_text
+from syncd.sandbox.requests import ARGUMENT, Refusal, Version
 
 ORDER_ID, OWNER_ID, OWNER_TYPE_ID = "ORDER_ID", "OWNER_ID", "OWNER_TYPE_ID"
 COLUMNS = (ORDER_ID, OWNER_ID, OWNER_TYPE_ID)

@@ -16,12 +16,12 @@ from urllib.parse import urlencode, urlsplit
 import structlog
 
 from syncd.errors import UnavailableError
-from syncd.sandbox.answers import Version
 from syncd.sandbox.data import DEAL, ORDER_DELETED, ORDER_SAVED, PortalEvent
 from syncd.sandbox.faults import Faults
 from syncd.sandbox.limits import Latencies, PortalLimits
 from syncd.sandbox.portal import SandboxPortal
 from syncd.sandbox.references import References
+from syncd.sandbox.requests import Version
 from syncd.sandbox.server import SandboxServer
 
 

@@ -189,15 +189,16 @@ def replaced_since(connection: Connection, link_id: int, since: float) -> tuple[
 
 def written(connection: Connection, link_id: int, orders: Sequence[int], since: float) -> list[Written]:
     found: list[Written] = []
+    generations = links.all_generations(connection, link_id)
     for some in chunks(orders, PARAMETERS):
         query = (
             select(
-                change.c.order_id, change.c.side, change.c.at,
+                change.c.link_id, change.c.order_id, change.c.side, change.c.at,
                 change.c.before_type, change.c.before_id, change.c.after_type, change.c.after_id,
                 change.c.found_known, change.c.found_type, change.c.found_id,
             )
             .where(
-                change.c.link_id == link_id,
+                change.c.link_id.in_(generations),
                 change.c.order_id.in_(some),
                 change.c.at >= since,
                 change.c.side.is_not(None),
@@ -205,23 +206,40 @@ def written(connection: Connection, link_id: int, orders: Sequence[int], since: 
             )
             .order_by(change.c.order_id, change.c.id)
         )  # fmt: skip
-        for order_id, side, at, before_type, before_id, after_type, after_id, known, *there in connection.execute(
-            query
-        ):
+        for (
+            of_link,
+            order_id,
+            side,
+            at,
+            before_type,
+            before_id,
+            after_type,
+            after_id,
+            known,
+            *there,
+        ) in connection.execute(query):
             before = owner(*there) if known else owner(before_type, before_id)
-            found.append(Written(order_id, Side(side or ""), before, owner(after_type, after_id), at))
+            after = owner(after_type, after_id)
+            found.append(Written(order_id, Side(side or ""), before, after, at, before_rebase=of_link != link_id))
     return found
 
 
-def reverted_by(connection: Connection, run: int, side: Side) -> Sequence[int]:
-    """Return the orders whose value on a side a pass has put back after syncd replaced it (`core.plan.is_revert`)."""
+def reverted_by(connection: Connection, generations: Sequence[int], run: int, side: Side) -> Sequence[int]:
+    """Return the orders whose value on a side a pass has put back after syncd replaced it (`core.plan.is_revert`).
+
+    Args:
+        connection: The state database.
+        generations: All of the link.
+        run: The pass.
+        side: The side it wrote.
+    """
     earlier = change.alias()
     replaced_type, replaced_id = (
         case((earlier.c.found_known, found), else_=before)
         for found, before in ((earlier.c.found_type, earlier.c.before_type), (earlier.c.found_id, earlier.c.before_id))
     )
     replaced = exists().where(
-        earlier.c.link_id == change.c.link_id,
+        earlier.c.link_id.in_(generations),
         earlier.c.order_id == change.c.order_id,
         earlier.c.id < change.c.id,
         earlier.c.side == side.other.value,

@@ -179,8 +179,9 @@ def _reverted(connection: Connection, link_id: int, since: float) -> dict[Side, 
 
     A pass counts its planned reverts; only the writes of passes that have any are compared.
     """
+    generations = links.all_generations(connection, link_id)
     passes = select(run_table.c.id, run_table.c.counts).where(
-        run_table.c.link_id == link_id,
+        run_table.c.link_id.in_(generations),
         run_table.c.started_at >= since,
         run_table.c.kind == "pass",
         run_table.c.digest != "",
@@ -190,7 +191,7 @@ def _reverted(connection: Connection, link_id: int, since: float) -> dict[Side, 
         counts = counts_of(text)
         for side in Side:
             if counts.of(side).reverts:
-                found.setdefault(side, set()).update(journal.reverted_by(connection, run, side))
+                found.setdefault(side, set()).update(journal.reverted_by(connection, generations, run, side))
     return found
 
 
@@ -254,6 +255,13 @@ def prune(connection: Connection, lease: Lease, now: float, keep_days: float) ->
     return len(idle)
 
 
+def _covers_of(text: str | None) -> OrderRanges | None:
+    """Given what was kept of the orders that a run covers, return them; earlier versions kept none as an empty text."""
+    if text is None:
+        return None
+    return OrderRanges.parse(text) if text else OrderRanges()
+
+
 def _covers_text(row: RunRow) -> str | None:
     if row.covers is None:
         return None
@@ -284,6 +292,6 @@ def _run_of(row: Row[Any]) -> RunRow:
         spent_by=values["spent_by"],
         operating=values["operating"],
         conditional=values["conditional"],
-        covers=None if values["covers"] is None else OrderRanges.parse(values["covers"]),
+        covers=_covers_of(values["covers"]),
         part=values["part"] or "",
     )

@@ -316,7 +316,7 @@ attempt = Table("attempt", metadata, AttemptColumns, **OPTIONS)
 class LeaseColumns(TypedColumns):
     """Who may work on a link, by name. The row stays after release, so that its fence only grows.
 
-    holder is empty after a release. lock_scope is where a lock proves the holder alive (see `locks`); if it is empty,
+    holder is empty after a release. lock_scope is where a lock proves the holder alive (see `leases`); if it is empty,
     only the expiry counts. progress is JSON: how far its holder has got, if it has reported that.
     """
 

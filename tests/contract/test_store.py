@@ -1025,6 +1025,14 @@ async def test_many_ranges_are_kept_only_while_their_plan_can_be_applied(store):
         assert (await store.run(run)).covers == kept
 
 
+async def test_a_run_that_covers_no_order_at_all_can_be_read(store):
+    lease = await leased(store)
+    run = await store.start_run(lease, "pass", "command", NOW)
+    await store.finish_run(lease, RunRow(run, "shop", lease.link_id, "pass", "failed", covers=OrderRanges()))
+    assert (await store.run(run)).covers == OrderRanges()
+    assert [row.covers for row in await store.runs("shop", 9)] == [OrderRanges()]
+
+
 async def test_what_passes_over_some_orders_wrote_since_a_time_is_counted(store):
     lease = await leased(store)
     some = OrderRanges.parse("1-9")
@@ -1073,6 +1081,24 @@ async def test_orders_that_passes_of_a_day_put_back_are_told_each_once(store):
     assert (await store.last_day(lease.link_id, NOW, NOW)).reverted == {}
     since = NOW - REVERTS_WITHIN - 45
     assert (await store.last_day(lease.link_id, since, NOW)).reverted == {Side.CRM: {1, 5, 7, 8}}
+
+
+async def test_what_was_written_and_put_back_before_a_rebase_counts_as_well(store):
+    lease = await leased(store)
+    other = await leased(store, "outlet")
+    replaced = [change(order, DEAL, OTHER, Side.TABLE) for order in (1, 2)]
+    await _a_pass(store, lease, *replaced, at=NOW - 40, reverts=0)
+    await _a_pass(store, other, *replaced, change(3, DEAL, OTHER, Side.TABLE), at=NOW - 40, reverts=0)
+    await _a_pass(store, lease, change(1, OTHER, DEAL), at=NOW - 30)
+    lease = lease._replace(link_id=(await store.rebase(lease, "other ends", NOW - 20)).id)
+    await _a_pass(store, lease, change(2, OTHER, DEAL), change(3, OTHER, DEAL), at=NOW - 10)
+
+    assert (await store.last_day(lease.link_id, NOW - 99, NOW)).reverted == {Side.CRM: {1, 2}}
+    assert await store.written(lease.link_id, [2, 3], NOW - 99) == [
+        Written(2, Side.TABLE, DEAL, OTHER, NOW - 40, before_rebase=True),
+        Written(2, Side.CRM, OTHER, DEAL, NOW - 10),
+        Written(3, Side.CRM, OTHER, DEAL, NOW - 10),
+    ]
 
 
 async def test_an_absence_is_forgotten_once_its_order_is_agreed_on_something_else(store):

@@ -23,6 +23,7 @@ from syncd.core.ports import Effect, Progress, TableCheck, TableValue, Write, Wr
 from syncd.table.columns import normal_id
 
 EVERYTHING = Scope(frozenset({2}))
+ALL_ORDERS = EVERYTHING.orders
 
 
 @dataclass(slots=True)
@@ -143,7 +144,7 @@ class FakeTable:
     @property
     def bindings(self) -> dict[int, Owner]:
         """The orders whose rows read as one binding, as the snapshot would tell them."""
-        return {row.order_id: row.owner for row in self._snapshot().readable}
+        return {order: Owner(kind, number) for order, kind, number in self._snapshot().readable}
 
     # ------------------------------------------------------------------ the port
 
@@ -203,6 +204,8 @@ class FakeTable:
 
     def _snapshot(self, ranges: OrderRanges | None = None) -> FakeSnapshot:
         wanted = self.scope.orders if ranges is None else ranges & self.scope.orders
+        # A life looks at the table after each step of each process, mostly at plain rows of a link over all orders.
+        everything = wanted.includes(ALL_ORDERS)
         by_order: dict[int, list[FakeRow]] = {}
         orderless = []
         for row in self.stored:
@@ -211,11 +214,16 @@ class FakeTable:
             order_id = normal_id(row.order_id)
             if order_id is None:
                 orderless.append(f"order_id is {row.order_id} {row.says}")
-            elif order_id in wanted:
+            elif everything or order_id in wanted:
                 by_order.setdefault(order_id, []).append(row)
         readable, unreadable = [], {}
         for order_id in sorted(by_order):
-            value = _value(by_order[order_id])
+            rows = by_order[order_id]
+            owner = rows[0].owner if len(rows) == 1 else None
+            if owner is not None:
+                readable.append(Row(order_id, *owner))
+                continue
+            value = _value(rows)
             if value.unreadable is not None:
                 unreadable[order_id] = value.unreadable
             elif value.owner is not None:
@@ -287,6 +295,7 @@ def _value(rows: Iterable[FakeRow]) -> TableValue:
         told = "; ".join(sorted(row.says for row in rows))
         return TableValue(None, rows[0].selected, Unreadable(HoldKind.DUPLICATE_ROWS, f"{len(rows)} rows: {told}"))
     (row,) = rows
-    if row.owner is None:
+    owner = row.owner
+    if owner is None:
         return TableValue(None, row.selected, Unreadable(HoldKind.INVALID_ROW, f"cannot be read: {row.says}"))
-    return TableValue(row.owner, row.selected)
+    return TableValue(owner, row.selected)

@@ -271,7 +271,7 @@ class Life(Upheavals):
             self.look()
         if step == "store.rebase after":
             self.witness.rebased()
-        moments = {str(self._steps.taken), step.removesuffix(" after")}
+        moments = {str(self._steps.taken), step.removesuffix(" after")} if self._at else set()
         due = [one for one in self._at if one[0] in moments]
         for one in due:
             self._at.remove(one)

@@ -18,7 +18,7 @@ mart 5=77                somebody binds an order of another link, whose state is
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
@@ -47,11 +47,14 @@ NOT_STORED = {"_clock"}
 
 
 class Copy(NamedTuple):
-    """Both sides and the state at one moment; `at`: how much had been written by then; `late`: what was under way."""
+    """Both sides and the state at one moment, pickled since few are put back.
+
+    at: How much had been written by then; late: what was under way.
+    """
 
     crm: dict[int, Owner]
-    table: list[FakeRow]
-    state: dict[str, Any]
+    table: bytes
+    state: bytes
     at: int
     late: Sequence[Sequence[Write]]
 
@@ -124,8 +127,8 @@ class Upheavals(Others):
 
     async def _backup(self, _line: Line) -> None:
         world = self.world
-        rows = copy.deepcopy(world.table.stored)
-        state = {name: copy.deepcopy(value) for name, value in vars(world.store).items() if name not in NOT_STORED}
+        rows = pickle.dumps(world.table.stored)
+        state = pickle.dumps({name: value for name, value in vars(world.store).items() if name not in NOT_STORED})
         late = [batch for _, batch in world.portal.late]
         self.copies.append(Copy(dict(world.portal.bindings), rows, state, self.written(), late))
 
@@ -139,10 +142,9 @@ class Upheavals(Others):
         elif what == "table":
             self._coming, self._hidden = [], []
             self.broken_keys = {}
-            self.world.table.stored = copy.deepcopy(saved.table)
+            self.world.table.stored = pickle.loads(saved.table)
         else:
-            for name, value in saved.state.items():
-                setattr(self.world.store, name, copy.deepcopy(value))
+            vars(self.world.store).update(pickle.loads(saved.state))
             self.state_went_back(saved.at, self._under_way(saved.late))
 
     async def _forget(self, _line: Line) -> None:

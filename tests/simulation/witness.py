@@ -64,6 +64,8 @@ class Witness:
         self.shown: dict[int, set[tuple[MaybeOwner, MaybeOwner]]] = defaultdict(set)
         """What each order's holds ever showed of both sides."""
         self._orders: dict[int, OrderCausality] = {}
+        self._looked: dict[Side, Mapping[int, Reading]] = {}
+        """What each side said at the last look, while nothing has been noted of it since."""
         self._both: dict[tuple[int, Reading], int] = {}
         self._records = Records()
         self._began_at = 0
@@ -114,9 +116,12 @@ class Witness:
 
     def look(self, side: Side, there: Mapping[int, Reading], upheaval: str = "") -> None:
         """Given what a side says now, and none of it is syncd's, note what others did, or an upheaval of that kind."""
+        if self._looked.get(side) == there:
+            return
         for order in [*self._orders, *(one for one in there if one not in self._orders)]:
             if self._order(order).now(side) != there.get(order):
                 self.outsider(side, order, there.get(order), upheaval)
+        self._looked[side] = there
 
     def outsider(self, side: Side, order: int, after: Reading, upheaval: str = "") -> None:
         """Somebody else changed an order on a side, or an upheaval of that kind did: for who keeps a log of it."""
@@ -176,6 +181,7 @@ class Witness:
     def _note(self, one: Written) -> None:
         self.places[one.order].append(len(self.log))
         self.log.append(one)
+        self._looked.pop(one.side, None)
         if isinstance(one.after, Owner):
             self._absent_since.pop((one.side, one.order), None)
         elif one.after is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,35 @@ def test_given_a_reader_that_has_left_then_the_command_ends_without_a_word(tmp_p
     done = subprocess.run(["sh", "-c", whole], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stderr == "141\n"
+
+
+def without_a_reader_of_its_log(*args: str, directory: Path) -> int:
+    """Run the program with nobody at the other end of standard error, and return its exit code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "syncd.cli.main", *args]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=writer,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    return done.returncode
+
+
+def test_given_a_reader_of_the_log_that_has_left_then_the_work_is_done_and_the_exit_is_that_of_the_work(
+    shop: Shop,
+) -> None:
+    assert without_a_reader_of_its_log("reconcile", directory=shop.directory) == 0
+    assert shop.crm()[3] == 14
+    assert without_a_reader_of_its_log("nonsense", directory=shop.directory) == 64
 
 
 def test_given_no_standard_input_then_a_command_that_would_ask_says_what_it_needs(tmp_path: Path) -> None:

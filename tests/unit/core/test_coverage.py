@@ -64,6 +64,7 @@ def test_given_passes_over_parts_then_each_order_knows_the_newest_run_that_cover
     coverage = Coverage.whole(0, 3).cut([10, 20]).covered(OrderRanges.of([(11, 20)]), 1, 4)
     coverage = Coverage(coverage.slices, 18, 2, 5)
     assert [coverage.run_of(order) for order in (10, 11, 17, 18, 21)] == [3, 4, 4, 5, 5]
+    assert [coverage.at_of(order) for order in (10, 11, 17, 18, 21)] == [0, 1, 1, 2, 2]
     assert [one.run for one in coverage.cut([15]).slices] == [3, 3]
     assert coverage.attempted(OrderRanges.of([(1, 10)]), 9) == Coverage(
         (coverage.slices[0]._replace(tried=9), *coverage.slices[1:]), 18, 2, 5

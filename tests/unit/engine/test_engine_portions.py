@@ -118,8 +118,28 @@ async def test_given_orders_out_of_the_links_range_then_they_are_left_out_or_ref
     report = await over(world, "5,15-25")
 
     assert str(report.row.covers) == "15-20"
+    before = await world.store.runs("shop", 9)
     with pytest.raises(UsageError, match="None of these orders"):
         await over(world, "5")
+    with pytest.raises(UsageError, match="None of these orders"):
+        await engine.plan(world.link(), portion=named("5,25-30"))
+    assert await world.store.runs("shop", 9) == before, "a slip of a person leaves no failed run"
+
+
+@pytest.mark.parametrize(("origin", "kept"), [("hint", 0), ("trigger", 1)])
+async def test_given_orders_out_of_the_links_range_when_nobody_waits_for_it_then_the_pass_ends_well(
+    origin: str, kept: int
+) -> None:
+    world = World(policy=replace(policy(), scope=Scope(frozenset({2}), 10, 20)))
+    world.table.scope = world.policy.scope
+    await world.reconcile()
+    before, asked = await world.store.runs("shop", 9), world.portal.usage().calls
+
+    report = await engine.reconcile(world.link(), origin=origin, portion=named("5,25-30"))
+
+    assert (report.row.state, str(report.row.covers), report.error) == ("applied", "5,25-30", None)
+    assert len(await world.store.runs("shop", 9)) == len(before) + kept
+    assert world.portal.usage().calls == asked
 
 
 async def test_given_a_plan_for_named_orders_when_applied_then_only_these_are_read() -> None:

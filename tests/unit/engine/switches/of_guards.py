@@ -99,9 +99,19 @@ SWITCHES = [
         specification(on_guards.test_given_a_large_link_then_one_percent_of_it_may_be_put_back),
     ),
     rule(
-        "What syncd replaced is put back only for a week.",
+        "What syncd replaced counts as put back only for a week.",
         Name("syncd.engine.verify:REVERTS_WITHIN", 10.0**9),
         "a-restored-side-is-refused",
+    ),
+    rule(
+        "It is a week before the order was covered last: a refused restore stays refused.",
+        Name("syncd.core.coverage:Coverage.at_of", lambda _coverage, _order: 10.0**12),
+        "a-restored-side-is-refused",
+    ),
+    rule(
+        "What was replaced before a rebase is no flapping.",
+        Line("syncd.engine.verify:_compare_with_history", "and not one.before_rebase", "and True"),
+        "the-same-write-to-other-ends-is-no-flapping",
     ),
     rule(
         "Below twenty bindings, two removes are free.",

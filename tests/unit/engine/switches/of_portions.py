@@ -56,7 +56,7 @@ SWITCHES = [
     ),
     rule(
         "Orders that were named, and of which none is in range, are told.",
-        Silent(f"{RUN}:Run.cover"),
+        Silent("syncd.engine.covering:require_inside"),
         specification(on_portions.test_given_orders_out_of_the_links_range_then_they_are_left_out_or_refused),
     ),
     rule(
