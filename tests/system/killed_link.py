@@ -207,7 +207,10 @@ class KilledLink:
             keyless=keyless and outsiders.keys_are_broken,
             rows=max(len(self.shop.crm()), len(outsiders.copy(Side.TABLE))),
         )
+        known = len(witness.broken)
         witness.act_ends(act, after, self._changes(witness.newly_agreed(after)))
+        for one in witness.broken[known:]:
+            print(f"{verb} {' '.join(words)} (run {after.last_run}): {one}")
         self._had_killed = code is None
         self.happened["killed" if code is None else f"{verb} ended with {code}"] += 1
         if code is None:
