@@ -133,7 +133,7 @@ class _OrderJudge:
         self._order = order
         self._history = history
         self._is_held = is_held
-        self._log = [(at, one) for at, one in enumerate(witness.log) if one.order == order]
+        self._log = [(at, witness.log[at]) for at in witness.places[order]]
 
     def ours(self) -> list[tuple[int, Written]]:
         """Return syncd's own writes of the order, with their places in the log."""

@@ -51,6 +51,8 @@ class Witness:
         self._time = time
         self._absent_since: dict[tuple[Side, int], float] = {}
         self.log: list[Written] = []
+        self.places: defaultdict[int, list[int]] = defaultdict(list)
+        """Where in the log each order is written."""
         self.broken: list[Broken] = []
         self.happened: Counter[str] = Counter()
         self.began: dict[int, int] = {}
@@ -99,7 +101,7 @@ class Witness:
         """Syncd's write was executed."""
         known = self._order(order)
         if known.now(side) != before:
-            self._outsider(side, order, before)
+            self.outsider(side, order, before)
         if late and self.forgotten[order, after]:
             self.forgotten[order, after] -= 1
             self.unaudited.append(range(len(self.log), len(self.log) + 1))
@@ -118,10 +120,11 @@ class Witness:
             return
         for order in [*self._orders, *(one for one in there if one not in self._orders)]:
             if self._order(order).now(side) != there.get(order):
-                self._outsider(side, order, there.get(order), upheaval)
+                self.outsider(side, order, there.get(order), upheaval)
         self._looked[side] = there
 
-    def _outsider(self, side: Side, order: int, after: Reading, upheaval: str = "") -> None:
+    def outsider(self, side: Side, order: int, after: Reading, upheaval: str = "") -> None:
+        """Somebody else changed an order on a side, or an upheaval of that kind did: for who keeps a log of it."""
         known = self._order(order)
         before = known.now(side)
         if upheaval == "trigger" and isinstance(after, Owner):
@@ -176,6 +179,7 @@ class Witness:
         self.requests[side].append(Request(len(self.log), (), there))
 
     def _note(self, one: Written) -> None:
+        self.places[one.order].append(len(self.log))
         self.log.append(one)
         self._looked.pop(one.side, None)
         if isinstance(one.after, Owner):
@@ -316,7 +320,7 @@ class Witness:
         if side is None or stored.run not in self.began:
             return False
         order, began = stored.change.order_id, self.began[stored.run]
-        moves = [(at, one) for at, one in enumerate(self.log) if (one.side, one.order) == (side.other, order)]
+        moves = [(at, self.log[at]) for at in self.places[order] if self.log[at].side is side.other]
         later = [one for at, one in moves if at >= began]
         at_first = later[0].before if later else (moves[-1][1].after if moves else None)
         return value in [at_first, *(one.after for one in later)]

@@ -1,7 +1,8 @@
-"""Outside writers on both sides of a shop, and a log of every write either side ever saw, in the order it happened.
+"""Outside writers on both sides of a shop, and what ordinary life does to its sides.
 
-The portal keeps its log itself; the table's is kept by triggers, within the transaction that writes. They set new
-values and put old ones back, bind again what they unbound, and delete rows that they insert anew.
+People and programs set new values and put old ones back, bind again what they unbound, delete rows and insert them anew,
+write rows before their orders exist. A table is reloaded row by row, a side is restored from a backup, rows are hidden,
+no longer selected by `where`, or get keys that nobody can read.
 """
 
 from __future__ import annotations
@@ -12,118 +13,108 @@ import sqlite3
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from contextlib import contextmanager
 
-from syncd.core.model import MaybeOwner, Owner, Side
-from syncd.sandbox.data import UI
+from syncd.core.model import Side
+from syncd.sandbox.php import PhpArray
 from tests.system.shop import DEAL, Shop
+from tests.system.sides_log import EDIT, LIST, SidesLog
 
-REMOVALS = 2
-"""How often an order is removed by outside writers on one side: more within a day is flapping."""
+SHARES = {"add": 0.04, "move": 0.06, "remove": 0.03}
+"""The parts of all orders that others edit on either side before a pass: two passes a day stay within the day's limits."""
+ROOM = 1.2
+"""To how many times the first number of bindings they add new orders; then they only bind again what is unbound."""
+MOST = 0.04
+"""The part of all orders that others edit at most while a pass is at work, however slow the machine."""
 ASTRAY = 0.03
-"""How often an outside writer takes an order that is not in step: that makes conflicts."""
+"""How often they take an order that is not in step: that makes conflicts."""
 AIMED = 0.05
-"""How often an outside writer takes an order that syncd is about to write there."""
-AGAIN = 0.3
-"""How often an outside writer sets a value that the order had before, on whichever side."""
+"""How often they take an order that syncd is about to write there."""
 REINSERTED = 0.05
-"""How often an outside writer of the table deletes a row and inserts it anew as it was."""
-KINDS = ("add", "move", "remove")
+"""How often a row is deleted and inserted anew as it was."""
+AGAIN, OFTEN_AGAIN = 0.01, 0.5
+"""How often they set a value that the order had before, on whichever side. Often looks like a backup: it is refused."""
+UNKNOWN = 10**6
+"""From this number on, orders do not exist in the portal until somebody makes them."""
 
-LOG = """
-CREATE TABLE writer (name TEXT);
-INSERT INTO writer VALUES ('syncd');
-CREATE TABLE seen (at INTEGER PRIMARY KEY, order_id INTEGER, before INTEGER, after INTEGER, writer TEXT);
-CREATE TRIGGER added AFTER INSERT ON bindings BEGIN
-  INSERT INTO seen (order_id, before, after, writer) SELECT new.order_id, NULL, new.deal_id, name FROM writer; END;
-CREATE TRIGGER moved AFTER UPDATE ON bindings BEGIN
-  INSERT INTO seen (order_id, before, after, writer) SELECT new.order_id, old.deal_id, new.deal_id, name FROM writer; END;
-CREATE TRIGGER removed AFTER DELETE ON bindings BEGIN
-  INSERT INTO seen (order_id, before, after, writer) SELECT old.order_id, old.deal_id, NULL, name FROM writer; END;
-"""
+PUT = "INSERT INTO bindings VALUES (?, ?, 'web') ON CONFLICT DO UPDATE SET deal_id = excluded.deal_id"
+DROP = "DELETE FROM bindings WHERE order_id = ?"
+ROWS = "SELECT order_id, deal_id, channel FROM bindings"
+ROW = tuple[object, int, str]
 
-
-class Seen(NamedTuple):
-    """One write a side saw: what it replaced, and whether an outside writer made it.
-
-    Of the portal also the request, and the time.
-    """
-
-    order_id: int
-    before: MaybeOwner
-    after: MaybeOwner
-    outside: bool
-    request: int = 0
-    at: float = 0.0
-
-
-class Read(NamedTuple):
-    """Orders that a request asked the portal for by id, when it had seen `at` writes."""
-
-    at: int
-    request: int
-    orders: frozenset[int]
+RESTORED, RELOADED, HIDDEN, UNREADABLE = "backup restored", "reload", "rows hidden", "keys unreadable"
+"""What the judge calls these upheavals."""
 
 
 class Outsiders:
     """People and programs that write to both sides and know nothing of syncd.
 
     Args:
-        shop: Whose sides they write. Its table is made, and both sides know the same orders.
-        orders: How many that are, from 1 on; new ones get the numbers after them.
+        shop: Whose sides they write. Both know the same orders.
+        log: The log of those sides.
+        orders: How many orders that are, from 1 on; new ones get the numbers after them.
         seed: Of what they do.
     """
 
-    def __init__(self, shop: Shop, orders: int, seed: int) -> None:
+    def __init__(self, shop: Shop, log: SidesLog, orders: int, seed: int) -> None:
         self.happened: Counter[str] = Counter()
-        self.reads: list[Read] = []
-        self._shop = shop
+        self._again = AGAIN
+        self._is_resting = False
+        self._shop, self._log = shop, log
         self._dice = random.Random(seed)
+        self._orders = orders
         self._fresh = itertools.count(100_000)
-        self._unborn = itertools.count(orders + 1)
+        self._next = itertools.count(orders + 1)
+        self._early = itertools.count(UNKNOWN)
         self._known = list(range(1, orders + 1))
-        self._removed: Counter[tuple[Side, int]] = Counter()
-        self._edited: dict[int, Side] = {}
         self._past: defaultdict[int, list[int]] = defaultdict(list)
-        self._due: dict[Side, deque[int]] = {Side.CRM: deque(maxlen=9), Side.TABLE: deque(maxlen=1000)}
-        with closing(sqlite3.connect(shop.file)) as connection:
-            connection.executescript(LOG)
+        self._due: dict[Side, deque[int]] = {Side.CRM: deque(maxlen=9), Side.TABLE: deque(maxlen=orders // 2)}
+        self._coming: list[ROW] = []
+        self._hidden: list[ROW] = []
+        self._broken: list[int] = []
+        self._unborn: list[int] = []
         shop.portal.before_call(self._note_read)
 
-    def _note_read(self, method: str, params: dict[Any, Any], request: int) -> None:
-        asked = params.get("filter", {}).get("@orderId") if method == "crm.orderentity.list" else None
+    def _note_read(self, method: str, params: PhpArray, _request: int) -> None:
+        asked = params.get("filter", {}).get("@orderId") if method == LIST else None
         if asked:
-            orders = frozenset(map(int, asked.values()))
-            self.reads.append(Read(len(self._shop.portal.stats.writes), request, orders))
-            self._due[Side.CRM].extend(orders)
+            self._due[Side.CRM].extend(map(int, asked.values()))
 
     # ---------------------------------------------------------------- their edits
 
-    def make_changes(self, number: int, held: Collection[int]) -> None:
-        """Add, move and remove orders until, on either side, `number` have been edited and differ, held ones left out."""
-        with self._table() as connection:
-            crm, table = self._shop.crm(), dict(connection.execute("SELECT order_id, deal_id FROM bindings"))
-            differing = {order for order in crm.keys() | table.keys() if crm.get(order) != table.get(order)}
-            in_step = [order for order in crm if order not in differing.union(held)]
-            self._dice.shuffle(in_step)
+    def make_changes(self, held: Collection[int]) -> None:
+        """Add, move and remove orders that are in step, on either side; held ones are left alone."""
+        with self._log.table() as connection:
+            crm, table = self._shop.crm(), readable(connection)
+            alike = [order for order in crm if crm[order] == table.get(order) and order not in held]
+            free = [order for order in self._known if order not in crm.keys() | table.keys() | set(held)]
+            for orders in (alike, free):
+                self._dice.shuffle(orders)
             for side in Side:
-                missing = number - sum(self._edited.get(order) is side for order in differing.difference(held))
-                for kind in itertools.islice(itertools.cycle(KINDS), max(0, missing)):
-                    order = self._new_order() if kind == "add" else in_step.pop()
-                    self._edit(side, order, crm.get(order), connection, remove=kind == "remove")
-                    self._due[side.other].append(order)
-                    self.happened["before a start"] += 1
+                for kind, share in SHARES.items():
+                    adds = kind == "add"
+                    if adds:
+                        free += self._new_orders(ROOM * self._orders - len(crm), share)
+                    chosen = free if adds else alike
+                    for _ in range(min(round(share * self._orders), len(chosen))):
+                        order = chosen.pop()
+                        self._edit(side, order, None if adds else crm[order], connection, remove=kind == "remove")
+                        self._due[side.other].append(order)
+                        self.happened["edits before a pass"] += 1
 
     @contextmanager
-    def at_work(self, pause: float = 0.008) -> Iterator[None]:
-        """Edit one order after the other, on either side, for the time of the block."""
+    def at_work(self, pause: float) -> Iterator[None]:
+        """Edit one order after the other, on either side, for the time of the block; a reload goes on meanwhile."""
         stop, failures = threading.Event(), []
 
         def work() -> None:
             try:
-                while not stop.wait(pause):
-                    self._edit_one(self._dice.choice(list(Side)))
+                for number in itertools.count():
+                    if stop.wait(pause):
+                        return
+                    self.bring_back(1)
+                    if number < MOST * len(self._known) and not self._is_resting:
+                        self._edit_one(self._dice.choice(list(Side)))
             except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
                 failures.append(error)
 
@@ -137,92 +128,198 @@ class Outsiders:
         if failures:
             raise failures[0]
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nobody edits while a pass is at work, for the time of the block."""
+        self._is_resting = True
+        yield
+        self._is_resting = False
+
     def _edit_one(self, side: Side) -> None:
         aimed = bool(self._due[side]) and self._dice.random() < AIMED
         order = self._dice.choice(self._due[side] if aimed else self._known)
-        with self._table() as connection:
-            row = connection.execute("SELECT deal_id FROM bindings WHERE order_id = ?", (order,)).fetchone()
+        with self._log.table() as connection:
+            row = connection.execute("SELECT deal_id, channel FROM bindings WHERE order_id = ?", (order,)).fetchone()
+            if row is not None and row[1] != "web":
+                return
             crm, table = self._crm(order), row[0] if row else None
             if aimed or crm == table or self._dice.random() < ASTRAY:
                 there = crm if side is Side.CRM else table
                 self._edit(side, order, there, connection, remove=self._dice.random() < 0.25)
-                self.happened["during a pass"] += 1
+                self.happened["edits during a pass"] += 1
 
     def _edit(self, side: Side, order: int, there: int | None, connection: sqlite3.Connection, *, remove: bool) -> None:
-        removed = remove and there is not None and self._removed[side, order] < REMOVALS
-        value = None if removed else self._value(order, there)
-        self._removed[side, order] += removed
-        self._edited[order] = side
-        if side is Side.TABLE and there is not None and not removed and self._dice.random() < REINSERTED:
-            connection.execute("DELETE FROM bindings WHERE order_id = ?", (order,))
-            connection.execute("INSERT INTO bindings VALUES (?, ?)", (order, there))
-            self.happened["row inserted anew"] += 1
-        elif side is Side.TABLE and removed:
-            connection.execute("DELETE FROM bindings WHERE order_id = ?", (order,))
+        value = None if remove and there is not None else self._value(order, there)
+        if side is Side.TABLE and there is not None and value is not None and self._dice.random() < REINSERTED:
+            connection.execute(DROP, (order,))
+            connection.execute(PUT, (order, there))
+            self.happened["rows inserted anew"] += 1
         elif side is Side.TABLE:
-            connection.execute(
-                "INSERT INTO bindings VALUES (?, ?) ON CONFLICT DO UPDATE SET deal_id = excluded.deal_id",
-                (order, value),
-            )
+            connection.execute(*((DROP, (order,)) if value is None else (PUT, (order, value))))
         elif value is None:
             self._shop.portal.unbind(order)
         else:
             self._shop.portal.bind(order, DEAL, value)
 
     def _value(self, order: int, there: int | None) -> int:
-        """Return what an outside writer sets an order to: a new deal, or one that it had before."""
+        """Return what they set an order to: a new deal, or one that it had before."""
         past = self._past[order]
         if there is not None and there not in past:
             past.append(there)
         old = [deal for deal in past if deal != there]
-        if old and self._dice.random() < AGAIN:
+        if old and self._dice.random() < self._again:
             self.happened["set again"] += 1
             return self._dice.choice(old)
         past.append(next(self._fresh))
         return past[-1]
 
-    @contextmanager
-    def _table(self) -> Iterator[sqlite3.Connection]:
-        """One transaction of theirs."""
-        with closing(sqlite3.connect(self._shop.file, timeout=30, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")  # no test pulls the plug of the machine
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("UPDATE writer SET name = 'outside'")
-            yield connection
-            connection.execute("UPDATE writer SET name = 'syncd'")
-            connection.execute("COMMIT")
-
     def _crm(self, order: int) -> int | None:
         owner = self._shop.portal.table.owners.get(order)
         return None if owner is None else owner[1]
 
-    def _new_order(self) -> int:
-        self._known.append(next(self._unborn))
-        return self._known[-1]
+    def _new_orders(self, room: float, share: float) -> list[int]:
+        """Return orders that nobody has bound yet, as far as there is room for them."""
+        new = [next(self._next) for _ in range(round(min(room, share * self._orders)))]
+        self._known += new
+        return new
 
-    # -------------------------------------------------------------------- the log
+    def write_early(self) -> None:
+        """Write rows of orders that the portal does not know yet."""
+        orders = [next(self._early) for _ in range(2)]
+        with self._log.table() as connection:
+            connection.executemany(PUT, [(order, next(self._fresh)) for order in orders])
+        self._unborn += orders
+        self.happened["rows before their orders"] += len(orders)
 
-    def seen(self, side: Side) -> list[Seen]:
-        """Return every write the side saw, in order."""
+    def make_orders(self) -> None:
+        """Make the orders whose rows were there before them."""
+        for order in self._unborn:
+            self._shop.portal.add_order(order)
+        self._unborn.clear()
+
+    # ------------------------------------------------------------------- upheavals
+
+    @property
+    def rows_are_away(self) -> bool:
+        """Whether rows are missing that will come back."""
+        return bool(self._coming or self._hidden)
+
+    @property
+    def keys_are_broken(self) -> bool:
+        """Whether the table has rows whose order nobody can tell."""
+        return bool(self._broken)
+
+    def reload(self) -> None:
+        """Empty the table; its rows come back in small transactions."""
+        with self._log.table(RELOADED) as connection:
+            self._coming += connection.execute(ROWS + " WHERE typeof(order_id) = 'integer'").fetchall()
+            connection.execute("DELETE FROM bindings WHERE typeof(order_id) = 'integer'")
+        self.happened["reloads"] += 1
+
+    def bring_back(self, percent: int) -> None:
+        """Commit the next rows of a reload; one whose order was written anew meanwhile stays away."""
+        if self._coming:
+            number = max(1, len(self._known) * percent // 100)
+            self._put_back(RELOADED, self._coming[:number])
+            del self._coming[:number]
+            self.happened["parts of reloads"] += 1
+
+    def hide(self) -> None:
+        """Some rows are gone, and nobody asked for that."""
+        orders = self._some(0.02)
+        with self._log.table(HIDDEN) as connection:
+            for order in orders:
+                self._hidden += connection.execute(ROWS + " WHERE order_id = ?", (order,)).fetchall()
+                connection.execute(DROP, (order,))
+        self.happened["rows hidden"] += len(orders)
+
+    def show(self) -> None:
+        """Hidden rows, and those that a reload still has to bring, are there again."""
+        self._put_back(HIDDEN, self._hidden)
+        self._hidden.clear()
+        while self._coming:
+            self.bring_back(10)
+
+    def deselect(self) -> None:
+        """Take some rows out of what `where` selects."""
+        orders = self._some(0.02)
+        with self._log.table() as connection:
+            connection.executemany(
+                "UPDATE bindings SET channel = 'shop' WHERE order_id = ?", [(order,) for order in orders]
+            )
+        self.happened["rows no longer selected"] += len(orders)
+
+    def select(self) -> None:
+        """Take them in again."""
+        with self._log.table() as connection:
+            connection.execute("UPDATE bindings SET channel = 'web' WHERE channel <> 'web'")
+
+    def break_keys(self) -> None:
+        """Some rows get keys that are no order ids."""
+        orders = self._some(0.02)
+        with self._log.table(UNREADABLE) as connection:
+            for order in orders:
+                connection.execute("UPDATE bindings SET order_id = 'A-' || order_id WHERE order_id = ?", (order,))
+        self._broken += orders
+        self.happened["keys broken"] += len(orders)
+
+    def mend_keys(self) -> None:
+        """Give them their own keys again; a row whose order was written anew meanwhile is thrown away."""
+        with self._log.table(UNREADABLE) as connection:
+            for order in self._broken:
+                key = (f"A-{order}",)
+                if connection.execute("SELECT 1 FROM bindings WHERE order_id = ?", (order,)).fetchone():
+                    connection.execute(DROP, key)
+                connection.execute(f"UPDATE bindings SET order_id = {order} WHERE order_id = ?", key)
+        self._broken.clear()
+
+    def copy(self, side: Side) -> dict[int, int]:
+        """Return a backup of a side."""
         if side is Side.CRM:
-            writes = self._shop.portal.stats.writes
-            return [
-                Seen(w.order_id, _owner(w.before), _owner(w.after), w.method == UI, w.request, w.at) for w in writes
-            ]
-        rows = self._shop.sql("SELECT order_id, before, after, writer = 'outside' FROM seen ORDER BY at")
-        return [Seen(order, deal(before), deal(after), bool(outside)) for order, before, after, outside in rows]
+            return self._shop.crm()
+        with self._log.table() as connection:
+            return readable(connection)
 
-    def written_to_table(self, since: int = 0) -> tuple[int, int]:
-        """Return how many rows syncd has written to the table since a place in its log, and the place reached."""
-        query = "SELECT count(*) FILTER (WHERE writer = 'syncd'), coalesce(max(at), :since) FROM seen WHERE at > :since"
-        ((number, place),) = self._shop.sql(query.replace(":since", str(since)))
-        return int(number), int(place)
+    def restore(self, side: Side, backup: dict[int, int]) -> None:
+        """Put a backup back: each order says what it said then."""
+        if side is Side.TABLE:
+            with self._log.table(RESTORED) as connection:
+                there = readable(connection)
+                connection.executemany(DROP, [(order,) for order in there.keys() - backup.keys()])
+                connection.executemany(PUT, backup.items() - there.items())
+        else:
+            self._log.kind = RESTORED
+            there = self._shop.crm()
+            for order in there.keys() - backup.keys():
+                self._shop.portal.unbind(order)
+            for order, deal in backup.items() - there.items():
+                self._shop.portal.bind(order, DEAL, deal)
+            self._log.kind = EDIT
+        self.happened[f"{side.value} restored"] += 1
+
+    def set_old_values(self) -> None:
+        """From now on, many edits set what an order had before."""
+        self._again = OFTEN_AGAIN
+
+    def mend(self) -> None:
+        """Nothing is away, unreadable, unselected or unknown any more, and most edits set new values."""
+        self._again = AGAIN
+        self.show()
+        self.select()
+        self.mend_keys()
+        self.make_orders()
+
+    def _some(self, share: float) -> list[int]:
+        with self._log.table() as connection:
+            there = sorted(readable(connection))
+        return self._dice.sample(there, min(len(there), max(3, round(share * len(self._known)))))
+
+    def _put_back(self, kind: str, rows: Collection[ROW]) -> None:
+        with self._log.table(kind) as connection:
+            connection.executemany("INSERT OR IGNORE INTO bindings VALUES (?, ?, ?)", rows)
 
 
-def _owner(pair: tuple[int, int] | None) -> MaybeOwner:
-    return None if pair is None else Owner(*pair)
-
-
-def deal(number: int | None) -> MaybeOwner:
-    """Given a deal's number or None for unbound, return the owner."""
-    return None if number is None else Owner(DEAL, number)
+def readable(connection: sqlite3.Connection) -> dict[int, int]:
+    """Return what the table says of each order that syncd may read."""
+    query = "SELECT order_id, deal_id FROM bindings WHERE typeof(order_id) = 'integer' AND channel = 'web'"
+    return dict(connection.execute(query).fetchall())

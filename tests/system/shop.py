@@ -139,7 +139,7 @@ def start(
     return Child(
         [sys.executable, *program, *args],
         cwd=directory,
-        env=_environment() | environ,
+        env=environment() | environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -147,7 +147,8 @@ def start(
     )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return what the program is to find in its environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
     return kept | {"PYTHONWARNINGS": "error", "COLUMNS": "80"}
 

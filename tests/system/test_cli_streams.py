@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.shop import Ran, Shop, _environment, open_shop
+from tests.system.shop import Ran, Shop, environment, open_shop
 
 LOST = 74
 
@@ -22,7 +22,7 @@ def run(redirection: str, *args: str, directory: Path, **environ: str) -> Ran:
     done = subprocess.run(
         shell,
         cwd=directory,
-        env=_environment() | environ,
+        env=environment() | environ,
         capture_output=True,
         stdin=subprocess.DEVNULL,
         timeout=60,
@@ -84,7 +84,7 @@ def without_a_reader_of_its_log(*args: str, directory: Path) -> int:
         done = subprocess.run(
             command,
             cwd=directory,
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=writer,
