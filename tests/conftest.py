@@ -28,7 +28,7 @@ TESTS = Path(__file__).parent
 # thousand times. No test speaks to anybody but loopback, so one authority is enough, and nobody has its key.
 os.environ.setdefault("SSL_CERT_FILE", str(TESTS / "one_authority.pem"))
 
-PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config"), ("unit", "status")}
+PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config")}
 """Folders whose tests run in memory, on an injected clock."""
 
 # No deadline: the machine is shared, and no property is about time. The examples are the same each time: a change is judged

@@ -22,7 +22,7 @@ def serving(answer: Answer) -> Iterator[int]:
 
     def one(client: socket.socket) -> None:
         with client, suppress(OSError, EOFError):
-            client.settimeout(120)
+            client.settimeout(20)
             answer(client)
 
     def accept() -> None:

@@ -33,6 +33,7 @@ class Portal(BitrixPortal):
         self.types: dict[int, str] = {2: "Deal"}
         self.titles_by_owner = {DEAL: "Desks"}
         self.broken: Exception | None = None
+        self.being_asked = asyncio.Event()
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -42,6 +43,7 @@ class Portal(BitrixPortal):
 
     async def titles(self, owners: Collection[Owner]) -> dict[Owner, str]:
         self.asked.append(set(owners))
+        self.being_asked.set()
         await self.answers.wait()
         if self.broken is not None:
             raise self.broken
@@ -139,10 +141,11 @@ async def test_given_a_bug_in_naming_then_the_numbers_are_shown(world: ReaderOfT
 async def test_given_somebody_who_does_not_wait_then_names_are_there_for_the_next_look(world: ReaderOfTitles) -> None:
     world.portal.answers.clear()
     assert (await world.titles.labels_at_hand("shop", [DEAL])).names.titles == {}
+    await world.portal.being_asked.wait()
     assert (await world.titles.labels_at_hand("shop", [DEAL])).names.titles == {}
+    assert world.portal.asked == [{DEAL}]
     world.portal.answers.set()
     assert await world.shown(DEAL) == {DEAL: "Desks"}
-    assert world.portal.asked == [{DEAL}]
 
 
 async def test_given_an_end_while_the_portal_is_asked_then_it_is_not_waited_for(world: ReaderOfTitles) -> None:
