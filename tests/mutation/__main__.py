@@ -22,13 +22,14 @@ from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
-from mutmut import __main__ as mutmut
+from mutmut.__main__ import create_mutants
 from mutmut.configuration import config
 from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.file_mutation import filter_mutants_with_type_checker
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import status_by_exit_code
-from mutmut.utils.file_utils import walk_mutatable_files
+from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, setup_source_paths, walk_mutatable_files
 from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
 
 REACHED = Path("mutants").absolute() / "reached.json"
@@ -123,16 +124,16 @@ def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     with redirect_stdout(sys.stderr):
-        mutmut.copy_src_dir()
-        mutmut.copy_also_copy_files()
-        mutmut.setup_source_paths()
-        mutmut.create_mutants(1)
+        copy_src_dir()
+        copy_also_copy_files()
+        setup_source_paths()
+        create_mutants(1)
     files = [SourceFileMutationData(path=path) for path in walk_mutatable_files()]
     for file in files:
         file.load()
         file.meta_path = file.meta_path.absolute()
     if any(None in file.exit_code_by_key.values() for file in files):
-        refused = mutmut.filter_mutants_with_type_checker()
+        refused = filter_mutants_with_type_checker()
         for file in files:
             for name in file.exit_code_by_key.keys() & refused.keys():
                 file.exit_code_by_key[name] = REFUSED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from syncd.engine.link import HeldLease
+from syncd.core.model import Change
+from syncd.core.records import BindingUpdate
+from syncd.engine.link import HeldLease, Link
+from syncd.engine.plan_draft import PlanDraft
 from syncd.errors import IncompleteListing
 from tests.simulation.switch import Line, Name, Played, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_absence as on_absence
@@ -17,6 +20,8 @@ from tests.unit.engine.switches.of_decisions import nothing
 OBSERVE, VERIFY, RUN = "syncd.engine.observe", "syncd.engine.verify", "syncd.engine.run"
 LOOK = "syncd.engine.second_look"
 
+Pairs = Sequence[tuple[Change, BindingUpdate]]
+
 
 async def just_now(*_: object) -> int:
     """Say that the newest run of all wrote."""
@@ -25,6 +30,11 @@ async def just_now(*_: object) -> int:
 
 async def nothing_of_it(*_: object) -> None:
     """Do nothing."""
+
+
+async def all_of_them(_link: Link, _lease: HeldLease, pairs: Pairs, _draft: PlanDraft) -> Pairs:
+    """Confirm without asking."""
+    return pairs
 
 
 async def half_a_listing_will_do(_held: HeldLease, parts: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -146,11 +156,7 @@ SWITCHES = [
         "Each order is looked at once, however the sides are cut (and no end is agreed that was not asked for).",
         Together(
             Line(f"{OBSERVE}:_Segments._compare", "if upto is not None:", "if False:"),
-            Line(
-                "syncd.engine.observation_record:record_observation",
-                "await _confirmed(link, lease, pairs, draft)",
-                "pairs",
-            ),
+            Name("syncd.engine.observation_record:_confirmed", all_of_them),
         ),
         Played("edits-on-both-sides", singly=True),
     ),
@@ -189,9 +195,7 @@ SWITCHES = [
     ),
     rule(
         "Only what both sides had at one moment is agreed.",
-        Line(
-            "syncd.engine.observation_record:record_observation", "await _confirmed(link, lease, pairs, draft)", "pairs"
-        ),
+        Name("syncd.engine.observation_record:_confirmed", all_of_them),
         "agreed-only-where-both-had-it",
     ),
     rule(
