@@ -68,8 +68,7 @@ def _files(loaded: Loaded) -> Iterator[Finding]:
         if one.serious:
             yield Finding("configuration files", one.text, ConfigError.exit_code, one.hint)
         else:
-            text = f"{loaded.path} holds a secret, and everybody on this host may read it; `chmod o-r {loaded.path}` closes it"
-            yield Finding("configuration files", text, warning=True)
+            yield Finding("configuration files", one.text, hint=one.hint, warning=True)
 
 
 def _web(settings: Settings) -> Iterator[Finding]:
