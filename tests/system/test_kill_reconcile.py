@@ -20,57 +20,63 @@ from tests.system.shop import DEAL
 
 KILLS = int(os.environ.get("SYNCD_TEST_KILLS", "6"))
 SEED = int(os.environ.get("SYNCD_TEST_SEED", "1"))
-ORDERS, KILLED = (300, (True, False)) if KILLS < 50 else (500, (True, True, False))
-"""How many orders there are, and which of the passes after each happening are killed."""
+ORDERS, BESIDE, KILLED = (240, 30, (True, False)) if KILLS < 50 else (500, 100, (True, True, False))
+"""How many orders there are, how many the second link has, and which of the passes after each happening are killed."""
 
 
 @pytest.fixture
 def link(tmp_path: Path) -> Iterator[KilledLink]:
-    with open_killed_link(tmp_path, ORDERS, SEED) as made:
+    with open_killed_link(tmp_path, ORDERS, SEED, beside=BESIDE) as made:
         yield made
 
 
-HAPPENINGS: tuple[Callable[[KilledLink], object], ...] = (
-    lambda link: link.back_up(),
-    lambda link: link.outsiders.break_keys(),
-    lambda link: link.outsiders.reload(),
-    lambda link: link.restore(Side.TABLE),
-    lambda link: link.outsiders.write_early(),
-    lambda link: link.outsiders.deselect(),
-    lambda link: link.restore_state(),
-    lambda link: link.back_up(),
-    lambda link: link.outsiders.hide(),
-    lambda link: link.restore(Side.CRM),
-    lambda link: link.outsiders.set_old_values(),
-    lambda link: link.lose_state(),
+HAPPENINGS: tuple[tuple[Callable[[KilledLink], object], ...], ...] = (
+    (lambda link: link.back_up(), lambda link: link.outsiders.bind_all_along()),
+    (lambda link: link.outsiders.break_keys(),),
+    (lambda link: link.outsiders.reload(),),
+    (lambda link: link.restore(Side.TABLE),),
+    (lambda link: link.outsiders.write_early(), lambda link: link.outsiders.pull_triggers()),
+    (lambda link: link.outsiders.deselect(), lambda link: link.outsiders.make_odd()),
+    (lambda link: link.restore_state(),),
+    (lambda link: link.back_up(), lambda link: link.outsiders.leave_out()),
+    (lambda link: link.outsiders.hide(),),
+    (lambda link: link.restore(Side.CRM),),
+    (lambda link: link.outsiders.set_old_values(), lambda link: link.outsiders.pull_triggers()),
+    (lambda link: link.lose_state(),),
 )
-"""What happens to both sides and the state, one before each pass. What is away comes back after the next pass."""
+"""What happens to both sides and the state, before each round of passes. What is away comes back after them."""
 
 
 def test_given_kills_in_a_world_of_accidents_then_nothing_is_lost_or_flipped_back(link: KilledLink) -> None:
     outsiders = link.outsiders
-    for number, happening in enumerate(itertools.cycle(HAPPENINGS)):
+    for number, happenings in enumerate(itertools.cycle(HAPPENINGS)):
         left_in_flight = link.happened["kills that left writes in flight"]
         if number >= len(HAPPENINGS) and link.kills >= KILLS and left_in_flight:
             break
         assert number < len(HAPPENINGS) * KILLS, f"passes are too quick to be killed: {link.happened}"
         link.wait(12 * HOUR)
         outsiders.make_changes(link.records().holds)
-        happening(link)
+        for happen in happenings:
+            happen(link)
         for kill in KILLED:
             link.one_pass(kill=kill)
             link.wait(LOOK)
         link.decide()
         outsiders.mend()
-    link.rest()
+        assert link.beside is not None
+        if number % 2:
+            link.beside.live(kill=KILLS >= 50)
+    for one in link.links:
+        one.rest()
     print(dict(sorted(link.figures.items())))
-    broken = link.witness.broken
-    assert not broken, "\n".join(map(str, broken[:20]))
-    crm, table = link.shop.crm(), link.outsiders.copy(Side.TABLE)
-    assert {order for order, _ in crm.items() ^ table.items()} == set()
-    records = link.records()
-    assert not records.holds
-    assert not records.intents
+    for one in link.links:
+        broken = one.witness.broken
+        assert not broken, "\n".join(map(str, broken[:20]))
+        crm, table = one.shop.crm(), one.outsiders.copy(Side.TABLE)
+        assert {order for order, _ in crm.items() ^ table.items()} == set()
+        records = one.records()
+        assert not records.holds
+        assert not records.intents
     link.shop.call("db", "check").check(0)
 
 
