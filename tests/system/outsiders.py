@@ -333,12 +333,15 @@ class Outsiders:
         """
         latest = [*self._due[Side.TABLE]][-round(sum(SHARES.values()) * self._orders) :]
         crm = self._shop.crm()
+        moved = [order for order in latest if order in crm.keys() & self.copy(Side.TABLE).keys()]
+        for number, (order, other) in enumerate(zip(moved[:8:2], moved[1:8:2], strict=False)):
+            self.pull(order, other, next(self._fresh) if number % 2 else None)
+
+    def pull(self, order: int, other: int, deal: int | None = None) -> None:
+        """From now on, where syncd writes an order's row, a trigger deletes the row of another one, or gives it a deal."""
         with self._log.table() as connection:
-            moved = [order for order in latest if order in crm.keys() & readable(connection).keys()]
-            for number, (order, other) in enumerate(zip(moved[:8:2], moved[1:8:2], strict=False)):
-                deal = next(self._fresh) if number % 2 else None
-                connection.execute("INSERT INTO pulls VALUES (?, ?, ?)", (order, other, deal))
-                self.happened["triggers that rewrite" if deal else "triggers that undo"] += 1
+            connection.execute("INSERT INTO pulls VALUES (?, ?, ?)", (order, other, deal))
+        self.happened["triggers that rewrite" if deal else "triggers that undo"] += 1
 
     def make_even(self) -> None:
         """All rows name a deal, the list shows every order, and the triggers are dropped."""

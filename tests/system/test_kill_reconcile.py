@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Side
-from tests.simulation.switch import Name, Off
+from syncd.core.order_ranges import OrderRange
+from tests.simulation.switch import Line, Name, Off, Together
 from tests.system.killed_link import HOUR, LOOK, KilledLink, open_killed_link
+from tests.system.outsiders import ODD
 from tests.system.shop import DEAL
+from tests.system.timeline import orders_in
 
 KILLS = int(os.environ.get("SYNCD_TEST_KILLS", "6"))
 SEED = int(os.environ.get("SYNCD_TEST_SEED", "1"))
-ORDERS, BESIDE, KILLED = (240, 30, (True, False)) if KILLS < 50 else (500, 100, (True, True, False))
+ORDERS, BESIDE, KILLED = (200, 30, (True, False)) if KILLS < 50 else (500, 100, (True, True, False))
 """How many orders there are, how many the second link has, and which of the passes after each happening are killed."""
 
 
@@ -31,12 +34,19 @@ def link(tmp_path: Path) -> Iterator[KilledLink]:
 
 
 HAPPENINGS: tuple[tuple[Callable[[KilledLink], object], ...], ...] = (
-    (lambda link: link.back_up(), lambda link: link.outsiders.bind_all_along()),
+    (
+        lambda link: link.back_up(),
+        lambda link: link.outsiders.bind_all_along(),
+        lambda link: link.outsiders.pull_triggers(),
+    ),
     (lambda link: link.outsiders.break_keys(),),
     (lambda link: link.outsiders.reload(),),
     (lambda link: link.restore(Side.TABLE),),
-    (lambda link: link.outsiders.write_early(), lambda link: link.outsiders.pull_triggers()),
-    (lambda link: link.outsiders.deselect(), lambda link: link.outsiders.make_odd()),
+    (
+        lambda link: link.outsiders.write_early(),
+        lambda link: link.outsiders.deselect(),
+        lambda link: link.outsiders.make_odd(),
+    ),
     (lambda link: link.restore_state(),),
     (lambda link: link.back_up(), lambda link: link.outsiders.leave_out()),
     (lambda link: link.outsiders.hide(),),
@@ -97,24 +107,90 @@ def edit_and_restore_table(link: KilledLink) -> None:
     link.restore(Side.TABLE)
 
 
-RULES: dict[str, tuple[Off, int, Callable[[KilledLink], object]]] = {
-    "an older state writes nothing": (Name("syncd.core.guards:state_older", lambda *_: []), 31, edit_and_restore_state),
-    "a restored side is refused": (Name("syncd.engine.verify:is_revert", lambda *_: False), 34, edit_and_restore_table),
+def undo_by_trigger(link: KilledLink) -> None:
+    for order in (1, 2):
+        link.shop.portal.bind(order, DEAL, 7000 + order)
+    link.outsiders.pull(2, 1)
+    link.act("reconcile")
+
+
+async def remove_at_once(*_: object) -> None:
+    """What is absent is not asked for by id."""
+
+
+ABSENT_FROM_LIST = Name("syncd.engine.verify:_removals_from_table", remove_at_once)
+WRITER = "syncd.table.row_writer:RowWriter"
+
+RULES: dict[str, tuple[Off, set[int], Callable[[KilledLink], object]]] = {
+    "an older state writes nothing": (
+        Name("syncd.core.guards:state_older", lambda *_: []),
+        {31},
+        edit_and_restore_state,
+    ),
+    "a restored side is refused": (
+        Name("syncd.engine.verify:is_revert", lambda *_: False),
+        {34},
+        edit_and_restore_table,
+    ),
     "many absences are looked for twice": (
         Name("syncd.engine.second_look:SECOND_LOOK_AFTER", -1e9),
-        32,
+        {32},
         lambda link: link.outsiders.hide(),
+    ),
+    "a write that a trigger turns against another order is rolled back": (
+        Together(
+            Line(f"{WRITER}.carry_out", "counts = self._columns.reaches_other_rows", "counts = False"),
+            Name(f"{WRITER}.prove", lambda *_: None),
+        ),
+        {31},
+        undo_by_trigger,
+    ),
+    "a binding that names no deal is not absent": (
+        Together(
+            Line("syncd.engine.observe:_Segments.read", "self.crm_unreadable.update(listed.unreadable)", "pass"),
+            ABSENT_FROM_LIST,
+        ),
+        {15, 17},
+        lambda link: link.shop.portal.bind(1, DEAL, ODD),
+    ),
+    "an order that the list leaves out is asked for": (
+        ABSENT_FROM_LIST,
+        {15, 17},
+        lambda link: link.outsiders.leave_out(),
+    ),
+    "a link looks after its own orders only": (
+        Together(
+            Name("syncd.core.model:Scope.order_range", OrderRange(1)),
+            Name("syncd.core.model:Scope.holds_order", lambda *_: True),
+        ),
+        {14, 15, 17, 31},
+        lambda _: None,
     ),
 }
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so(tmp_path, monkeypatch, rule):
-    off, promise, happen = RULES[rule]
-    with open_killed_link(tmp_path, 40, SEED) as link, link.outsiders.resting():
+def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so_and_why(tmp_path, monkeypatch, rule, capsys):
+    off, promises, happen = RULES[rule]
+    with open_killed_link(tmp_path, 40, SEED, beside=1) as link, link.outsiders.resting():
         off.flip(monkeypatch)
         happen(link)
         link.wait(LOOK)
         link.act("reconcile")
         link.rest()
-        assert {one.promise for one in link.witness.broken} == {promise}
+        assert {one.promise for one in link.witness.broken} == promises
+        printed = capsys.readouterr().out
+        for alarm in link.witness.broken:
+            assert str(alarm) in printed
+            for order in orders_in(alarm):
+                assert f"order {order}:\n  " in printed
+
+
+def test_given_pages_that_bring_no_count_then_bindings_made_all_along_end_the_pass(tmp_path, monkeypatch):
+    with open_killed_link(tmp_path, 40, SEED) as link, link.outsiders.resting():
+        link.outsiders.bind_all_along()
+        assert link.act("reconcile").code == 0
+        link.outsiders.bind_all_along()
+        Line("syncd.portal.window_reader:WindowReader._is_counted", "self._proving or ", "").flip(monkeypatch)
+        with pytest.raises(AssertionError, match="reconcile ended with 69"):
+            link.act("reconcile")
