@@ -139,6 +139,8 @@ class KilledLink:
         self._kills_apply = itertools.cycle([True, False])
         self._keeps = itertools.cycle(["crm", "table"])
         self._had_killed = False
+        self._shown_held: set[int] = set()
+        """The orders whose holds the last command printed: a refused run keeps none."""
         self._moments = itertools.cycle(
             [self._at_a_write, self._after_a_table_write, self._before_a_late_request, self._at_any_time]
         )
@@ -271,6 +273,8 @@ class KilledLink:
     def _run(self, verb: str, *words: str) -> int:
         ran = self.shop.call("--log-level", "error", verb, *words, "--json")
         assert ran.code in {0, 2, 3, 4, 5}, f"{verb} ended with {ran.code}\n{ran.out}\n{ran.err}"
+        reports = ran.json if isinstance(ran.json, list) else [ran.json]
+        self._shown_held = {one["order_id"] or 0 for report in reports for one in report.get("holds", ())}
         return ran.code
 
     # ---------------------------------------------------------------------- alarms
@@ -505,7 +509,8 @@ class KilledLink:
         """Each order is in step, or held, or part of the plan that was refused, or waits for its second look (31)."""
 
         async def judge(store: SqlStore) -> None:
-            shown = {one.change.order_id for one in await store.changes(run.id) if one.outcome in TO_MAKE}
+            planned = {one.change.order_id for one in await store.changes(run.id) if one.outcome in TO_MAKE}
+            shown = planned | self._shown_held
             orders = sorted(self.witness.places)
             await judge_rest(self.witness, cast("Store", store), orders, shown, promise=31, name=self.shop.name)
 
