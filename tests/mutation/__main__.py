@@ -25,20 +25,27 @@ import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.__main__ import create_mutants
 from mutmut.configuration import config
-from mutmut.mutation.data import SourceFileMutationData
-from mutmut.mutation.file_mutation import filter_mutants_with_type_checker
+from mutmut.mutation.data import MutantLineSpans, SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import status_by_exit_code
-from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, setup_source_paths, walk_mutatable_files
+from mutmut.type_checking import run_type_checker
+from mutmut.utils.file_utils import (
+    change_cwd,
+    copy_also_copy_files,
+    copy_src_dir,
+    setup_source_paths,
+    walk_mutatable_files,
+)
+from mutmut.utils.format_utils import get_mutant_name
 from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
 
 REACHED = Path("mutants").absolute() / "reached.json"
 SURVIVED, KILLED, UNREACHED, UNTRIED, TIMEOUT, REFUSED = 0, 1, 33, 34, 36, 37
 """mutmut's numbers, which `mutmut results` reads; UNTRIED, its "skipped", has passed the type checker."""
 OPEN = {SURVIVED, UNREACHED, UNTRIED}
-LONGEST = 60
-"""Seconds of the clock after which a mutant that waits for ever is stopped."""
+LONGEST = 120
+"""Seconds of the clock after which a test that waits for ever is stopped; one that is busy for ever is stopped by its CPU time."""
 
 
 Mutant: TypeAlias = tuple[SourceFileMutationData, str]
@@ -55,6 +62,7 @@ class Mutants:
     def __init__(self, mutants: list[Mutant]) -> None:
         self._mutants = mutants
         self._noticed: dict[str, Counter[str]] = defaultdict(Counter)
+        """How many mutants of a function or a module each test has noticed, and each file of tests."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Find out which test reaches what, then try the mutants."""
@@ -63,12 +71,20 @@ class Mutants:
         for file, name in self._mutants:
             function = function_of(name)
             tests = [test for test, (_, functions) in reached.items() if function in functions]
-            noticed = self._noticed[function]
-            tests.sort(key=lambda one: (-noticed[one], reached[one][0]))
+            of_function, of_module = self._noticed[function], self._noticed[function.rpartition(".")[0]]
+            tests.sort(
+                key=lambda one: (
+                    -of_function[one],
+                    -of_module[one],
+                    -of_module[one.partition("::")[0]],
+                    reached[one][0],
+                )
+            )
             most = 2 + 3 * sum(reached[one][0] for one in tests)
             began = time.monotonic()
             code, by = _try(name, [items[one] for one in tests], most) if tests else (UNREACHED, "")
-            noticed[by] += 1
+            of_function[by] += 1
+            of_module.update([by, by.partition("::")[0]])
             file.exit_code_by_key[name] = code
             file.durations_by_key[name] = time.monotonic() - began
             file.save()
@@ -83,12 +99,13 @@ def _reached(items: dict[str, pytest.Item]) -> dict[str, tuple[float, list[str]]
     for name in items.keys() - known.keys():
         state()._stats.clear()
         began = time.process_time()
-        if not _passes(items[name]):
-            sys.exit(f"{name} fails without a mutant")
-        known[name] = (time.process_time() - began, sorted(state()._stats))
+        if _passes(items[name]):
+            known[name] = (time.process_time() - began, sorted(state()._stats))
+        else:
+            print(f"left out, since it fails without a mutant: {name}", flush=True)
     set_mutant_under_test("")
     REACHED.write_text(json.dumps(known))
-    return {name: known[name] for name in items}
+    return {name: known[name] for name in items if name in known}
 
 
 def _passes(item: pytest.Item) -> bool:
@@ -103,10 +120,10 @@ def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
         set_mutant_under_test(name)
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + most) + 1, resource.RLIM_INFINITY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(LONGEST)
         code = SURVIVED
         try:
             for item in items:
+                signal.alarm(LONGEST)
                 if not _passes(item):
                     os.write(writer, item.nodeid.encode())
                     code = KILLED
@@ -135,7 +152,7 @@ def make(parts: Iterable[str]) -> list[Mutant]:
         file.load()
         file.meta_path = file.meta_path.absolute()
     if any(None in file.exit_code_by_key.values() for file in files):
-        refused = filter_mutants_with_type_checker()
+        refused = _refused()
         for file in files:
             for name in [name for name, code in file.exit_code_by_key.items() if code is None]:
                 file.exit_code_by_key[name] = REFUSED if name in refused else UNTRIED
@@ -147,6 +164,22 @@ def make(parts: Iterable[str]) -> list[Mutant]:
         for name, code in file.exit_code_by_key.items()
         if code in OPEN and fnmatch(name, pattern)
     ]
+
+
+def _refused() -> set[str]:
+    """Return the mutants that the type checker refuses."""
+    with change_cwd("mutants"):
+        errors = run_type_checker(config().type_check_command)
+    refused: set[str] = set()
+    for error in errors:
+        path = error.file_path.relative_to(Path("mutants").absolute())
+        index = MutantLineSpans.load(path)
+        spans = index.span_by_function_name if index is not None else {}
+        found = [name for name, span in spans.items() if span.start <= error.line_number <= span.end]
+        if not found:
+            sys.exit(f"{path}:{error.line_number}: {error.error_description}, and no mutant is there")
+        refused |= {get_mutant_name(path, name) for name in found}
+    return refused
 
 
 def _pattern(part: str) -> str:
@@ -162,7 +195,7 @@ def main(parts: list[str]) -> None:
     mutants = make(parts)
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
     os.chdir("mutants")
-    pytest.main(["-q", "--rootdir=.", "-p", "no:rerunfailures", *tests], plugins=[Mutants(mutants)])
+    pytest.main(["-q", "--rootdir=.", *tests], plugins=[Mutants(mutants)])
 
 
 if __name__ == "__main__":
