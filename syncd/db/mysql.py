@@ -40,6 +40,9 @@ CLEARTEXT = 1_000_000
 """The number of our own error for a server that asks for the password in the clear; servers use smaller ones."""
 _CLEARTEXT = "enablecleartextplugin"
 
+_STATE_MODE = "STRICT_ALL_TABLES"
+"""The SQL mode of the state database's sessions: a value that does not fit is refused."""
+
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 _BY_MODE = {plain(mode): mode for mode in _MODES} | {
     "disable": "DISABLED", "prefer": "PREFERRED", "allow": "PREFERRED", "require": "REQUIRED",
@@ -303,15 +306,18 @@ class MySQL(Server):
         return engine
 
     def set_up_sessions(self, engine: sa.Engine, limits: Limits | None, *, transactions: bool) -> None:
-        """See `Backend`."""
+        """The server's mode is for other programs: ORACLE, say, reserves names of syncd's columns."""
         del transactions
+        settings = [f"sql_mode = '{_STATE_MODE}'"]
+        if limits is not None:
+            settings.append(f"innodb_lock_wait_timeout = {limits.lock:.0f}")
 
-        @event.listens_for(engine, "connect")
+        # Before SQLAlchemy asks the first connection for its mode, to know how names are quoted.
+        @event.listens_for(engine, "connect", insert=True)
         def set_up(connection: Any, _record: object) -> None:
-            if limits is not None:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {limits.lock:.0f}")
-                connection.commit()
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION {', '.join(settings)}")
+            connection.commit()
 
     def exposure(self, connection: sa.Connection) -> str:
         """See `Backend`."""
