@@ -16,7 +16,8 @@ from syncd.core.records import Lease
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable
 from syncd.obs.clock import SystemClock
 from syncd.state.database import Database, read_url
-from syncd.state.leases import LeaseKeeper, open_locks
+from syncd.state.leases import LeaseKeeper
+from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from tests.children import Child

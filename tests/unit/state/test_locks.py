@@ -8,7 +8,7 @@ import pytest
 
 from syncd.errors import StateUnavailable
 from syncd.state.database import take_lock
-from syncd.state.leases import FileLocks
+from syncd.state.locks import FileLocks
 
 
 @pytest.fixture
