@@ -14,7 +14,6 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from syncd.config.mapping_columns import KeyColumn
 from syncd.config.model import TableSettings
 from syncd.db.backend import Backend
-from syncd.table.changes import WatchedColumn
 from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
 from syncd.table.database import TableFault, fault_of
 from syncd.table.marks import (
@@ -26,6 +25,7 @@ from syncd.table.marks import (
     encoding_for,
     mark_by_type,
 )
+from syncd.table.rows import WatchedColumn
 
 T = TypeVar("T")
 

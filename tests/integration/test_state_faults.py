@@ -16,7 +16,7 @@ from sqlalchemy import event
 from syncd.core.model import Owner
 from syncd.core.records import BindingUpdate
 from syncd.errors import AuthError, ConfigError, LeaseLost, StateUnavailable, SyncdError
-from syncd.state import database, db_check
+from syncd.state import database, migrate
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
@@ -277,4 +277,4 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 def test_check_of_a_database_out_of_reach_is_a_sentence():
     with pytest.raises(StateUnavailable, match="cannot be reached"):
-        db_check.check("postgresql://syncd@127.0.0.1:9/state")
+        migrate.check("postgresql://syncd@127.0.0.1:9/state")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import syncd
 from syncd.errors import ConfigError, StateUnavailable
-from syncd.state import db_check
+from syncd.state import migrate
 from syncd.state.migrate import Schema, current, require_current, scripts_folder, upgrade
 from syncd.state.schema import REVISION, metadata
 from tests.children import Child
@@ -103,7 +103,7 @@ def test_an_empty_database_gets_the_schema_and_a_second_upgrade_finds_nothing_to
 
 def test_what_the_migrations_make_is_what_the_code_expects(database_url):
     upgrade(database_url)
-    assert db_check.check(database_url).problems == ()
+    assert migrate.check(database_url).problems == ()
 
 
 def test_a_missing_file_is_made_for_its_owner_only(tmp_path):
@@ -169,7 +169,7 @@ def test_a_schema_of_before_the_version_tables_own_name_is_known_and_upgraded(da
     assert upgrade(database_url).revision == "0001"
     assert upgrade(database_url) == Schema(REVISION, REVISION)
     assert "alembic_version" not in tables(database_url)
-    assert db_check.check(database_url).problems == ()
+    assert migrate.check(database_url).problems == ()
 
 
 def test_processes_that_upgrade_at_once_wait_for_each_other(database_url):
@@ -177,7 +177,7 @@ def test_processes_that_upgrade_at_once_wait_for_each_other(database_url):
     answers = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], answers
     assert sorted(out.split()[-1] for out, _ in answers) == [REVISION, REVISION, "None"]
-    assert db_check.check(database_url).problems == ()
+    assert migrate.check(database_url).problems == ()
 
 
 def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_and_can_be_run_again(database_url, tmp_path):
@@ -190,7 +190,7 @@ def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_and_can_be_run_ag
     assert current(database_url).revision == REVISION
     assert "later" not in tables(database_url)
     assert "colour" not in columns(database_url, "link")
-    assert db_check.check(database_url).problems == ()
+    assert migrate.check(database_url).problems == ()
     shutil.rmtree(tmp_path / "migrations")
     assert upgrade(database_url, scripts=later_scripts(tmp_path)).revision == REVISION
     assert "colour" in columns(database_url, "link")
@@ -208,7 +208,7 @@ def test_a_schema_half_made_by_an_upgrade_killed_on_mysql_is_completed(mysql_url
         "ALTER TABLE hold DROP INDEX ix_hold_open",
     )
     assert upgrade(mysql_url) == Schema(None, REVISION)
-    assert db_check.check(mysql_url).problems == ()
+    assert migrate.check(mysql_url).problems == ()
 
 
 def test_an_sqlite_database_is_copied_before_its_schema_changes(tmp_path):
@@ -230,7 +230,7 @@ def test_the_copy_is_a_state_database_that_works(tmp_path):
     url = f"sqlite:///{tmp_path / 'state.db'}"
     upgrade(url)
     backup = upgrade(url, scripts=later_scripts(tmp_path)).backup
-    assert db_check.check(f"sqlite:///{backup}").problems == ()
+    assert migrate.check(f"sqlite:///{backup}").problems == ()
 
 
 def test_a_first_schema_and_a_current_one_are_not_copied(tmp_path):
@@ -273,7 +273,7 @@ def test_an_up_to_date_database_is_recognised_without_loading_alembic(tmp_path):
 def test_check_finds_a_database_without_schema(tmp_path):
     path = tmp_path / "state.db"
     path.touch(mode=0o600)
-    found = db_check.check(f"sqlite:///{path}")
+    found = migrate.check(f"sqlite:///{path}")
     assert found.open_intents is None
     assert [problem for problem in found.problems if "no schema" in problem]
 
@@ -281,7 +281,7 @@ def test_check_finds_a_database_without_schema(tmp_path):
 def test_check_finds_what_differs_from_the_schema(database_url):
     upgrade(database_url)
     execute(database_url, "ALTER TABLE budget DROP COLUMN used", "ALTER TABLE link ADD COLUMN colour INTEGER")
-    problems = db_check.check(database_url).problems
+    problems = migrate.check(database_url).problems
     assert [problem for problem in problems if "add column budget.used" in problem]
     assert [problem for problem in problems if "remove column link.colour" in problem]
 
@@ -289,7 +289,7 @@ def test_check_finds_what_differs_from_the_schema(database_url):
 def test_check_leaves_tables_of_others_alone(database_url):
     upgrade(database_url)
     execute(database_url, "CREATE TABLE theirs (id INTEGER)")
-    assert db_check.check(database_url).problems == ()
+    assert migrate.check(database_url).problems == ()
 
 
 def test_check_counts_open_intents(tmp_path):
@@ -300,14 +300,14 @@ def test_check_counts_open_intents(tmp_path):
         "INSERT INTO change (run_id, link_id, order_id, action, reason, outcome, error, at, found_known)"
         " VALUES (1, 1, 1, 'add', 'undo', 'intended', '', 0, 0)",
     )
-    assert db_check.check(url).open_intents == 1
+    assert migrate.check(url).open_intents == 1
 
 
 def test_check_finds_a_file_others_may_read(tmp_path):
     url = f"sqlite:///{tmp_path / 'state.db'}"
     upgrade(url)
     (tmp_path / "state.db").chmod(0o644)
-    assert [problem for problem in db_check.check(url).problems if "chmod 600" in problem]
+    assert [problem for problem in migrate.check(url).problems if "chmod 600" in problem]
 
 
 def test_check_finds_rows_of_a_link_that_does_not_exist(tmp_path):
@@ -318,7 +318,7 @@ def test_check_finds_rows_of_a_link_that_does_not_exist(tmp_path):
         "INSERT INTO run (link_id, kind, state, origin, started_at, digest, first_sync, counts, guards, error, requests,"
         " calls, seconds) VALUES (7, 'pass', 'applied', 'command', 0, '', 0, '{}', '[]', '', 0, 0, 0)",
     )
-    assert [problem for problem in db_check.check(url).problems if "1 row refers to a link" in problem]
+    assert [problem for problem in migrate.check(url).problems if "1 row refers to a link" in problem]
 
 
 def test_check_finds_a_damaged_file(tmp_path):
@@ -334,13 +334,13 @@ def test_check_finds_a_damaged_file(tmp_path):
     content = bytearray(path.read_bytes())
     content[-40_000:-20_000] = b"\xff" * 20_000
     path.write_bytes(content)
-    assert [problem for problem in db_check.check(url).problems if "damaged" in problem]
+    assert [problem for problem in migrate.check(url).problems if "damaged" in problem]
 
 
 @pytest.mark.postgres
 def test_check_tells_of_a_pooler_that_changes_sessions(postgres_url):
     upgrade(postgres_url)
-    assert not db_check.check(postgres_url).pooled
+    assert not migrate.check(postgres_url).pooled
     with pooling(postgres_url) as url:
-        found = db_check.check(url)
+        found = migrate.check(url)
     assert (found.problems, found.pooled) == ((), True)

@@ -19,8 +19,8 @@ def config() -> None:
 def show(app: App, as_json: bool) -> int:
     """Show every value in force and where it comes from; secrets are masked."""
     loaded = app.load(secrets=False)
-    from syncd.config.masking import effective
-    from syncd.config.masking import show as shown
+    from syncd.config.render import effective
+    from syncd.config.render import show as shown
 
     if as_json:
         app.screen.json([{"key": one.key, "value": one.value, "origin": one.origin} for one in effective(loaded)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from syncd.config.masking import show
+from syncd.config.render import show
 from syncd.config.urls import parse_database_url
 from syncd.obs.redact import redact
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.config.fingerprint import changed_parts, fingerprint, fingerprint_parts
+from syncd.config.model import changed_parts, fingerprint, fingerprint_parts
 
 OAUTH = """
 [links.shop.portal.oauth]

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from syncd.config import service_places
 from syncd.config.load import load
-from syncd.config.masking import show
+from syncd.config.render import show
 from syncd.errors import ConfigError
 
 WEBHOOK = "https://example.bitrix24.com/rest/1/credential/"

@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from syncd.config import keys
-from syncd.config.masking import effective, mask_url, secret_values, show
 from syncd.config.model import DaemonSettings, GuardSettings, LinkSettings, PortalSettings, TableSettings, WebSettings
+from syncd.config.render import effective, mask_url, secret_values, show
 from syncd.config.schedule import Interval, parse_schedule
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, OnConflict, Policy, Scope

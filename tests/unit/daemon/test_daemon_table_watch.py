@@ -15,7 +15,7 @@ from syncd.daemon.hints import LONGEST, WHOLE_APART, TableWatches
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import Task
 from syncd.errors import ConfigError, UnavailableError
-from syncd.table.changes import ChangedOrders
+from syncd.table.rows import ChangedOrders
 from tests.unit.daemon.virtual_daemon import Daemon, LoopClock
 from tests.unit.status.test_status_links import settings as shop
 
