@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import SecretBytes, SecretStr
 
 from syncd.config.urls import is_loopback, origin_of, web_host
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import Clock
 from syncd.errors import AuthError, UnavailableError, UsageError
 from syncd.obs.redact import remember

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import structlog
 from pydantic import SecretBytes
 
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import WAITING, Clock, Progress, Usage
 from syncd.errors import SyncdError, UnavailableError
 from syncd.obs.clock import UNMEASURED, Measure, time_of_day

@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import (
     Action,
     Change,
@@ -26,7 +25,7 @@ from syncd.core.model import (
     Unreadable,
 )
 from syncd.core.order_keys import KeyRow
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import (
     Absence,

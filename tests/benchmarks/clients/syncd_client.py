@@ -13,8 +13,8 @@ import structlog
 from pydantic import SecretStr
 
 from syncd.config.model import PortalSettings
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Owner, Scope
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts

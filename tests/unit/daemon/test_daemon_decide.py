@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from syncd.config.schedule import parse_schedule
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import LinkRow, Request, RunRow
 from syncd.daemon.decide import RunFacts, should_run
 from syncd.daemon.triggers import HINTED, Task, Trigger, task_for

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.daemon import hints
 from syncd.daemon.hints import Hooks
 from syncd.daemon.triggers import HINTED, Task

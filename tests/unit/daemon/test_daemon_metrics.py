@@ -10,7 +10,6 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
 from syncd.core.model import (
     Action,
     Change,
@@ -25,7 +24,7 @@ from syncd.core.model import (
 from syncd.core.model import (
     Outcome as ChangeOutcome,
 )
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit, RunRow, StoredChange
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.meters import Meters

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.daemon.hints import LONGEST, WHOLE_APART, TableWatches
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import Task

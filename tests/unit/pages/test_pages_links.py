@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Outcome, Side, SideCounts
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit
 from syncd.daemon.pages import links
 from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCounts
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
 from syncd.status.fire_times import GRACE, FireTimes, retry_pause
 from syncd.status.health import Health

@@ -92,7 +92,7 @@ SWITCHES = [
     ),
     rule(
         "Two are under way at first.",
-        Name("syncd.core.concurrency:FIRST_AT_ONCE", 4),
+        Name("syncd.core.pacing:FIRST_AT_ONCE", 4),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
