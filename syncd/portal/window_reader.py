@@ -204,11 +204,15 @@ def _page(
         ids = page.order_ids
         if not ascending(ids):
             raise UnusablePage("rows out of order")
-        if ids[0] <= after or ids[-1] > upto:
+        if not _are_within(ids, after, upto):
             raise UnusablePage("rows that were not asked for: the portal ignored the filter")
     if answer.total is not None and len(page) < PAGE and answer.total != len(page):
         raise UnusablePage(f"{len(page)} rows where the portal counts {answer.total}")
     return page, answer.total
+
+
+def _are_within(ids: Sequence[int], after: int, upto: int) -> bool:
+    return after < ids[0] and ids[-1] <= upto
 
 
 def _result(answer: CommandAnswer | None) -> CommandAnswer:

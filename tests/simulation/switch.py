@@ -195,6 +195,17 @@ class Played:
             await play.check()
 
 
-def specification(test: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Test:
+@dataclass(frozen=True)
+class Specified:
     """A test that stands elsewhere."""
-    return lambda: asyncio.run(test(*args))
+
+    test: Callable[..., Coroutine[Any, Any, None]]
+    args: tuple[Any, ...]
+
+    def __call__(self) -> None:
+        asyncio.run(self.test(*self.args))
+
+
+def specification(test: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Test:
+    """Name a test that stands elsewhere, and what it is given."""
+    return Specified(test, args)

@@ -75,7 +75,7 @@ SWITCHES = [
     ),
     rule(
         "Orders whose rows cannot be read are looked at.",
-        Line(f"{OBSERVE}:_Segments._take_unreadable", "return taken", "return {}"),
+        Name(f"{OBSERVE}:_Segments._take_unreadable", lambda _segments, _upto: {}),
         "an-unreadable-row-of-a-new-order-is-held",
     ),
     rule(
@@ -96,7 +96,7 @@ SWITCHES = [
     ),
     rule(
         "A decision that failed is still open.",
-        Line("syncd.engine.run:Run.apply", "sorted(recorder.carried_out)", "sorted(seen.decided)"),
+        Name("syncd.engine.outcomes:OutcomeRecorder.carried_out", property(lambda recorder: recorder._decided)),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(

@@ -152,12 +152,12 @@ SWITCHES = [
     ),
     rule(
         "A refused plan is not written.",
-        Line(f"{ENGINE}:reconcile", "if plan.guards:", "if False:"),
+        Name(f"{GUARDS}:evaluate", no_hits),
         "guard-refuses-until-it-is-applied",
     ),
     rule(
         "A plan made by command is refused just as a pass is.",
-        Line(f"{ENGINE}:plan", "if plan_.guards:", "if False:"),
+        Name(f"{RUN}:Run.say_refused", lambda _run, _plan: None),
         specification(on_guards.test_given_a_plan_command_then_it_is_refused_just_as_a_pass_is),
     ),
     rule(

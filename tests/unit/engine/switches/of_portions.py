@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from syncd.core.model import Side
+from syncd.core.order_ranges import OrderRange
+from syncd.engine.observe import Observation
 from tests.simulation.switch import Line, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_portions as on_portions
 
 OBSERVE, RUN, LOOK = "syncd.engine.observe", "syncd.engine.run", "syncd.engine.second_look"
-COVERING, EMPTY = "syncd.engine.covering", "syncd.engine.covering"
+COVERING = "syncd.engine.covering"
+
+restrict = Observation.restrict
+
+
+def with_what_was_not_proved(seen: Observation, _covers: object, unproved: Mapping[OrderRange, str]) -> None:
+    assert seen.covers is not None
+    restrict(seen, seen.covers, unproved)
+
+
+async def some_are_there(*_args: object) -> bool:
+    return True
+
 
 SWITCHES = [
     rule(
@@ -19,7 +35,7 @@ SWITCHES = [
     ),
     rule(
         "What a range that could not be proved holds is left alone.",
-        Line(f"{OBSERVE}:observe", "covers - OrderRanges.of(first.unproved)", "covers"),
+        Name(f"{OBSERVE}:Observation.restrict", with_what_was_not_proved),
         specification(on_portions.test_given_a_range_that_cannot_be_proved_then_it_is_named_and_costs_itself_only),
     ),
     rule(
@@ -36,7 +52,7 @@ SWITCHES = [
     ),
     rule(
         "A range of which a side shows no agreed order makes the side empty.",
-        Line(f"{EMPTY}:empty_sides", "one.agreed >= SMALL and one.shows_none(side)", "False"),
+        Name(f"{OBSERVE}:RangeCounts.shows_none", lambda _counts, _side: False),
         specification(
             on_portions.test_given_a_range_whose_agreed_orders_a_side_no_longer_shows_then_the_plan_is_refused,
             Side.TABLE,
@@ -44,7 +60,7 @@ SWITCHES = [
     ),
     rule(
         "Of a few orders that a side does not show, others tell whether it is empty.",
-        Line(f"{EMPTY}:empty_sides", "whole.shows_none(side) and not await", "False and not await"),
+        Name(f"{COVERING}:_shows_any", some_are_there),
         specification(
             on_portions.test_given_a_few_orders_that_are_gone_then_others_tell_whether_the_side_is_empty, Side.CRM
         ),

@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from syncd.engine.link import HeldLease
+from syncd.engine.observe import _Segments
 from syncd.errors import IncompleteListing
 from tests.simulation.switch import Line, Name, Played, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_absence as on_absence
 from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_refused_plans as on_refused
 from tests.unit.engine import test_engine_second_looks as on_second_looks
-from tests.unit.engine.switches.of_decisions import nothing
+from tests.unit.engine.switches.of_decisions import all_of_them, nothing
 
 OBSERVE, VERIFY, RUN = "syncd.engine.observe", "syncd.engine.verify", "syncd.engine.run"
 LOOK = "syncd.engine.second_look"
+
+compare = _Segments._compare
 
 
 async def just_now(*_: object) -> int:
@@ -25,6 +28,12 @@ async def just_now(*_: object) -> int:
 
 async def nothing_of_it(*_: object) -> None:
     """Do nothing."""
+
+
+def compare_without_going_on(segments: _Segments, *args: Any) -> None:
+    after = segments._after
+    compare(segments, *args)
+    segments._after = after
 
 
 async def half_a_listing_will_do(_held: HeldLease, parts: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -73,7 +82,7 @@ SWITCHES = [
     ),
     rule(
         "A refused plan's absences are looked at as well.",
-        Line("syncd.engine.run:Run.refuse", "await look.keep(chunk)", "pass"),
+        Name(f"{LOOK}:SecondLook.keep", nothing),
         specification(
             on_refused.test_given_a_refused_plan_that_was_looked_at_twice_then_what_is_allowed_of_it_later_does_not_wait
         ),
@@ -100,7 +109,7 @@ SWITCHES = [
     ),
     rule(
         "While a row has no readable order id, no absent order is gone.",
-        Line(f"{OBSERVE}:_Segments.read", "self._differ.unsure.add(Side.TABLE)", "pass"),
+        Name("syncd.core.diff:Differ._may_be_there", lambda _differ, _order, _facts: False),
         "rows-without-an-order-are-perhaps-any-order",
     ),
     # ---------------------------------------------------------------------------- owners
@@ -145,12 +154,8 @@ SWITCHES = [
     rule(
         "Each order is looked at once, however the sides are cut (and no end is agreed that was not asked for).",
         Together(
-            Line(f"{OBSERVE}:_Segments._compare", "if upto is not None:", "if False:"),
-            Line(
-                "syncd.engine.observation_record:record_observation",
-                "await _confirmed(link, lease, pairs, draft)",
-                "pairs",
-            ),
+            Name(f"{OBSERVE}:_Segments._compare", compare_without_going_on),
+            Name("syncd.engine.observation_record:_confirmed", all_of_them),
         ),
         Played("edits-on-both-sides", singly=True),
     ),
@@ -167,7 +172,7 @@ SWITCHES = [
     ),
     rule(
         "What was looked at twice is removed.",
-        Line(f"{LOOK}:SecondLook._note", "if new:", "if False:"),
+        Name(f"{LOOK}:SecondLook._note", nothing),
         "many-absences-wait-for-a-second-look-on-either-side",
     ),
     rule(
@@ -189,9 +194,7 @@ SWITCHES = [
     ),
     rule(
         "Only what both sides had at one moment is agreed.",
-        Line(
-            "syncd.engine.observation_record:record_observation", "await _confirmed(link, lease, pairs, draft)", "pairs"
-        ),
+        Name("syncd.engine.observation_record:_confirmed", all_of_them),
         "agreed-only-where-both-had-it",
     ),
     rule(
@@ -203,7 +206,7 @@ SWITCHES = [
     ),
     rule(
         "An end on both sides is agreed only if no row is left that `where` does not select.",
-        Line("syncd.engine.observation_record:_confirmed", "hold_if_present(draft, change, value)", "False"),
+        Name("syncd.engine.observation_record:hold_if_present", lambda _draft, _change, _value: False),
         "deselected-row-and-unbound-order",
     ),
 ]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Side
+from syncd.core.silent_writes import Reading
+from syncd.engine.apply import SideApplier, appliers
+from syncd.engine.recover import SilentRequests
+from syncd.engine.write_queue import PendingWrite, SourceCheck, WriteQueue
 from tests.fakes.portal import Surprise
 from tests.simulation.switch import Line, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
@@ -31,24 +37,40 @@ async def undecided(*_args: Any, **_more: Any) -> None:
     """Leave what a crash left open as it is."""
 
 
+fill, expected = WriteQueue._fill, SourceCheck._expected
+
+
+def the_portal_first(*args: Any, **more: Any) -> Iterator[SideApplier]:
+    return reversed(list(appliers(*args, **more)))
+
+
+def take_up_all(queue: WriteQueue, _most: int) -> None:
+    fill(queue, 10**9)
+
+
+def raise_the_limit(limit: ConcurrencyLimit) -> int:
+    limit.current = 100
+    return 0
+
+
+async def none_of_them(*_args: Any) -> dict[int, Reading]:
+    return {}
+
+
+async def send_again(_: SilentRequests, writes: Sequence[PendingWrite], silent: set[int], queue: WriteQueue) -> None:
+    queue.lost([one for one in writes if one.id in silent])
+
+
 SWITCHES = [
     # -------------------------------------------------------------------------- sending
     rule(
         "What is sent stands in the journal before.",
-        Line(
-            f"{APPLY}:SideApplier._start_batches",
-            "await self.link.store.intend(proved, ids, self.link.clock.now(), next(self.numbers))",
-            "pass",
-        ),
+        Name("tests.fakes.store:MemoryStore.intend", nothing),
         "dies-after-sending",
     ),
     rule(
         "The table is written first: a portal that fails does not keep it out of step.",
-        Line(
-            f"{APPLY}:appliers",
-            "(table_writer(link.table), crm_writer(link.portal, link.writers))",
-            "(crm_writer(link.portal, link.writers), table_writer(link.table))",
-        ),
+        Name("syncd.engine.run:appliers", the_portal_first),
         specification(
             on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
             Surprise.UNAVAILABLE,
@@ -67,12 +89,12 @@ SWITCHES = [
     ),
     rule(
         "It is sent before anything else, so that only what is under way is in memory.",
-        Line(f"{QUEUE}:WriteQueue._next", "if self._refused:", "if False:"),
+        Name(f"{QUEUE}:WriteQueue.refused", WriteQueue.lost),
         on_growth.test_given_writes_that_come_back_then_refused_ones_are_next_and_lost_ones_last_the_larger_batches_first,
     ),
     rule(
         "What could not be sent has no open intent.",
-        Line(f"{APPLY}:SideApplier._take", 'self.recorder.skipped(write, f"not sent: {error.message}")', "pass"),
+        Name(f"{OUTCOMES}:OutcomeRecorder.skipped", lambda _recorder, _write, _why: None),
         specification(
             on_endings.test_given_a_portal_that_refuses_in_mid_apply_then_what_was_written_is_recorded_and_the_rest_not_sent,
             Surprise.UNAVAILABLE,
@@ -81,13 +103,13 @@ SWITCHES = [
     ),
     rule(
         "Only a window of the plan is on its way.",
-        Line(f"{QUEUE}:WriteQueue._next", "self._fill(self._window)", "self._fill(10**9)"),
+        Name(f"{QUEUE}:WriteQueue._fill", take_up_all),
         on_growth.test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory,
     ),
     # --------------------------------------------------------------------- side by side
     rule(
         "So many batches are under way as the limit says.",
-        Line(f"{APPLY}:SideApplier._start_batches", "< self._limit.current", "< 100"),
+        Name("syncd.core.concurrency:ConcurrencyLimit.begin", raise_the_limit),
         specification(on_side_by_side.test_given_a_number_of_writers_then_so_many_batches_are_under_way_at_most, 3),
     ),
     rule(
@@ -99,21 +121,21 @@ SWITCHES = [
     ),
     rule(
         "More are while all is quiet.",
-        Line(f"{APPLY}:SideApplier._adapt", "self._limit.quiet()", "pass"),
+        Name("syncd.core.concurrency:ConcurrencyLimit.quiet", lambda _limit: None),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "Trouble halves how many are under way.",
-        Line(f"{APPLY}:SideApplier._adapt", "self._limit.trouble(batch.ticket)", "pass"),
+        Name("syncd.core.concurrency:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
         specification(
             on_side_by_side.test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_as_many_are_under_way
         ),
     ),
     rule(
         "What is under way when a run ends early comes to its end, and is recorded.",
-        Line(f"{APPLY}:SideApplier.run", "await self._finish()", "pass"),
+        Name(f"{APPLY}:SideApplier._finish", nothing),
         specification(
             on_side_by_side.test_given_a_portal_that_goes_away_then_the_batches_beside_are_recorded_and_the_rest_not_sent
         ),
@@ -121,7 +143,7 @@ SWITCHES = [
     ),
     rule(
         "What is under way when the lease is lost is given up.",
-        Line(f"{APPLY}:SideApplier.run", "await self._give_up()", "pass"),
+        Name(f"{APPLY}:SideApplier._give_up", nothing),
         specification(
             on_side_by_side.test_given_the_lease_lost_then_everything_under_way_is_given_up_and_its_intents_stay_open
         ),
@@ -129,11 +151,7 @@ SWITCHES = [
     # ------------------------------------------------------------------------ the source
     rule(
         "A write whose source has changed since the plan was made is not made.",
-        Line(
-            f"{APPLY}:SideApplier._next_batch",
-            "changed = await self.lease.keep_during(self.check.changed(batch, queue), stoppable=False)",
-            "changed = {}",
-        ),
+        Name(f"{SOURCE}:SourceCheck.changed", none_of_them),
         specification(on_source.test_given_rows_put_back_while_the_plan_is_applied_then_the_rest_is_not_written),
         specification(
             on_source.test_given_a_removal_whose_row_comes_back_while_the_plan_is_applied_then_it_is_not_made
@@ -153,7 +171,7 @@ SWITCHES = [
     ),
     rule(
         "What the plan itself wrote into the source is no change of it.",
-        Line(f"{SOURCE}:SourceCheck._expected", "[known, *written]", "[known]"),
+        Name(f"{SOURCE}:SourceCheck._expected", lambda check, change: expected(check, change)[:1]),
         specification(
             on_source.test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source
         ),
@@ -168,11 +186,7 @@ SWITCHES = [
     # --------------------------------------------------------------------- lost answers
     rule(
         "After a lost answer the orders are read before anything is sent again.",
-        Line(
-            f"{APPLY}:SideApplier._lost",
-            "await self._silent.add(batch.writes, silent, batch.queue)",
-            "batch.queue.lost([one for one in batch.writes if one.id in silent])",
-        ),
+        Name(f"{RECOVER}:SilentRequests.add", send_again),
         "late-request-is-waited-for",
     ),
     rule(
@@ -182,7 +196,7 @@ SWITCHES = [
     ),
     rule(
         "An order that broke its requests before is sent alone.",
-        Line(f"{APPLY}:_writes", "if recorder.was_unanswered(change.order_id):", "if False:"),
+        Name(f"{OUTCOMES}:OutcomeRecorder.was_unanswered", lambda _recorder, _order: False),
         specification(
             on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
         ),

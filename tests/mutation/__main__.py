@@ -1,0 +1,160 @@
+"""Mutants of syncd, each in a fork of one process that has collected the tests: `python -m tests.mutation engine.verify`.
+
+mutmut makes the mutants, asks the type checker, and shows them (`mutmut results`, `mutmut show NAME`). `mutmut run` begins a
+pytest of its own for each of them, which takes most of its time; here a fork runs the tests that reach the function, the
+ones that noticed other mutants of it first, and ends with the first that fails. A mutant is asked again only while it
+survives, or once its function was changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from _pytest.runner import runtestprotocol
+from mutmut.__main__ import create_mutants
+from mutmut.configuration import config
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.file_mutation import filter_mutants_with_type_checker
+from mutmut.mutation.trampoline import set_mutant_under_test
+from mutmut.state import state
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, setup_source_paths, walk_mutatable_files
+from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
+
+REACHED = Path("mutants").absolute() / "reached.json"
+SURVIVED, KILLED, UNREACHED, TIMEOUT, REFUSED = 0, 1, 33, 36, 37
+"""mutmut's numbers, which `mutmut results` reads."""
+OPEN = {None, SURVIVED, UNREACHED}
+LONGEST = 60
+"""Seconds of the clock after which a mutant that waits for ever is stopped."""
+
+
+class Mutants:
+    """A plugin of pytest that runs no tests but those that reach the mutants.
+
+    Args:
+        files: The files with mutants to be tried.
+        names: Those mutants.
+    """
+
+    def __init__(self, files: list[SourceFileMutationData], names: set[str]) -> None:
+        self._files = files
+        self._names = names
+        self._noticed: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Find out which test reaches what, then try the mutants."""
+        items = {item.nodeid: item for item in session.items}
+        reached = _reached(items)
+        for file in self._files:
+            for name in sorted(self._names & file.exit_code_by_key.keys()):
+                function = function_of(name)
+                tests = [test for test, (_, functions) in reached.items() if function in functions]
+                noticed = self._noticed[function]
+                tests.sort(key=lambda one: (-noticed[one], reached[one][0]))
+                most = 2 + 3 * sum(reached[one][0] for one in tests)
+                began = time.monotonic()
+                code, by = _try(name, [items[one] for one in tests], most) if tests else (UNREACHED, "")
+                noticed[by] += 1
+                file.exit_code_by_key[name] = code
+                file.durations_by_key[name] = time.monotonic() - began
+                file.save()
+                print(f"{status_by_exit_code[code]:<10} {name.removeprefix('syncd.')} {by}", flush=True)
+        return True
+
+
+def _reached(items: dict[str, pytest.Item]) -> dict[str, tuple[float, list[str]]]:
+    """Run the tests that were not run before; return how long each takes, and which functions it reaches."""
+    known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
+    set_mutant_under_test("stats")
+    for name in items.keys() - known.keys():
+        state()._stats.clear()
+        began = time.process_time()
+        if not _passes(items[name]):
+            sys.exit(f"{name} fails without a mutant")
+        known[name] = (time.process_time() - began, sorted(state()._stats))
+    set_mutant_under_test("")
+    REACHED.write_text(json.dumps(known))
+    return {name: known[name] for name in items}
+
+
+def _passes(item: pytest.Item) -> bool:
+    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+
+
+def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
+    """Run tests with a mutant in a fork, until one fails; return mutmut's number, and the test that failed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        set_mutant_under_test(name)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + most) + 1, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LONGEST)
+        code = SURVIVED
+        try:
+            for item in items:
+                if not _passes(item):
+                    os.write(writer, item.nodeid.encode())
+                    code = KILLED
+                    break
+        except BaseException:  # noqa: BLE001 - whatever comes of it, the fork ends here
+            code = KILLED
+        os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        by = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return (TIMEOUT if code < 0 else code), by
+
+
+def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
+    """Make the mutants of some modules or packages, without those that the type checker refuses; return the open ones."""
+    set_mutant_under_test("mutant_generation")
+    Path("mutants").mkdir(exist_ok=True)
+    with redirect_stdout(sys.stderr):
+        copy_src_dir()
+        copy_also_copy_files()
+        setup_source_paths()
+        create_mutants(1)
+    files = [SourceFileMutationData(path=path) for path in walk_mutatable_files()]
+    for file in files:
+        file.load()
+        file.meta_path = file.meta_path.absolute()
+    if any(None in file.exit_code_by_key.values() for file in files):
+        refused = filter_mutants_with_type_checker()
+        for file in files:
+            for name in file.exit_code_by_key.keys() & refused.keys():
+                file.exit_code_by_key[name] = REFUSED
+                file.type_check_error_by_key[name] = refused[name].error.error_description
+            file.save()
+    names = {
+        name
+        for file in files
+        for name, code in file.exit_code_by_key.items()
+        if code in OPEN and any(fnmatch(name, f"syncd.{part}.*") for part in parts)
+    }
+    return files, names
+
+
+def main(parts: list[str]) -> None:
+    """Try the mutants of some modules (`engine.verify`) or packages (`core`), and print what became of each."""
+    files, names = make(parts)
+    tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
+    os.chdir("mutants")
+    pytest.main(["-q", "--rootdir=.", "-p", "no:rerunfailures", *tests], plugins=[Mutants(files, names)])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["core"])
