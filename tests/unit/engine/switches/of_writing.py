@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.silent_writes import Reading
 from syncd.engine.apply import SideApplier, appliers
 from syncd.engine.recover import SilentRequests
@@ -109,7 +109,7 @@ SWITCHES = [
     # --------------------------------------------------------------------- side by side
     rule(
         "So many batches are under way as the limit says.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.begin", raise_the_limit),
+        Name("syncd.core.pacing:ConcurrencyLimit.begin", raise_the_limit),
         specification(on_side_by_side.test_given_a_number_of_writers_then_so_many_batches_are_under_way_at_most, 3),
     ),
     rule(
@@ -121,14 +121,14 @@ SWITCHES = [
     ),
     rule(
         "More are while all is quiet.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.quiet", lambda _limit: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.quiet", lambda _limit: None),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "Trouble halves how many are under way.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
         specification(
             on_side_by_side.test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_as_many_are_under_way
         ),
