@@ -533,7 +533,7 @@ def test_given_latest_then_the_newest_plan_is_applied_but_none_that_a_guard_refu
 
 def test_given_latest_where_nothing_waits_or_several_links_are_configured_then_the_exit_is_64(synced: Shop) -> None:
     assert "No plan of shop waits" in synced.call("apply", "latest").check(64).err
-    assert synced.call("show", "latest").check(64)
+    synced.call("show", "latest").check(64)
 
     synced.more_links = (
         '[links.other.portal]\nwebhook = "https://other.bitrix24.com/rest/1/CODE/"\n'

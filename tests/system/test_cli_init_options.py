@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config import service_places
-from tests.system.shop import SECRET, Shop, call, open_shop
+from tests.system.shop import SECRET, Ran, Shop, call, open_shop
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def empty(tmp_path: Path) -> Path:
     return made
 
 
-def init(shop: Shop, directory: Path, *args: str):
+def init(shop: Shop, directory: Path, *args: str) -> Ran:
     secret = shop.directory / "webhook"
     secret.write_text(shop.server.webhook_url)
     secret.chmod(0o600)
