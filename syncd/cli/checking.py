@@ -44,7 +44,7 @@ async def run_checks(loaded: Loaded, names: Sequence[str]) -> list[Finding]:
 
 
 def _files(loaded: Loaded) -> Iterator[Finding]:
-    """Yield a finding for each file that is open to others. Only a serious one counts as a problem."""
+    """Yield a finding for each file that is open to others: a problem where it is serious, else a warning."""
     named = {key: Path(origin.name) for key, origin in loaded.origins.items() if origin.source is Source.SECRET_FILE}
     secret_files = set(named.values())
     service = service_places(loaded.path)
@@ -68,8 +68,7 @@ def _files(loaded: Loaded) -> Iterator[Finding]:
         if one.serious:
             yield Finding("configuration files", one.text, ConfigError.exit_code, one.hint)
         else:
-            text = "the configuration holds a secret, and everybody on this host may read it; `chmod o-r` closes it"
-            yield Finding("configuration files", text)
+            yield Finding("configuration files", one.text, hint=one.hint, warning=True)
 
 
 def _web(settings: Settings) -> Iterator[Finding]:

@@ -196,6 +196,19 @@ def test_given_a_secret_file_and_a_configuration_open_to_others_then_each_is_a_p
     assert hints == [f"chmod go-w {file}", f"chmod o-r {secret}"]
 
 
+def test_given_a_configuration_with_a_secret_that_everybody_may_read_then_check_warns(shop: Shop) -> None:
+    file = shop.configure()
+
+    def said(mode: int) -> list[tuple[bool, bool, str]]:
+        file.chmod(mode)
+        ran = call("--config", str(file), "check", "--json", directory=shop.directory).check(0)
+        found = [one for one in ran.json if one["subject"] == "configuration files"]
+        return [(one["ok"], one["warning"], one["hint"]) for one in found]
+
+    assert said(0o644) == [(True, True, f"chmod o-r {file}")]
+    assert said(0o640) == []
+
+
 def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop) -> None:
     shop.portal.owners_visible = False
 
