@@ -18,19 +18,6 @@ from tests.system.shop import DEAL, SECRET, Ran, Shop, call, open_shop
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
-        made.create_table([(1, 11), (2, 12), (3, 13)])
-        yield made
-
-
-@pytest.fixture
-def synced(shop: Shop) -> Shop:
-    shop.call("reconcile").check(0)
-    return shop
-
-
-@pytest.fixture
 def contested(synced: Shop) -> Shop:
     """Order 2 was changed on both sides, and is held."""
     synced.portal.bind(2, DEAL, 77)

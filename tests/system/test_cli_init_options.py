@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from syncd.config import service_places
-from tests.system.shop import SECRET, Ran, Shop, call, open_shop
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
-        made.create_table([(1, 11), (2, 12), (3, 13)])
-        yield made
+from tests.system.shop import SECRET, Ran, Shop, call
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.core.order_ranges import Coverage, OrderRanges
+from syncd.core.order_ranges import OrderRanges
 from syncd.daemon import hints
 from syncd.daemon.hints import Hooks
 from syncd.daemon.triggers import HINTED, Task
@@ -192,11 +192,7 @@ async def test_given_a_storm_of_hints_then_they_are_gathered_and_bounded(
 async def test_given_a_hint_then_a_pass_over_its_orders_is_made_and_the_schedule_stays(daemon: Daemon) -> None:
     runner = daemon.add()
     await daemon.clock.sleep(5)
-    link = await daemon.store.find_link("shop")
-    assert link is not None
-    lease = await daemon.store.acquire(link, "test", 60, daemon.clock.now())
-    await daemon.store.set_coverage(lease, Coverage.whole(daemon.clock.now()))
-    await daemon.store.release(lease)
+    await daemon.cover_all()
 
     runner.hint({5, 9})
     await daemon.clock.sleep(3)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.config.model import Settings
-from syncd.core.order_ranges import Coverage, OrderRanges
+from syncd.core.order_ranges import OrderRanges
 from syncd.daemon.hints import LONGEST, WHOLE_APART, TableWatches
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import Task
@@ -162,11 +162,7 @@ async def test_given_a_reload_then_a_watch_begins_goes_on_or_ends(
 async def test_given_very_many_changes_then_a_pass_over_all_orders_is_made_and_a_pause_drops_it(daemon: Daemon) -> None:
     runner = daemon.add()
     await daemon.clock.sleep(5)
-    link = await daemon.store.find_link("shop")
-    assert link is not None
-    lease = await daemon.store.acquire(link, "test", 60, daemon.clock.now())
-    await daemon.store.set_coverage(lease, Coverage.whole(daemon.clock.now()))
-    await daemon.store.release(lease)
+    await daemon.cover_all()
 
     runner.hint({5})
     runner.hint_all()
