@@ -120,7 +120,7 @@ def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
 
 
 def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
-    """Make the mutants of some modules or packages, without those that the type checker refuses; return the open ones."""
+    """Make the mutants of some packages, modules or functions, without those that the type checker refuses; return the open ones."""
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     with redirect_stdout(sys.stderr):
@@ -139,17 +139,26 @@ def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
                 file.exit_code_by_key[name] = REFUSED
                 file.type_check_error_by_key[name] = refused[name].error.error_description
             file.save()
+    patterns = [_pattern(part) for part in parts]
     names = {
         name
         for file in files
         for name, code in file.exit_code_by_key.items()
-        if code in OPEN and any(fnmatch(name, f"syncd.{part}.*") for part in parts)
+        if code in OPEN and any(fnmatch(name, pattern) for pattern in patterns)
     }
     return files, names
 
 
+def _pattern(part: str) -> str:
+    """Given a package, a module or a function, return the pattern of its mutants' names."""
+    module, _, function = part.partition(":")
+    if not function:
+        return f"syncd.{module}.*"
+    return f"syncd.{module}.x{'_' if '.' not in function else 'ǁ'}{function.replace('.', 'ǁ')}__mutmut_*"
+
+
 def main(parts: list[str]) -> None:
-    """Try the mutants of some modules (`engine.verify`) or packages (`core`), and print what became of each."""
+    """Try the mutants of packages (`core`), modules (`engine.verify`) or functions (`engine.run:Run.plan`), and print them."""
     files, names = make(parts)
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
     os.chdir("mutants")
