@@ -215,7 +215,7 @@ async def test_a_mode_that_the_server_has_for_other_programs_is_not_the_states(m
     url = sa.make_url(mysql_url).update_query_dict({"sql_mode": mode}).render_as_string(hide_password=False)
 
     assert upgrade(url) == Schema(None, REVISION)
-    assert db_check.check(url).problems == ()
+    assert migrate.check(url).problems == ()
     store = open_store(url, clock=SetClock())
     assert await store.swap_token("a \\ portal", None, {"refresh_token": "r"})
     assert await store.token("a \\ portal") == {"refresh_token": "r"}
