@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from operator import add, itemgetter
 from typing import NamedTuple
 
-from syncd.core.backoff import is_waiting
 from syncd.core.diff import Differ
 from syncd.core.model import RETRIED, Change, Counts, Direction, Facts, Hold, HoldKind, Owner, Row, Side, Unreadable
 from syncd.core.order_keys import order_of_former, unknown_key
 from syncd.core.order_ranges import FewOrders, OrderRange, OrderRanges
+from syncd.core.pacing import is_waiting
 from syncd.core.ports import Listed, Snapshot
 from syncd.core.records import BindingRow, BindingUpdate, StoredHold
 from syncd.engine.formatting import count

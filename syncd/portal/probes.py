@@ -18,11 +18,10 @@ import structlog
 
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Rights
-from syncd.portal.api_errors import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, kind_of
 from syncd.portal.commands import can_witness, get_fields, list_newest, list_window, probe_conditions, probe_write
 from syncd.portal.hosts import Ability
 from syncd.portal.pages import UnusablePage, page_of, split
-from syncd.portal.responses import CommandAnswer, number
+from syncd.portal.responses import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, CommandAnswer, kind_of, number
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)

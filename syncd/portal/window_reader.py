@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from syncd.errors import IncompleteListing
-from syncd.portal.api_errors import ENDS_THE_RUN, ApiError, ApiErrorKind, kind_of, to_exception
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
 from syncd.portal.connections import CONNECTIONS
 from syncd.portal.pages import RowBuffer, RowPage, UnusablePage, ascending, decode_page
-from syncd.portal.responses import CommandAnswer
+from syncd.portal.responses import ENDS_THE_RUN, ApiError, ApiErrorKind, CommandAnswer, kind_of, to_exception
 from syncd.portal.session import Session
 from syncd.portal.windows import Window, batches, cut, density
 

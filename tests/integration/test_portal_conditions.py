@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -28,7 +29,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options) -> SandboxPortal:
+def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options: Any) -> SandboxPortal:
     return SandboxPortal(
         {5: DEAL, 7: DEAL} if bound is None else bound, orders=range(1, 10_000), clock=clock, **options
     )

@@ -13,7 +13,7 @@ URL, _JOB, OUT, ROWS = sys.argv[1], sys.argv[2], Path(sys.argv[3]), 100_000
 LIST = "crm.orderentity.list?order%5BorderId%5D=asc&filter%5B%3EorderId%5D={0}&filter%5B%3C%3DorderId%5D={1}&start=-1"
 
 
-async def batch(client, first):
+async def batch(client: httpx.AsyncClient, first: int) -> list[tuple[int, int, int]]:
     cmd = {f"w{low}": LIST.format(low, low + 50) for low in range(first, first + 2_500, 50)}
     body = json.dumps({"halt": 0, "cmd": cmd}, separators=(",", ":")).encode()
     answer = await client.post(URL + "batch", content=body, headers={"Content-Type": "application/json"})
@@ -21,7 +21,7 @@ async def batch(client, first):
     return [(row["orderId"], row["ownerTypeId"], row["ownerId"]) for key in cmd for row in result[key]["orderEntity"]]
 
 
-async def main():
+async def main() -> None:
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=45)) as client:
         began = time.perf_counter()
         batches = await asyncio.gather(*(batch(client, first) for first in range(0, ROWS, 2_500)))

@@ -113,7 +113,9 @@ def test_every_promise_of_the_wide_world_has_a_rule_without_which_it_is_broken()
 
 
 @pytest.mark.parametrize("moment", ["at store.acquire ", "at portal.read ", "at store.intend ", ""])
-def test_given_an_order_that_is_back_for_a_moment_that_no_pass_sees_then_its_absence_was_looked_for_twice(moment):
+def test_given_an_order_that_is_back_for_a_moment_that_no_pass_sees_then_its_absence_was_looked_for_twice(
+    moment: str,
+) -> None:
     """So it goes on an overloaded machine: others bind an order and unbind it while the pass comes to its second look."""
     waiting = f"crm {ALL} | table {ALL} | pass | crm {GONE} | pass | later 90"
 

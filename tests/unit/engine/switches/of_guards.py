@@ -120,7 +120,7 @@ SWITCHES = [
     ),
     rule(
         "It is a week before the order was covered last: a refused restore stays refused.",
-        Name("syncd.core.coverage:Coverage.at_of", lambda _coverage, _order: 10.0**12),
+        Name("syncd.core.order_ranges:Coverage.at_of", lambda _coverage, _order: 10.0**12),
         "a-restored-side-is-refused",
     ),
     rule(

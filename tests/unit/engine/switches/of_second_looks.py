@@ -148,7 +148,7 @@ SWITCHES = [
     ),
     rule(
         "A clock that was set back makes no order wait longer.",
-        Name("syncd.core.backoff:LONGEST_PAUSE", 10.0**9),
+        Name("syncd.core.pacing:LONGEST_PAUSE", 10.0**9),
         "a-clock-set-back-makes-no-order-wait-longer",
     ),
     rule(

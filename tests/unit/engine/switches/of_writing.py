@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Effect, Table, WriteResult
 from syncd.core.silent_writes import Reading
 from syncd.engine.apply import SideApplier, _Batch, appliers
@@ -148,26 +148,26 @@ SWITCHES = [
     # --------------------------------------------------------------------- side by side
     rule(
         "So many batches are under way as the limit says.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.begin", raise_the_limit),
+        Name("syncd.core.pacing:ConcurrencyLimit.begin", raise_the_limit),
         specification(on_side_by_side.test_given_a_number_of_writers_then_so_many_batches_are_under_way_at_most, 3),
     ),
     rule(
         "Two are under way at first.",
-        Name("syncd.core.concurrency:FIRST_AT_ONCE", 4),
+        Name("syncd.core.pacing:FIRST_AT_ONCE", 4),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "More are while all is quiet.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.quiet", lambda _limit: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.quiet", lambda _limit: None),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "Trouble halves how many are under way.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
         specification(
             on_side_by_side.test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_as_many_are_under_way
         ),
