@@ -223,7 +223,11 @@ def _reading_marks(made: dict[Any, Sheet]) -> list[tuple[str, float, float]]:
     plain = made[100_000, "documented"].rows
     marks: list[tuple[str, float, float]] = [
         ("100,000 with latencies: wall / the floor's", plain["syncd"]["wall"] / plain[FLOOR.name]["wall"], 1.15),
-        ("the same, both told the range: wall / the floor's", plain[KNOWN.name]["wall"] / plain[TOLD.name]["wall"], 1.15),
+        (
+            "the same, both told the range: wall / the floor's",
+            plain[KNOWN.name]["wall"] / plain[TOLD.name]["wall"],
+            1.15,
+        ),
         ("100,000, OFFSET and COUNT paid: wall / fast_bitrix24's", _ratio(made, (100_000, "scanned"), "wall"), 0.35),
         ("100,000, no latency at all: requests", made[100_000, "none"].rows["syncd"]["requests"], 45),
         ("20,000 with latencies: wall / fast_bitrix24's", _ratio(made, (20_000, "documented"), "wall"), 0.5),
