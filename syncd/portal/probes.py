@@ -3,7 +3,8 @@
 Rights are asked for with an `add` of nothing (portal.md 13.43). That a batch can carry the condition of a write is
 read out of the server's source (6.6) and promised by no document, so it is tried by seven questions, unless the portal
 has answered them well within the last ten minutes (`hosts.REMEMBERED`). A portal that answers one of them otherwise is
-written to in the old way: orders are read right before they are written.
+written to in the old way: orders are read right before they are written. Two more questions say whether a bind needs one
+list or two.
 """
 
 from __future__ import annotations
