@@ -38,12 +38,11 @@ audit: .venv-audit/.installed
 	.venv-audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
 	@touch $@
 
-# Changes syncd/core and syncd/engine in every small way, one at a time, and expects a test to break. PART names a module
-# (engine.verify) or a package (core). See docs/mutation.md.
+# Changes syncd/core and syncd/engine in every small way, one at a time, and expects a test to break. PART names modules
+# (engine.verify engine.run) or packages (core). See docs/mutation.md.
 PART ?= core
 mutation: $(VENV)/.dev
-	$(BIN)/mutmut run --max-children 1 'syncd.$(PART).*'
-	$(BIN)/mutmut results | grep -v 'not checked'
+	$(BIN)/python -m tests.mutation $(PART)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "syncd needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'

@@ -18,8 +18,8 @@ from itertools import count
 
 import structlog
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import WAITING, Effect, WriteResult
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.outcomes import OutcomeRecorder, answer_text

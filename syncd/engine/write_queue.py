@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Change, Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import TableValue, Write
 from syncd.core.silent_writes import NOT_A_BINDING, Reading
 from syncd.engine.link import Link

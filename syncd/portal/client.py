@@ -16,14 +16,13 @@ from syncd.core.order_ranges import FewOrders, OrderRange, OrderRanges
 from syncd.core.ports import Effect, Listed, Progress, Rights, Usage, Write, WriteResult
 from syncd.core.store import Store
 from syncd.errors import SyncdError
-from syncd.portal.api_errors import ENDS_THE_RUN, kind_of, to_exception
 from syncd.portal.commands import ADD, BATCH, DELETE, LIST, MAX_COMMANDS, Witness, method_of, write_key
 from syncd.portal.listing import Listing, collect_ranges
 from syncd.portal.lookups import OrderLookup, Owners
 from syncd.portal.pages import RowBuffer, RowPage, split
 from syncd.portal.probes import Conditions, Witnesses, probe_rights
 from syncd.portal.reading import Reader
-from syncd.portal.responses import BatchAnswer, CommandAnswer
+from syncd.portal.responses import ENDS_THE_RUN, BatchAnswer, CommandAnswer, kind_of, to_exception
 from syncd.portal.session import OverBudget, Session
 from syncd.portal.transport import PerhapsExecuted
 from syncd.portal.writing import (

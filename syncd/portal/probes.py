@@ -3,8 +3,8 @@
 Rights are asked for with an `add` of nothing (portal.md 13.43). That a batch can carry the condition of a write is
 read out of the server's source (6.6) and promised by no document, so it is tried by seven questions, unless the portal
 has answered them well within the last ten minutes (`hosts.REMEMBERED`). A portal that answers one of them otherwise is
-written to in the old way: orders are read right before they are written. Two more questions say whether a bind needs one
-list or two.
+written to in the old way: orders are read right before they are written. Two more questions say whether a bind needs
+one list or two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import structlog
 
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Rights
-from syncd.portal.api_errors import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, kind_of
 from syncd.portal.commands import (
     SMALLEST_PAIRED,
     Witness,
@@ -35,7 +34,7 @@ from syncd.portal.commands import (
 )
 from syncd.portal.hosts import Ability
 from syncd.portal.pages import UnusablePage, page_of, split
-from syncd.portal.responses import CommandAnswer, number
+from syncd.portal.responses import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, CommandAnswer, kind_of, number
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from syncd.errors import IncompleteListing
-from syncd.portal.api_errors import ENDS_THE_RUN, ApiError, ApiErrorKind, kind_of, to_exception
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
 from syncd.portal.connections import CONNECTIONS
 from syncd.portal.pages import RowBuffer, RowPage, UnusablePage, ascending, decode_page
-from syncd.portal.responses import CommandAnswer
+from syncd.portal.responses import ENDS_THE_RUN, ApiError, ApiErrorKind, CommandAnswer, kind_of, to_exception
 from syncd.portal.session import Session
 from syncd.portal.windows import Window, batches, cut, density
 
@@ -205,11 +204,15 @@ def _page(
         ids = page.order_ids
         if not ascending(ids):
             raise UnusablePage("rows out of order")
-        if ids[0] <= after or ids[-1] > upto:
+        if not _are_within(ids, after, upto):
             raise UnusablePage("rows that were not asked for: the portal ignored the filter")
     if answer.total is not None and len(page) < PAGE and answer.total != len(page):
         raise UnusablePage(f"{len(page)} rows where the portal counts {answer.total}")
     return page, answer.total
+
+
+def _are_within(ids: Sequence[int], after: int, upto: int) -> bool:
+    return after < ids[0] and ids[-1] <= upto
 
 
 def _result(answer: CommandAnswer | None) -> CommandAnswer:

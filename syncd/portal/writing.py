@@ -14,19 +14,20 @@ from typing import Any, Final, NamedTuple
 from syncd.core.model import MaybeOwner, Owner, Unreadable
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.portal import commands
-from syncd.portal.api_errors import (
+from syncd.portal.commands import Witness
+from syncd.portal.pages import UnusablePage
+from syncd.portal.reading import owners_of
+from syncd.portal.responses import (
     DUPLICATE,
     NO_SUCH_BINDING,
     NO_SUCH_ORDER,
     ORDER_ID_EMPTY,
     ApiError,
     ApiErrorKind,
+    CommandAnswer,
     kind_of,
+    whole,
 )
-from syncd.portal.commands import Witness
-from syncd.portal.pages import UnusablePage
-from syncd.portal.reading import owners_of
-from syncd.portal.responses import CommandAnswer, whole
 
 # (code, whether it is a removal): a code means one thing to `add` and another to `deleteByFilter`.
 _BY_CODE: Final = {

@@ -19,8 +19,7 @@ from syncd.sandbox.limits import Latencies
 from syncd.sandbox.methods import find_method
 from syncd.sandbox.oauth import Caller
 from syncd.sandbox.php import PhpArray, parse_query, to_bool, to_int
-from syncd.sandbox.references import resolve
-from syncd.sandbox.requests import Answer, Refusal, Version, parameters, route_of, without_reserved
+from syncd.sandbox.requests import Answer, Refusal, Version, parameters, resolve, route_of, without_reserved
 
 BATCH_SIZE = 50
 FIRST_OWNER = 10**8

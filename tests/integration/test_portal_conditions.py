@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -28,7 +29,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options) -> SandboxPortal:
+def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options: Any) -> SandboxPortal:
     return SandboxPortal(
         {5: DEAL, 7: DEAL} if bound is None else bound, orders=range(1, 10_000), clock=clock, **options
     )
@@ -246,7 +247,7 @@ def test_given_many_bindings_then_a_few_of_each_type_are_kept_and_the_shortest_t
 # ----------------------------------------------------------------------- pairs
 
 
-def pairs(clock: FakeClock, **options) -> SandboxPortal:
+def pairs(clock: FakeClock, **options: Any) -> SandboxPortal:
     return sandbox(clock, bound={12: DEAL, 13: OTHER, 5: DEAL}, **options)
 
 

@@ -28,8 +28,8 @@ class Written(NamedTuple):
     """One write on a side, by syncd or by somebody else.
 
     late says that its request had been given up before. upset says what is wrong with it, unless a race explains it: the
-    judge asks the audit. absent_for: for how many seconds the other side had not shown the order when it was written.
-    asked: a person had asked for it. act: what kind of act wrote it.
+    judge asks the audit. absent_for: how many seconds before it passes could first read the order as absent from the other
+    side. asked: a person had asked for it. act: what kind of act wrote it.
     """
 
     side: Side

@@ -50,6 +50,9 @@ class Witness:
         """(order, value) of writes that were under way when the state database was lost, and still are."""
         self._time = time
         self._absent_since: dict[tuple[Side, int], float] = {}
+        """Since when a pass may have read an order as absent, and none has certainly read it as there."""
+        self._back: dict[tuple[Side, int], int] = {}
+        """Where in the log such an order came back that still is there."""
         self.log: list[Written] = []
         self.places: defaultdict[int, list[int]] = defaultdict(list)
         """Where in the log each order is written."""
@@ -109,7 +112,8 @@ class Witness:
         agreed = order in self._records.agreed or bool(self._records.intents)
         asked = order in self.by_hand
         upset = known.ours(side, after, agreed=agreed, by_hand=asked)
-        absent = self._time() - self._absent_since.get((side.other, order), 0.0)
+        source = (side.other, order)
+        absent = self._time() - (0.0 if source in self._back else self._absent_since.get(source, 0.0))
         self._note(Written(side, order, before, after, True, late, upset, absent, asked, self._act))
         if after is not None and not self.policy.scope.holds_owner(after):
             self.say(10, f"order {order}: {after} is out of scope, and was written to the {side.value}")
@@ -182,13 +186,28 @@ class Witness:
         self.places[one.order].append(len(self.log))
         self.log.append(one)
         self._looked.pop(one.side, None)
-        if isinstance(one.after, Owner):
-            self._absent_since.pop((one.side, one.order), None)
-        elif one.after is None:
-            self._absent_since.setdefault((one.side, one.order), self._time())
+        self._note_absence((one.side, one.order), there=one.after is not None)
         known = self._order(one.order)
         if known.now(Side.CRM) == known.now(Side.TABLE):
             self._both[one.order, known.now(Side.CRM)] = len(self.log)
+
+    def _note_absence(self, place: tuple[Side, int], *, there: bool) -> None:
+        """An order that comes back and goes again between two readings is absent in both: nobody can see more (32)."""
+        if not there:
+            self._absent_since.setdefault(place, self._time())
+            self._back.pop(place, None)
+        elif place in self._absent_since:
+            self._back[place] = len(self.log) - 1
+
+    def _note_presence(self, act: Act) -> None:
+        """A pass has read those orders as there that were back before it began, and still are."""
+        report = act.report
+        if act.kind != "pass" or report is None or report.error is not None or not report.row.digest:
+            return
+        covers = report.row.covers
+        for place, at in list(self._back.items()):
+            if at < self._began_at and (covers is None or place[1] in covers):
+                del self._back[place], self._absent_since[place]
 
     def _order(self, order: int) -> OrderCausality:
         if order not in self._orders:
@@ -225,6 +244,7 @@ class Witness:
         self._judge_silence(act, records)
         self._judge_ends(act, records)
         self.volumes.judge(act, self._records, records, self.log[self._began_at :])
+        self._note_presence(act)
         self._judge_lease(act)
         if act.report is not None:
             self._judge_report(act, act.report, records)

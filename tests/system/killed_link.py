@@ -25,13 +25,13 @@ import sqlalchemy as sa
 
 from syncd.core.guards import STATE_OLDER, GuardLimits
 from syncd.core.model import Direction, OnConflict, Policy, Scope, Side
-from syncd.core.records import RunRow, StoredChange, StoredHold
+from syncd.core.records import Absence, RunRow, StoredChange, StoredHold
 from syncd.core.store import Store
 from syncd.engine.report import TO_MAKE, Report
 from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, Faults
 from syncd.state.rows import change_of, hold_of
-from syncd.state.schema import change, hold
+from syncd.state.schema import absence, change, hold
 from syncd.state.store import SqlStore, open_store
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.judge import judge_audit, judge_rest
@@ -40,6 +40,7 @@ from tests.system.fork_server import Forked, ForkServer
 from tests.system.outsiders import UNKNOWN, Outsiders
 from tests.system.shop import DEAL, Shop, environment, open_shop
 from tests.system.sides_log import SidesLog
+from tests.system.timeline import Timeline, Told, orders_in
 
 T = TypeVar("T")
 Due = Callable[[], bool]
@@ -114,6 +115,7 @@ class KilledLink:
         self.witness = Witness(Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({DEAL}))), self.now)
         self.log = SidesLog(shop, self.witness)
         self.outsiders = Outsiders(shop, self.log, orders, seed)
+        self.timeline = Timeline(self.witness, self.log.pages)
         self.unseen = 0
         self._processes = processes
         self._dice = random.Random(seed)
@@ -207,10 +209,23 @@ class KilledLink:
             keyless=keyless and outsiders.keys_are_broken,
             rows=max(len(self.shop.crm()), len(outsiders.copy(Side.TABLE))),
         )
-        known = len(witness.broken)
-        witness.act_ends(act, after, self._changes(witness.newly_agreed(after)))
-        for one in witness.broken[known:]:
-            print(f"{verb} {' '.join(words)} (run {after.last_run}): {one}")
+        said = " ".join([verb, *words])
+        self.timeline.add(
+            Told(
+                said,
+                began,
+                self.now(),
+                code,
+                after.last_run,
+                place,
+                len(witness.log),
+                dict(after.agreed),
+                self._waiting(),
+                after.holds,
+            )
+        )
+        with self._explained(f"{said} (run {after.last_run})"):
+            witness.act_ends(act, after, self._changes(witness.newly_agreed(after)))
         self._had_killed = code is None
         self.happened["killed" if code is None else f"{verb} ended with {code}"] += 1
         if code is None:
@@ -238,6 +253,26 @@ class KilledLink:
         ran = self.shop.call("--log-level", "error", verb, *words, "--json")
         assert ran.code in {0, 2, 3, 4, 5}, f"{verb} ended with {ran.code}\n{ran.out}\n{ran.err}"
         return ran.code
+
+    # ---------------------------------------------------------------------- alarms
+
+    @contextmanager
+    def _explained(self, where: str) -> Iterator[None]:
+        """Print what the judge finds fault with in the block, and all that happened to the orders it names."""
+        known = len(self.witness.broken)
+        yield
+        for one in self.witness.broken[known:]:
+            print(f"{where}: {one}")
+            for order in orders_in(one):
+                print(self.timeline.of(order, self._changes([order])))
+
+    def _waiting(self) -> dict[int, Absence]:
+        if not self._state.exists() or not self._state.stat().st_size:
+            return {}
+        return {
+            row["order_id"]: Absence(row["order_id"], Side(row["side"]), row["since"])
+            for row in self._rows(sa.select(absence))
+        }
 
     # ----------------------------------------------------------------------- kills
 
@@ -408,7 +443,8 @@ class KilledLink:
         self._let_all_arrive()
         with self.outsiders.resting():
             self._come_to_rest()
-        self._ask(lambda store: judge_rest(self.witness, cast("Store", store), sorted(self.witness.places)))
+        with self._explained("at rest"):
+            self._ask(lambda store: judge_rest(self.witness, cast("Store", store), sorted(self.witness.places)))
         self._judge_audit()
 
     def _come_to_rest(self) -> None:
@@ -438,7 +474,8 @@ class KilledLink:
             shown = {one.change.order_id for one in await store.changes(run.id) if one.outcome in TO_MAKE}
             await judge_rest(self.witness, cast("Store", store), sorted(self.witness.places), shown, promise=31)
 
-        self._ask(judge)
+        with self._explained(f"refused or pending in run {run.id}"):
+            self._ask(judge)
 
     def _judge_audit(self) -> None:
         """Hold what was written against the audit, which is about to be lost, or complete."""
@@ -454,7 +491,8 @@ class KilledLink:
             audit = cast("Store", _Audit(store, changes, holds))
             return await judge_audit(self.witness, audit, orders, window=self.log.in_window)
 
-        self.unseen += self._ask(judge)
+        with self._explained("the audit"):
+            self.unseen += self._ask(judge)
 
     @property
     def figures(self) -> dict[str, int]:

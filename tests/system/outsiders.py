@@ -143,10 +143,18 @@ class Outsiders:
             if row is not None and row[1] != "web":
                 return
             crm, table = self._crm(order), row[0] if row else None
-            if aimed or crm == table or self._dice.random() < ASTRAY:
+            if aimed and side is Side.CRM and crm is None and table is not None:
+                self._bind_for_a_moment(order)
+            elif aimed or crm == table or self._dice.random() < ASTRAY:
                 there = crm if side is Side.CRM else table
                 self._edit(side, order, there, connection, remove=self._dice.random() < 0.25)
                 self.happened["edits during a pass"] += 1
+
+    def _bind_for_a_moment(self, order: int) -> None:
+        """Bind an order whose remove may wait for its second look, and unbind it before anybody looks."""
+        self._shop.portal.bind(order, DEAL, self._value(order, None))
+        self._shop.portal.unbind(order)
+        self.happened["bound for a moment"] += 1
 
     def _edit(self, side: Side, order: int, there: int | None, connection: sqlite3.Connection, *, remove: bool) -> None:
         value = None if remove and there is not None else self._value(order, there)

@@ -84,6 +84,7 @@ class Shop:
         lines += [f'name = "{self.table_name}"', f"columns = {self.columns}", self.extra, self.more_links]
         path = self.directory / "syncd.toml"
         path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o600)
         return path
 
     # ------------------------------------------------------------------ the table

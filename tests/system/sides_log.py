@@ -6,6 +6,7 @@ the table's log was committed by then: so it is known which came first, although
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import sqlite3
 from collections import defaultdict, deque
@@ -27,6 +28,7 @@ EDIT = "edit"
 """The kind of what a person or a program asked for; every other kind is an upheaval, which nobody asked for."""
 SYNCD = "syncd"
 LIST = "crm.orderentity.list"
+PAGE, UNBOUNDED = 50, 2**63
 WRITES = (b"crm.orderentity.add", b"crm.orderentity.deletebyfilter")
 
 TABLE = """
@@ -63,6 +65,18 @@ class Seen(NamedTuple):
     number: int
 
 
+class Page(NamedTuple):
+    """A page of the portal's list that syncd read: what it showed of the orders after `first`, up to `last`.
+
+    at: how long the log of both sides was then.
+    """
+
+    at: int
+    first: int
+    last: int
+    rows: dict[int, MaybeOwner]
+
+
 class SidesLog:
     """See the module. It makes the table.
 
@@ -88,7 +102,9 @@ class SidesLog:
         self._rows: dict[int, Row] = {}
         self._of_order: defaultdict[object, set[int]] = defaultdict(set)
         self._told_table = self._told_portal = self._told_reads = 0
-        self._reads: list[tuple[int, dict[int, MaybeOwner]]] = []
+        self.pages: list[Page] = []
+        """The pages of the portal's list that syncd has read, as far as they are told."""
+        self._reads: list[tuple[int, dict[int, MaybeOwner] | Page]] = []
         self._listed: dict[tuple[int, int], int] = {}
         self._process_of: dict[int, int] = {}
         self._under_way = 0
@@ -127,13 +143,22 @@ class SidesLog:
 
     def _note_read(self, method: str, params: dict[Any, Any], request: int) -> None:
         asked = params.get("filter", {}) if method == LIST else {}
+        writes = len(self._portal.stats.writes)
         if str(asked.get("=orderId")).isdecimal():
-            self._listed[request, int(asked["=orderId"])] = len(self._portal.stats.writes)
+            self._listed[request, int(asked["=orderId"])] = writes
         if "@orderId" in asked:
             there = {
                 int(order): _owner(self._portal.table.owners.get(int(order))) for order in asked["@orderId"].values()
             }
-            self._reads.append((len(self._portal.stats.writes), there))
+            self._reads.append((writes, there))
+        if str(asked.get(">orderId")).isdecimal() and params.get("order", {}).get("orderId") == "asc":
+            self._reads.append((writes, self._page(int(asked[">orderId"]), asked.get("<=orderId"))))
+
+    def _page(self, after: int, upto: object) -> Page:
+        """Return what the portal is about to answer: the first rows after an order."""
+        owners, last = self._portal.table.owners, int(str(upto)) if upto is not None else UNBOUNDED
+        orders = heapq.nsmallest(PAGE, (order for order in owners if after < order <= last))
+        return Page(0, after, orders[-1] if len(orders) == PAGE else last, {one: _owner(owners[one]) for one in orders})
 
     def hold_up(self, number: int) -> None:
         """Let the portal execute this process's so-many-th request that writes only when the next process asks for something."""
@@ -212,7 +237,7 @@ class SidesLog:
         read = [(at, 0, index) for index, (at, _) in enumerate(reads)]
         for at, is_write, index in sorted(written + read):
             if not is_write:
-                self._witness.reads(Side.CRM, reads[index][1])
+                self._tell_reading(reads[index][1])
                 continue
             place, kind = places[index]
             while transactions and transactions[0][-1].at <= place:
@@ -223,6 +248,12 @@ class SidesLog:
         self._told_table = seen[-1].at if seen else self._told_table
         self._told_portal += len(writes)
         self._told_reads += len(reads)
+
+    def _tell_reading(self, there: dict[int, MaybeOwner] | Page) -> None:
+        if isinstance(there, Page):
+            self.pages.append(there._replace(at=len(self._witness.log)))
+        else:
+            self._witness.reads(Side.CRM, there)
 
     def _tell_write(self, index: int, one: LoggedWrite, kind: str, requests: dict[int, list[Write]]) -> None:
         order, before, after = one.order_id, _owner(one.before), _owner(one.after)

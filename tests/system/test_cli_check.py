@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,6 @@ from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, References
 from tests.databases import execute
 from tests.system.shop import Shop, call, open_shop
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
-        made.create_table([(1, 11), (2, 12), (3, 13)])
-        yield made
-
-
-@pytest.fixture
-def synced(shop: Shop) -> Shop:
-    shop.call("reconcile").check(0)
-    return shop
 
 
 def test_given_all_is_well_then_check_says_so_and_makes_no_state_database(shop: Shop) -> None:
@@ -194,6 +180,19 @@ def test_given_a_secret_file_and_a_configuration_open_to_others_then_each_is_a_p
 
     hints = [one["hint"] for one in ran.json if not one["ok"]]
     assert hints == [f"chmod go-w {file}", f"chmod o-r {secret}"]
+
+
+def test_given_a_configuration_with_a_secret_that_everybody_may_read_then_check_warns(shop: Shop) -> None:
+    file = shop.configure()
+
+    def said(mode: int) -> list[tuple[bool, bool, str]]:
+        file.chmod(mode)
+        ran = call("--config", str(file), "check", "--json", directory=shop.directory).check(0)
+        found = [one for one in ran.json if one["subject"] == "configuration files"]
+        return [(one["ok"], one["warning"], one["hint"]) for one in found]
+
+    assert said(0o644) == [(True, True, f"chmod o-r {file}")]
+    assert said(0o640) == []
 
 
 def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop) -> None:

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,9 @@ RULES: dict[str, tuple[Off, int, Callable[[KilledLink], object]]] = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so(tmp_path, monkeypatch, rule):
+def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Any
+) -> None:
     off, promise, happen = RULES[rule]
     with open_killed_link(tmp_path, 40, SEED) as link, link.outsiders.resting():
         off.flip(monkeypatch)

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -18,23 +19,24 @@ NEWEST = "crm.orderentity.list?order%5BorderId%5D=desc&start=-1"
 LIST = "crm.orderentity.list?order%5BorderId%5D=asc&filter%5B%3EorderId%5D={0}&filter%5B%3C%3DorderId%5D={1}&start=-1"
 
 
-async def last_order(client):
-    return (await send(client, {"newest": NEWEST}))["newest"]["orderEntity"][0]["orderId"]
+async def last_order(client: httpx.AsyncClient) -> int:
+    newest = (await send(client, {"newest": NEWEST}))["newest"]["orderEntity"]
+    return int(newest[0]["orderId"])
 
 
-async def batch(client, first, last):
+async def batch(client: httpx.AsyncClient, first: int, last: int) -> list[tuple[int, int, int]]:
     cmd = {f"w{low}": LIST.format(low, low + 50) for low in range(first, min(first + 2_500, last), 50)}
     result = await send(client, cmd)
     return [(row["orderId"], row["ownerTypeId"], row["ownerId"]) for key in cmd for row in result[key]["orderEntity"]]
 
 
-async def send(client, cmd):
+async def send(client: httpx.AsyncClient, cmd: dict[str, str]) -> Any:
     body = json.dumps({"halt": 0, "cmd": cmd}, separators=(",", ":")).encode()
     answer = await client.post(URL + "batch", content=body, headers={"Content-Type": "application/json"})
     return json.loads(answer.content)["result"]["result"]
 
 
-async def main():
+async def main() -> None:
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=45)) as client:
         began = time.perf_counter()
         last = ROWS if "--known" in OPTIONS else await last_order(client)

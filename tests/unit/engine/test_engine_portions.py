@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Outcome, Scope, Side
-from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
 from syncd.core.ports import Listed
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion

@@ -20,6 +20,8 @@ GUARDS = "syncd.core.guards"
 ALL = " ".join(f"{order}={1000 + order}" for order in range(1, 27))
 SOME = " ".join(f"{order}={2000 + order}" for order in range(1, 9))
 
+GONE = "1=- 2=- 3=- 4=-"
+
 
 class Rule(NamedTuple):
     """A rule: how it is switched off, the promise that is broken then, and the lines of the life that breaks it."""
@@ -52,6 +54,11 @@ RULES = {
         Name("syncd.engine.second_look:SECOND_LOOK_AFTER", -1.0),
         32,
         f"crm {ALL} | table {ALL} | pass | hide 1 2 3 | pass | later 1 | pass",
+    ),
+    "an absence of an order that was back is looked for anew": Rule(
+        Name("syncd.engine.second_look:SecondLook._coming_back", lambda _look, _still: set()),
+        32,
+        f"crm {ALL} | table {ALL} | pass | crm {GONE} | pass | later 30 | crm 1=1001 | pass | crm 1=- | later 40 | pass",
     ),
     "no order is removed while a row has no readable order id": Rule(
         Name("syncd.core.diff:Differ._may_be_there", lambda *_: False),
@@ -86,20 +93,33 @@ RULES = {
 }
 
 
-def life(rule: Rule) -> Life:
-    lines = rule.lines.replace(" | ", "\n")
+def life(lines: str) -> Life:
+    lines = lines.replace(" | ", "\n")
     return asyncio.run(play(parse(f"link second_look_above=2 max_reverts=5\n{lines}", "rule")))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_given_a_rule_switched_off_then_a_life_breaks_its_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RULES[name]
-    assert life(rule).broken == []
+    assert life(rule.lines).broken == []
 
     rule.off.flip(monkeypatch)
 
-    assert rule.promise in {one.promise for one in life(rule).broken}
+    assert rule.promise in {one.promise for one in life(rule.lines).broken}
 
 
 def test_every_promise_of_the_wide_world_has_a_rule_without_which_it_is_broken() -> None:
     assert {rule.promise for rule in RULES.values()} >= set(range(31, 38))
+
+
+@pytest.mark.parametrize("moment", ["at store.acquire ", "at portal.read ", "at store.intend ", ""])
+def test_given_an_order_that_is_back_for_a_moment_that_no_pass_sees_then_its_absence_was_looked_for_twice(
+    moment: str,
+) -> None:
+    """So it goes on an overloaded machine: others bind an order and unbind it while the pass comes to its second look."""
+    waiting = f"crm {ALL} | table {ALL} | pass | crm {GONE} | pass | later 90"
+
+    lived = life(f"{waiting} | {moment}crm 1=5 | {moment}crm 1=- | pass")
+
+    assert lived.broken == []
+    assert [one.order for one in lived.witness.log if one.ours] == [1, 2, 3, 4]

@@ -13,6 +13,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -24,7 +25,7 @@ import syncd.engine
 from syncd import errors
 from syncd.core.guards import GuardLimits
 from syncd.core.model import HoldKind, Side
-from tests.simulation.switch import Guard, Off, Played, Switch, Together, refusals
+from tests.simulation.switch import Guard, Off, Played, Switch, Test, Together, refusals
 from tests.unit.engine.switches import (
     of_adapters,
     of_decisions,
@@ -62,9 +63,9 @@ PARTS = {
 of guards, and each guard has rows of its own."""
 
 SIZES = {
-    "syncd.core.concurrency:FIRST_SHARE",
-    "syncd.core.concurrency:LONG",
-    "syncd.core.concurrency:SMALLEST_SHARE",
+    "syncd.core.pacing:FIRST_SHARE",
+    "syncd.core.pacing:LONG",
+    "syncd.core.pacing:SMALLEST_SHARE",
     "syncd.core.order_keys:LONGEST_KEY",
     "syncd.core.order_keys:_FORMER",
     "syncd.core.ports:OPERATING_LIMIT",
@@ -76,7 +77,6 @@ SIZES = {
     "syncd.engine.formatting:SHOWN_RANGES",
     "syncd.engine.covering:ASKED_FOR",
     "syncd.core.model:LARGEST",
-    "syncd.core.coverage:LARGEST",
     "syncd.core.order_ranges:FEW",
     "syncd.core.order_ranges:LARGEST",
     "syncd.core.order_ranges:NARROW",
@@ -99,8 +99,8 @@ SIZES = {
 """Numbers that decide how much is done at a time, or are a fact of the portal, and nothing else."""
 
 DECIDING = (
-    *(f"syncd.core.{name}" for name in ("backoff", "concurrency", "coverage", "diff", "guards", "model", "order_keys")),
-    *(f"syncd.core.{name}" for name in ("order_ranges", "plan", "policy", "silent_writes")),
+    *(f"syncd.core.{name}" for name in ("diff", "guards", "model", "order_keys", "order_ranges", "pacing")),
+    *(f"syncd.core.{name}" for name in ("plan", "policy", "silent_writes")),
     "syncd.engine.recover",
     "syncd.engine.verify",
 )
@@ -114,11 +114,17 @@ def test_given_a_rule_switched_off_then_what_passes_with_it_fails(
     switch: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for test in switch.caught_by:
-        test()
+        _passes(test)
     switch.off.flip(monkeypatch)
     for test in switch.caught_by:
         with pytest.raises((AssertionError, errors.SyncdError, pytest.fail.Exception)):
             test()
+
+
+@cache
+def _passes(test: Test) -> None:
+    """Run a test with every rule in force, once for all rows that name it."""
+    test()
 
 
 def test_every_guard_that_knows_a_side_is_switched_off_on_each() -> None:

@@ -12,7 +12,7 @@ from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.sandbox.faults import Fault, FaultRule
-from syncd.sandbox.references import References
+from syncd.sandbox.requests import References
 from tests.property.engine_script import Pass
 from tests.property.engine_world import EngineWorld
 from tests.simulation.crash import Steps
@@ -232,20 +232,6 @@ def whoever_lost_the_lease_writes_nothing_more() -> None:
         assert [made.crm_now()[1]] == newest
 
 
-def a_plan_is_spent_once() -> None:
-    """Another process applies the plan after it was found fit to be applied, and before it is spent."""
-    with world() as made:
-        agreed(made, 1)
-        made.edit("crm-bind", 1)
-        made.syncd(Pass("plan"))
-        (number,) = made.plans
-        made.syncd(Pass("apply"))
-        row = made.run(made.store.run(number))
-        assert row is not None
-        lease = made.run(_lease(made))
-        assert not made.run(made.store.spend(lease, number, number))
-
-
 def a_rebased_link_removes_nothing() -> None:
     with world() as made:
         agreed(made, 1, 2)
@@ -254,9 +240,3 @@ def a_rebased_link_removes_nothing() -> None:
         made.edit("table-unbind", 1)
         done(made)
         assert 1 in made.crm_now()
-
-
-async def _lease(made: EngineWorld) -> Lease:
-    row = await made.store.find_link("shop")
-    assert row is not None
-    return await made.store.acquire(row, "somebody", 60, made.clock.now())

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
+from syncd.core.ports import Effect, Write, WriteResult
 from syncd.core.records import Lease, LinkRow
 from syncd.errors import SyncdError
+from syncd.portal import window_reader
+from syncd.portal.client import _WriteBatch
+from syncd.portal.commands import Witness
+from syncd.portal.pages import split
+from syncd.portal.responses import CommandAnswer
+from syncd.portal.writing import Composed, compose
 from syncd.sandbox.faults import Fault
 from syncd.state.store import SqlStore
+from syncd.table.rows import TableRow
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.sql import SqlTable
-from tests.simulation.switch import Line, Name, Together, rule
+from syncd.table.transaction import TransactionWriter
+from tests.simulation.switch import Name, Silent, Together, rule
 from tests.unit.engine.switches import lives
 from tests.unit.engine.switches.of_decisions import nothing
 
 LISTING, WINDOWS, WRITING = "syncd.portal.listing", "syncd.portal.window_reader", "syncd.portal.writing"
 CLIENT, CONDITIONS = "syncd.portal.client", "syncd.portal.probes"
 
-NO_ROWS = 'return CommandAnswer({"orderEntity": []})'
-
+usable, answer_of = window_reader._result, TransactionWriter._answer
 read_it = SqlTable._snapshot
+
+
+def without_conditions(batch: Sequence[Write], _bare: Collection[int], witnesses: Mapping[int, Witness]) -> Composed:
+    return compose(batch, {write.order_id for write in batch}, witnesses)
+
+
+def note_as_not_sent(batch: _WriteBatch, _effect: Effect, text: str) -> None:
+    batch.results |= {write.order_id: WriteResult(write.order_id, Effect.NOT_SENT, text=text) for write in batch.left}
+
+
+def due_whatever_is_there(writer: TransactionWriter, write: Write, rows: Sequence[TableRow]) -> WriteResult | None:
+    answer = answer_of(writer, write, rows)
+    return None if answer is not None and answer.effect is Effect.MOVED else answer
+
+
+def the_first_of_each(rows: Iterable[Any], key: Callable[[Any], Any]) -> Iterator[tuple[Any, Iterable[Any]]]:
+    return ((order, [next(same)]) for order, same in groupby(rows, key))
 
 
 def empty_if_it_cannot_be_read(table: SqlTable, *how: Any) -> SpooledSnapshot:
@@ -50,75 +77,63 @@ SWITCHES = [
     ),
     rule(
         "A page with rows that were not asked for is not one.",
-        Line(f"{WINDOWS}:_page", "if ids[0] <= after or ids[-1] > upto:", "if False:"),
+        Name(f"{WINDOWS}:_are_within", lambda _ids, _after, _upto: True),
         partial(lives.spoiled_pages_write_nothing, Fault.REPEAT),
     ),
     rule(
         "Every command of a batch is accounted for (and what it left out would be missed by the count).",
         Together(
-            Line(f"{WINDOWS}:_result", 'raise UnusablePage("no answer to the command")', NO_ROWS),
+            Name(f"{WINDOWS}:_result", lambda answer: usable(answer or CommandAnswer({"orderEntity": []}))),
             Name(f"{LISTING}:Listing._prove", nothing),
         ),
         partial(lives.spoiled_pages_write_nothing, Fault.LOSE_KEY),
     ),
     rule(
         "After a full page it is read on.",
-        Line(f"{WINDOWS}:WindowReader._is_last", "< PAGE or", "< PAGE or True or"),
+        Name(f"{WINDOWS}:WindowReader._is_last", staticmethod(lambda _call, _page, _total: True)),
         lives.a_window_that_fills_up_is_read_to_its_end,
     ),
     rule(
         "A write to the portal carries its condition.",
-        Line(f"{WRITING}:compose", "elif order_id in bare:", "elif True:"),
+        Name(f"{CLIENT}:compose", without_conditions),
         lives.an_edit_right_before_a_request_is_not_replaced,
     ),
     rule(
         "A portal on which conditions do not work is written to without them.",
-        Line(
-            f"{CONDITIONS}:_judge",
-            "return all(found[key] == ([known.order_id] if finds else []) for key, finds in _FINDS.items())",
-            "return True",
-        ),
+        Name(f"{CONDITIONS}:_judge", lambda _answers, _known: True),
         lives.a_portal_without_conditions_is_kept_in_step,
     ),
     rule(
         "Where batches carry no conditions, orders are read right before they are written.",
-        Line(f"{CLIENT}:_WriteBatch.make_commands", "if write.order_id in self.bare]", "if False]"),
+        Name(f"{CLIENT}:not_as_expected", lambda _write, _found: None),
         lives.an_edit_before_a_bare_write_is_not_replaced,
     ),
     rule(
         "A bare write comes with a list of its order.",
-        Line(f"{WRITING}:result_of", "found=before, found_known=True) if known", "found=before) if known"),
+        Name(f"{WRITING}:_seen", lambda _write, _made, _answers: (False, None)),
         lives.a_race_within_a_request_is_held,
     ),
     rule(
         "A request whose connection broke may still be executed.",
-        Line(
-            f"{CLIENT}:BitrixPortal.write",
-            "sending.set_all(Effect.UNKNOWN, str(lost))",
-            "sending.set_all(Effect.NOT_SENT, '')",
-        ),
+        Name(f"{CLIENT}:_WriteBatch.set_all", note_as_not_sent),
         lives.a_lost_request_does_not_overtake_what_came_later,
     ),
     rule(
         "A row of the portal whose owner cannot be read is not absent (and whoever asks for it by id is told, too).",
         Together(
-            Line("syncd.portal.pages:split", "{row[0]: NO_OWNER for row in rows if not row[2]}", "{}"),
+            Name(f"{CLIENT}:split", lambda rows: (split(rows)[0], {})),
             Name("syncd.engine.verify:_removals_from_table", nothing),
         ),
         lives.a_row_of_the_portal_without_an_owner_is_held,
     ),
     rule(
         "A row is written only if it still says what was read.",
-        Line("syncd.table.transaction:TransactionWriter._answer", "if found != write.before:", "if False:"),
+        Name("syncd.table.transaction:TransactionWriter._answer", due_whatever_is_there),
         lives.a_row_that_moved_is_not_overwritten,
     ),
     rule(
         "Two rows of an order are none of both.",
-        Line(
-            "syncd.table.snapshot:SnapshotBuilder._one_by_one",
-            "if len(same) == 1 and owner is not None:",
-            "if owner is not None:",
-        ),
+        Name("syncd.table.snapshot:groupby", the_first_of_each),
         lives.two_rows_of_an_order_are_held,
     ),
     rule(
@@ -136,15 +151,8 @@ SWITCHES = [
     ),
     rule(
         "A lease is given to one process only.",
-        Line(
-            "syncd.state.leases:LeaseKeeper._take_row", 'if row["holder"] and not expired', "if False and not expired"
-        ),
+        Silent("syncd.state.leases:LeaseKeeper._take_row"),
         lives.a_second_process_is_turned_away,
-    ),
-    rule(
-        "A plan is spent once, whoever asks at the same moment.",
-        Line("syncd.state.runs:spend", ", run_table.c.spent_by.is_(None)", ""),
-        lives.a_plan_is_spent_once,
     ),
     rule(
         "A rebased link begins with nothing agreed, and so removes nothing.",

@@ -7,7 +7,10 @@ from typing import Any
 from syncd.core.model import Change, Facts, Reason, Side
 from syncd.core.order_ranges import LARGEST, OrderRanges
 from syncd.core.policy import NoAction, make_change
-from tests.simulation.switch import Line, Name, Silent, Together, rule
+from syncd.engine.observation_record import _released
+from syncd.engine.observe import Observation
+from syncd.engine.plan_draft import PlanDraft
+from tests.simulation.switch import Name, Silent, Together, rule
 
 POLICY, DIFF, MODEL, OBSERVE, VERIFY = (
     "syncd.core.policy",
@@ -33,6 +36,10 @@ async def nothing(*_args: Any) -> None:
 async def all_of_them(_link: Any, _lease: Any, pairs: Any, _draft: Any) -> Any:
     """Every end is agreed, though it was not asked for."""
     return pairs
+
+
+def whatever_has_moved(seen: Observation, draft: PlanDraft, _moved: object) -> list[int]:
+    return _released(seen, draft, ())
 
 
 SWITCHES = [
@@ -75,7 +82,7 @@ SWITCHES = [
     ),
     rule(
         "Orders whose rows cannot be read are looked at.",
-        Line(f"{OBSERVE}:_Segments._take_unreadable", "return taken", "return {}"),
+        Name(f"{OBSERVE}:_Segments._take_unreadable", lambda _segments, _upto: {}),
         "an-unreadable-row-of-a-new-order-is-held",
     ),
     rule(
@@ -86,22 +93,22 @@ SWITCHES = [
     # ----------------------------------------------------------- holds and decisions
     rule(
         "An order is certain again only once what both stories lead to is there.",
-        Line(f"{OBSERVE}:_Segments._compare", "if (lost or tried_again", "if (tried_again"),
+        Name(f"{OBSERVE}:_ends_with_its_write", lambda _stored, _changed: False),
         "uncertain-order-is-certain-once-its-write-is-there",
     ),
     rule(
         "A decision is open until it is carried out.",
-        Line(f"{OBSERVE}:_Segments._compare", "or stored.decision in", "or False and stored.decision in"),
+        Name(f"{OBSERVE}:_ends_with_its_write", lambda _stored, _changed: False),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(
         "A decision that failed is still open.",
-        Line("syncd.engine.run:Run.apply", "sorted(recorder.carried_out)", "sorted(seen.decided)"),
+        Name("syncd.engine.outcomes:OutcomeRecorder.carried_out", property(lambda recorder: recorder._decided)),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(
         "What was not agreed after all ends no hold.",
-        Line("syncd.engine.observation_record:record_observation", " and order not in moved", ""),
+        Name("syncd.engine.observation_record:_released", whatever_has_moved),
         "uncertain-order-that-moves-while-it-is-agreed-stays-held",
     ),
 ]

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from tests.simulation.switch import Line, Name, Silent, rule, specification
+from syncd.core.records import Lease, LinkRow, StoredChange
+from syncd.engine.link import HeldLease, Link
+from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_rebase as on_rebase
+from tests.unit.engine.switches.of_decisions import nothing
 
 APPLY, LINK = "syncd.engine.apply", "syncd.engine.link"
+
+
+async def as_it_was_taken(lease: HeldLease) -> Lease:
+    return lease.current
+
+
+async def no_intents(*_args: object) -> list[StoredChange]:
+    return []
+
+
+async def protects_something(_link: Link, _row: LinkRow) -> bool:
+    return False
+
 
 SWITCHES = [
     # ---------------------------------------------------------------------------- lease
@@ -19,12 +35,12 @@ SWITCHES = [
     ),
     rule(
         "The lease is proved before each batch.",
-        Line(f"{APPLY}:SideApplier._start_batches", "proved = await self.lease.prove()", "proved = self.lease.current"),
+        Name(f"{LINK}:HeldLease.prove", as_it_was_taken),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
         "A lease is prolonged on the way.",
-        Line(f"{LINK}:HeldLease.keep", "self._renewed >= pause", "self._renewed >= 10**9"),
+        Name(f"{LINK}:HeldLease.renew", nothing),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
@@ -36,12 +52,12 @@ SWITCHES = [
     ),
     rule(
         "A lease is kept alive while the portal is listed.",
-        Line(f"{LINK}:HeldLease.keep_during", "await (self.prove() if stoppable else self.keep())", "pass"),
+        Name(f"{LINK}:HeldLease.keep", nothing),
         specification(on_endings.test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
     ),
     rule(
         "A lease is kept alive while a write is under way.",
-        Line(f"{LINK}:HeldLease.wait_for_any", "await (self.keep() if tasks else self.prove())", "pass"),
+        Name(f"{LINK}:HeldLease.keep", nothing),
         specification(on_endings.test_given_a_write_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive),
         specification(
             on_endings.test_given_a_lease_lost_during_a_write_then_the_write_is_given_up_and_left_to_recovery
@@ -49,32 +65,28 @@ SWITCHES = [
     ),
     rule(
         "The lease is given back at the end.",
-        Line(
-            f"{LINK}:hold_lease",
-            "with suppress(SyncdError):\n            await link.store.release(lease.current)",
-            "pass",
-        ),
+        Name("tests.fakes.store:MemoryStore.release", nothing),
         "conflict-is-held",
     ),
     # ----------------------------------------------------------------------------- ends
     rule(
         "Ends that protect nothing yet are followed.",
-        Line(f"{LINK}:hold_lease", "await _untouched(link, lease.row)", "False"),
+        Name(f"{LINK}:_untouched", protects_something),
         "a-mended-address-needs-no-rebase-before-anything-is-agreed",
     ),
     rule(
         "A run that came to its end makes ends worth protecting.",
-        Line(f"{LINK}:_untouched", "await store.completed(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.completed", nothing),
         specification(on_rebase.test_given_a_first_pass_that_found_both_sides_empty_then_other_ends_are_refused),
     ),
     rule(
         "So does anything agreed.",
-        Line(f"{LINK}:_untouched", "await store.agreed_count(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.agreed_count", nothing),
         specification(on_rebase.test_given_a_first_pass_that_died_with_something_agreed_then_other_ends_are_refused),
     ),
     rule(
         "So does a write in flight.",
-        Line(f"{LINK}:_untouched", "await store.open_intents(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.open_intents", no_intents),
         "other-ends-after-a-write-in-flight-are-refused",
     ),
 ]

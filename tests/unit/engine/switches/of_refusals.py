@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.switch import Line, Name, Silent, rule, specification
+from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.core import test_core_refused_plans as on_refusals
 from tests.unit.engine import test_engine_refused_plans as on_waiting
 
@@ -12,11 +12,7 @@ REFUSALS = "syncd.core.plan"
 SWITCHES = [
     rule(
         "A plan that still stands is not stored again.",
-        Line(
-            "syncd.engine.run:Run.refuse",
-            "if stored is not None and stored.stands_for(plan_.guards, self.link, self.row.covers):",
-            "if False:",
-        ),
+        Name(f"{STORED}:RefusedPlan.stands_for", lambda *_args: False),
         specification(
             on_waiting.test_given_nothing_has_changed_then_a_look_stores_no_plan_again_and_names_the_one_that_waits
         ),

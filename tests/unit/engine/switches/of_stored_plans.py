@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from syncd.core.model import Outcome
-from tests.simulation.switch import Line, Name, Silent, Together, rule, specification
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from syncd.core.model import Change, Facts, Outcome
+from syncd.engine.observe import Observation
+from syncd.engine.run import Run
+from syncd.engine.stored_plans import OnHold, WantedChanges
+from tests.simulation.switch import Name, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_apply_run as on_apply
 from tests.unit.engine import test_engine_rebase as on_rebase
 from tests.unit.engine import test_engine_undo as on_undo
 
 ENGINE, STORED, PLAN = "syncd.engine.reconcile", "syncd.engine.stored_plans", "syncd.core.plan"
+
+compare, verified, wanted = WantedChanges.compare, Run.verified, Run.wanted
+
+
+async def whatever_the_ends(_run: Run) -> bool:
+    return True
+
+
+def verify_all_that_differs(run: Run, seen: Observation, _changes: object, **how: Any) -> Any:
+    return verified(run, seen, seen.changes, **how)
+
+
+def compare_as_if_nothing_were_held(
+    wanted: WantedChanges, changes: Iterable[Change], facts: Mapping[int, Facts], _holds: object
+) -> None:
+    compare(wanted, changes, facts, {})
+
+
+def skip_what_is_held(run: Run, source: int, choose: Any, _on_hold: OnHold) -> Any:
+    return wanted(run, source, choose, OnHold.SKIP)
+
 
 SWITCHES = [
     rule(
@@ -29,7 +56,7 @@ SWITCHES = [
     ),
     rule(
         "A stored plan is not applied to other ends.",
-        Line(f"{ENGINE}:apply", "if not await run.fingerprint_matches():", "if False:"),
+        Name("syncd.engine.run:Run.fingerprint_matches", whatever_the_ends),
         specification(on_rebase.test_given_other_ends_then_apply_and_undo_are_refused_likewise),
     ),
     rule(
@@ -41,26 +68,24 @@ SWITCHES = [
     rule(
         "An order that was held since it was planned is skipped (and, as every held order, not written).",
         Together(
-            Line("syncd.engine.stored_plans:WantedChanges.compare", "is OnHold.SKIP and not why:", "is None:"),
-            Line("syncd.engine.plan_draft:DraftPart.drop_held", "if change.order_id not in out", "if True"),
+            Name("syncd.engine.stored_plans:WantedChanges.compare", compare_as_if_nothing_were_held),
+            Name("syncd.engine.plan_draft:DraftPart.drop_held", lambda _part: None),
         ),
         "an-order-held-since-it-was-planned-is-skipped",
     ),
     rule(
         "Naming an undo decides the orders it puts back.",
-        Line(f"{ENGINE}:apply", 'OnHold.DECIDE if stored.kind == "undo" else OnHold.SKIP', "OnHold.SKIP"),
+        Name("syncd.engine.run:Run.wanted", skip_what_is_held),
         "undo-puts-back-what-was-overwritten",
     ),
     rule(
         "Nothing but the stored plan is written.",
-        Line(
-            f"{ENGINE}:apply", "run.verified(seen, wanted.unmoved, approved=True)", "run.verified(seen, seen.changes)"
-        ),
+        Name("syncd.engine.run:Run.verified", verify_all_that_differs),
         specification(on_apply.test_given_a_stored_plan_when_nothing_moved_then_it_is_done_and_nothing_else),
     ),
     rule(
         "A stored plan closes no hold of an order it leaves alone.",
-        Line(f"{ENGINE}:apply", "seen.released = [order for order in seen.released if order not in proposed]", "pass"),
+        Name("syncd.engine.observe:Observation.leave_holds_of_changed", lambda _seen: None),
         "a-plan-closes-no-hold-of-an-order-it-leaves-alone",
     ),
     # ------------------------------------------------------------------------------ undo

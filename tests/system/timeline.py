@@ -1,0 +1,128 @@
+"""What happened to one order, told when the judge finds fault with it: from the sides, from syncd's readings, and from its records.
+
+The judge names an order and a promise. Whether the pass is wrong or the judge can only be told by what each side held
+when, what each pass was shown, and what the state database says of it, before an accident takes that database away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from syncd.core.model import MaybeOwner, Side
+from syncd.core.records import Absence, StoredChange, StoredHold
+from tests.simulation.acts import Broken
+from tests.simulation.causality import Reading
+from tests.simulation.witness import Witness
+from tests.system.sides_log import Page
+
+MOST = 3
+"""Orders that are told of for one alarm."""
+LATEST = 12
+"""Acts that are told of, the latest ones: what an order was before the last rounds explains nothing."""
+
+
+class Told(NamedTuple):
+    """One act of syncd: what it was asked, when, what became of it, and what it left in the state database.
+
+    first, end: where the log of both sides was when it began and ended.
+    """
+
+    words: str
+    began: float
+    ended: float
+    code: int | None
+    last_run: int
+    first: int
+    end: int
+    agreed: dict[int, MaybeOwner]
+    waiting: dict[int, Absence]
+    holds: dict[int, StoredHold]
+
+
+def orders_in(alarm: Broken) -> list[int]:
+    """Return the orders that an alarm names."""
+    lists = re.findall(r"\[([\d, ]+)\]", alarm.sentence)
+    single = re.findall(r"order (\d+)", alarm.sentence)
+    return [*dict.fromkeys(map(int, [*single, *(one for some in lists for one in some.split(","))]))][:MOST]
+
+
+class Timeline:
+    """Tells what happened.
+
+    Args:
+        witness: Has the log of both sides, and what was read by id.
+        pages: The pages of the portal's list that were read, each with its place in that log.
+    """
+
+    def __init__(self, witness: Witness, pages: Sequence[Page]) -> None:
+        self._witness = witness
+        self._pages = pages
+        self._acts: list[Told] = []
+
+    def add(self, told: Told) -> None:
+        """One more act came to its end."""
+        self._acts.append(told)
+
+    def of(self, order: int, audit: Sequence[StoredChange]) -> str:
+        """Given an order and its audit, return its story, one line for each thing that happened."""
+        return "\n".join([f"order {order}:", *(f"  {line}" for line in self._lines(order, audit))])
+
+    def _lines(self, order: int, audit: Sequence[StoredChange]) -> Iterator[str]:
+        acts = self._acts[-LATEST:]
+        place = acts[0].first if acts else 0
+        for act in acts:
+            yield from self._between(order, place, act.first, "between")
+            how = "killed" if act.code is None else f"ended with {act.code}"
+            yield f"{_time(act.began)} to {_time(act.ended)} {act.words}: {how}; the last run is {act.last_run}"
+            yield from self._between(order, act.first, act.end, "meanwhile")
+            yield f"  left: agreed {_owner(act.agreed.get(order))}{_left(order, act)}"
+            place = act.end
+        yield from self._between(order, place, len(self._witness.log) + 1, "since then")
+        for one in audit:
+            change, found = one.change, f", found {_owner(one.found)}" if one.found_known else ""
+            side = change.side.value if change.side else "both"
+            yield (
+                f"audit: run {one.run} at {_time(one.at)}: {change.action.value} {side} {_owner(change.before)} -> "
+                f"{_owner(change.after)} ({change.reason.value}), {one.outcome.value}{found} {one.error}; planned with "
+                f"crm {_owner(change.facts.crm)}, table {_owner(change.facts.table)}, agreed {_owner(change.facts.agreed)}"
+            )
+
+    def _between(self, order: int, first: int, end: int, when: str) -> Iterator[str]:
+        witness = self._witness
+        events: list[tuple[int, int, str]] = []
+        for at in witness.places[order]:
+            one = witness.log[at]
+            who = "syncd, late" if one.late else "syncd" if one.ours else "others"
+            events.append((at, 1, f"{who}: {one.side.value} {_reading(one.before)} -> {_reading(one.after)}"))
+        for side in Side:
+            for request in witness.requests[side]:
+                if order in request.read:
+                    shown = _reading(request.read[order])
+                    events.append((request.at, 0, f"syncd reads it by id in the {side.value}: {shown}"))
+        for page in self._pages:
+            if page.first < order <= page.last:
+                shown = _reading(page.rows.get(order))
+                events.append((page.at, 0, f"syncd lists orders {page.first + 1} to {page.last} in the crm: {shown}"))
+        for _, _, line in sorted(event for event in events if first <= event[0] < end):
+            yield f"  {when}, {line}"
+
+
+def _left(order: int, act: Told) -> str:
+    waits, held = act.waiting.get(order), act.holds.get(order)
+    said = f", absent from {waits.side.value} since {_time(waits.since)}" if waits else ""
+    return said + (f", held as {held.hold.kind.value} (decision {held.decision or 'open'})" if held else "")
+
+
+def _owner(owner: MaybeOwner) -> str:
+    return _reading(owner)
+
+
+def _reading(reading: Reading) -> str:
+    return "nothing" if reading is None else str(getattr(reading, "owner_id", reading))
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%S")
