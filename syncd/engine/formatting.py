@@ -24,6 +24,7 @@ from syncd.core.records import (
     StoredChange,
     StoredHold,
 )
+from syncd.obs.clock import time_of_day
 
 SHOWN_RANGES = 5
 """How many ranges of orders are named."""
@@ -211,7 +212,7 @@ def moment(seconds: float) -> str:
     """Given seconds since the epoch, return the local date and time with its zone, for a terminal; `never` for 0."""
     if not seconds:
         return "never"
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return time_of_day(seconds).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def utc_moment(seconds: float) -> str:
