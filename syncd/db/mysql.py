@@ -20,6 +20,9 @@ from syncd.db.mysql_options import CLEARTEXT, MODULE, exposure, options_of
 from syncd.db.options import Options
 from syncd.db.server import Server
 
+_STATE_MODE = "STRICT_ALL_TABLES"
+"""The SQL mode of the state database's sessions: a value that does not fit is refused."""
+
 # By error number (mariadb.com/kb/en/mariadb-error-codes, dev.mysql.com: server error reference). From 2000 to 2999 they
 # are the client's own.
 ERRORS = MappingProxyType(
@@ -136,15 +139,18 @@ class MySQL(Server):
         return engine
 
     def set_up_sessions(self, engine: sa.Engine, limits: Limits | None, *, transactions: bool) -> None:
-        """See `Backend`."""
+        """The server's mode is for other programs: ORACLE, say, reserves names of syncd's columns."""
         del transactions
+        settings = [f"sql_mode = '{_STATE_MODE}'"]
+        if limits is not None:
+            settings.append(f"innodb_lock_wait_timeout = {limits.lock:.0f}")
 
-        @event.listens_for(engine, "connect")
+        # Before SQLAlchemy asks the first connection for its mode, to know how names are quoted.
+        @event.listens_for(engine, "connect", insert=True)
         def set_up(connection: Any, _record: object) -> None:
-            if limits is not None:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {limits.lock:.0f}")
-                connection.commit()
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION {', '.join(settings)}")
+            connection.commit()
 
     def exposure(self, connection: sa.Connection) -> str:
         """See `Backend`."""

@@ -17,8 +17,10 @@ from syncd.errors import ConfigError, StateUnavailable
 from syncd.state import migrate
 from syncd.state.migrate import Schema, current, require_current, scripts_folder, upgrade
 from syncd.state.schema import REVISION, metadata
+from syncd.state.store import open_store
 from tests.children import Child
 from tests.databases import execute
+from tests.fakes.clock import SetClock
 from tests.system.pooler import pooling
 
 SECOND = '''
@@ -200,6 +202,24 @@ def test_an_upgrade_killed_in_the_middle_leaves_the_old_schema_and_can_be_run_ag
     shutil.rmtree(tmp_path / "migrations")
     assert upgrade(database_url, scripts=later_scripts(tmp_path)).revision == REVISION
     assert "colour" in columns(database_url, "link")
+
+
+@pytest.mark.anyio
+@pytest.mark.mysql
+@pytest.mark.parametrize("mode", ["ORACLE", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT"])
+async def test_a_mode_that_the_server_has_for_other_programs_is_not_the_states(mysql_url: str, mode: str) -> None:
+    engine = sa.create_engine(mysql_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        if mode == "ORACLE" and "MariaDB" not in connection.scalar(sa.text("SELECT VERSION()")):
+            pytest.skip("MySQL has no mode ORACLE")
+    url = sa.make_url(mysql_url).update_query_dict({"sql_mode": mode}).render_as_string(hide_password=False)
+
+    assert upgrade(url) == Schema(None, REVISION)
+    assert migrate.check(url).problems == ()
+    store = open_store(url, clock=SetClock())
+    assert await store.swap_token("a \\ portal", None, {"refresh_token": "r"})
+    assert await store.token("a \\ portal") == {"refresh_token": "r"}
+    await store.aclose()
 
 
 @pytest.mark.mysql
