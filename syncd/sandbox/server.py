@@ -331,8 +331,6 @@ async def serve(options: ServeOptions, on_ready: Callable[[SandboxServer], None]
         await server.aclose()
 
 
-# ---------------------------------------------------------------- its events
-
 PAUSE: Final = 0.2
 """Seconds between two checks for new events."""
 PATIENCE: Final = 5.0

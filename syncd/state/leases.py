@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
@@ -23,6 +22,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from syncd.core.records import Lease, LeaseRow, LinkRow, Reached
 from syncd.errors import LeaseHeld, LeaseLost
+from syncd.obs.clock import utc_stamp
 from syncd.state import links
 from syncd.state.database import Database
 from syncd.state.locks import Locks
@@ -151,8 +151,8 @@ class LeaseKeeper:
         provable = self._fences.get(link.name) != row["fence"] and self._locks.proves(row["lock_scope"])
         if row["holder"] and not expired and not (provable and self._locks.take(link.name)):
             raise LeaseHeld(
-                f"Link {link.name} is being worked on by {row['holder']} since {_moment(row['acquired_at'])}; "
-                f"its lease runs until {_moment(row['expires_at'])}. Nothing was done.",
+                f"Link {link.name} is being worked on by {row['holder']} since {utc_stamp(row['acquired_at'])}; "
+                f"its lease runs until {utc_stamp(row['expires_at'])}. Nothing was done.",
                 hint="Try again later. To see what it does: syncd status",
             )
         has_lock = self._locks.take(link.name)
@@ -213,8 +213,3 @@ def _check_current(connection: Connection, link: LinkRow) -> None:
             f"Link {link.name} was rebased by another process a moment ago. Nothing was done.",
             hint="Start again: the next run reads the new generation.",
         )
-
-
-def _moment(seconds: float) -> str:
-    """A time in a sentence: in UTC, as in JSON; a terminal shows it in its own zone."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

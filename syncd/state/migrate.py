@@ -12,7 +12,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +24,7 @@ from syncd.core.records import KnownRun
 from syncd.db.server import Server
 from syncd.db.sqlite import copy_database
 from syncd.errors import ConfigError, StateUnavailable
+from syncd.obs.clock import utc_stamp
 from syncd.state.database import Database, Purpose, make_private, read_url, take_lock
 from syncd.state.faults import translated_errors
 from syncd.state.schema import REVISION, change, metadata
@@ -95,7 +95,7 @@ def upgrade(url: str, *, scripts: Path | None = None, used_by: Mapping[str, Know
 def lost(where: str, used_by: Mapping[str, KnownRun]) -> StateUnavailable:
     """Given a missing or empty state database and the links that have used it, return the error."""
     last = max(used_by, key=lambda link: used_by[link].started_at)
-    when = datetime.fromtimestamp(used_by[last].started_at, UTC).isoformat(timespec="seconds")
+    when = utc_stamp(used_by[last].started_at)
     return StateUnavailable(
         f"The state database {where} is missing or empty, although {', '.join(sorted(used_by))} used it; "
         f"the last known run was {used_by[last].run} of {last}, at {when}. No new database was made.",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from syncd.core.model import HoldKind, Owner, Row, Scope
 from syncd.errors import IncompleteListing
-from syncd.portal.windows import Window
+from syncd.portal.window_reader import Window
 from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, SandboxRequest, Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import EVERYTHING, client, listed

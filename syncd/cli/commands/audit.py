@@ -100,7 +100,7 @@ def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_js
         return _of_owner(app, list(words), options.owner_of(owner), limit, as_json=as_json)
     names, order = options.split_link_and_order(words)
     from syncd.cli.render.orders import history as render
-    from syncd.engine.order_history import OrderHistory
+    from syncd.engine.formatting import OrderHistory
     from syncd.engine.report import change_json
     from syncd.status.owners import owners_of_changes, owners_of_order
 

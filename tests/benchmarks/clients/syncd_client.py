@@ -1,4 +1,7 @@
-"""syncd's portal client: `list` reads all bindings, `N` binds N new orders, `moveN` moves N, `bothN` does both, as the engine does."""
+"""syncd's portal client: `list` reads all bindings, `N` binds N new orders, `moveN` moves N, `bothN` does both, as the engine does.
+
+With `--known`, it is given every 50th order of the last listing, as every pass but a link's first is.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 
 *OPTIONS, URL, JOB, out = sys.argv[1:]
-OUT, WRITERS, ROWS = Path(out), int(OPTIONS[0]) if OPTIONS else 4, 1_000
+OUT, ROWS = Path(out), 1_000
+KNOWN = range(50, 100_001, 50) if "--known" in OPTIONS else ()
+WRITERS = next((int(one) for one in OPTIONS if one.isdigit()), 4)
 
 
 async def read(portal: BitrixPortal) -> list[int]:
     orders: list[int] = []
-    async for listed in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+    async for listed in portal.listing(KNOWN, Scope(frozenset({2})), lambda *_: None):
         if JOB != "count":
             orders += [row[0] for row in listed.rows]
     return orders

@@ -93,8 +93,8 @@ SIZES = {
     "syncd.engine.write_queue:CRM_ORDERS",
     "syncd.engine.write_queue:TABLE_ORDERS",
     "syncd.engine.verify:PAGE",
-    "syncd.engine.writers:CRM_BATCH",
-    "syncd.engine.writers:TABLE_BATCH",
+    "syncd.engine.write_queue:CRM_BATCH",
+    "syncd.engine.write_queue:TABLE_BATCH",
 }
 """Numbers that decide how much is done at a time, or are a fact of the portal, and nothing else."""
 

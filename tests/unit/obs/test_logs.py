@@ -310,6 +310,7 @@ class TestSecrecy:
             {"url": WEBHOOK, "deep": [{"url": (WEBHOOK,)}]},
             {"webhook": SECRET},
             {"access_token": SECRET, "client_secret": SECRET},
+            {"sessid": SECRET, "auth": SECRET, "passwd": SECRET},
             [[[[[[[[[[WEBHOOK]]]]]]]]]],
             {WEBHOOK.replace(SECRET, "x"), WEBHOOK},
             SecretStr(SECRET),

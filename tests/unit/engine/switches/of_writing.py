@@ -33,7 +33,7 @@ APPLY, INTENTS, OUTCOMES, QUEUE, RECOVER, SILENCE, SOURCE, WRITERS = (
     "syncd.engine.recover",
     "syncd.core.silent_writes",
     "syncd.engine.write_queue",
-    "syncd.engine.writers",
+    "syncd.engine.write_queue",
 )
 
 
