@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from syncd.config.fingerprint import changed_parts, fingerprint
-from syncd.config.model import FirstSync, LinkSettings, Settings
+from syncd.config.model import FirstSync, LinkSettings, Settings, changed_parts, fingerprint
 from syncd.core.model import Direction
 from syncd.core.ports import Cancelled, Clock, HighWaterMark, Progress
 from syncd.engine.learned_keys import LearnedKeys

@@ -56,7 +56,7 @@ class App:
         """
         if self._loaded is None:
             from syncd.config.load import load
-            from syncd.config.masking import secret_values
+            from syncd.config.render import secret_values
             from syncd.config.service_places import become_service_user
             from syncd.config.sources import DEFAULT
             from syncd.obs.redact import remember

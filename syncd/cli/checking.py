@@ -17,15 +17,15 @@ from syncd.cli.link_checks import Finding, check_link, findings_of
 from syncd.cli.screen import GAP, Block, Line, TextTable
 from syncd.config.file_trust import exposures
 from syncd.config.load import Loaded
-from syncd.config.masking import secret_values
 from syncd.config.model import Settings, StateSettings
+from syncd.config.render import secret_values
 from syncd.config.service_places import service_places
 from syncd.config.sources import Source
 from syncd.config.urls import database_identity, sqlite_file
 from syncd.daemon.channels import problems
 from syncd.engine import formatting
 from syncd.errors import ConfigError, SyncdError, UnavailableError
-from syncd.state import db_check, migrate
+from syncd.state import migrate
 from syncd.state.high_water import mark_files
 from syncd.wiring import open_workplace
 
@@ -124,11 +124,11 @@ def _of_state(subject: str, settings: Settings) -> tuple[list[Finding], bool]:
         return [
             Finding(subject, f"{_near(missing)} does not exist yet; the first command that needs it creates it")
         ], False
-    found = db_check.check(url)
+    found = migrate.check(url)
     if found.schema.revision is None and used_by:
         raise migrate.lost(database_identity(url), used_by)
     usable = found.schema.revision == found.schema.head
-    if problems := [problem for problem in found.problems if problem != db_check.NO_SCHEMA]:
+    if problems := [problem for problem in found.problems if problem != migrate.NO_SCHEMA]:
         hint = "Fix that; `syncd db check` looks at it again."
         return [Finding(subject, problem, UnavailableError.exit_code, hint) for problem in problems], usable
     if found.schema.revision is None:

@@ -7,9 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from syncd.config.fingerprint import changed_parts
 from syncd.config.mapping_columns import KEY_FIELDS, ORDER_COLUMNS
-from syncd.config.model import LinkSettings, PortalPlan
+from syncd.config.model import LinkSettings, PortalPlan, changed_parts
 from syncd.core import guards
 from syncd.core.model import Counts, Direction, Owner
 from syncd.core.ports import Listed, Portal, Rights, Table

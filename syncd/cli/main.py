@@ -83,7 +83,7 @@ SECTIONS = {
         "run": "daemon:run",
     },
     "Status and history": {
-        "status": "status:status",
+        "status": "daemon:status",
         "runs": "audit:runs",
         "show": "audit:show",
         "history": "audit:history",
@@ -100,7 +100,7 @@ SECTIONS = {
     },
     "Setting up": {
         "auth": "auth:auth",
-        "config": "config:config",
+        "config": "check:config",
         "db": "db:db",
         "notify": "check:notify",
         "sandbox": "sandbox:sandbox",

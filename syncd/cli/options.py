@@ -211,14 +211,31 @@ plan_number = click.argument(
 )
 
 
+def link_and_order(order: str) -> Callable[[F], F]:
+    """Return the argument `[LINK] [ORDER]`, as `words`; `split_link_and_order` takes them apart.
+
+    Args:
+        order: What ORDER is, for the help.
+    """
+    return click.argument(
+        "words",
+        nargs=-1,
+        metavar="[LINK] [ORDER]",
+        shell_complete=complete_link,
+        help=f"{order}; before it the link, which may be left out where there is only one.",
+    )
+
+
 def split_link_and_order(words: Sequence[str]) -> tuple[list[str], int]:
     """Given `[LINK] ORDER` as typed, return the link names (one or none) and the order id.
 
     Raises:
-        click.UsageError: There are more than two words, or the last one is not an order id.
+        click.UsageError: There is no word or more than two, or the last one is not an order id.
     """
     from syncd.core.order_ranges import parse_order_id
 
+    if not words:
+        raise click.UsageError("Missing argument 'ORDER'.")
     *names, order = words
     if len(names) > 1:
         raise click.UsageError(f"Got unexpected extra argument ({words[2]}).")

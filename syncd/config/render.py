@@ -1,4 +1,6 @@
-"""The example file, the reference page and the JSON Schema, all made from the settings' classes.
+"""The configuration as text: example file, reference page and JSON Schema, and the effective values without secrets.
+
+All are made from the settings' classes. The secrets are listed for the redaction of logs and messages, too.
 
 `python -m syncd.config.render example|reference|schema` prints one of them.
 """
@@ -7,18 +9,23 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
+from urllib.parse import quote, quote_plus, urlsplit
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from syncd.config import keys
 from syncd.config.fields import CommentedOut, Kind
+from syncd.config.load import Loaded
 from syncd.config.model import Settings
+from syncd.config.schedule import Cron, Interval
+from syncd.config.urls import parse_database_url, parse_webhook, web_host
 
 _EXAMPLE_HEAD = """\
 # syncd's configuration, with every key there is. Lines behind a # show the default, or an example where there is none.
@@ -231,6 +238,121 @@ def _comment(text: str) -> list[str]:
 def _toml_key(name: str) -> str:
     bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     return name if bare else json.dumps(name, ensure_ascii=False)
+
+
+# ---------------------------------- the effective values, without their secrets
+
+MASK = "***"
+# Query arguments of database URLs that are never secret. All others are masked.
+HARMLESS = frozenset(
+    {
+        "host", "hostaddr", "port", "dbname", "sslmode", "ssl-mode", "charset", "service", "unix_socket", "mode", "uri",
+        "require_auth", "enable_cleartext_plugin", "application_name", "connect_timeout",
+    }
+)  # fmt: skip
+
+
+def mask_url(url: str) -> str:
+    """Given a web or database URL, return it without passwords, webhook codes, and other parts that may be secret."""
+    scheme, found, _ = url.partition("://")
+    if not found:
+        return MASK
+    if scheme in {"http", "https"}:
+        user = re.match(r"/rest/\d+/", urlsplit(url).path)
+        return f"{scheme}://{web_host(url)}{user[0] if user else '/'}{MASK}"
+    parts = parse_database_url(url)
+    who = parts.username + (f":{MASK}" if parts.password else "") + "@" if parts.username or parts.password else ""
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    port = f":{parts.port}" if parts.port else ""
+    path = f"/{parts.database}" if parts.database else ""
+    query = "&".join(f"{name}={value if name in HARMLESS else MASK}" for name, value in parts.query)
+    return f"{scheme}://{who}{host}{port}{path}" + (f"?{query}" if query else "")
+
+
+def secret_values(settings: Settings) -> Iterator[str]:
+    """Given settings, yield each secret in the forms in which it may appear in a text."""
+    yield from _of_database(settings.state.url.get_secret_value())
+    if settings.state.key is not None:
+        yield settings.state.key.get_secret_value()
+    if settings.web.password is not None:
+        yield settings.web.password.get_secret_value()
+    if settings.notify.webhook is not None:
+        yield from _of_web(settings.notify.webhook.get_secret_value())
+    if settings.notify.apprise is not None:
+        for url in settings.notify.apprise.get_secret_value().split():
+            yield url.partition("://")[2] or url
+    for link in settings.links.values():
+        if link.ping is not None:
+            yield from _of_web(link.ping.get_secret_value())
+        if link.hook_token is not None:
+            yield link.hook_token.get_secret_value()
+        if link.portal.webhook is not None:
+            yield parse_webhook(link.portal.webhook.get_secret_value()).code
+        if link.portal.oauth is not None and link.portal.oauth.client_secret is not None:
+            yield link.portal.oauth.client_secret.get_secret_value()
+        if link.table.url is not None:
+            yield from _of_database(link.table.url.get_secret_value())
+
+
+def _of_database(url: str) -> Iterator[str]:
+    parts = parse_database_url(url)
+    for secret in [parts.password, *(value for name, value in parts.query if name not in HARMLESS)]:
+        if secret:
+            yield from dict.fromkeys((secret, quote_plus(secret), quote(secret, safe="")))
+
+
+def _of_web(url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    secret = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
+    if secret:
+        yield secret
+
+
+class Shown(NamedTuple):
+    """An effective value: its dotted key, the value for JSON with secrets masked, and its origin as text."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def effective(loaded: Loaded) -> list[Shown]:
+    """Return the effective values. Keys that are not given and have no default are left out."""
+    return [
+        Shown(keys.dotted(path), value, str(loaded.origin(keys.dotted(path))))
+        for path, value in _values((), loaded.settings)
+    ]
+
+
+def show(loaded: Loaded) -> str:
+    """Return the effective values as lines `key = value  # origin`."""
+    shown = effective(loaded)
+    lines = [f"{one.key} = {toml_value(one.value)}" for one in shown]
+    width = min(max(map(len, lines)), 78)
+    return "".join(f"{line:<{width}}  # {one.origin}\n" for line, one in zip(lines, shown, strict=True))
+
+
+def _values(path: keys.Path, value: Any) -> Iterator[tuple[keys.Path, Any]]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _values((*path, name), getattr(value, name))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _values((*path, name), inner)
+    elif value is not None:
+        yield path, _plain(path, value)
+
+
+def _plain(path: keys.Path, value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return mask_url(value.get_secret_value()) if path[-1] in {"url", "webhook"} else MASK
+    if path[-2:-1] == ("options",) and path[-1] not in HARMLESS:
+        return MASK
+    if isinstance(value, Interval | Cron):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, bool | int | float | list) else str(value)
 
 
 def page(name: str) -> str:

@@ -195,7 +195,7 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
             "syncd itself replaced in the week before both sides were last compared; a restored backup looks like "
             f"that; the limit is {limit}"
         )
-    action, part, small, per_day = _GUARD_NAMES[hit.name]
+    action, part, small, per_day = _parts(hit.name)
     what = _count(actual, action, f"{action}s")
     when = " within 24 hours, this plan included" if per_day else ""
     if part:
@@ -209,27 +209,6 @@ def _parts(name: str) -> tuple[str, bool, bool, bool]:
     """Given a guard's name, return its action, and whether it is a percentage, for small links, and for a day."""
     action = name.removeprefix("max_").partition("_")[0].removesuffix("s")
     return action, "_percent" in name, "_small" in name, name.endswith("_per_day")
-
-
-_GUARD_NAMES = {
-    name: _parts(name)
-    for name in (
-        "max_removes",
-        "max_removes_percent",
-        "max_removes_small",
-        "max_removes_per_day",
-        "max_removes_percent_per_day",
-        "max_removes_small_per_day",
-        "max_moves",
-        "max_moves_percent",
-        "max_moves_small",
-        "max_moves_percent_per_day",
-        "max_moves_small_per_day",
-        "max_adds_percent",
-        "max_adds_small",
-    )
-}
-"""How the guards that count one action are named."""
 
 
 def _of_both_sides(hit: GuardHit) -> str:

@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Action, Change, Counts, Hold, MaybeOwner, Outcome, Owner, Side, SideCounts
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 
 
 class Lease(NamedTuple):

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Change, HoldKind, Side
 from syncd.core.order_keys import KeyRow
-from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
 from syncd.core.records import (
     Absence,
     Attempt,

@@ -19,8 +19,8 @@ import structlog
 
 from syncd import __version__
 from syncd.config.service_settings import NotifySettings
-from syncd.core.backoff import pause
 from syncd.core.model import Hold, MaybeOwner
+from syncd.core.pacing import pause
 from syncd.core.plan import Values, is_worse, values_by_guard
 from syncd.core.ports import Clock
 from syncd.daemon import notices

@@ -31,7 +31,7 @@ from syncd.core.order_ranges import LARGEST, parse_order_id
 from syncd.core.ports import Clock
 from syncd.daemon.lifecycle import Tasks
 from syncd.errors import ConfigError, SyncdError
-from syncd.table.changes import ChangedOrders
+from syncd.table.rows import ChangedOrders
 
 log = structlog.get_logger("syncd.daemon")
 

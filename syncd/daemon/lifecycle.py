@@ -26,8 +26,8 @@ from typing import Any, Final
 import structlog
 
 from syncd.config.load import Loaded, load
-from syncd.config.masking import secret_values
 from syncd.config.model import Settings
+from syncd.config.render import secret_values
 from syncd.config.sources import Source
 from syncd.core.ports import Clock
 from syncd.obs.redact import remember

@@ -13,7 +13,7 @@ import structlog
 from syncd import __version__
 from syncd.config.load import Loaded
 from syncd.config.model import Settings
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import Clock
 from syncd.daemon.alerts import Alerts, alert_rules
 from syncd.daemon.channels import Heartbeats, channels

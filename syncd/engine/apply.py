@@ -18,14 +18,21 @@ from itertools import count
 
 import structlog
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import WAITING, Effect, WriteResult
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.outcomes import OutcomeRecorder, answer_text
 from syncd.engine.recover import SilentRequests
-from syncd.engine.write_queue import PendingWrite, PlannedWrites, SourceCheck, WriteQueue
-from syncd.engine.writers import SideWriter, crm_writer, table_writer
+from syncd.engine.write_queue import (
+    PendingWrite,
+    PlannedWrites,
+    SideWriter,
+    SourceCheck,
+    WriteQueue,
+    crm_writer,
+    table_writer,
+)
 from syncd.errors import LeaseLost, SyncdError, UnavailableError
 from syncd.obs.clock import time_of_day
 

@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil
 
-from syncd.core.coverage import Coverage
 from syncd.core.guards import SMALL
 from syncd.core.model import Side
-from syncd.core.order_ranges import LARGEST, OrderRanges
+from syncd.core.order_ranges import LARGEST, Coverage, OrderRanges
 from syncd.core.records import SLICE, LinkRow, RunRow
 from syncd.engine.link import Link
 from syncd.engine.observe import Observation, RangeCounts

@@ -1,4 +1,4 @@
-"""How values read to a person: owners, sides, reasons, holds, times and numbers. Pure.
+"""How values read to a person: owners, sides, reasons, holds, times, numbers, and the history of one order. Pure.
 
 The terminal and the status page say the same with the same words.
 """
@@ -6,13 +6,25 @@ The terminal and the status page say the same with the same words.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from syncd.core import guards
 from syncd.core.model import Action, Facts, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.records import FINGERPRINT, NAMELESS, Decision, PortalNames, Reached, RunRow
+from syncd.core.records import (
+    FINGERPRINT,
+    NAMELESS,
+    BindingRow,
+    Decision,
+    PortalNames,
+    Reached,
+    RunRow,
+    StoredChange,
+    StoredHold,
+)
+from syncd.obs.clock import time_of_day
 
 SHOWN_RANGES = 5
 """How many ranges of orders are named."""
@@ -200,7 +212,7 @@ def moment(seconds: float) -> str:
     """Given seconds since the epoch, return the local date and time with its zone, for a terminal; `never` for 0."""
     if not seconds:
         return "never"
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return time_of_day(seconds).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def utc_moment(seconds: float) -> str:
@@ -280,3 +292,74 @@ def short_ranges(orders: OrderRanges) -> str:
     shown = ", ".join(map(str, orders.ranges[:SHOWN_RANGES]))
     more = len(orders.ranges) - SHOWN_RANGES
     return f"{shown} and {count(more, 'more range')}" if more > 0 else shown
+
+
+# ------------------------------------------------ what is recorded of one order
+
+
+class OrderHistory(NamedTuple):
+    """What is recorded of one order.
+
+    Args:
+        link: The link.
+        order_id: The order.
+        changes: Its changes and agreements, oldest first.
+        holds: Its holds, oldest first, each with the time it was released (None: open).
+        binding: What is known of it today, if anything.
+        decisions: What people decided about it, oldest first.
+        key: Its key, where the table holds keys of the shop's own.
+    """
+
+    link: str
+    order_id: int
+    changes: Sequence[StoredChange]
+    holds: Sequence[tuple[StoredHold, float | None]]
+    binding: BindingRow | None
+    decisions: Sequence[Decision] = ()
+    key: str = ""
+
+
+def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> Iterator[str]:
+    """Given what is recorded of an order, and what the portal calls owners, yield sentences on why it is as it is."""
+    agreed, listed = agreed_owner(story.binding), listed_owner(story.binding)
+    held = [stored for stored, released in story.holds if released is None]
+    if held:
+        hold = held[-1].hold
+        yield f"Held for {span(now - hold.since)} ({hold.kind.value}): {hold.detail}"
+        if held[-1].decision:
+            yield f"Decided: {decision(held[-1].decision)}; the next pass carries that out."
+        else:
+            yield f"Now: {says(hold.facts, names)}."
+        return
+    last = next((one for one in reversed(story.changes) if _moved_agreement(one)), None)
+    if last is None:
+        if agreed is not None:
+            yield f"Both sides say {titled(agreed, names)}."
+        elif listed is not None:
+            yield f"The CRM says {titled(listed, names)}; nothing is agreed yet."
+        elif not story.changes:
+            yield "syncd does not know this order: it is bound on neither side, or outside the link's scope."
+        return
+    how = "both sides said so already" if last.change.action is Action.AGREE else REASONS[last.change.reason]
+    state = f"bound to {titled(agreed, names)}" if agreed is not None else "unbound"
+    yield f"It has been {state} on both sides since run {last.run}, {ago(last.at, now)}: {how}."
+    if listed != agreed:
+        yield f"The CRM has since been seen with {titled(listed, names)}; the next pass looks at that."
+
+
+def _moved_agreement(one: StoredChange) -> bool:
+    return one.outcome in {Outcome.APPLIED, Outcome.ALREADY} or one.change.action is Action.AGREE
+
+
+def agreed_owner(row: BindingRow | None) -> MaybeOwner:
+    """Given an order's row in the state database, return the owner both sides agreed on last."""
+    return _owner(row.agreed_type, row.agreed_id) if row is not None else None
+
+
+def listed_owner(row: BindingRow | None) -> MaybeOwner:
+    """Given an order's row in the state database, return the owner it had in the CRM's last complete listing."""
+    return _owner(row.crm_type, row.crm_id) if row is not None else None
+
+
+def _owner(owner_type_id: int | None, owner_id: int | None) -> MaybeOwner:
+    return None if owner_type_id is None or owner_id is None else Owner(owner_type_id, owner_id)

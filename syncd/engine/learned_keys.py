@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from syncd.core.backoff import is_waiting, order_pause
 from syncd.core.order_keys import CheckedKeys, KeyField, KeyOrders, KeyRow, PortalOrders, number_of_former
+from syncd.core.pacing import is_waiting, order_pause
 from syncd.core.ports import Clock, Progress
 from syncd.core.store import Store
 

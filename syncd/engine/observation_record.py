@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import structlog
 
-from syncd.core.model import Change
+from syncd.core.model import Change, Hold
 from syncd.core.records import BindingUpdate, StoredHold
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.observe import Observation
@@ -47,7 +47,7 @@ async def record_observation(
     opened = []
     for order, hold in draft.holds.items():
         before = seen.open_holds.get(order)
-        if before is None or before.hold.kind is not hold.kind or before.hold.facts != hold.facts or before.decision:
+        if before is None or before.decision or _is_another(hold, before.hold):
             since = before.hold.since if before is not None and before.hold.kind is hold.kind else now
             opened.append(StoredHold(replace(hold, since=since), sticky=order in draft.sticky, run=run))
         elif before.hold.detail != hold.detail:
@@ -55,13 +55,25 @@ async def record_observation(
     for one in opened:
         hold = one.hold
         log.warning("order held", order=hold.order_id, kind=hold.kind.value, detail=hold.detail)
-    # What was not agreed after all ends no hold: an uncertain order would be taken for one that never was.
-    released = [order for order in seen.released if order not in draft.holds and order not in moved]
+    released = _released(seen, draft, moved)
     for order in released:
         log.info("hold released", order=order, reason="facts changed")
     if opened or released:
         await link.store.set_holds(await lease.prove(), run, opened=opened, released=released, now=now)
     return new or bool(opened or released)
+
+
+def _is_another(hold: Hold, before: Hold) -> bool:
+    """Given an order's hold and the one that is open, return whether it has another reason, or shows something else."""
+    return hold.kind is not before.kind or hold.facts != before.facts
+
+
+def _released(seen: Observation, draft: PlanDraft, moved: Collection[int]) -> list[int]:
+    """Return the orders whose holds are over.
+
+    What was not agreed after all (`moved`) ends no hold: an uncertain order would be taken for one that never was.
+    """
+    return [order for order in seen.released if order not in draft.holds and order not in moved]
 
 
 async def _confirmed(

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from operator import add, itemgetter
 from typing import NamedTuple
 
-from syncd.core.backoff import is_waiting
 from syncd.core.diff import Differ
 from syncd.core.model import RETRIED, Change, Counts, Direction, Facts, Hold, HoldKind, Owner, Row, Side, Unreadable
 from syncd.core.order_keys import order_of_former, unknown_key
 from syncd.core.order_ranges import FewOrders, OrderRange, OrderRanges
+from syncd.core.pacing import is_waiting
 from syncd.core.ports import Listed, Snapshot
 from syncd.core.records import BindingRow, BindingUpdate, StoredHold
 from syncd.engine.formatting import count
@@ -107,6 +107,11 @@ class Observation:
     def count_range(self, counts: RangeCounts, piece: OrderRange) -> None:
         """Take in what was found of a wide range, or of a part of it."""
         self.ranges[piece] = RangeCounts(*map(add, self.ranges.get(piece, NONE_READ), counts))
+
+    def leave_holds_of_changed(self) -> None:
+        """Leave the holds of the orders open whose changes the diff asks for: those changes are another run's."""
+        changed = set(self.released).intersection(change.order_id for change in self.changes)
+        self.released = [order for order in self.released if order not in changed]
 
     def close(self) -> None:
         """Drop the temporary files."""
@@ -279,13 +284,9 @@ class _Segments:
             result.holds[hold.order_id] = hold
         if self._wanted is not None:
             self._wanted.compare(wanted, segment.facts, result.holds)
-        decided = {change.order_id for change in segment.changes}
+        changed = {change.order_id for change in segment.changes}
         for order_id in segment.released:
-            stored = result.open_holds[order_id]
-            # Where an answer was lost, the order is certain again only once what both hypotheses lead to is there.
-            lost = stored.hold.kind is HoldKind.UNCERTAIN and stored.hold.seen is not None
-            tried_again = stored.hold.kind in RETRIED
-            if (lost or tried_again or stored.decision in {"crm", "table"}) and order_id in decided:
+            if _ends_with_its_write(result.open_holds[order_id], changed):
                 result.decided.add(order_id)
             else:
                 result.released.append(order_id)
@@ -311,6 +312,14 @@ class _Segments:
             taken[order_id] = self._snapshot.unreadable[order_id]
             self._next_unreadable += 1
         return taken
+
+
+def _ends_with_its_write(stored: StoredHold, changed: Collection[int]) -> bool:
+    """Given a hold that is over, and the orders to be changed, return whether it stays until the change is made."""
+    # Where an answer was lost, the order is certain again only once what both hypotheses lead to is there.
+    lost = stored.hold.kind is HoldKind.UNCERTAIN and stored.hold.seen is not None
+    tried_again = stored.hold.kind in RETRIED
+    return (lost or tried_again or stored.decision in {"crm", "table"}) and stored.hold.order_id in changed
 
 
 def _numbers_by_owner(snapshot: Snapshot) -> dict[Owner, set[int]]:

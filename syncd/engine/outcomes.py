@@ -10,8 +10,8 @@ from typing import Final
 
 import structlog
 
-from syncd.core.backoff import MAX_ATTEMPTS, order_pause
 from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Reason, Side
+from syncd.core.pacing import MAX_ATTEMPTS, order_pause
 from syncd.core.policy import conflict_kind
 from syncd.core.ports import Effect, WriteResult
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, StoredHold

@@ -21,7 +21,7 @@ import structlog
 from syncd.core import guards
 from syncd.core.model import Change, Outcome
 from syncd.core.plan import reverse
-from syncd.core.records import StoredChange
+from syncd.core.records import RunRow, StoredChange
 from syncd.engine import state_check
 from syncd.engine.covering import Portion, require_inside
 from syncd.engine.link import Link
@@ -120,9 +120,7 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
         run.cover_as(stored)
         on_hold = OnHold.DECIDE if stored.kind == "undo" else OnHold.SKIP
         async with run.wanted(source, planned, on_hold) as wanted, run.observed(wanted) as seen:
-            # What the diff asks for beyond the plan is another run's: the holds in its place stay as they are.
-            proposed = set(seen.released).intersection(change.order_id for change in seen.changes)
-            seen.released = [order for order in seen.released if order not in proposed]
+            seen.leave_holds_of_changed()
             async with run.verified(seen, wanted.unmoved, approved=True) as draft:
                 draft.skipped.extend(wanted.moved)
                 plan_ = await run.plan(seen, draft)
@@ -131,16 +129,22 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
                     raise StalePlan(
                         f"Run {source} has been applied already; nothing was written.", hint=plan_anew(link)
                     )
-                # Naming the run approves of the state it was planned with. An undo, or a plan for some orders, says
-                # nothing about other orders.
-                if stored.kind == "undo" or stored.covers is not None:
-                    await run.state_age.check()
-                else:
+                if _approves_of_state(stored):
                     await run.state_age.note()
+                else:
+                    await run.state_age.check()
                 writes = await run.store(plan_, draft)
                 await run.record_observation(seen, draft)
                 await run.apply(writes, seen)
     return run.report
+
+
+def _approves_of_state(stored: RunRow) -> bool:
+    """Given a run that a person names, return whether that approves of the state it was planned with.
+
+    An undo, or a plan for some orders, says nothing about other orders.
+    """
+    return stored.kind != "undo" and stored.covers is None
 
 
 def planned(stored: Iterable[StoredChange]) -> Iterator[Change]:

@@ -21,8 +21,7 @@ from syncd.core.records import ChangeOutcome, StoredChange
 from syncd.core.silent_writes import Fate, NotABinding, Reading, SilentWrite, fates
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.outcomes import OutcomeRecorder
-from syncd.engine.write_queue import PendingWrite, WriteQueue
-from syncd.engine.writers import SideWriter, crm_writer, table_writer
+from syncd.engine.write_queue import PendingWrite, SideWriter, WriteQueue, crm_writer, table_writer
 from syncd.obs.clock import time_of_day
 
 log = structlog.get_logger("syncd.engine")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from syncd.core.model import Counts, Facts, Hold, MaybeOwner, Outcome, SideCounts
 from syncd.core.records import Decision, GuardHit, RunRow, StoredChange, Tally
 from syncd.engine import formatting
 from syncd.errors import SyncdError
+from syncd.obs.clock import utc_stamp
 
 LEFTOVERS = {Outcome.FAILED, Outcome.UNCERTAIN, Outcome.INTENDED, Outcome.SKIPPED}
 """Outcomes that leave an order out of step."""
@@ -224,4 +224,4 @@ def _whole(number: float) -> float:
 
 def iso(seconds: float) -> str | None:
     """Given seconds since the epoch, return ISO 8601 in UTC; None for 0, which means never."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else None
+    return utc_stamp(seconds) if seconds else None

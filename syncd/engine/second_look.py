@@ -68,13 +68,11 @@ class SecondLook:
                 for change in chunk:
                     if _is_of(known.get(change.order_id), change):
                         still[_lacking(change)].append(change.order_id)
-        self.anew = {side for side, number in self.noted.items() if len(still[side]) < number}
+        self.anew = self._coming_back(still)
         elsewhere = await self._elsewhere()
-        for side in Side:
-            many = absent.get(side, 0) + elsewhere[side] > (
-                0 if side in self.anew else self.link.limits.second_look_above
-            )
-            if absent.get(side, 0) and many:
+        for side, number in absent.items():
+            most = 0 if side in self.anew else self.link.limits.second_look_above
+            if number and number + elsewhere[side] > most:
                 self.many.add(side)
         if self.noting:
             for side in self.noted:
@@ -83,6 +81,10 @@ class SecondLook:
                 elif side not in self.many:
                     orders = None if self.covers is None else still[side]
                     await self.link.store.forget_absences(await self.lease.prove(), side, orders)
+
+    def _coming_back(self, still: Mapping[Side, Sequence[int]]) -> set[Side]:
+        """Given the orders that are still absent, by side, return the sides on which some that waited are back."""
+        return {side for side, number in self.noted.items() if len(still[side]) < number}
 
     async def _elsewhere(self) -> dict[Side, int]:
         """Return how many absences of orders that were not looked at now belong to the same, by the side."""
@@ -122,16 +124,21 @@ class SecondLook:
                 await self.link.store.note_absences(await self.lease.prove(), side, new, self.now)
 
     def _since(self, change: Change, known: Mapping[int, Absence]) -> float:
-        """Return since when an order is known to be absent. A note of the future is of a clock that was set back."""
+        """Return since when an order is known to be absent."""
         noted = known.get(change.order_id)
-        if noted is None or not _is_of(noted, change) or _lacking(change) in self.anew or noted.since > self.now:
+        if noted is None or not _is_of(noted, change) or _lacking(change) in self.anew:
             return self.now
-        return noted.since
+        return _not_later(noted.since, self.now)
 
     async def _known(self, removes: Sequence[Change]) -> dict[int, Absence]:
         if not self.noted:
             return {}
         return await self.link.store.absences(self.lease.row.id, [change.order_id for change in removes])
+
+
+def _not_later(noted: float, now: float) -> float:
+    """Given when something was noted, return it. What was noted in the future is of a clock that was set back: now."""
+    return min(noted, now)
 
 
 def _lacking(change: Change) -> Side:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from syncd.core.backoff import is_waiting
 from syncd.core.model import RETRIED, Change, HoldKind, Outcome, Owner, Side, Unreadable
 from syncd.core.order_keys import shared_key
+from syncd.core.pacing import is_waiting
 from syncd.core.plan import REVERTS_WITHIN, is_revert
 from syncd.core.ports import TableValue
 from syncd.core.records import Attempt, Written

@@ -23,6 +23,11 @@ def time_of_day(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).astimezone()
 
 
+def utc_stamp(seconds: float) -> str:
+    """Given seconds since the epoch, return ISO 8601 in UTC, as in JSON and errors; a terminal shows its own zone."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 class SystemClock:
     """`syncd.core.ports.Clock` over the operating system."""
 

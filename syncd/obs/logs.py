@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from syncd.obs.redact import MASK, escape_in_json, redact
+from syncd.obs.redact import MASK, SECRET_NAMES, escape_in_json, redact
 
 QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
 """Libraries that log warnings only, at any level: httpx logs whole URLs at INFO, with the webhook's code, and
@@ -27,9 +27,6 @@ ECHOING = ("psycopg",)
 """Libraries that log errors only. psycopg's warnings about broken connections ("error ignored terminating …") repeat
 errors that it also raises, and that syncd reports."""
 
-_SECRET_KEYS = frozenset(
-    {"access_token", "refresh_token", "application_token", "client_secret", "password", "secret", "webhook"}
-)
 # What syslog(3) calls these levels; journald reads them off the start of a line.
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
 _DEEPEST = 8
@@ -111,7 +108,7 @@ def configure(
 
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Mask the secrets in all values of an event, at any depth, including the text of exceptions."""
-    return {key: MASK if key in _SECRET_KEYS and value else _redacted(value, 0) for key, value in event.items()}
+    return {key: MASK if key in SECRET_NAMES and value else _redacted(value, 0) for key, value in event.items()}
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -194,7 +191,7 @@ def _redacted(value: Any, depth: int) -> Any:
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
             return {
-                str(key): MASK if key in _SECRET_KEYS and inner else _redacted(inner, depth + 1)
+                str(key): MASK if key in SECRET_NAMES and inner else _redacted(inner, depth + 1)
                 for key, inner in value.items()
             }
         if isinstance(value, list | tuple | set | frozenset):

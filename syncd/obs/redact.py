@@ -12,7 +12,12 @@ MASK = "***"
 SHORTEST = 6
 """Shorter secrets are left to the patterns: masking "1" everywhere would make texts unreadable."""
 
-_NAMES = r"auth|access_token|refresh_token|client_secret|application_token|password|passwd|secret|webhook|sessid"
+SECRET_NAMES = (
+    "auth", "access_token", "refresh_token", "client_secret", "application_token", "password", "passwd", "secret",
+    "webhook", "sessid",
+)  # fmt: skip
+"""Names of arguments, of keys in JSON and of values in log events whose values are secret."""
+_NAMES = "|".join(SECRET_NAMES)
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # /rest/USER/CODE/…, also percent-encoded as inside another URL's argument. Just these words are the form of an
     # address, which hints show.

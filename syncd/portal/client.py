@@ -10,20 +10,19 @@ from typing import Final
 
 import structlog
 
-from syncd.core.model import Action, MaybeOwner, Owner, Row, Scope, Unreadable
+from syncd.core.model import Action, MaybeOwner, Owner, Scope, Unreadable
 from syncd.core.order_keys import KeyField
 from syncd.core.order_ranges import FewOrders, OrderRange, OrderRanges
 from syncd.core.ports import Effect, Listed, Progress, Rights, Usage, Write, WriteResult
 from syncd.core.store import Store
 from syncd.errors import SyncdError
-from syncd.portal.api_errors import ENDS_THE_RUN, kind_of, to_exception
-from syncd.portal.commands import ADD, BATCH, DELETE, LIST, MAX_COMMANDS, method_of, write_key
+from syncd.portal.commands import ADD, BATCH, DELETE, LIST, MAX_COMMANDS, Witness, method_of, write_key
 from syncd.portal.listing import Listing, collect_ranges
 from syncd.portal.lookups import OrderLookup, Owners
 from syncd.portal.pages import RowBuffer, RowPage, split
 from syncd.portal.probes import Conditions, Witnesses, probe_rights
 from syncd.portal.reading import Reader
-from syncd.portal.responses import BatchAnswer, CommandAnswer
+from syncd.portal.responses import ENDS_THE_RUN, BatchAnswer, CommandAnswer, kind_of, to_exception
 from syncd.portal.session import OverBudget, Session
 from syncd.portal.transport import PerhapsExecuted
 from syncd.portal.writing import (
@@ -35,6 +34,7 @@ from syncd.portal.writing import (
     is_open,
     not_as_expected,
     result_of,
+    was_let_through,
     was_not_carried,
 )
 
@@ -60,7 +60,7 @@ class _WriteBatch:
     reader: Reader
     left: list[Write]
     bare: set[int]
-    witnesses: dict[int, Row]
+    witnesses: dict[int, Witness]
     results: dict[int, WriteResult] = field(default_factory=dict)
     made: Composed = field(default_factory=lambda: Composed({}, {}, {}))
 
@@ -169,7 +169,7 @@ class BitrixPortal:
         """Given writes of one method, return how many of the first fit one request, in commands and in time."""
         commands, seconds, pace = 0, 0.0, self._session.pace
         for size, write in enumerate(writes):
-            needed = commands_for(write)
+            needed = commands_for(write, paired=self._conditions.pair_for(write.order_id) is not None)
             commands += needed
             seconds += pace.seconds(method_of(write)) + (needed - 1) * pace.seconds(LIST)
             if size and (commands > MAX_COMMANDS or seconds > pace.aim or size >= pace.trusted(method_of(write))):
@@ -205,7 +205,7 @@ class BitrixPortal:
         await self._keep()
         return results
 
-    async def _condition(self, batch: Sequence[Write]) -> tuple[set[int], dict[int, Row]]:
+    async def _condition(self, batch: Sequence[Write]) -> tuple[set[int], dict[int, Witness]]:
         """Return the orders whose writes can carry no condition, and a witness for each other order to bind."""
         if batch[0].after is None:
             return set(), {}
@@ -218,19 +218,19 @@ class BitrixPortal:
 
     async def _account(self, sending: _WriteBatch, answers: Mapping[str, CommandAnswer]) -> None:
         """Find out what became of each write of an answered batch; the orders that its answer leaves open are read."""
-        results = [result_of(write, sending.made.forms[write.order_id], answers) for write in sending.left]
-        for witness in gone_witnesses(sending.made, answers):
+        made = sending.made
+        results = [result_of(write, made, answers) for write in sending.left]
+        told = list(zip(sending.left, results, strict=True))
+        doubtful = any(was_let_through(write, made, answers, result) for write, result in told)
+        for witness in gone_witnesses(made, answers):
             self._witnesses.set_owner(witness, None)
         still_open = [result.order_id for result in results if is_open(result)]
         if still_open:
             there: Mapping[int, Owner | Unreadable] | None = None
             with suppress(SyncdError):  # what was written stays written, whether or not it can be read
                 there = await self._reader.read(still_open)
-            results = [
-                after_reading(write, result, there) if is_open(result) else result
-                for write, result in zip(sending.left, results, strict=True)
-            ]
-        if any(was_not_carried(result) for result in results):
+            results = [after_reading(write, result, there) if is_open(result) else result for write, result in told]
+        if doubtful or any(was_not_carried(result) for result in results):
             self._conditions.doubt()
         sending.results |= {result.order_id: result for result in results}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -34,6 +34,17 @@ WITNESS_LIMIT: Final = 900_000_000
 
 LARGEST_EXPONENT: Final = 19_999
 """The largest exponent that PHP reads as such: owner types of up to four digits can bear witness."""
+
+SMALLEST_PAIRED: Final = 10
+"""The smallest order id that a witness of a pair has. Old boxes take the pair's IN list for "= 1" and may find order 1;
+as an exponent that is 11, which with any such witness leaves 0."""
+
+LARGEST_PAIRED: Final = 999
+"""The largest one, since its write has about a thousand digits more than it."""
+
+APART: Final = 400
+"""By how much the exponents that a pair's two order ids make differ at least: the larger one makes an infinite number,
+and PHP's `(int)` of that is 0."""
 
 OPEN: Final = 2**63 - 1
 """The upper bound of a window without one."""
@@ -79,11 +90,11 @@ def list_window(after: int, upto: int, *, count: bool = False, descending: bool 
     return f"{LIST}?{order}&filter%5B%3EorderId%5D={after:d}{bound}&start={0 if count else -1}"
 
 
-def list_orders(order_ids: Sequence[int]) -> str:
+def list_orders(order_ids: Sequence[int], *, descending: bool = False) -> str:
     """List the bindings of up to 50 orders, with IN. Old boxes take any IN list for "= 1": see `reading`."""
     _check(order_ids)
     asked = "".join(f"&filter%5B%40orderId%5D%5B%5D={order_id:d}" for order_id in order_ids)
-    return f"{LIST}?{_ASCENDING}{asked}&start=-1"
+    return f"{LIST}?{_DESCENDING if descending else _ASCENDING}{asked}&start=-1"
 
 
 def list_order(order_id: int, *, count: bool = False) -> str:
@@ -100,6 +111,13 @@ def list_newest() -> str:
 def get_fields() -> str:
     """Ask for the description of a binding's fields."""
     return "crm.orderentity.getfields"
+
+
+class Witness(NamedTuple):
+    """A bound order that bears witness to one that is to be bound, and whether both are listed as a pair."""
+
+    row: Row
+    paired: bool
 
 
 def move_if_still(change: Write) -> dict[str, str]:
@@ -139,7 +157,7 @@ def bind_if_unbound(change: Write, witness: Row) -> dict[str, str]:
     if not can_witness(witness, order_id):
         raise ValueError(f"order {witness.order_id} cannot bear witness to order {order_id}")
     seen, gate = seen_key(change), gate_key(change)
-    written = _scaled(order_id, witness) + _first(gate, "ownerTypeId")
+    written = _scaled(order_id, _exponent(witness.owner_type_id)) + _first(gate, "ownerTypeId")
     return {
         seen: list_order(order_id, count=True),
         gate: _witnessed(witness, after="0" + _first(seen, "orderId"), below="0.09e1" + _total(seen)),
@@ -156,8 +174,44 @@ def can_witness(witness: Row, order_id: int) -> bool:
     return (
         witness.order_id <= order_id
         and witness.order_id < WITNESS_LIMIT
-        and len(str(order_id)) < _exponent(witness) <= LARGEST_EXPONENT
+        and len(str(order_id)) < _exponent(witness.owner_type_id) <= LARGEST_EXPONENT
     )
+
+
+def bind_if_first(change: Write, witness: Row) -> dict[str, str]:
+    """Bind an order only if it is unbound: a list of it and of a witness, the larger id first, then the `add`.
+
+    The list's key is `seen_key`, the write's `write_key`. One list less than `bind_if_unbound`: nothing stands between
+    the look at the order and its write.
+
+    - The order is unbound: the first row is the witness's, whose order id completes the exponent of the one that is
+      written. With order 10, `0.(106 zeros)5125e1` and `10` are 5125.
+    - The order is bound: the first row is its own. Its id makes an exponent of `APART` more at least: infinite, so 0.
+    - Neither is bound, or the list failed: nothing completes the exponent, and 0 is left.
+
+    Args:
+        change: The write; its order is expected to be unbound.
+        witness: A bound order for which `can_pair` holds, on a portal that has answered `probe_pairs`.
+    """
+    order_id, seen = change.order_id, seen_key(change)
+    if not can_pair(witness, order_id):
+        raise ValueError(f"order {witness.order_id} makes no pair with order {order_id}")
+    written = _scaled(order_id, _exponent(witness.order_id)) + _first(seen, "orderId")
+    return {
+        seen: list_orders((witness.order_id, order_id), descending=True),
+        write_key(change): f"{ADD}?{_fields(written, _owner(change.after))}",
+    }
+
+
+def can_pair(witness: Row, order_id: int) -> bool:
+    """Return whether a bound order can bear witness to another one in the same list: see `bind_if_first`."""
+    own = min(_exponent(order_id), LARGEST_EXPONENT)
+    return can_be_paired(witness) and own - _exponent(witness.order_id) >= APART
+
+
+def can_be_paired(witness: Row) -> bool:
+    """Return whether a bound order can bear witness in pairs at all."""
+    return SMALLEST_PAIRED <= witness.order_id <= LARGEST_PAIRED
 
 
 def probe_conditions(known: Row, unbound: int) -> dict[str, str]:
@@ -171,7 +225,8 @@ def probe_conditions(known: Row, unbound: int) -> dict[str, str]:
         unbound: An order that is not bound.
     """
     _check((known.order_id, known.owner_type_id, unbound))
-    scaled, own = _scaled(known.order_id, known), f"filter%5B%3DorderId%5D={known.order_id:d}"
+    scaled = _scaled(known.order_id, _exponent(known.owner_type_id))
+    own = f"filter%5B%3DorderId%5D={known.order_id:d}"
     return {
         "p": list_order(unbound, count=True),
         "q": list_order(known.order_id, count=True),
@@ -183,6 +238,22 @@ def probe_conditions(known: Row, unbound: int) -> dict[str, str]:
         "f": f"{LIST}?{own}&filter%5B%3EorderId%5D=0{_first('q', 'orderId')}&start=-1",
         "g": f"{LIST}?{own}&filter%5B%3EorderId%5D=0{_first('p', 'orderId')}&start=-1",
         "r": list_order(known.order_id, count=True),
+    }
+
+
+def probe_pairs(low: Row, high: Row) -> dict[str, str]:
+    """Ask, by reading alone, whether pairs work as `bind_if_first` needs them to.
+
+    `h` finds both orders, the larger id first; `i` the smaller one, by a number that the first row of `h` completes.
+
+    Args:
+        low: A bound order that `can_be_paired`.
+        high: Another one, with a larger id.
+    """
+    scaled = _scaled(low.order_id, _exponent(high.order_id))
+    return {
+        "h": list_orders((low.order_id, high.order_id), descending=True),
+        "i": f"{LIST}?filter%5B%3DorderId%5D={scaled}{_first('h', 'orderId')}&start=-1",
     }
 
 
@@ -295,14 +366,14 @@ def _witnessed(witness: Row, *, after: str, below: str) -> str:
     )
 
 
-def _scaled(order_id: int, witness: Row) -> str:
-    """Return an order id that a witness's type completes: for 5125 and type 2, `0.000000005125e1`."""
-    return f"0.{order_id:0{_exponent(witness)}d}e1"
+def _scaled(order_id: int, exponent: int) -> str:
+    """Return an order id without the rest of its exponent: for 5125 and 12, `0.000000005125e1`."""
+    return f"0.{order_id:0{exponent}d}e1"
 
 
-def _exponent(witness: Row) -> int:
-    """Return the number written as "1" and then the witness's owner type."""
-    return int(f"1{witness.owner_type_id:d}")
+def _exponent(number: int) -> int:
+    """Return the number written as "1" and then this one, which completes it."""
+    return int(f"1{number:d}")
 
 
 def _first(key: str, field: str) -> str:

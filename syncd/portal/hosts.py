@@ -46,10 +46,14 @@ _SECOND_LEVEL: Final = frozenset({"co", "com", "edu", "gob", "gov", "gouv", "net
 
 
 class Ability(StrEnum):
-    """Something that a portal is tried for before syncd relies on it: IN lists, and conditions within a batch."""
+    """Something that a portal is tried for before syncd relies on it.
+
+    IN lists, conditions within a batch, and pairs, which are the shorter form of a conditional bind.
+    """
 
     IN_LISTS = "in-lists"
     CONDITIONS = "conditions"
+    PAIRS = "pairs"
 
 
 class Abilities:

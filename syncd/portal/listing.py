@@ -30,8 +30,7 @@ from syncd.errors import IncompleteListing
 from syncd.portal.commands import PAGE
 from syncd.portal.pages import ReadRange, RowBuffer, RowPage
 from syncd.portal.session import Session
-from syncd.portal.window_reader import CountRequest, WindowReader
-from syncd.portal.windows import Window, between, cut, density
+from syncd.portal.window_reader import CountRequest, Window, WindowReader, between, cut, density
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,10 @@ import structlog
 from syncd.core.model import Owner
 from syncd.core.order_keys import KeyField
 from syncd.errors import AuthError, UnavailableError
-from syncd.portal.api_errors import ApiError
 from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, find_orders, list_items, list_order_keys, list_owner_types
 from syncd.portal.pages import UnusablePage, usable_result
 from syncd.portal.reading import Reader
-from syncd.portal.responses import CommandAnswer, as_list, whole
+from syncd.portal.responses import ApiError, CommandAnswer, as_list, whole
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)

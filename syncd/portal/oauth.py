@@ -14,13 +14,12 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import SecretBytes, SecretStr
 
 from syncd.config.urls import is_loopback, origin_of, web_host
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import Clock
 from syncd.errors import AuthError, UnavailableError, UsageError
 from syncd.obs.redact import remember
-from syncd.portal.api_errors import ApiError
 from syncd.portal.hosts import VENDOR_SERVERS
-from syncd.portal.responses import error_of, number
+from syncd.portal.responses import ApiError, error_of, number
 from syncd.portal.transport import HttpClient, NotExecuted, PerhapsExecuted, Reply
 
 DEFAULT_SERVER: Final = "https://oauth.bitrix.info"

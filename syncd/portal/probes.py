@@ -3,13 +3,14 @@
 Rights are asked for with an `add` of nothing (portal.md 13.43). That a batch can carry the condition of a write is
 read out of the server's source (6.6) and promised by no document, so it is tried by seven questions, unless the portal
 has answered them well within the last ten minutes (`hosts.REMEMBERED`). A portal that answers one of them otherwise is
-written to in the old way: orders are read right before they are written.
+written to in the old way: orders are read right before they are written. Two more questions say whether a bind needs
+one list or two.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
@@ -18,11 +19,22 @@ import structlog
 
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Rights
-from syncd.portal.api_errors import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, kind_of
-from syncd.portal.commands import can_witness, get_fields, list_newest, list_window, probe_conditions, probe_write
+from syncd.portal.commands import (
+    SMALLEST_PAIRED,
+    Witness,
+    can_be_paired,
+    can_pair,
+    can_witness,
+    get_fields,
+    list_newest,
+    list_window,
+    probe_conditions,
+    probe_pairs,
+    probe_write,
+)
 from syncd.portal.hosts import Ability
 from syncd.portal.pages import UnusablePage, page_of, split
-from syncd.portal.responses import CommandAnswer, number
+from syncd.portal.responses import ENDS_THE_RUN, OWNER_ID_EMPTY, ApiErrorKind, CommandAnswer, kind_of, number
 from syncd.portal.session import Session
 
 log = structlog.get_logger(__name__)
@@ -31,7 +43,7 @@ _FIELDS: Final = {"orderId", "ownerId", "ownerTypeId"}
 """The fields of a binding."""
 
 KEPT: Final = 8
-"""Witnesses kept of each owner type."""
+"""Witnesses kept of each owner type, besides those too small for pairs."""
 
 UNBOUND: Final = 2_147_483_647
 """An order id that no portal has reached; nor the few right below it, which further tries take."""
@@ -113,16 +125,16 @@ class Witnesses:
         """Note bound orders. They ascend by order id, so most chunks of a listing need only a glance."""
         if not rows:
             return
-        full = {kind for kind, kept in self._by_type.items() if len(kept) == KEPT and kept[-1].order_id <= rows[0][0]}
+        full = {kind for kind, kept in self._by_type.items() if _is_full(kept) and kept[-1].order_id <= rows[0][0]}
         if set(map(itemgetter(1), rows)) <= full:
             return
         for row in rows:
             kept = self._by_type.setdefault(row[1], [])
-            if len(kept) == KEPT and row[0] >= kept[-1].order_id:
+            if _is_full(kept) and row[0] >= kept[-1].order_id:
                 continue
             kept[:] = [one for one in kept if one.order_id != row[0]]
             insort(kept, Row(*row))
-            del kept[KEPT:]
+            del kept[_small(kept) + KEPT :]
 
     def set_owner(self, order_id: int, owner: Owner | None) -> None:
         """Note that an order is bound to this owner now, or to none."""
@@ -139,8 +151,25 @@ class Witnesses:
         """Return an order that the probe of conditions can be made with."""
         return min((one for one in self._all() if can_witness(one, one.order_id)), key=_shortest, default=None)
 
+    def pair_for(self, order_id: int) -> Row | None:
+        """Return a witness that makes a pair with an order that is to be bound; None where no known order does."""
+        return min((one for one in self._all() if can_pair(one, order_id)), default=None)
+
+    def pair(self) -> list[Row]:
+        """Return the orders that the probe of pairs can be made with, the smaller id first: two, or fewer."""
+        return sorted(filter(can_be_paired, self._all()))[:2]
+
     def _all(self) -> Iterable[Row]:
         return (one for kept in self._by_type.values() for one in kept)
+
+
+def _is_full(kept: Sequence[Row]) -> bool:
+    return len(kept) >= _small(kept) + KEPT
+
+
+def _small(kept: Sequence[Row]) -> int:
+    """Given witnesses, ascending, return how many are too small for pairs."""
+    return bisect_left(kept, SMALLEST_PAIRED, key=itemgetter(0))
 
 
 def _shortest(witness: Row) -> tuple[int, int]:
@@ -160,6 +189,7 @@ class Conditions:
         self._session = session
         self._witnesses = witnesses
         self._oldest_asked = False
+        self._pairs = False
         self._lock = asyncio.Lock()
 
     @property
@@ -178,6 +208,7 @@ class Conditions:
         """
         if self.known is None and self._session.host.has(Ability.CONDITIONS):
             self._session.usage.conditional = True
+            self._pairs = self._session.host.has(Ability.PAIRS)
         async with self._lock:
             return self.known if self.known is not None else await self._try()
 
@@ -187,7 +218,9 @@ class Conditions:
             if known is None:
                 log.info("no bound order to make writes conditional with", link=self._session.link)
                 return None
-            answer = await self._session.send(probe_conditions(known, UNBOUND - attempt))
+            pair = self._witnesses.pair()
+            asked = probe_conditions(known, UNBOUND - attempt) | (probe_pairs(*pair) if len(pair) == 2 else {})
+            answer = await self._session.send(asked)
             verdict = _judge(answer.commands, known)
             if verdict is None:
                 self._witnesses.set_owner(known.order_id, None)
@@ -195,6 +228,9 @@ class Conditions:
             self._session.usage.conditional = verdict
             if verdict:
                 self._session.host.note(Ability.CONDITIONS)
+                self._pairs = _carries_pairs(answer.commands, pair)
+                if self._pairs:
+                    self._session.host.note(Ability.PAIRS)
             else:
                 log.warning(
                     "the portal's batches carry no conditions",
@@ -208,16 +244,25 @@ class Conditions:
     def doubt(self) -> None:
         """Try anew before the next write: a condition that held was not carried."""
         self._session.usage.conditional = None
+        self._pairs = False
         self._session.host.forget(Ability.CONDITIONS)
+        self._session.host.forget(Ability.PAIRS)
 
-    async def find_witness(self, order_id: int) -> Row | None:
+    def pair_for(self, order_id: int) -> Row | None:
+        """Return a bound order that makes a pair with this one; None without one, or where pairs do not work."""
+        return self._witnesses.pair_for(order_id) if self._pairs else None
+
+    async def find_witness(self, order_id: int) -> Witness | None:
         """Return a bound order that can bear witness to this one, if there is one.
 
         Where none is known, the portal's oldest bindings are listed, once a session.
         """
-        return self._witnesses.for_order(order_id) or (
-            self._witnesses.for_order(order_id) if await self._oldest() is not None else None
-        )
+        if paired := self.pair_for(order_id):
+            return Witness(paired, paired=True)
+        row = self._witnesses.for_order(order_id)
+        if row is None and await self._oldest() is not None:
+            row = self._witnesses.for_order(order_id)
+        return None if row is None else Witness(row, paired=False)
 
     async def _oldest(self) -> Row | None:
         if not self._oldest_asked:
@@ -240,6 +285,16 @@ def _judge(answers: Mapping[str, CommandAnswer], known: Row) -> bool | None:
     if found["p"] or seen != [([known], 1)] * 2:
         return None  # the known order was moved or unbound meanwhile, or the unbound one was bound
     return all(found[key] == ([known.order_id] if finds else []) for key, finds in _FINDS.items())
+
+
+def _carries_pairs(answers: Mapping[str, CommandAnswer], pair: Sequence[Row]) -> bool:
+    """Given the probe's answers and the two orders it was made with, if any, return whether pairs work."""
+    try:
+        found = [[row.order_id for row in _rows(answers.get(key))] for key in "hi"]
+    except UnusablePage:
+        return False
+    low, high = (one.order_id for one in pair)
+    return found == [[high, low], [low]]
 
 
 def _rows(answer: CommandAnswer | None) -> list[Row]:

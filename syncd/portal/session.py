@@ -15,16 +15,26 @@ from typing import Any, ClassVar, Final, TypeAlias
 import structlog
 from pydantic import SecretBytes
 
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import WAITING, Clock, Progress, Usage
 from syncd.errors import SyncdError, UnavailableError
 from syncd.obs.clock import UNMEASURED, Measure, time_of_day
-from syncd.portal.api_errors import ENDS_THE_RUN, ApiError, ApiErrorKind, kind_of, to_exception
 from syncd.portal.auth import Auth, Credentials
 from syncd.portal.budget import STOP, Pace
 from syncd.portal.commands import BATCH, batch_body, method_in
 from syncd.portal.hosts import HOPS, Host
-from syncd.portal.responses import BatchAnswer, CommandAnswer, UnusableAnswer, open_batch, open_envelope
+from syncd.portal.responses import (
+    ENDS_THE_RUN,
+    ApiError,
+    ApiErrorKind,
+    BatchAnswer,
+    CommandAnswer,
+    UnusableAnswer,
+    kind_of,
+    open_batch,
+    open_envelope,
+    to_exception,
+)
 from syncd.portal.transport import JSON, NotExecuted, PerhapsExecuted, Reply, RequestFailed
 
 log = structlog.get_logger(__name__)

@@ -11,21 +11,23 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from syncd.core.model import MaybeOwner, Owner, Row, Unreadable
+from syncd.core.model import MaybeOwner, Owner, Unreadable
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.portal import commands
-from syncd.portal.api_errors import (
+from syncd.portal.commands import Witness
+from syncd.portal.pages import UnusablePage
+from syncd.portal.reading import owners_of
+from syncd.portal.responses import (
     DUPLICATE,
     NO_SUCH_BINDING,
     NO_SUCH_ORDER,
     ORDER_ID_EMPTY,
     ApiError,
     ApiErrorKind,
+    CommandAnswer,
     kind_of,
+    whole,
 )
-from syncd.portal.pages import UnusablePage
-from syncd.portal.reading import owners_of
-from syncd.portal.responses import CommandAnswer, whole
 
 # (code, whether it is a removal): a code means one thing to `add` and another to `deleteByFilter`.
 _BY_CODE: Final = {
@@ -50,6 +52,7 @@ class Form(Enum):
     REMOVE = auto()
     MOVE = auto()
     BIND = auto()
+    PAIR = auto()
     BARE = auto()
 
 
@@ -61,14 +64,14 @@ class Composed(NamedTuple):
     witnesses: dict[int, int]
 
 
-def commands_for(write: Write) -> int:
-    """Given a write, return how many commands of a batch it takes at most."""
+def commands_for(write: Write, *, paired: bool) -> int:
+    """Given a write, and whether a bind makes a pair, return how many commands of a batch it takes at most."""
     if write.after is None:
         return 1
-    return 2 if write.before is not None else 3
+    return 2 if paired or write.before is not None else 3
 
 
-def compose(batch: Sequence[Write], bare: Collection[int], witnesses: Mapping[int, Row]) -> Composed:
+def compose(batch: Sequence[Write], bare: Collection[int], witnesses: Mapping[int, Witness]) -> Composed:
     """Given writes of one method, return the batch that carries them out.
 
     Args:
@@ -90,9 +93,10 @@ def compose(batch: Sequence[Write], bare: Collection[int], witnesses: Mapping[in
             made.forms[order_id] = Form.MOVE
             made.commands.update(commands.move_if_still(write))
         else:
-            made.forms[order_id] = Form.BIND
-            made.witnesses[order_id] = witnesses[order_id].order_id
-            made.commands.update(commands.bind_if_unbound(write, witnesses[order_id]))
+            row, paired = witnesses[order_id]
+            made.forms[order_id] = Form.PAIR if paired else Form.BIND
+            made.witnesses[order_id] = row.order_id
+            made.commands.update((commands.bind_if_first if paired else commands.bind_if_unbound)(write, row))
     return made
 
 
@@ -106,22 +110,23 @@ def not_as_expected(write: Write, found: Owner | Unreadable | None) -> WriteResu
     return WriteResult(write.order_id, effect, found, found_known=True)
 
 
-def result_of(write: Write, form: Form, answers: Mapping[str, CommandAnswer]) -> WriteResult:
-    """Given a write and the answers of its batch, return what became of it.
+def result_of(write: Write, made: Composed, answers: Mapping[str, CommandAnswer]) -> WriteResult:
+    """Given a write, its batch and the answers, return what became of it.
 
     MOVED without `found_known`: the write was refused because the order is bound otherwise; the order must be read to
     find out how. After UNKNOWN it must be read, too.
     """
+    form = made.forms[write.order_id]
     own = answers.get(commands.write_key(write))
     effect, error = _effect(write, own)
     result = WriteResult(write.order_id, effect, code=error.code, text=error.text)
     if form is Form.REMOVE:
         return result if effect is not Effect.DONE else result._replace(found=write.before, found_known=True)
-    if form is Form.BARE:
-        known, before = _seen(write, answers)
+    if form is Form.BARE or was_let_through(write, made, answers, result):
+        known, before = _seen(write, made, answers)
         return result._replace(found=before, found_known=True) if known else result
-    if own is not None and own.error is not None and _is_order_zero(own.error):
-        return _refused(write, form, answers, result)
+    if own is not None and own.error is not None and (_is_order_zero(own.error) or _is_order_infinite(form, effect)):
+        return _refused(write, made, answers, result)
     # It was not refused as order 0, so its condition held.
     found = write.after if effect is Effect.ALREADY else write.before
     return result._replace(found=found, found_known=effect is not Effect.UNKNOWN)
@@ -132,7 +137,7 @@ def gone_witnesses(made: Composed, answers: Mapping[str, CommandAnswer]) -> set[
     gone = set()
     for order_id, witness in made.witnesses.items():
         write = Write(order_id, None, None)
-        if _seen(write, answers) == (True, None) and _gate(write, answers) is False:
+        if _seen(write, made, answers) == (True, None) and _gate(write, made, answers) is False:
             gone.add(witness)
     return gone
 
@@ -164,20 +169,27 @@ def was_not_carried(result: WriteResult) -> bool:
     return result.effect is Effect.NOT_SENT and result.text in {_NO_WITNESS, _NOT_ASKED}
 
 
+def was_let_through(write: Write, made: Composed, answers: Mapping[str, CommandAnswer], result: WriteResult) -> bool:
+    """Whether a bind was made although its list shows its order bound: the portal did not sort the pair."""
+    if made.forms[write.order_id] is not Form.PAIR or result.effect is not Effect.DONE:
+        return False
+    return _seen(write, made, answers)[1] is not None
+
+
 def is_open(result: WriteResult) -> bool:
     """Whether the order must be read to find out what became of its write, or what it is bound to instead."""
     return result.effect is Effect.UNKNOWN or (result.effect is Effect.MOVED and not result.found_known)
 
 
-def _refused(write: Write, form: Form, answers: Mapping[str, CommandAnswer], result: WriteResult) -> WriteResult:
+def _refused(write: Write, made: Composed, answers: Mapping[str, CommandAnswer], result: WriteResult) -> WriteResult:
     """Given a write that was refused as one of order 0, find out whether its condition failed, or was never asked."""
-    gate = _gate(write, answers)
+    gate = _gate(write, made, answers)
     if gate and result.code != ORDER_ID_EMPTY:
         # The order id was not 0. PHP's null-call text is what old boxes say of an order that is not there, too.
         return result._replace(effect=Effect.ORDER_MISSING, found=write.before, found_known=True)
-    if form is Form.MOVE:
+    if made.forms[write.order_id] is Form.MOVE:
         return result._replace(effect=Effect.MOVED)
-    known, seen = _seen(write, answers)
+    known, seen = _seen(write, made, answers)
     if not known:
         return result._replace(effect=Effect.NOT_SENT, text=_NOT_ASKED)
     if seen is None:
@@ -185,21 +197,35 @@ def _refused(write: Write, form: Form, answers: Mapping[str, CommandAnswer], res
     return result._replace(effect=Effect.ALREADY if seen == write.after else Effect.MOVED, found=seen, found_known=True)
 
 
-def _gate(write: Write, answers: Mapping[str, CommandAnswer]) -> bool | None:
+def _gate(write: Write, made: Composed, answers: Mapping[str, CommandAnswer]) -> bool | None:
     """Return whether the list that lets a write pass found its row; None where it did not answer."""
+    if made.forms[write.order_id] is Form.PAIR:
+        there = _listed(write, made, answers)
+        return None if there is None else there.keys() == {made.witnesses[write.order_id]}
     answer = answers.get(commands.gate_key(write))
     result = None if answer is None or answer.error is not None else answer.result
     page = result.get("orderEntity") if isinstance(result, dict) else None
     return bool(page) if isinstance(page, list | dict) else None
 
 
-def _seen(write: Write, answers: Mapping[str, CommandAnswer]) -> tuple[bool, MaybeOwner]:
+def _seen(write: Write, made: Composed, answers: Mapping[str, CommandAnswer]) -> tuple[bool, MaybeOwner]:
     """Return what the batch's own list says of an order: whether that is known, and its owner."""
+    listed = _listed(write, made, answers)
+    there = None if listed is None else listed.get(write.order_id)
+    return (listed is not None, there) if there is None or isinstance(there, Owner) else (False, None)
+
+
+def _listed(
+    write: Write, made: Composed, answers: Mapping[str, CommandAnswer]
+) -> Mapping[int, Owner | Unreadable] | None:
+    """Return the owners in the batch's own list of an order, or of a pair; None where it did not answer."""
+    asked = [write.order_id]
+    if made.forms[write.order_id] is Form.PAIR:
+        asked.append(made.witnesses[write.order_id])
     try:
-        there = owners_of(answers.get(commands.seen_key(write)), (write.order_id,)).get(write.order_id)
+        return owners_of(answers.get(commands.seen_key(write)), asked)
     except UnusablePage:
-        return False, None
-    return (True, there) if there is None or isinstance(there, Owner) else (False, None)
+        return None
 
 
 def _effect(write: Write, answer: CommandAnswer | None) -> tuple[Effect, ApiError]:
@@ -219,6 +245,11 @@ def _effect(write: Write, answer: CommandAnswer | None) -> tuple[Effect, ApiErro
 
 def _is_order_zero(error: ApiError) -> bool:
     return error.code == ORDER_ID_EMPTY or _is_null_call(error)
+
+
+def _is_order_infinite(form: Form, effect: Effect) -> bool:
+    """Whether a pair's condition may have failed: should a PHP not make 0 of infinity, it makes its largest integer."""
+    return form is Form.PAIR and effect is Effect.ORDER_MISSING
 
 
 def _is_null_call(error: ApiError) -> bool:

@@ -10,10 +10,8 @@ from syncd.sandbox.faults import Fault, FaultRule, Faults
 from syncd.sandbox.limits import Latencies, PortalLimits
 from syncd.sandbox.oauth import Application
 from syncd.sandbox.portal import SandboxPortal
-from syncd.sandbox.references import References
-from syncd.sandbox.requests import SandboxRequest, SandboxResponse, Version
-from syncd.sandbox.server import SandboxServer
-from syncd.sandbox.service import ServeOptions, handler_problem, serve
+from syncd.sandbox.requests import References, SandboxRequest, SandboxResponse, Version
+from syncd.sandbox.server import SandboxServer, ServeOptions, handler_problem, serve
 
 __all__ = [
     "Application",

@@ -16,8 +16,7 @@ from syncd.sandbox.faults import Faults, LastPage
 from syncd.sandbox.limits import Latencies, LeakyBuckets, OperatingTime, PortalLimits
 from syncd.sandbox.oauth import Application, OAuth
 from syncd.sandbox.php import MAX_INPUT_VARS, PhpArray
-from syncd.sandbox.references import References
-from syncd.sandbox.requests import Version
+from syncd.sandbox.requests import References, Version
 
 DEAL = 2
 SCOPE = frozenset({"crm", "sale"})

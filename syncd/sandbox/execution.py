@@ -19,8 +19,7 @@ from syncd.sandbox.limits import Latencies
 from syncd.sandbox.methods import find_method
 from syncd.sandbox.oauth import Caller
 from syncd.sandbox.php import PhpArray, parse_query, to_bool, to_int
-from syncd.sandbox.references import resolve
-from syncd.sandbox.requests import Answer, Refusal, Version, parameters, route_of, without_reserved
+from syncd.sandbox.requests import Answer, Refusal, Version, parameters, resolve, route_of, without_reserved
 
 BATCH_SIZE = 50
 FIRST_OWNER = 10**8
@@ -31,6 +30,8 @@ EFFECT_SECONDS = 0.01
 _DOCUMENTED = Latencies.documented()
 _FORBIDDEN = ("download", "upload", BATCH)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ORDER = re.compile(r"(?:0\.0*)?([1-9][0-9]*)(?:e1\$|\Z)")
+"""An order id in a write or in a condition: plain, or as a conditional bind writes it (portal.md 6.6)."""
 _WRITES = ("crm.orderentity.add", "crm.orderentity.deletebyfilter")
 
 
@@ -235,7 +236,7 @@ def _race(portal: PortalData, exchange: Exchange, rules: Sequence[FaultRule]) ->
 
 
 def _written(portal: PortalData, exchange: Exchange) -> Iterator[int]:
-    """Yield the orders that a batch is about to write: those in its writes, and those it lists by id as conditions."""
+    """Yield the orders that a batch is about to write: those in its writes, and those it lists alone as conditions."""
     request = exchange.request
     route = route_of(request.path)
     commands = parameters(request, portal.max_input_vars).get("cmd") if route is not None else None
@@ -252,8 +253,7 @@ def _written(portal: PortalData, exchange: Exchange) -> Iterator[int]:
 def _named(fields: Any) -> Iterator[int]:
     if not isinstance(fields, dict) or any(str(key)[:1] in "<>" for key in fields):
         return  # a filter with bounds reads a known bound order, which is not written
-    for key in ("orderId", "=orderId", "@orderId"):
-        value = fields.get(key)
-        for one in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(one, str) and one.isdigit() and (order := to_int(one)) > 0:
-                yield order
+    for key in ("orderId", "=orderId"):
+        named = _ORDER.match(str(fields.get(key)))
+        if named is not None and (order := to_int(named[1])) > 0:
+            yield order

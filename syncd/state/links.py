@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import Lease, LinkRow, Pause, Request
 from syncd.errors import UsageError
 from syncd.state.rows import NAME_LIMIT, clean

@@ -1,4 +1,4 @@
-"""Making and upgrading the schema of the state database.
+"""Making, upgrading and checking the schema of the state database.
 
 The migrations are Alembic's, in `migrations/` (in the wheel: `syncd/migrations/`). On SQLite and PostgreSQL an upgrade
 is one transaction: a kill in the middle leaves the old schema or the new one. MySQL commits after each statement; there
@@ -8,24 +8,26 @@ the migrations are written so that an interrupted upgrade can be run again.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import structlog
-from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, literal_column, select
 
 import syncd
 from syncd.core.records import KnownRun
 from syncd.db.server import Server
 from syncd.db.sqlite import copy_database
 from syncd.errors import ConfigError, StateUnavailable
+from syncd.obs.clock import utc_stamp
 from syncd.state.database import Database, Purpose, make_private, read_url, take_lock
 from syncd.state.faults import translated_errors
-from syncd.state.schema import REVISION, metadata
+from syncd.state.schema import REVISION, change, metadata
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +95,7 @@ def upgrade(url: str, *, scripts: Path | None = None, used_by: Mapping[str, Know
 def lost(where: str, used_by: Mapping[str, KnownRun]) -> StateUnavailable:
     """Given a missing or empty state database and the links that have used it, return the error."""
     last = max(used_by, key=lambda link: used_by[link].started_at)
-    when = datetime.fromtimestamp(used_by[last].started_at, UTC).isoformat(timespec="seconds")
+    when = utc_stamp(used_by[last].started_at)
     return StateUnavailable(
         f"The state database {where} is missing or empty, although {', '.join(sorted(used_by))} used it; "
         f"the last known run was {used_by[last].run} of {last}, at {when}. No new database was made.",
@@ -281,3 +283,100 @@ def _back_up(path: Path, revision: str) -> Path:
             hint="Free some space in the folder of the state database, and give syncd write access to it.",
         ) from None
     return target
+
+
+# ---------------------------------------------------------- `syncd db check`
+
+NO_SCHEMA = "It has no schema of syncd yet; make it with: syncd db upgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCheck:
+    """What was found.
+
+    Args:
+        schema: Which schema the database has.
+        problems: Each a sentence.
+        open_intents: How many changes were about to be sent and have no outcome; the next pass of their link resolves
+            them. None without a current schema, or if the file is damaged.
+        pooled: Connections go through a pooler, so a dead process is noticed only when its lease has expired.
+        exposure: How a third party could read or change what is sent to the server; empty if none can.
+    """
+
+    schema: Schema
+    problems: tuple[str, ...]
+    open_intents: int | None
+    pooled: bool = False
+    exposure: str = ""
+
+
+def check(url: str) -> DatabaseCheck:
+    """Check the state database: schema, integrity, permissions, open intents. Writes nothing. Blocking.
+
+    Raises:
+        ConfigError: The URL is not one, its driver is not installed, or a newer syncd made the schema.
+        StateUnavailable: It cannot be opened or read at all.
+        AuthError: It refuses the credentials.
+    """
+    database = Database(read_url(url))
+    try:
+        problems = [] if database.path is None else _file_problems(database.path)
+        revision = database.read(revision_of)
+        if revision == REVISION:
+            problems += database.read(_drift)
+        elif revision is None:
+            database.read(lambda connection: check_ours(connection, database.where))
+            hindrance = database.read(database.backend.hindrance)
+            problems += [NO_SCHEMA, *([hindrance] if hindrance else [])]
+        else:
+            check_known(revision, scripts_folder(), database.where)
+            problems.append(f"It has the older schema {revision}; bring it to {REVISION} with: syncd db upgrade")
+        damage = database.read(database.backend.damage)
+        problems += damage or database.read(database.backend.disorder)
+        open_intents = database.read(_open_intents) if revision == REVISION and not damage else None
+        exposure = database.read(database.backend.exposure)
+        return DatabaseCheck(Schema(revision, REVISION), tuple(problems), open_intents, database.is_pooled, exposure)
+    finally:
+        database.close()
+
+
+def _file_problems(path: Path) -> list[str]:
+    if not path.exists():
+        return []  # opening it reports that better
+    problems = []
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        problems.append(f"Other users may open {path} (mode {mode:04o}), which can hold OAuth tokens: chmod 600 {path}")
+    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm")]
+    problems += [
+        f"This user may not write {file}." for file in (path, *beside) if file.exists() and not os.access(file, os.W_OK)
+    ]
+    if not os.access(path.parent, os.W_OK):
+        problems.append(f"This user may not write the folder {path.parent}, where SQLite keeps its journal.")
+    return problems
+
+
+def _drift(connection: Connection) -> list[str]:
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - importing Alembic costs every command 0.1 s
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - as above
+
+    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+        return kind != "table" or name in metadata.tables
+
+    context = MigrationContext.configure(connection, opts={"include_name": is_ours})
+    steps: list[tuple[Any, ...]] = []
+    for difference in compare_metadata(context, metadata):
+        steps += difference if isinstance(difference, list) else [difference]
+    return [f"Its schema differs from that of syncd: {_words(step)}." for step in steps]
+
+
+def _words(step: tuple[Any, ...]) -> str:
+    """Given one of Alembic's differences, return it as a phrase: "add column change.error"."""
+    kind = str(step[0])
+    names = [getattr(part, "name", None) or part for part in step[1:4] if part is not None]
+    return f"{kind.replace('_', ' ')} {'.'.join(str(name) for name in names)}"
+
+
+def _open_intents(connection: Connection) -> int:
+    intended = change.c.outcome == literal_column("'intended'")
+    return connection.scalar(select(func.count()).select_from(change).where(intended)) or 0

@@ -25,6 +25,7 @@ from syncd.state import journal, links, orders, page_queries, portal_state
 from syncd.state import leases as lease_rows
 from syncd.state import runs as run_rows
 from syncd.state.database import THREADS, Database, read_url
+from syncd.state.locks import open_locks
 from syncd.state.portal_state import TokenCipher
 from syncd.state.rows import CHUNK, chunks
 
@@ -102,7 +103,7 @@ class SqlStore:
         self._database = database
         self._clock = clock
         self._measure = measure
-        self._keeper = lease_rows.LeaseKeeper(database, lease_rows.open_locks(database))
+        self._keeper = lease_rows.LeaseKeeper(database, open_locks(database))
         # SQLite has one writer at a time: writers wait for each other here, in order, not in its busy handler.
         writers = 1 if database.path else THREADS
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="state-write")

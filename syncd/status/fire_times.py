@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from syncd.config.model import LinkSettings, RecentSettings
 from syncd.config.schedule import Interval, Schedule
-from syncd.core.backoff import pause
+from syncd.core.pacing import pause
 from syncd.core.ports import OPERATING_LIMIT
 from syncd.core.records import LinkRow, RunRow
 from syncd.engine.formatting import count

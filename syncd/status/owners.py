@@ -18,7 +18,7 @@ from syncd.config.model import Settings
 from syncd.core.model import Facts, Hold, MaybeOwner, Owner
 from syncd.core.ports import Clock
 from syncd.core.records import NAMELESS, BindingRow, PortalNames, StoredChange, StoredHold
-from syncd.engine.order_history import OrderHistory, agreed_owner, listed_owner
+from syncd.engine.formatting import OrderHistory, agreed_owner, listed_owner
 from syncd.engine.report import owner_json
 from syncd.errors import SyncdError
 from syncd.portal.client import BitrixPortal

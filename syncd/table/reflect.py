@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
@@ -14,7 +14,6 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from syncd.config.mapping_columns import KeyColumn
 from syncd.config.model import TableSettings
 from syncd.db.backend import Backend
-from syncd.table.changes import WatchedColumn
 from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
 from syncd.table.database import TableFault, fault_of
 from syncd.table.marks import (
@@ -26,9 +25,14 @@ from syncd.table.marks import (
     encoding_for,
     mark_by_type,
 )
+from syncd.table.rows import WatchedColumn
+
+T = TypeVar("T")
 
 _SHOWN_COLUMNS = 20
 _WATCHABLE = frozenset({ColumnEncoding.TIME, ColumnEncoding.TIME_TEXT, ColumnEncoding.SECONDS, ColumnEncoding.ONE})
+_ANSWERS = frozenset({TableFault.NO_TABLE, TableFault.DENIED, TableFault.ROW})
+"""Errors by which a database says that it has no such thing, or does not show it. The others end the look."""
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -72,9 +76,8 @@ class Reflection:
         return {column["name"]: column for column in found}
 
     def _others(self, inspector: sa.Inspector) -> str:
-        try:
-            names = inspector.get_table_names(schema=self.schema)
-        except sa.exc.DBAPIError:
+        names = _described(lambda: inspector.get_table_names(schema=self.schema))
+        if names is None:
             return ""
         return f"; it has {_listed(names, like=self.name)}" if names else "; it has no tables there"
 
@@ -153,18 +156,13 @@ class Reflection:
 
     def has_index(self, column: str) -> bool | None:
         """Return whether an index finds rows by this column, after the partition's columns; None if that is unknown."""
-        inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
-        try:
-            keys = [
-                self._primary_key,
-                *(each["column_names"] for each in inspector.get_unique_constraints(name, schema)),
-            ]
-            indexes = [each for each in inspector.get_indexes(name, schema) if not _is_partial(each)]
-        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
+        keys = _described(self._keys)
+        indexes = _described(self._indexes)
+        if keys is None or indexes is None:
             return None
-        keys += [[name or "" for name in each["column_names"]] for each in indexes]
         fixed = set(self._settings.rows)
-        return any(next((name for name in key if name not in fixed), "") == column for key in keys)
+        searched = [*keys, *(index.columns for index in indexes)]
+        return any(next((name for name in each if name not in fixed), "") == column for each in searched)
 
     def _where(self) -> sa.ColumnElement[Any] | None:
         # On lines of its own, so that a comment at its end does not swallow the bracket. A literal column, since in a
@@ -274,18 +272,24 @@ class Reflection:
 
     def _uniques(self) -> list[set[str]]:
         """Return the sets of columns in which the database allows each combination of values once, except nulls."""
-        inspector, name, schema = sa.inspect(self._connection), self.name, self.schema
-        try:
-            keys = [self._primary_key]
-            keys += [each["column_names"] for each in inspector.get_unique_constraints(name, schema)]
-            keys += [
-                [name or "" for name in index["column_names"]]
-                for index in inspector.get_indexes(name, schema)
-                if index["unique"] and not _is_partial(index)
-            ]
-        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
+        keys = _described(self._keys)
+        indexes = _described(self._indexes)
+        if keys is None or indexes is None:
             return []  # a view has none
-        return [set(key) for key in keys if key]
+        return [set(key) for key in (*keys, *(index.columns for index in indexes if index.is_unique)) if key]
+
+    def _keys(self) -> list[list[str]]:
+        """Return the columns of the primary key and of each unique constraint."""
+        constraints = sa.inspect(self._connection).get_unique_constraints(self.name, self.schema)
+        return [self._primary_key, *(each["column_names"] for each in constraints)]
+
+    def _indexes(self) -> list[_Index]:
+        """Return the indexes over all rows; an expression in place of a column has no name."""
+        return [
+            _Index([name or "" for name in each["column_names"]], is_unique=bool(each["unique"]))
+            for each in sa.inspect(self._connection).get_indexes(self.name, self.schema)
+            if not _is_partial(each)
+        ]
 
     def _type_name(self, name: str) -> str:
         return str(self.found[name]["type"].compile(dialect=self._connection.dialect))
@@ -308,11 +312,8 @@ class Reflection:
 
     @cached_property
     def _primary_key(self) -> list[str]:
-        try:
-            key = sa.inspect(self._connection).get_pk_constraint(self.name, self.schema)
-        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError, NotImplementedError):
-            return []  # a view has none
-        return list(key["constrained_columns"])
+        key = _described(lambda: sa.inspect(self._connection).get_pk_constraint(self.name, self.schema))
+        return list(key["constrained_columns"]) if key is not None else []  # a view has none
 
     def _check_not_generated(self, columns: Mapping[str, IdColumn | OrderKeyColumn | int | None]) -> None:
         for key, each in columns.items():
@@ -321,6 +322,29 @@ class Reflection:
                     f"columns.{key}",
                     f'the column "{each.column.name}" is generated by the database, and takes no value',
                 )
+
+
+class _Index(NamedTuple):
+    """The columns of an index, and whether it allows each combination of their values only once."""
+
+    columns: list[str]
+    is_unique: bool
+
+
+def _described(read: Callable[[], T]) -> T | None:
+    """Read a part of the database's own description; return None if the database does not have it or does not show it.
+
+    Raises:
+        DBAPIError: The database did not answer: the connection was lost, a lock or a statement took too long.
+    """
+    try:
+        return read()
+    except (sa.exc.NoSuchTableError, NotImplementedError):
+        return None
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated or fault_of(error) not in _ANSWERS:
+            raise
+        return None
 
 
 def _is_generated(column: Mapping[str, Any]) -> bool:

@@ -20,12 +20,11 @@ from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Wr
 from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
 from syncd.obs.clock import Measure, measured
-from syncd.table.changes import ChangedOrders, ChangedRows
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
 from syncd.table.database import TableDatabase, is_of_settings, translated_errors
 from syncd.table.reflect import Reflection
-from syncd.table.rows import RowReader, padded_cells, value
+from syncd.table.rows import ChangedOrders, ChangedRows, RowReader, padded_cells, value
 from syncd.table.snapshot import read_all
 from syncd.table.spool import SpooledSnapshot
 from syncd.table.statements import Statements

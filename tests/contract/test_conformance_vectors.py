@@ -58,7 +58,8 @@ class Client:
     async def batch(self, cmd: Any, halt: Any = 0) -> dict[str, Any]:
         reply = await self.call("batch", {"halt": halt, "cmd": cmd})
         assert reply.status == 200
-        return reply.body["result"]
+        result: dict[str, Any] = reply.body["result"]
+        return result
 
 
 @pytest.fixture(params=["in-process", "tcp"])

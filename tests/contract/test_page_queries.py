@@ -31,7 +31,7 @@ async def world(database_url: str, tmp_path: Path) -> AsyncIterator[ShownDaemon]
     await store.aclose()
 
 
-async def test_given_a_past_then_its_numbers(world: ShownDaemon):
+async def test_given_a_past_then_its_numbers(world: ShownDaemon) -> None:
     counts = Counts(in_step=940, crm=SideCounts(1, 2, 3), holds=2)
     first = await world.run(counts=counts, requests=7, operating=33.5, took=4.0, before=7200)
     refused = await world.run(state="refused", guards=[GuardHit("max_removes", Side.CRM, 1, 2)], before=3600)
@@ -51,7 +51,7 @@ async def test_given_a_past_then_its_numbers(world: ShownDaemon):
     assert await world.store.run_starts(()) == {}
 
 
-async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_told(world: ShownDaemon):
+async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_told(world: ShownDaemon) -> None:
     refused = await world.run(state="refused", before=3600)
     await world.run(state="refused", source=refused, before=1800)
     assert await world.store.runs_in_state("shop", "refused", among=10, limit=5) == [refused]
@@ -59,7 +59,7 @@ async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_
     assert await world.store.runs_in_state("shop", "applied", among=10, limit=5) == [applied]
 
 
-async def test_given_a_rebased_link_then_its_older_generations_belong_to_it(world: ShownDaemon):
+async def test_given_a_rebased_link_then_its_older_generations_belong_to_it(world: ShownDaemon) -> None:
     first = await world.run(changes=[(change(7, 1, 2), APPLIED, "")], before=7200)
     lease = await world.lease()
     await world.store.rebase(lease, "other ends", NOON - 3600)
@@ -71,7 +71,7 @@ async def test_given_a_rebased_link_then_its_older_generations_belong_to_it(worl
     assert await world.store.runs_in_state("shop", "applied", among=10, limit=5) == [second, first]
 
 
-async def test_given_a_run_then_what_its_changes_came_to(world: ShownDaemon, monkeypatch: pytest.MonkeyPatch):
+async def test_given_a_run_then_what_its_changes_came_to(world: ShownDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = {3: FAILED, 4: SKIPPED, 8: FAILED}
     sides = (Side.CRM, Side.TABLE)
     changes = [(change(n, 1, 2, side=sides[n % 2]), outcomes.get(n, APPLIED), "") for n in range(1, 11)]
@@ -92,7 +92,7 @@ async def test_given_a_run_then_what_its_changes_came_to(world: ShownDaemon, mon
     assert seen == [3, 4, 8]
 
 
-async def test_given_a_run_then_the_holds_that_it_opened_with_their_release(world: ShownDaemon):
+async def test_given_a_run_then_the_holds_that_it_opened_with_their_release(world: ShownDaemon) -> None:
     first = await world.run(holds=[held(0), held(2, HoldKind.FLAPPING), held(4), held(6)])
     second = await world.run(holds=[held(5)], released=[4])
     of_first = await world.store.holds_of_run(first, 3)
@@ -100,16 +100,16 @@ async def test_given_a_run_then_the_holds_that_it_opened_with_their_release(worl
     assert [one.hold.order_id for one, _ in await world.store.holds_of_run(second, 10)] == [5]
 
 
-async def test_given_an_owner_then_the_orders_that_are_bound_to_it_or_agreed_to_be(world: ShownDaemon):
+async def test_given_an_owner_then_the_orders_that_are_bound_to_it_or_agreed_to_be(world: ShownDaemon) -> None:
     await world.run(changes=[(change(5, None, 11), APPLIED, ""), (change(6, None, 11), APPLIED, "")])
     await world.run(changes=[(change(7, None, 12), APPLIED, "")], agreements=[agreement(8, 11)])
-    row = await world.store.find_link("shop")
+    row = await world.link_row()
     assert [one.order_id for one in await world.store.bindings_of_owner(row.id, Owner(2, 11), 10)] == [5, 6, 8]
     assert [one.order_id for one in await world.store.bindings_of_owner(row.id, Owner(2, 11), 2)] == [5, 6]
     assert await world.store.bindings_of_owner(row.id, Owner(31, 11), 10) == []
 
 
-async def test_given_decisions_then_the_last_one_of_each_order(world: ShownDaemon):
+async def test_given_decisions_then_the_last_one_of_each_order(world: ShownDaemon) -> None:
     first = Decision("shop", "resolve", "crm", "anna@ops", NOON, order_id=5)
     last = first._replace(said="table", by="ben@ops", at=NOON + 60, comment="asked sales")
     for one in (first, last, first._replace(order_id=6), first._replace(link="other", order_id=7)):
@@ -117,7 +117,7 @@ async def test_given_decisions_then_the_last_one_of_each_order(world: ShownDaemo
     assert await world.store.last_decisions("shop", [5, 7, 8]) == {5: last}
 
 
-async def test_given_names_then_they_are_kept_by_link_until_they_are_old(world: ShownDaemon):
+async def test_given_names_then_they_are_kept_by_link_until_they_are_old(world: ShownDaemon) -> None:
     deal, kind = Owner(2, 77), Owner(2, 0)
     await world.store.keep_names(1, {deal: "Tische für Müller 🪑", kind: "Сделка"}, NOON, 0)
     await world.store.keep_names(2, {deal: "another portal's"}, NOON, 0)

@@ -10,10 +10,9 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Action, Change, Counts, HoldKind, Outcome, Reason, Side, SideCounts
 from syncd.core.order_keys import KeyRow
-from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
 from syncd.core.plan import REVERTS_WITHIN, is_revert
 from syncd.core.ports import Clock
 from syncd.core.records import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -462,7 +463,7 @@ async def test_given_a_column_of_numbers_then_keys_that_are_none_are_refused_and
 
 
 async def test_given_keys_and_the_order_ids_they_stand_for_then_both_tables_lead_to_the_same_bindings(
-    sqlite_url: str, tmp_path
+    sqlite_url: str, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.db"
     other.touch()

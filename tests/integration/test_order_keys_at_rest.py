@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ def written_tables(engine: sa.Engine) -> Iterator[list[str]]:
     """The tables that statements have written rows of meanwhile, each time once."""
     tables: list[str] = []
 
-    def note(_connection, _cursor, statement: str, *_rest) -> None:
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         words = statement.split()
         if words[0] in {"INSERT", "UPDATE", "DELETE", "REPLACE"}:
             tables.append(next(word for word in words[1:] if word.islower()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -12,7 +13,7 @@ from syncd.core.model import Owner, Row
 from syncd.core.ports import Effect, Write
 from syncd.portal.hosts import REMEMBERED, Hosts
 from syncd.portal.probes import KEPT, Witnesses
-from syncd.sandbox import Fault, FaultRule, Latencies, References, SandboxPortal, Version
+from syncd.sandbox import Fault, FaultRule, Latencies, References, SandboxPortal, Version, php
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import client, listed
 from tests.fakes.sandbox_transport import SandboxTransport
@@ -28,7 +29,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options) -> SandboxPortal:
+def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options: Any) -> SandboxPortal:
     return SandboxPortal(
         {5: DEAL, 7: DEAL} if bound is None else bound, orders=range(1, 10_000), clock=clock, **options
     )
@@ -232,12 +233,159 @@ def test_given_many_bindings_then_a_few_of_each_type_are_kept_and_the_shortest_t
 
     assert witnesses.for_order(500) == Row(1, 2, 1)
     assert witnesses.known() == Row(1, 2, 1)
-    for order in range(1, 2 * KEPT, 2):
+    assert [row.order_id for row in witnesses.pair()] == [10, 11]
+    assert witnesses.pair_for(500) == Row(10, 1036, 1)
+    assert witnesses.pair_for(99) is None
+    for order in (*range(1, 10, 2), *range(11, 11 + 2 * KEPT, 2)):
         witnesses.set_owner(order, None)
     assert witnesses.for_order(500) == Row(2, 1036, 1)
     witnesses.set_owner(1, Owner(31, 5))
     assert witnesses.for_order(500) == Row(1, 31, 5)
     assert witnesses.for_order(1) == Row(1, 31, 5)
+
+
+# ----------------------------------------------------------------------- pairs
+
+
+def pairs(clock: FakeClock, **options: Any) -> SandboxPortal:
+    return sandbox(clock, bound={12: DEAL, 13: OTHER, 5: DEAL}, **options)
+
+
+@pytest.mark.parametrize(
+    ("version", "lists"), [(Version.NEW, 1), (Version.MID, 1), (Version.OLD, 2)], ids=["new", "mid", "old"]
+)
+async def test_given_a_portal_that_sorts_in_lists_when_binding_then_one_list_an_order_is_enough(
+    clock: FakeClock, version: Version, lists: int
+) -> None:
+    portal = pairs(clock, version=version)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        before = portal.stats.calls[LIST]
+        writes = [Write(order, None, DEAL) for order in range(1000, 1010)]
+        (*results,) = [(await ours.write([write]))[0] for write in writes]
+        assert ours.usage().conditional is True
+
+    assert {result.effect for result in results} == {Effect.DONE}
+    assert portal.stats.calls[LIST] == before + lists * len(writes)
+
+
+async def test_given_orders_bound_meanwhile_when_binding_by_pairs_then_each_keeps_its_owner_and_it_is_told(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.bind(1000, *OTHER)
+        portal.bind(1001, *DEAL)
+        portal.delete_order(1002)
+        wanted = [Write(order, None, DEAL) for order in (1000, 1001, 1002, 1003)]
+        before = portal.stats.requests
+        moved, already, missing, done = await ours.write(wanted)
+
+    assert portal.stats.requests == before + 1
+    assert (moved.effect, moved.found) == (Effect.MOVED, OTHER)
+    assert (already.effect, already.found) == (Effect.ALREADY, DEAL)
+    assert (missing.effect, done.effect, done.found) == (Effect.ORDER_MISSING, Effect.DONE, None)
+    assert (portal.bindings[1000], portal.bindings[1003]) == (OTHER, DEAL)
+
+
+async def test_given_a_php_whose_infinity_is_its_largest_integer_when_binding_a_bound_order_then_that_is_told_too(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast = php._float_to_int
+    monkeypatch.setattr(php, "_float_to_int", lambda number: 2**63 - 1 if number == float("inf") else cast(number))
+    portal = pairs(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.bind(1000, *OTHER)
+        (result,) = await ours.write([Write(1000, None, DEAL)])
+
+    assert (result.effect, result.found) == (Effect.MOVED, OTHER)
+    assert portal.bindings[1000] == OTHER
+
+
+async def test_given_the_witness_of_pairs_is_unbound_then_it_costs_the_binds_and_another_order_is_taken(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.unbind(12)
+        writes = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
+        first = await ours.write(writes)
+        second = await ours.write(writes)
+
+    assert {result.effect for result in first} == {Effect.NOT_SENT}
+    assert {result.effect for result in second} == {Effect.DONE}
+
+
+async def test_given_a_portal_that_becomes_an_old_box_when_binding_by_pairs_then_nothing_is_replaced(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    portal.bind(1, *OTHER)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.version = Version.OLD
+        portal.bind(1000, *OTHER)
+        writes = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
+        first = await ours.write(writes)
+        second = await ours.write(writes)
+
+    assert {result.effect for result in first} == {Effect.NOT_SENT}
+    assert [result.effect for result in second] == [Effect.MOVED, Effect.DONE]
+    assert portal.bindings[1000] == OTHER
+
+
+async def test_given_a_portal_that_sorts_no_pair_any_more_then_what_was_replaced_is_told_and_it_is_tried_anew(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.bind(1000, *OTHER)
+        portal.faults.add(FaultRule(Fault.SHUFFLE, key="l1000"))
+        (result,) = await ours.write([Write(1000, None, DEAL)])
+        assert ours.usage().conditional is None
+
+    assert (result.effect, result.found, result.found_known) == (Effect.DONE, OTHER, True)
+
+
+@pytest.mark.parametrize("key", ["h", "i"])
+async def test_given_an_answer_about_pairs_that_is_lost_then_binds_are_made_with_two_lists(
+    clock: FakeClock, key: str
+) -> None:
+    portal = pairs(clock)
+    portal.faults.add(FaultRule(Fault.LOSE_KEY, method=LIST, key=key))
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        assert ours.usage().conditional is True
+        before = portal.stats.calls[LIST]
+        (result,) = await ours.write([Write(1000, None, DEAL)])
+
+    assert result.effect is Effect.DONE
+    assert portal.stats.calls[LIST] == before + 2
+
+
+async def test_given_sessions_one_after_another_then_it_is_remembered_for_a_while_that_pairs_work(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    portal = pairs(clock)
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    for order, requests in ((500, 2), (501, 1)):
+        async with client(portal, clock, hosts=hosts, conditional=None) as ours:
+            await listed(ours)
+            before, lists = portal.stats.requests, portal.stats.calls[LIST]
+            await ours.write([Write(order, None, DEAL)])
+            assert portal.stats.requests == before + requests
+    assert portal.stats.calls[LIST] == lists + 1
 
 
 # ---------------------------------------------------------------- inside a request
@@ -249,7 +397,7 @@ def raced(portal: SandboxPortal) -> tuple[int, int]:
     return len(portal.raced), sum((number, order, (2, owner)) in rest for number, order, owner in portal.raced)
 
 
-async def write_all(clock: FakeClock, *, conditional: bool) -> SandboxPortal:
+async def write_all(clock: FakeClock, *, conditional: bool | None) -> SandboxPortal:
     """Bind 600 orders and move 600 with a racer at work, as the engine does, without sending anything twice."""
     portal = sandbox(clock, bound=dict.fromkeys(range(1, 601), DEAL))
     portal.latencies = Latencies.documented()
@@ -266,8 +414,27 @@ async def write_all(clock: FakeClock, *, conditional: bool) -> SandboxPortal:
     return portal
 
 
-async def test_given_edits_inside_requests_then_conditions_save_almost_all_of_them(clock: FakeClock) -> None:
-    hits, replaced = raced(await write_all(clock, conditional=True))
+async def test_given_a_racer_when_binding_by_pairs_then_it_edits_what_is_written_and_no_witness(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    writes = [Write(order, None, DEAL) for order in range(1000, 1200)]
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        portal.faults.add(FaultRule(Fault.RACE, times=None, probability=10.0))
+        for at in range(0, len(writes), 10):
+            await ours.write(writes[at : at + 10])
+
+    assert {order for _, order, _ in portal.raced} <= {write.order_id for write in writes}
+    assert len(portal.raced) > len(writes)
+
+
+@pytest.mark.parametrize("conditional", [True, None], ids=["without pairs", "with pairs"])
+async def test_given_edits_inside_requests_then_conditions_save_almost_all_of_them(
+    clock: FakeClock, conditional: bool | None
+) -> None:
+    hits, replaced = raced(await write_all(clock, conditional=conditional))
     old_hits, old_replaced = raced(await write_all(clock, conditional=False))
 
     assert min(hits, old_hits) > 300

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, *rules: FaultRule, **options) -> SandboxPortal:
+def sandbox(clock: FakeClock, *rules: FaultRule, **options: Any) -> SandboxPortal:
     portal = SandboxPortal(ROWS, orders=range(1, 100), clock=clock, **options)
     for rule in rules:
         portal.faults.add(rule)

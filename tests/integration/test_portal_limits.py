@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +32,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def bound(number: int, clock: FakeClock, **options) -> SandboxPortal:
+def bound(number: int, clock: FakeClock, **options: Any) -> SandboxPortal:
     return SandboxPortal(((order, 2, 10) for order in range(1, number + 1)), clock=clock, **options)
 
 

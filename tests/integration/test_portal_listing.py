@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import httpx
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from syncd.core.model import HoldKind, Owner, Row, Scope
 from syncd.errors import IncompleteListing
-from syncd.portal.windows import Window
-from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, Version
+from syncd.portal.window_reader import Window
+from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal, SandboxRequest, Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import EVERYTHING, client, listed
 
@@ -27,7 +28,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def bound(orders: Iterable[int], clock: FakeClock, **options) -> SandboxPortal:
+def bound(orders: Iterable[int], clock: FakeClock, **options: Any) -> SandboxPortal:
     return SandboxPortal(((order, 2, order + 7) for order in orders), clock=clock, **options)
 
 
@@ -431,9 +432,7 @@ async def test_given_a_full_temporary_directory_when_listed_then_the_sentence_sa
             await listed(ours)
 
 
-def _request(request: httpx.Request):
-    from syncd.sandbox import SandboxRequest
-
+def _request(request: httpx.Request) -> SandboxRequest:
     return SandboxRequest(
         request.method, request.url.path, "", {"content-type": "application/json"}, request.content, secure=True
     )

@@ -522,6 +522,20 @@ class Away(httpx.AsyncBaseTransport):
         return await self._portal.handle_async_request(request)
 
 
+class TakenOver(Away):
+    """Another portal refuses at the configured address. Once it has done so, the hosts can be reached again."""
+
+    def __init__(self, portal: SandboxPortal, *hosts: str, refusal: httpx.Response) -> None:
+        super().__init__(portal, *hosts)
+        self._refusal = refusal
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "portal.example" and request.url.path.startswith("/rest"):
+            self.hosts.clear()
+            return self._refusal
+        return await super().handle_async_request(request)
+
+
 async def test_given_a_kept_address_that_is_dead_when_used_then_the_configured_one_answers_and_is_kept(
     portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
@@ -539,16 +553,7 @@ async def test_given_another_portal_at_the_configured_address_while_the_kept_one
     portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     kept(store)["client_endpoint"] = "https://renamed.example/rest/"
-    behind = Away(portal, "renamed.example")
-    inner = behind.handle_async_request
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.host == "portal.example" and request.url.path.startswith("/rest"):
-            behind.hosts.clear()
-            return httpx.Response(403, json={"error": "user_access_error"})
-        return await inner(request)
-
-    behind.handle_async_request = answer  # type: ignore[method-assign]
+    behind = TakenOver(portal, "renamed.example", refusal=httpx.Response(403, json={"error": "user_access_error"}))
     async with client(behind, clock, store=store, oauth=OAUTH) as ours:
         assert await ours.read([5]) == {5: DEAL}
 
@@ -559,16 +564,7 @@ async def test_given_another_portal_at_the_configured_address_that_calls_the_tok
     portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     kept(store)["client_endpoint"] = "https://renamed.example/rest/"
-    behind = Away(portal, "renamed.example")
-    inner = behind.handle_async_request
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.host == "portal.example" and request.url.path.startswith("/rest"):
-            behind.hosts.clear()
-            return httpx.Response(401, json={"error": "invalid_token"})
-        return await inner(request)
-
-    behind.handle_async_request = answer  # type: ignore[method-assign]
+    behind = TakenOver(portal, "renamed.example", refusal=httpx.Response(401, json={"error": "invalid_token"}))
     async with client(behind, clock, store=store, oauth=OAUTH) as ours:
         assert await ours.read([5]) == {5: DEAL}
 

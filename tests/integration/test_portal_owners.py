@@ -26,7 +26,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, *rules: FaultRule, **options) -> SandboxPortal:
+def sandbox(clock: FakeClock, *rules: FaultRule, **options: Any) -> SandboxPortal:
     portal = SandboxPortal({5: DEAL}, orders=range(1, 100), clock=clock, **options)
     for rule in rules:
         portal.faults.add(rule)

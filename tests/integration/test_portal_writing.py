@@ -31,7 +31,9 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def sandbox(clock: FakeClock, *rules: FaultRule, bound: dict[int, Owner] | None = None, **options) -> SandboxPortal:
+def sandbox(
+    clock: FakeClock, *rules: FaultRule, bound: dict[int, Owner] | None = None, **options: Any
+) -> SandboxPortal:
     portal = SandboxPortal(bound or {5: DEAL, 7: DEAL}, orders=range(1, 10_000), clock=clock, **options)
     for rule in rules:
         portal.faults.add(rule)

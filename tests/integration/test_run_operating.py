@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(("limits", "expected"), [(PortalLimits(), 3 * 0.33), (None, 0.0)], ids=["cloud", "box"])
 async def test_given_a_pass_that_writes_then_its_row_keeps_what_the_busiest_method_had_used(
     tmp_path: Path, limits: PortalLimits | None, expected: float
-):
+) -> None:
     clock = SetClock()
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
         connection.execute("CREATE TABLE bindings (order_id INTEGER PRIMARY KEY, deal_id INTEGER)")

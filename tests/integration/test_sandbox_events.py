@@ -34,7 +34,7 @@ async def test_given_a_handler_then_it_gets_the_portals_events_and_a_wrong_token
 ) -> None:
     monkeypatch.setattr("syncd.daemon.hints.GATHER", 0.0)
     monkeypatch.setattr("syncd.daemon.hints.APART", 0.0)
-    monkeypatch.setattr("syncd.sandbox.service.PAUSE", 0.02)
+    monkeypatch.setattr("syncd.sandbox.server.PAUSE", 0.02)
     hinted: list[tuple[str, set[int]]] = []
     links = settings(hook_token=TOKEN).links
 

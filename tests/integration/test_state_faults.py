@@ -16,7 +16,7 @@ from sqlalchemy import event
 from syncd.core.model import Owner
 from syncd.core.records import BindingUpdate
 from syncd.errors import AuthError, ConfigError, LeaseLost, StateUnavailable, SyncdError
-from syncd.state import database, db_check
+from syncd.state import database, migrate
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
@@ -55,7 +55,7 @@ async def refusal(url: str) -> SyncdError:
     return caught.value
 
 
-async def test_a_missing_file_is_not_made_by_reading(tmp_path):
+async def test_a_missing_file_is_not_made_by_reading(tmp_path: Path) -> None:
     told = await refusal(f"sqlite:///{tmp_path / 'state.db'}")
     assert isinstance(told, StateUnavailable)
     assert "does not exist" in told.message
@@ -63,12 +63,12 @@ async def test_a_missing_file_is_not_made_by_reading(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_missing_folder_is_named(tmp_path):
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     told = await refusal(f"sqlite:///{tmp_path / 'nowhere' / 'state.db'}")
     assert f"the folder {tmp_path / 'nowhere'} does not exist" in told.message
 
 
-async def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("links:\n" * 1000)
     told = await refusal(f"sqlite:///{path}")
@@ -76,21 +76,21 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path):
     assert path.read_text() == "links:\n" * 1000
 
 
-async def test_a_damaged_file_is_called_damaged(path):
+async def test_a_damaged_file_is_called_damaged(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
     assert "is damaged" in (await refusal(f"sqlite:///{path}")).message
 
 
-async def test_a_database_without_the_schema_says_what_to_run(database_url):
+async def test_a_database_without_the_schema_says_what_to_run(database_url: str) -> None:
     told = await refusal(database_url)
     assert isinstance(told, StateUnavailable)
     assert "holds no tables of syncd" in told.message
     assert "db upgrade" in told.hint
 
 
-async def test_a_database_with_an_older_schema_says_what_to_run(database_url):
+async def test_a_database_with_an_older_schema_says_what_to_run(database_url: str) -> None:
     upgrade(database_url)
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
@@ -99,7 +99,7 @@ async def test_a_database_with_an_older_schema_says_what_to_run(database_url):
     assert "older schema" in told.message
 
 
-async def test_a_locked_file_is_waited_for_and_then_given_up(path, monkeypatch):
+async def test_a_locked_file_is_waited_for_and_then_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -107,14 +107,18 @@ async def test_a_locked_file_is_waited_for_and_then_given_up(path, monkeypatch):
     assert "kept locked by another program" in told.message
 
 
-async def test_a_reader_is_not_kept_waiting_by_a_writer(path, store, monkeypatch):
+async def test_a_reader_is_not_kept_waiting_by_a_writer(
+    path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert await store.runs(None, 10) == []
 
 
-async def test_a_file_that_is_replaced_while_it_is_open_ends_the_step_and_the_next_one_uses_the_new_file(path, store):
+async def test_a_file_that_is_replaced_while_it_is_open_ends_the_step_and_the_next_one_uses_the_new_file(
+    path: Path, store: SqlStore
+) -> None:
     row = await store.link("shop", "ends")
     lease = await store.acquire(row, "host:1", 60, NOW)
     other = path.with_name("other.db")
@@ -130,7 +134,7 @@ async def test_a_file_that_is_replaced_while_it_is_open_ends_the_step_and_the_ne
         await store.renew(lease, 60, NOW)
 
 
-async def test_a_file_that_is_deleted_while_it_is_open_is_missed(path, store):
+async def test_a_file_that_is_deleted_while_it_is_open_is_missed(path: Path, store: SqlStore) -> None:
     await store.link("shop", "ends")
     path.unlink()
 
@@ -139,7 +143,7 @@ async def test_a_file_that_is_deleted_while_it_is_open_is_missed(path, store):
             await store.find_link("shop")
 
 
-async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_room(path, store):
+async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_room(path: Path, store: SqlStore) -> None:
     lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
     pages = [sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0] + 2]
     engine = store._database.engine
@@ -195,26 +199,26 @@ def write_with_permissions(path: Path) -> str:
     return done.stdout
 
 
-def test_permissions_as_syncd_makes_them_are_enough(path):
+def test_permissions_as_syncd_makes_them_are_enough(path: Path) -> None:
     assert write_with_permissions(path) == "written\n"
 
 
-def test_a_file_this_user_may_not_open_cannot_be_opened(path):
+def test_a_file_this_user_may_not_open_cannot_be_opened(path: Path) -> None:
     path.chmod(0o000)
     assert "StateUnavailable" in write_with_permissions(path)
 
 
-def test_a_read_only_file_is_called_read_only(path):
+def test_a_read_only_file_is_called_read_only(path: Path) -> None:
     path.chmod(0o400)
     assert "is read-only" in write_with_permissions(path)
 
 
-def test_a_folder_this_user_may_not_write_is_called_so(path):
+def test_a_folder_this_user_may_not_write_is_called_so(path: Path) -> None:
     path.parent.chmod(0o500)
     assert "StateUnavailable" in write_with_permissions(path)
 
 
-def test_a_folder_this_user_may_not_enter_is_called_so(path):
+def test_a_folder_this_user_may_not_enter_is_called_so(path: Path) -> None:
     path.parent.chmod(0o000)
     assert "StateUnavailable" in write_with_permissions(path)
 
@@ -223,7 +227,7 @@ def test_a_folder_this_user_may_not_enter_is_called_so(path):
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb"])
-async def test_a_server_that_does_not_answer_is_out_of_reach(kind):
+async def test_a_server_that_does_not_answer_is_out_of_reach(kind: str) -> None:
     told = await refusal(f"{kind}://syncd:s3cr3t@127.0.0.1:9/state")
     assert isinstance(told, StateUnavailable)
     assert "cannot be reached" in told.message
@@ -231,7 +235,7 @@ async def test_a_server_that_does_not_answer_is_out_of_reach(kind):
     assert "s3cr3t" not in told.message + told.hint + repr(told)
 
 
-async def test_a_database_the_server_does_not_know_is_called_so(server_url):
+async def test_a_database_the_server_does_not_know_is_called_so(server_url: str) -> None:
     url = sa.make_url(server_url).set(database="nowhere_at_all").render_as_string(hide_password=False)
     told = await refusal(url)
     assert isinstance(told, ConfigError)
@@ -239,21 +243,23 @@ async def test_a_database_the_server_does_not_know_is_called_so(server_url):
 
 
 @pytest.mark.mysql
-async def test_a_wrong_password_is_an_error_of_authentication(mysql_url):
+async def test_a_wrong_password_is_an_error_of_authentication(mysql_url: str) -> None:
     url = sa.make_url(mysql_url).set(username="nobody_here", password="s3cr3t").render_as_string(hide_password=False)
     told = await refusal(url)
     assert isinstance(told, AuthError)
     assert "s3cr3t" not in told.message + told.hint + repr(told)
 
 
-async def test_a_server_in_read_only_mode_is_called_so(postgres_url):
+async def test_a_server_in_read_only_mode_is_called_so(postgres_url: str) -> None:
     upgrade(postgres_url)
     url = sa.make_url(postgres_url).update_query_dict({"options": "-c default_transaction_read_only=on"})
     told = await refusal(url.render_as_string(hide_password=False))
     assert "is read-only" in told.message
 
 
-async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(server_url, monkeypatch):
+async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upgrade(server_url)
     monkeypatch.setattr(database, "LIMITS", database.LIMITS._replace(lock=1))
     store = open_store(server_url, clock=SetClock(NOW))
@@ -275,6 +281,6 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-def test_check_of_a_database_out_of_reach_is_a_sentence():
+def test_check_of_a_database_out_of_reach_is_a_sentence() -> None:
     with pytest.raises(StateUnavailable, match="cannot be reached"):
-        db_check.check("postgresql://syncd@127.0.0.1:9/state")
+        migrate.check("postgresql://syncd@127.0.0.1:9/state")

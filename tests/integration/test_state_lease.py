@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +16,8 @@ from syncd.core.records import Lease
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable
 from syncd.obs.clock import SystemClock
 from syncd.state.database import Database, read_url
-from syncd.state.leases import LeaseKeeper, open_locks
+from syncd.state.leases import LeaseKeeper
+from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from tests.children import Child
@@ -109,24 +110,30 @@ async def patiently(attempt: Callable[[], Awaitable[Lease]]) -> Lease:
             await clock.sleep(0.02)
 
 
-async def test_the_lease_of_a_living_process_is_not_taken_and_its_holder_is_named(store, holder):
+async def test_the_lease_of_a_living_process_is_not_taken_and_its_holder_is_named(
+    store: SqlStore, holder: tuple[subprocess.Popen[str], Lease]
+) -> None:
     link = await store.find_link("shop")
+    assert link is not None
     with pytest.raises(LeaseHeld, match=r"other:1 since 2027-01-15T08:00:00\+00:00.* until 2027-01-15T09:00:00\+00:00"):
         await store.acquire(link, "mine", TTL, NOW + 1)
 
 
-async def test_the_lease_of_a_killed_process_is_taken_at_once_and_its_fence_is_refused(store, holder):
+async def test_the_lease_of_a_killed_process_is_taken_at_once_and_its_fence_is_refused(
+    store: SqlStore, holder: tuple[subprocess.Popen[str], Lease]
+) -> None:
     process, dead = holder
     process.kill()
     process.wait()
     link = await store.find_link("shop")
+    assert link is not None
     taken = await patiently(lambda: store.acquire(link, "mine", TTL, NOW + 1))
     assert taken.fence > dead.fence
     with pytest.raises(LeaseLost):
         await store.start_run(dead, "pass", "command", NOW)
 
 
-async def test_of_processes_that_ask_at_once_one_gets_the_lease(state_url):
+async def test_of_processes_that_ask_at_once_one_gets_the_lease(state_url: str) -> None:
     processes = [start(CONTENDER, state_url, f"process:{number}") for number in range(4)]
     for process in processes:
         assert stream(process.stdout).readline() == "ready\n"
@@ -139,7 +146,7 @@ async def test_of_processes_that_ask_at_once_one_gets_the_lease(state_url):
     assert sorted(answers) == ["got 1", "held", "held", "held"]
 
 
-async def test_a_lease_left_by_a_closed_store_is_free_at_once(store, state_url):
+async def test_a_lease_left_by_a_closed_store_is_free_at_once(store: SqlStore, state_url: str) -> None:
     link = await store.link("shop", "ends")
     left = open_store(state_url, clock=SetClock(NOW))
     await left.acquire(link, "left", TTL, NOW)
@@ -148,7 +155,7 @@ async def test_a_lease_left_by_a_closed_store_is_free_at_once(store, state_url):
     assert taken.holder == "mine"
 
 
-async def test_a_living_holder_without_a_lock_is_protected_by_its_expiry(store, state_url):
+async def test_a_living_holder_without_a_lock_is_protected_by_its_expiry(store: SqlStore, state_url: str) -> None:
     """Who takes over an expired lease cannot get the lock a frozen process still has; its end then proves nothing."""
     link = await store.link("shop", "ends")
     frozen = open_store(state_url, clock=SetClock(NOW))
@@ -161,7 +168,7 @@ async def test_a_living_holder_without_a_lock_is_protected_by_its_expiry(store, 
     await third.aclose()
 
 
-async def test_a_renewal_gets_the_lock_a_frozen_process_has_let_go(store, state_url):
+async def test_a_renewal_gets_the_lock_a_frozen_process_has_let_go(store: SqlStore, state_url: str) -> None:
     link = await store.link("shop", "ends")
     frozen = open_store(state_url, clock=SetClock(NOW))
     await frozen.acquire(link, "frozen", TTL, NOW)
@@ -182,7 +189,7 @@ class Interrupted(Database):
 
     somebody: Callable[[], object] | None = None
 
-    def write(self, work, *args, **kwargs):
+    def write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         somebody, self.somebody = self.somebody, None
         if somebody is not None:
             somebody()
@@ -205,7 +212,9 @@ def keepers(state_url: str) -> Iterator[Callable[[], tuple[LeaseKeeper, Interrup
         database.close()
 
 
-async def test_a_lease_taken_while_a_contender_was_on_its_way_has_its_lock(store, state_url, keepers):
+async def test_a_lease_taken_while_a_contender_was_on_its_way_has_its_lock(
+    store: SqlStore, state_url: str, keepers: Callable[[], tuple[LeaseKeeper, Interrupted]]
+) -> None:
     link = await store.link("shop", "ends")
     (dying, _), (late, at) = keepers(), keepers()
     at.somebody = lambda: dying.acquire(link, "dying", TTL, NOW)
@@ -217,7 +226,9 @@ async def test_a_lease_taken_while_a_contender_was_on_its_way_has_its_lock(store
     assert taken.holder == "late"
 
 
-async def test_a_lease_renewed_while_a_contender_was_on_its_way_keeps_its_lock(store, state_url, keepers):
+async def test_a_lease_renewed_while_a_contender_was_on_its_way_keeps_its_lock(
+    store: SqlStore, state_url: str, keepers: Callable[[], tuple[LeaseKeeper, Interrupted]]
+) -> None:
     """Its lock was lost with a session; whoever wants the lease just then is not in the way of getting it back."""
     link = await store.link("shop", "ends")
     (holder, _), (late, at) = keepers(), keepers()
@@ -229,7 +240,9 @@ async def test_a_lease_renewed_while_a_contender_was_on_its_way_keeps_its_lock(s
     assert lock_scope(state_url)
 
 
-async def test_a_lease_that_was_given_back_is_not_taken_over(store, keepers):
+async def test_a_lease_that_was_given_back_is_not_taken_over(
+    store: SqlStore, keepers: Callable[[], tuple[LeaseKeeper, Interrupted]]
+) -> None:
     link = await store.link("shop", "ends")
     (leaving, at), (next_one, _) = keepers(), keepers()
     lease = leaving.acquire(link, "leaving", TTL, NOW)
@@ -245,7 +258,9 @@ async def test_a_lease_that_was_given_back_is_not_taken_over(store, keepers):
     assert told == []
 
 
-async def test_whoever_takes_over_from_the_dead_says_so_once_it_has_the_lease(store, keepers):
+async def test_whoever_takes_over_from_the_dead_says_so_once_it_has_the_lease(
+    store: SqlStore, keepers: Callable[[], tuple[LeaseKeeper, Interrupted]]
+) -> None:
     link = await store.link("shop", "ends")
     (dead, _), (next_one, at) = keepers(), keepers()
     dead.acquire(link, "dead", TTL, NOW)
@@ -265,7 +280,9 @@ async def test_whoever_takes_over_from_the_dead_says_so_once_it_has_the_lease(st
     assert (event["expired"], event["holder_dead"]) == (False, True)
 
 
-async def test_however_processes_press_for_a_lease_each_that_gets_it_has_its_lock(store, state_url, keepers):
+async def test_however_processes_press_for_a_lease_each_that_gets_it_has_its_lock(
+    store: SqlStore, state_url: str, keepers: Callable[[], tuple[LeaseKeeper, Interrupted]]
+) -> None:
     link = await store.link("shop", "ends")
     watching = Database(read_url(state_url))
 
@@ -291,7 +308,7 @@ async def test_however_processes_press_for_a_lease_each_that_gets_it_has_its_loc
 def lock_scope(url: str) -> str:
     database = Database(read_url(url))
     try:
-        return database.read(lambda connection: connection.scalar(sa.text("SELECT lock_scope FROM lease")))
+        return str(database.read(lambda connection: connection.scalar(sa.text("SELECT lock_scope FROM lease"))))
     finally:
         database.close()
 
@@ -321,7 +338,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-async def test_a_lease_survives_the_loss_of_every_connection_if_nobody_took_it(server_url):
+async def test_a_lease_survives_the_loss_of_every_connection_if_nobody_took_it(server_url: str) -> None:
     store = open_store(server_url, clock=SetClock(NOW))
     lease = await store.acquire(await store.link("shop", "ends"), "mine", TTL, NOW)
     cut_all_sessions(server_url)
@@ -334,7 +351,7 @@ async def test_a_lease_survives_the_loss_of_every_connection_if_nobody_took_it(s
     await store.aclose()
 
 
-async def test_a_lease_taken_while_the_connections_were_lost_is_lost(server_url):
+async def test_a_lease_taken_while_the_connections_were_lost_is_lost(server_url: str) -> None:
     store, another = [open_store(server_url, clock=SetClock(NOW)) for _ in range(2)]
     link = await store.link("shop", "ends")
     lease = await store.acquire(link, "mine", TTL, NOW)
@@ -346,7 +363,7 @@ async def test_a_lease_taken_while_the_connections_were_lost_is_lost(server_url)
     await store.aclose()
 
 
-async def test_reading_and_writing_go_on_after_the_server_was_restarted(server_url):
+async def test_reading_and_writing_go_on_after_the_server_was_restarted(server_url: str) -> None:
     store = open_store(server_url, clock=SetClock(NOW))
     link = await store.link("shop", "ends")
     lease = await store.acquire(link, "mine", TTL, NOW)

@@ -19,58 +19,76 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.__main__ import create_mutants
 from mutmut.configuration import config
-from mutmut.mutation.data import SourceFileMutationData
-from mutmut.mutation.file_mutation import filter_mutants_with_type_checker
+from mutmut.mutation.data import MutantLineSpans, SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import status_by_exit_code
-from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, setup_source_paths, walk_mutatable_files
+from mutmut.type_checking import run_type_checker
+from mutmut.utils.file_utils import (
+    change_cwd,
+    copy_also_copy_files,
+    copy_src_dir,
+    setup_source_paths,
+    walk_mutatable_files,
+)
+from mutmut.utils.format_utils import get_mutant_name
 from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
 
 REACHED = Path("mutants").absolute() / "reached.json"
-SURVIVED, KILLED, UNREACHED, TIMEOUT, REFUSED = 0, 1, 33, 36, 37
-"""mutmut's numbers, which `mutmut results` reads."""
-OPEN = {None, SURVIVED, UNREACHED}
-LONGEST = 60
-"""Seconds of the clock after which a mutant that waits for ever is stopped."""
+SURVIVED, KILLED, UNREACHED, UNTRIED, TIMEOUT, REFUSED = 0, 1, 33, 34, 36, 37
+"""mutmut's numbers, which `mutmut results` reads; UNTRIED, its "skipped", has passed the type checker."""
+OPEN = {SURVIVED, UNREACHED, UNTRIED}
+LONGEST = 120
+"""Seconds of the clock after which a test that waits for ever is stopped; one that is busy for ever is stopped by its CPU time."""
+
+
+Mutant: TypeAlias = tuple[SourceFileMutationData, str]
+"""A mutant's name, and the file that keeps what became of it."""
 
 
 class Mutants:
     """A plugin of pytest that runs no tests but those that reach the mutants.
 
     Args:
-        files: The files with mutants to be tried.
-        names: Those mutants.
+        mutants: What is to be tried.
     """
 
-    def __init__(self, files: list[SourceFileMutationData], names: set[str]) -> None:
-        self._files = files
-        self._names = names
+    def __init__(self, mutants: list[Mutant]) -> None:
+        self._mutants = mutants
         self._noticed: dict[str, Counter[str]] = defaultdict(Counter)
+        """How many mutants of a function or a module each test has noticed, and each file of tests."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Find out which test reaches what, then try the mutants."""
         items = {item.nodeid: item for item in session.items}
         reached = _reached(items)
-        for file in self._files:
-            for name in sorted(self._names & file.exit_code_by_key.keys()):
-                function = function_of(name)
-                tests = [test for test, (_, functions) in reached.items() if function in functions]
-                noticed = self._noticed[function]
-                tests.sort(key=lambda one: (-noticed[one], reached[one][0]))
-                most = 2 + 3 * sum(reached[one][0] for one in tests)
-                began = time.monotonic()
-                code, by = _try(name, [items[one] for one in tests], most) if tests else (UNREACHED, "")
-                noticed[by] += 1
-                file.exit_code_by_key[name] = code
-                file.durations_by_key[name] = time.monotonic() - began
-                file.save()
-                print(f"{status_by_exit_code[code]:<10} {name.removeprefix('syncd.')} {by}", flush=True)
+        for file, name in self._mutants:
+            function = function_of(name)
+            tests = [test for test, (_, functions) in reached.items() if function in functions]
+            of_function, of_module = self._noticed[function], self._noticed[function.rpartition(".")[0]]
+            tests.sort(
+                key=lambda one: (
+                    -of_function[one],
+                    -of_module[one],
+                    -of_module[one.partition("::")[0]],
+                    reached[one][0],
+                )
+            )
+            most = 2 + 3 * sum(reached[one][0] for one in tests)
+            began = time.monotonic()
+            code, by = _try(name, [items[one] for one in tests], most) if tests else (UNREACHED, "")
+            of_function[by] += 1
+            of_module.update([by, by.partition("::")[0]])
+            file.exit_code_by_key[name] = code
+            file.durations_by_key[name] = time.monotonic() - began
+            file.save()
+            print(f"{status_by_exit_code[code]:<10} {name.removeprefix('syncd.')} {by}", flush=True)
         return True
 
 
@@ -81,12 +99,13 @@ def _reached(items: dict[str, pytest.Item]) -> dict[str, tuple[float, list[str]]
     for name in items.keys() - known.keys():
         state()._stats.clear()
         began = time.process_time()
-        if not _passes(items[name]):
-            sys.exit(f"{name} fails without a mutant")
-        known[name] = (time.process_time() - began, sorted(state()._stats))
+        if _passes(items[name]):
+            known[name] = (time.process_time() - began, sorted(state()._stats))
+        else:
+            print(f"left out, since it fails without a mutant: {name}", flush=True)
     set_mutant_under_test("")
     REACHED.write_text(json.dumps(known))
-    return {name: known[name] for name in items}
+    return {name: known[name] for name in items if name in known}
 
 
 def _passes(item: pytest.Item) -> bool:
@@ -101,10 +120,10 @@ def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
         set_mutant_under_test(name)
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + most) + 1, resource.RLIM_INFINITY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(LONGEST)
         code = SURVIVED
         try:
             for item in items:
+                signal.alarm(LONGEST)
                 if not _passes(item):
                     os.write(writer, item.nodeid.encode())
                     code = KILLED
@@ -119,8 +138,8 @@ def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
     return (TIMEOUT if code < 0 else code), by
 
 
-def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
-    """Make the mutants of some modules or packages, without those that the type checker refuses; return the open ones."""
+def make(parts: Iterable[str]) -> list[Mutant]:
+    """Make all mutants, and ask the type checker; return the open ones of these parts, part by part."""
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     with redirect_stdout(sys.stderr):
@@ -133,27 +152,50 @@ def make(parts: Iterable[str]) -> tuple[list[SourceFileMutationData], set[str]]:
         file.load()
         file.meta_path = file.meta_path.absolute()
     if any(None in file.exit_code_by_key.values() for file in files):
-        refused = filter_mutants_with_type_checker()
+        refused = _refused()
         for file in files:
-            for name in file.exit_code_by_key.keys() & refused.keys():
-                file.exit_code_by_key[name] = REFUSED
-                file.type_check_error_by_key[name] = refused[name].error.error_description
+            for name in [name for name, code in file.exit_code_by_key.items() if code is None]:
+                file.exit_code_by_key[name] = REFUSED if name in refused else UNTRIED
             file.save()
-    names = {
-        name
+    return [
+        (file, name)
+        for pattern in map(_pattern, parts)
         for file in files
         for name, code in file.exit_code_by_key.items()
-        if code in OPEN and any(fnmatch(name, f"syncd.{part}.*") for part in parts)
-    }
-    return files, names
+        if code in OPEN and fnmatch(name, pattern)
+    ]
+
+
+def _refused() -> set[str]:
+    """Return the mutants that the type checker refuses."""
+    with change_cwd("mutants"):
+        errors = run_type_checker(config().type_check_command)
+    refused: set[str] = set()
+    for error in errors:
+        path = error.file_path.relative_to(Path("mutants").absolute())
+        index = MutantLineSpans.load(path)
+        spans = index.span_by_function_name if index is not None else {}
+        found = [name for name, span in spans.items() if span.start <= error.line_number <= span.end]
+        if not found:
+            sys.exit(f"{path}:{error.line_number}: {error.error_description}, and no mutant is there")
+        refused |= {get_mutant_name(path, name) for name in found}
+    return refused
+
+
+def _pattern(part: str) -> str:
+    """Given a package, a module or a function, return the pattern of its mutants' names."""
+    module, _, function = part.partition(":")
+    if not function:
+        return f"syncd.{module}.*"
+    return f"syncd.{module}.x{'_' if '.' not in function else 'ǁ'}{function.replace('.', 'ǁ')}__mutmut_*"
 
 
 def main(parts: list[str]) -> None:
-    """Try the mutants of some modules (`engine.verify`) or packages (`core`), and print what became of each."""
-    files, names = make(parts)
+    """Try the mutants of packages (`core`), modules (`engine.verify`) or functions (`engine.run:Run.plan`), and print them."""
+    mutants = make(parts)
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
     os.chdir("mutants")
-    pytest.main(["-q", "--rootdir=.", "-p", "no:rerunfailures", *tests], plugins=[Mutants(files, names)])
+    pytest.main(["-q", "--rootdir=.", *tests], plugins=[Mutants(mutants)])
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from tests.property.worlds import (
 
 
 @given(values=st.dictionaries(st.integers(1, 40), agreed_owners), policy=policies, cut=cuts)
-def test_1_stability_where_all_three_say_the_same_nothing_is_planned(values, policy: Policy, cut) -> None:
+def test_1_stability_where_all_three_say_the_same_nothing_is_planned(values: Any, policy: Policy, cut: Any) -> None:
     world = {number: Order(owner, owner, owner, owner) for number, owner in values.items()}
 
     planned = plan_of(world, policy, cut)
@@ -65,7 +65,9 @@ def test_1_stability_where_all_three_say_the_same_nothing_is_planned(values, pol
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_2_idempotence_a_plan_that_was_applied_leaves_nothing_to_plan_but_holds(world, policy: Policy, cut) -> None:
+def test_2_idempotence_a_plan_that_was_applied_leaves_nothing_to_plan_but_holds(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     first = plan_of(world, policy, cut)
     after = carried_out(world, first)
 
@@ -77,12 +79,14 @@ def test_2_idempotence_a_plan_that_was_applied_leaves_nothing_to_plan_but_holds(
 
 
 @given(world=worlds(), policy=policies, cut=cuts, other_cut=cuts)
-def test_3_locality_the_cut_into_segments_changes_nothing(world, policy: Policy, cut, other_cut) -> None:
+def test_3_locality_the_cut_into_segments_changes_nothing(world: Any, policy: Policy, cut: Any, other_cut: Any) -> None:
     assert plan_of(world, policy, cut) == plan_of(world, policy, other_cut)
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_3_locality_what_is_planned_for_an_order_is_what_is_planned_for_it_alone(world, policy: Policy, cut) -> None:
+def test_3_locality_what_is_planned_for_an_order_is_what_is_planned_for_it_alone(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     planned = plan_of(world, policy, cut)
 
     for number, order in world.items():
@@ -100,7 +104,7 @@ def test_3_locality_numbers_add_up_over_orders(world: World, other: World, polic
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World, policy: Policy, cut) -> None:
+def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World, policy: Policy, cut: Any) -> None:
     planned = plan_of(world, policy, cut)
 
     changes, agreed, held, released, in_step = [], [], [], [], 0
@@ -158,7 +162,7 @@ def _decided(number: int, order: Order, policy: Policy) -> list[Change | Hold | 
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_3_locality_each_order_that_was_listed_anew_is_recorded_once(world: World, policy: Policy, cut) -> None:
+def test_3_locality_each_order_that_was_listed_anew_is_recorded_once(world: World, policy: Policy, cut: Any) -> None:
     planned = plan_of(world, policy, cut)
 
     updates = [*planned.observed, *(update for _change, update in planned.agreements)]
@@ -173,7 +177,9 @@ def test_3_locality_each_order_that_was_listed_anew_is_recorded_once(world: Worl
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_4_symmetry_swapped_sides_under_a_mirrored_policy_give_the_mirrored_plan(world, policy: Policy, cut) -> None:
+def test_4_symmetry_swapped_sides_under_a_mirrored_policy_give_the_mirrored_plan(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     # Unreadable rows and rows that `where` does not select are the table's own: such orders have no mirror image.
     readable = {
         number: replace(order, unreadable=None, hold=None if _is_out_of_scope(order) else order.hold)
@@ -210,7 +216,9 @@ def _without_words(hold: Hold) -> Hold:
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_5_no_invention_every_planned_value_is_one_the_order_has_or_a_hold_showed(world, policy: Policy, cut) -> None:
+def test_5_no_invention_every_planned_value_is_one_the_order_has_or_a_hold_showed(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     planned = plan_of(world, policy, cut)
 
     for change in [*planned.changes, *(change for change, _update in planned.agreements)]:
@@ -226,7 +234,9 @@ def test_5_no_invention_every_planned_value_is_one_the_order_has_or_a_hold_showe
 
 
 @given(world=worlds(holds=False), policy=two_way, cut=cuts)
-def test_6_no_back_out_an_order_changed_on_one_side_only_is_not_written_there(world, policy: Policy, cut) -> None:
+def test_6_no_back_out_an_order_changed_on_one_side_only_is_not_written_there(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     for change in plan_of(world, policy, cut).changes:
         order = world[change.order_id]
         if order.table == order.agreed:
@@ -236,7 +246,7 @@ def test_6_no_back_out_an_order_changed_on_one_side_only_is_not_written_there(wo
 
 
 @given(world=worlds(holds=False), policy=policies, cut=cuts)
-def test_7_maximality_exactly_the_orders_that_may_move_are_planned(world: World, policy: Policy, cut) -> None:
+def test_7_maximality_exactly_the_orders_that_may_move_are_planned(world: World, policy: Policy, cut: Any) -> None:
     planned = plan_of(world, policy, cut)
 
     assert {change.order_id: change.side for change in planned.changes} == {
@@ -262,7 +272,9 @@ def _to_write(number: int, order: Order, policy: Policy) -> Side | None:
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_8_isolation_a_held_order_is_written_nowhere_and_its_agreed_state_rests(world, policy: Policy, cut) -> None:
+def test_8_isolation_a_held_order_is_written_nowhere_and_its_agreed_state_rests(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     planned = plan_of(world, policy, cut)
 
     touched = {change.order_id for change in planned.changes} | {one.order_id for one, _ in planned.agreements}
@@ -276,7 +288,7 @@ def test_8_isolation_a_held_order_is_written_nowhere_and_its_agreed_state_rests(
 
 
 @given(world=worlds(), policy=policies, cut=cuts)
-def test_8_isolation_every_open_hold_goes_on_or_is_released(world: World, policy: Policy, cut) -> None:
+def test_8_isolation_every_open_hold_goes_on_or_is_released(world: World, policy: Policy, cut: Any) -> None:
     planned = plan_of(world, policy, cut)
 
     assert {number for number, order in world.items() if order.hold is not None} == set(planned.released) | {
@@ -285,7 +297,7 @@ def test_8_isolation_every_open_hold_goes_on_or_is_released(world: World, policy
 
 
 @given(world=worlds(holds=False), policy=policies, cut=cuts)
-def test_9_equal_change_moves_the_agreed_state_and_writes_nothing(world: World, policy: Policy, cut) -> None:
+def test_9_equal_change_moves_the_agreed_state_and_writes_nothing(world: World, policy: Policy, cut: Any) -> None:
     # Whatever the sides said, they are edited to the same value, in scope or gone.
     chosen = [None, *IN_SCOPE]
     edited = {}
@@ -304,7 +316,9 @@ def test_9_equal_change_moves_the_agreed_state_and_writes_nothing(world: World, 
 
 
 @given(world=worlds(holds=False), policy=policies, cut=cuts)
-def test_10_scope_nothing_outside_it_is_written_copied_or_taken_for_a_removal(world, policy: Policy, cut) -> None:
+def test_10_scope_nothing_outside_it_is_written_copied_or_taken_for_a_removal(
+    world: Any, policy: Policy, cut: Any
+) -> None:
     planned = plan_of(world, policy, cut)
 
     for change in [*planned.changes, *(change for change, _update in planned.agreements)]:
@@ -316,10 +330,10 @@ def test_10_scope_nothing_outside_it_is_written_copied_or_taken_for_a_removal(wo
 
 
 @given(world=worlds(holds=False), policy=policies, cut=cuts)
-def test_10_scope_an_order_that_left_it_is_held_where_it_was_known(world: World, policy: Policy, cut) -> None:
+def test_10_scope_an_order_that_left_it_is_held_where_it_was_known(world: World, policy: Policy, cut: Any) -> None:
     planned = plan_of(world, policy, cut)
 
-    def inside(owner) -> bool:
+    def inside(owner: Any) -> bool:
         return owner is not None and policy.scope.holds_owner(owner)
 
     expected = {
@@ -366,7 +380,9 @@ days = st.builds(LastDay, st.none() | numbers, by_side, by_side)
 
 
 @given(plan=plans, more=side_counts, side=st.sampled_from(Side), limits=limits, today=days)
-def test_11_guards_a_plan_that_contains_a_refused_one_is_refused_as_well(plan, more, side, limits, today) -> None:
+def test_11_guards_a_plan_that_contains_a_refused_one_is_refused_as_well(
+    plan: Any, more: Any, side: Any, limits: Any, today: Any
+) -> None:
     done = plan.of(side)
     grown = SideCounts(*(getattr(done, name) + getattr(more, name) for name in SideCounts.__dataclass_fields__))
     larger = replace(plan, crm=grown) if side is Side.CRM else replace(plan, table=grown)
@@ -377,7 +393,7 @@ def test_11_guards_a_plan_that_contains_a_refused_one_is_refused_as_well(plan, m
 
 
 @given(plan=plans, limits=limits, wider=limits, today=days)
-def test_11_guards_a_wider_limit_never_refuses_more(plan, limits, wider, today) -> None:
+def test_11_guards_a_wider_limit_never_refuses_more(plan: Any, limits: Any, wider: Any, today: Any) -> None:
     widest = GuardLimits(
         *(max(getattr(limits, name), getattr(wider, name)) for name in GuardLimits.__dataclass_fields__)
     )
@@ -388,13 +404,13 @@ def test_11_guards_a_wider_limit_never_refuses_more(plan, limits, wider, today) 
 
 
 @given(plan=plans, limits=limits, today=days)
-def test_11_guards_a_refused_number_is_beyond_its_limit(plan: Counts, limits: GuardLimits, today) -> None:
+def test_11_guards_a_refused_number_is_beyond_its_limit(plan: Counts, limits: GuardLimits, today: Any) -> None:
     for hit in evaluate(plan, limits, today):
         assert hit.actual < hit.limit if hit.name == "empty_side" else hit.actual > hit.limit
 
 
 @given(plan=plans, limits=limits, today=days, earlier=numbers)
-def test_11_guards_more_removes_today_never_allow_more(plan, limits, today, earlier) -> None:
+def test_11_guards_more_removes_today_never_allow_more(plan: Any, limits: Any, today: Any, earlier: Any) -> None:
     moved, removed = ({side: done.get(side, 0) + earlier for side in Side} for done in (today.moved, today.removed))
     busier = today._replace(moved=moved, removed=removed)
 
@@ -408,7 +424,7 @@ def test_11_guards_more_removes_today_never_allow_more(plan, limits, today, earl
 
 @given(parts=st.lists(st.tuples(st.sampled_from(Side), side_counts), max_size=6), agreed=numbers, limits=limits)
 def test_33_day_limits_no_sequence_of_passes_writes_what_one_plan_of_it_all_would_be_refused_for_by_day(
-    parts, agreed: int, limits: GuardLimits
+    parts: Any, agreed: int, limits: GuardLimits
 ) -> None:
     rows: dict[str, Any] = {"agreed": agreed, "crm_rows": 60, "table_rows": 60}
     moved, removed, written = Counter[Side](), Counter[Side](), Counts(**rows)
@@ -430,7 +446,9 @@ def test_33_day_limits_no_sequence_of_passes_writes_what_one_plan_of_it_all_woul
 
 
 @given(world=worlds(), policy=policies, cut=cuts, side=st.sampled_from(Side))
-def test_34_a_restore_is_seen_what_puts_back_what_syncd_replaced_is_a_revert(world, policy, cut, side) -> None:
+def test_34_a_restore_is_seen_what_puts_back_what_syncd_replaced_is_a_revert(
+    world: Any, policy: Any, cut: Any, side: Any
+) -> None:
     planned = plan_of(world, policy, cut)
     for change in planned.changes:
         if change.side is None:
@@ -449,7 +467,9 @@ def test_34_a_restore_is_seen_what_puts_back_what_syncd_replaced_is_a_revert(wor
 # Many worlds have one change or none; filtering those out would sometimes end in a failed health check.
 @settings(max_examples=300)
 @given(world=worlds(), policy=policies, cut=cuts, data=st.data())
-def test_12_order_independence_any_permutation_of_the_changes_ends_alike(world, policy: Policy, cut, data) -> None:
+def test_12_order_independence_any_permutation_of_the_changes_ends_alike(
+    world: Any, policy: Policy, cut: Any, data: st.DataObject
+) -> None:
     planned = plan_of(world, policy, cut)
     shuffled = data.draw(st.permutations(planned.changes))
 

@@ -1,9 +1,8 @@
 """One rule of the product switched off for the length of a test, and the tests that must notice.
 
-The product has no such switch: `Name` puts another value into the place of a name, `Silent` leaves out what a function
-refuses and holds, `Guard` takes one guard's refusals out of the answer, and `Line` puts other words into the place of
-the words that are the rule. Each fails loudly where what it names is no longer there, so a rule that is moved takes its
-row of the table along.
+The product has no such switch: `Name` puts another function or value into the place of one, `Silent` leaves out what a
+function refuses and holds, `Guard` takes one guard's refusals out of the answer. None repeats text of the product. Each
+fails loudly where what it names is no longer there, so a rule that is moved takes its row of the table along.
 """
 
 from __future__ import annotations
@@ -39,25 +38,6 @@ class Off(Protocol):
     """How a rule is switched off."""
 
     def flip(self, patch: pytest.MonkeyPatch) -> None: ...
-
-
-@dataclass(frozen=True)
-class Line:
-    """Within a function, `package.module:name` or `package.module:Class.name`, replaces words that stand there once."""
-
-    where: str
-    words: str
-    instead: str
-
-    def flip(self, patch: pytest.MonkeyPatch) -> None:
-        function = find(self.where)
-        source = textwrap.dedent(inspect.getsource(function))
-        if source.count(self.words) != 1:
-            raise LookupError(f"{self.where} says {self.words!r} {source.count(self.words)} times, not once")
-        made: dict[str, Any] = {}
-        code = compile(source.replace(self.words, self.instead), f"<{self.where} switched off>", "exec")
-        exec(code, function.__globals__, made)
-        patch.setattr(function, "__code__", inspect.unwrap(made[function.__name__]).__code__)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,6 @@ from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, References
 from tests.databases import execute
 from tests.system.shop import Shop, call, open_shop
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
-        made.create_table([(1, 11), (2, 12), (3, 13)])
-        yield made
-
-
-@pytest.fixture
-def synced(shop: Shop) -> Shop:
-    shop.call("reconcile").check(0)
-    return shop
 
 
 def test_given_all_is_well_then_check_says_so_and_makes_no_state_database(shop: Shop) -> None:

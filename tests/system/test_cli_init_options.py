@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from syncd.config import service_places
-from tests.system.shop import SECRET, Shop, call, open_shop
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with open_shop(tmp_path, {1: 11, 2: 12, 3: 13}, orders=range(1, 100)) as made:
-        made.create_table([(1, 11), (2, 12), (3, 13)])
-        yield made
+from tests.system.shop import SECRET, Ran, Shop, call
 
 
 @pytest.fixture
@@ -26,7 +18,7 @@ def empty(tmp_path: Path) -> Path:
     return made
 
 
-def init(shop: Shop, directory: Path, *args: str):
+def init(shop: Shop, directory: Path, *args: str) -> Ran:
     secret = shop.directory / "webhook"
     secret.write_text(shop.server.webhook_url)
     secret.chmod(0o600)

@@ -161,7 +161,9 @@ def crowd(tmp_path: Path, database_url: str) -> Iterator[Crowd]:
         yield Crowd(shop, portal, stack)
 
 
-def test_given_two_daemons_and_ten_commands_then_no_two_passes_overlap_and_a_killed_holder_is_replaced(crowd: Crowd):
+def test_given_two_daemons_and_ten_commands_then_no_two_passes_overlap_and_a_killed_holder_is_replaced(
+    crowd: Crowd,
+) -> None:
     portal, shop = crowd.portal, crowd.shop
     for _ in range(2):
         crowd.start_daemon()

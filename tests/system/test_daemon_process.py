@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def busy_shop(tmp_path: Path) -> Iterator[Shop]:
         yield made
 
 
-def _passes(shop: Shop) -> list[dict]:
+def _passes(shop: Shop) -> list[dict[str, Any]]:
     return [run for run in shop.call("runs", "--json").json if run["kind"] == "pass" and run["state"] != "running"]
 
 
@@ -55,7 +56,7 @@ def _signal_at_first_add(shop: Shop, daemon: RunningDaemon, *numbers: signal.Sig
 
 
 class TestLife:
-    def test_given_a_start_then_it_is_ready_only_when_the_web_answers_and_ends_with_0_on_term(self, shop: Shop):
+    def test_given_a_start_then_it_is_ready_only_when_the_web_answers_and_ends_with_0_on_term(self, shop: Shop) -> None:
         port = free_port()
         shop.more_links = f'[web]\nlisten = "127.0.0.1:{port}"'
         with running(shop) as daemon:
@@ -73,21 +74,21 @@ class TestLife:
             daemon.process.wait()
         assert [event["reason"] for event in daemon.events("daemon stopped")] == ["SIGTERM"]
 
-    def test_given_it_is_told_to_stop_then_the_manager_hears_so_first(self, shop: Shop):
+    def test_given_it_is_told_to_stop_then_the_manager_hears_so_first(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             daemon.send(signal.SIGINT)
             daemon.hear(lambda message: "STOPPING" in message)
             assert daemon.process.wait(PATIENCE) == 0
 
-    def test_given_a_port_that_is_taken_then_it_does_not_start_and_says_why(self, shop: Shop):
+    def test_given_a_port_that_is_taken_then_it_does_not_start_and_says_why(self, shop: Shop) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             shop.more_links = f'[web]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"'
             with running(shop) as daemon:
                 assert daemon.process.wait(PATIENCE) == 69
                 assert "cannot listen on 127.0.0.1" in daemon.log
 
-    def test_given_a_state_database_out_of_reach_then_a_start_by_hand_ends_with_69(self, shop: Shop):
+    def test_given_a_state_database_out_of_reach_then_a_start_by_hand_ends_with_69(self, shop: Shop) -> None:
         shop.configure()
         (shop.directory / "syncd.toml").write_text(
             (shop.directory / "syncd.toml").read_text().replace(f"{shop.directory}/syncd.db", "/nowhere/syncd.db")
@@ -96,7 +97,7 @@ class TestLife:
         with RunningDaemon(shop.directory, ran, NOTIFY_SOCKET="") as daemon:
             assert daemon.process.wait(PATIENCE) == 69
 
-    def test_given_a_state_database_that_comes_late_then_a_start_under_systemd_waits_for_it(self, shop: Shop):
+    def test_given_a_state_database_that_comes_late_then_a_start_under_systemd_waits_for_it(self, shop: Shop) -> None:
         late = shop.directory / "late"
         config = shop.configure()
         config.write_text(config.read_text().replace(f"{shop.directory}/syncd.db", f"{late}/syncd.db"))
@@ -107,7 +108,7 @@ class TestLife:
             daemon.ready()
             assert daemon.end() == 0
 
-    def test_given_a_watchdog_then_it_is_petted_at_half_its_interval(self, shop: Shop):
+    def test_given_a_watchdog_then_it_is_petted_at_half_its_interval(self, shop: Shop) -> None:
         with running(shop, WATCHDOG_USEC="1000000") as daemon:
             daemon.ready()
             for _ in range(3):
@@ -116,7 +117,7 @@ class TestLife:
 
 
 class TestReload:
-    def test_given_a_bad_file_then_the_old_configuration_is_kept_and_it_says_so(self, shop: Shop):
+    def test_given_a_bad_file_then_the_old_configuration_is_kept_and_it_says_so(self, shop: Shop) -> None:
         port = free_port()
         shop.more_links = f'[web]\nlisten = "127.0.0.1:{port}"'
         with running(shop) as daemon:
@@ -136,7 +137,7 @@ class TestReload:
             assert "syncd_config_last_reload_successful 1.0" in fetch(port, "/metrics")[1]
             assert daemon.end() == 0
 
-    def test_given_a_link_added_and_one_removed_then_both_take_effect(self, shop: Shop):
+    def test_given_a_link_added_and_one_removed_then_both_take_effect(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             until(lambda: daemon.events("run finished"))
@@ -150,7 +151,9 @@ class TestReload:
             assert dict(shop.sql("SELECT order_id, deal_id FROM more")) == {1: 11, 2: 12, 3: 13}
             assert daemon.end() == 0
 
-    def test_given_a_refused_webhook_when_another_is_put_into_its_file_then_the_link_goes_on_at_once(self, shop: Shop):
+    def test_given_a_refused_webhook_when_another_is_put_into_its_file_then_the_link_goes_on_at_once(
+        self, shop: Shop
+    ) -> None:
         credentials = shop.directory / "credentials"
         credentials.mkdir()
         webhook = credentials / "links__shop__portal__webhook"
@@ -167,7 +170,7 @@ class TestReload:
             assert [run["state"] for run in _passes(shop)] == ["applied", "failed"]
             assert daemon.end() == 0
 
-    def test_given_keys_that_need_a_restart_then_it_names_them_and_the_rest_takes_effect(self, shop: Shop):
+    def test_given_keys_that_need_a_restart_then_it_names_them_and_the_rest_takes_effect(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             shop.more_links = f'[web]\nlisten = "127.0.0.1:{free_port()}"\n[log]\nlevel = "debug"'
@@ -180,7 +183,7 @@ class TestReload:
 class TestStopping:
     def test_given_a_pass_at_work_when_term_comes_then_its_batch_is_finished_and_the_next_start_goes_on(
         self, busy_shop: Shop
-    ):
+    ) -> None:
         with running(busy_shop) as daemon:
             _signal_at_first_add(busy_shop, daemon, signal.SIGTERM)
             assert daemon.process.wait(PATIENCE) == 0
@@ -194,7 +197,7 @@ class TestStopping:
             assert daemon.end() == 0
         assert busy_shop.crm() == busy_shop.table()
 
-    def test_given_a_second_signal_then_it_stops_at_once_and_the_journal_heals(self, busy_shop: Shop):
+    def test_given_a_second_signal_then_it_stops_at_once_and_the_journal_heals(self, busy_shop: Shop) -> None:
         busy_shop.portal_settings["max_request_seconds"] = "8"  # recovery waits as long
         busy_shop.portal.faults = Faults(
             [FaultRule(Fault.DELAY, method="crm.orderentity.add", seconds=8, when="after")]
@@ -210,7 +213,9 @@ class TestStopping:
         busy_shop.run("reconcile")
         assert busy_shop.crm() == busy_shop.table()
 
-    def test_given_a_kill_in_a_pass_when_another_daemon_stands_by_then_it_takes_over_at_once(self, busy_shop: Shop):
+    def test_given_a_kill_in_a_pass_when_another_daemon_stands_by_then_it_takes_over_at_once(
+        self, busy_shop: Shop
+    ) -> None:
         # The lease outlasts the test: whoever takes it over has proof that its holder is dead.
         lasting = {"SYNCD_STATE__LEASE_TTL": "10m"}
         with running(busy_shop, "first", **lasting) as first:
@@ -221,7 +226,7 @@ class TestStopping:
             until(lambda: second.events("took over lease"))
             assert second.end() == 0
 
-    def test_given_a_kill_in_a_pass_somebody_asked_for_then_the_next_start_makes_it(self, shop: Shop):
+    def test_given_a_kill_in_a_pass_somebody_asked_for_then_the_next_start_makes_it(self, shop: Shop) -> None:
         del shop.settings["schedule"]
         shop.portal.faults = Faults([FaultRule(Fault.DELAY, method="batch", seconds=20)])
         with running(shop, "first") as first:
@@ -240,7 +245,9 @@ class TestStopping:
 
 
 class TestAsking:
-    def test_given_a_watched_table_then_a_changed_row_reaches_the_portal_long_before_the_schedule(self, shop: Shop):
+    def test_given_a_watched_table_then_a_changed_row_reaches_the_portal_long_before_the_schedule(
+        self, shop: Shop
+    ) -> None:
         shop.sql("ALTER TABLE bindings ADD COLUMN version INTEGER DEFAULT 1")
         shop.extra = 'watch = "version"'
         with running(shop) as daemon:
@@ -255,7 +262,7 @@ class TestAsking:
             assert daemon.end() == 0
         assert [run["kind"] for run in shop.call("runs", "--json").json[:2]] == ["pass", "pass"]
 
-    def test_given_a_trigger_of_another_process_then_a_pass_is_made(self, shop: Shop):
+    def test_given_a_trigger_of_another_process_then_a_pass_is_made(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             daemon.status("last run 1")
@@ -266,7 +273,7 @@ class TestAsking:
             assert _passes(shop)[0]["origin"] == "trigger"
             assert daemon.end() == 0
 
-    def test_given_usr1_then_every_link_gets_a_pass(self, shop: Shop):
+    def test_given_usr1_then_every_link_gets_a_pass(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             daemon.status("last run 1")
@@ -275,7 +282,7 @@ class TestAsking:
             assert _passes(shop)[0]["origin"] == "signal"
             assert daemon.end() == 0
 
-    def test_given_many_passes_then_neither_open_files_nor_threads_grow(self, shop: Shop):
+    def test_given_many_passes_then_neither_open_files_nor_threads_grow(self, shop: Shop) -> None:
         with running(shop) as daemon:
 
             def passes_are(number: int) -> bool:
@@ -295,14 +302,14 @@ class TestAsking:
                 assert sum(after > before for before, after in pairwise(least)) <= 2, least
             assert daemon.end() == 0
 
-    def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop):
+    def test_given_usr2_then_it_says_what_it_is_doing_and_goes_on(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             daemon.send(signal.SIGUSR2)
             until(lambda: "most recent call first" in daemon.log)
             assert daemon.end() == 0
 
-    def test_given_pause_and_resume_of_another_process_then_scheduled_passes_rest_and_go_on(self, shop: Shop):
+    def test_given_pause_and_resume_of_another_process_then_scheduled_passes_rest_and_go_on(self, shop: Shop) -> None:
         shop.settings["schedule"] = '"1s"'
         shop.more_links = '[log]\nlevel = "debug"'
         with running(shop) as daemon:
@@ -315,7 +322,9 @@ class TestAsking:
             until(lambda: len(daemon.events("run started")) > made)
             assert daemon.end() == 0
 
-    def test_given_a_refused_plan_then_the_command_is_told_once_and_apply_brings_the_link_back(self, shop: Shop):
+    def test_given_a_refused_plan_then_the_command_is_told_once_and_apply_brings_the_link_back(
+        self, shop: Shop
+    ) -> None:
         notices = shop.directory / "notices"
         notices.mkdir()
         script = (
@@ -340,5 +349,5 @@ class TestAsking:
             assert daemon.end() == 0
 
 
-def _notices(directory: Path) -> list[dict]:
+def _notices(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in sorted(directory.iterdir()) if file.stat().st_size]

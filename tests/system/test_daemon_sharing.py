@@ -75,7 +75,9 @@ def _whole(run: Any) -> bool:
     return run.finished_at is not None and not run.error.startswith(("interrupted", "Stopped by SIGTERM"))
 
 
-def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within_seconds(shop: Shop, postgres_url: str):
+def test_given_daemons_that_are_killed_then_every_slot_is_served_once_and_within_seconds(
+    shop: Shop, postgres_url: str
+) -> None:
     config = _configure(shop, postgres_url)
     engine = sa.create_engine(postgres_url)
     with ExitStack() as stack:

@@ -68,7 +68,9 @@ def postgres_at(port: int, options: str = "", host: str = HOST) -> str:
 
 
 @pytest.mark.parametrize("of", ["table", "state"])
-def test_given_a_postgresql_nobody_verified_that_asks_for_the_clear_password_then_it_gets_none(shop, of):
+def test_given_a_postgresql_nobody_verified_that_asks_for_the_clear_password_then_it_gets_none(
+    shop: Shop, of: str
+) -> None:
     heard: list[bytes] = []
     with serving(postgres_asking_for_a_password(heard)) as port:
         setattr(shop, f"{of}_url", postgres_at(port))
@@ -78,7 +80,9 @@ def test_given_a_postgresql_nobody_verified_that_asks_for_the_clear_password_the
     assert PASSWORD.encode() not in b"".join(heard)
 
 
-def test_given_encryption_that_verifies_nothing_then_the_clear_password_is_not_sent_either(shop, authority):
+def test_given_encryption_that_verifies_nothing_then_the_clear_password_is_not_sent_either(
+    shop: Shop, authority: tuple[ssl.SSLContext, Path]
+) -> None:
     heard: list[bytes] = []
     with serving(postgres_asking_for_a_password(heard, authority[0])) as port:
         shop.table_url = postgres_at(port, "&sslmode=require")
@@ -87,7 +91,9 @@ def test_given_encryption_that_verifies_nothing_then_the_clear_password_is_not_s
 
 
 @pytest.mark.parametrize("why", ["verified", "allowed", "loopback"])
-def test_given_a_postgresql_that_may_have_the_clear_password_then_it_gets_it(shop, authority, why):
+def test_given_a_postgresql_that_may_have_the_clear_password_then_it_gets_it(
+    shop: Shop, authority: tuple[ssl.SSLContext, Path], why: str
+) -> None:
     heard: list[bytes] = []
     tls, file = authority
     with serving(postgres_asking_for_a_password(heard, tls if why == "verified" else None)) as port:
@@ -110,12 +116,14 @@ def test_given_a_postgresql_that_may_have_the_clear_password_then_it_gets_it(sho
         ("postgresql://u@db.example/d?host=/run/postgresql", False),
     ],
 )
-def test_given_a_host_among_the_options_then_it_is_the_one_that_gets_no_clear_password(url: str, kept: bool):
+def test_given_a_host_among_the_options_then_it_is_the_one_that_gets_no_clear_password(url: str, kept: bool) -> None:
     assert libpq.options_of(sa.make_url(url)).texts.get("require_auth") == ("!password" if kept else None)
 
 
 @pytest.mark.parametrize("plugin", [b"mysql_clear_password", b"dialog"])
-def test_given_a_mysql_nobody_verified_that_asks_for_the_clear_password_then_it_gets_none(shop, plugin):
+def test_given_a_mysql_nobody_verified_that_asks_for_the_clear_password_then_it_gets_none(
+    shop: Shop, plugin: bytes
+) -> None:
     heard: list[bytes] = []
     with serving(mysql_asking_for_a_password(heard, plugin)) as port:
         shop.table_url = f"mysql://erp:{PASSWORD}@{HOST}:{port}/erp"
@@ -125,7 +133,7 @@ def test_given_a_mysql_nobody_verified_that_asks_for_the_clear_password_then_it_
 
 
 @pytest.mark.parametrize("where", [f"{HOST}:{{port}}/erp?enable_cleartext_plugin=true", "127.0.0.1:{port}/erp"])
-def test_given_a_mysql_that_may_have_the_clear_password_then_it_gets_it(shop, where):
+def test_given_a_mysql_that_may_have_the_clear_password_then_it_gets_it(shop: Shop, where: str) -> None:
     heard: list[bytes] = []
     with serving(mysql_asking_for_a_password(heard, b"mysql_clear_password")) as port:
         shop.table_url = f"mysql://erp:{PASSWORD}@{where.format(port=port)}"
@@ -155,8 +163,8 @@ def check_tells(shop: Shop, how: str, of: str) -> None:
 @pytest.mark.parametrize("how", SAID)
 @pytest.mark.parametrize("of", ["table", "state"])
 def test_given_the_way_to_a_postgresql_when_checked_then_it_is_told_whether_it_is_safe(
-    shop, postgres_url, authority, how, of
-):
+    shop: Shop, postgres_url: str, authority: tuple[ssl.SSLContext, Path], how: Any, of: str
+) -> None:
     parts = sa.make_url(postgres_url)
     folder = parts.query.get("host") or pytest.skip("this PostgreSQL is not reached by a socket")
     if of == "table":
@@ -177,7 +185,9 @@ def test_given_the_way_to_a_postgresql_when_checked_then_it_is_told_whether_it_i
 
 @pytest.mark.mysql
 @pytest.mark.parametrize("how", SAID)
-def test_given_the_way_to_a_mysql_when_checked_then_it_is_told_whether_it_is_safe(shop, mysql_url, authority, how):
+def test_given_the_way_to_a_mysql_when_checked_then_it_is_told_whether_it_is_safe(
+    shop: Shop, mysql_url: str, authority: tuple[ssl.SSLContext, Path], how: Any
+) -> None:
     parts = sa.make_url(mysql_url)
     if parts.password or parts.host is None:
         pytest.skip("this MySQL is not reached over TCP without a password")

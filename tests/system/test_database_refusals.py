@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("of", ["table", "state"])
-def test_given_a_server_that_answers_then_it_is_never_called_unreachable(shop, refusal, of):
+def test_given_a_server_that_answers_then_it_is_never_called_unreachable(shop: Shop, refusal: Any, of: str) -> None:
     answer, code = REFUSALS[refusal]
     with serving(answer) as port:
         url = (MYSQL if refusal.startswith("MySQL") else POSTGRES).format(port=port)
@@ -56,13 +57,13 @@ def test_given_a_server_that_answers_then_it_is_never_called_unreachable(shop, r
 
 
 @pytest.mark.parametrize("url", [POSTGRES, MYSQL])
-def test_given_nobody_who_answers_then_it_is_called_unreachable(shop, url):
+def test_given_nobody_who_answers_then_it_is_called_unreachable(shop: Shop, url: str) -> None:
     with serving(silent) as port:
         shop.table_url = url.format(port=port)
         assert "cannot be reached" in shop.call("reconcile").check(69).err
 
 
-def test_given_refused_credentials_in_any_language_then_the_link_is_parked(shop):
+def test_given_refused_credentials_in_any_language_then_the_link_is_parked(shop: Shop) -> None:
     from tests.system.daemon_process import running, until
 
     answer, _code = REFUSALS["28P01 in Russian"]
@@ -75,7 +76,7 @@ def test_given_refused_credentials_in_any_language_then_the_link_is_parked(shop)
             assert daemon.end() == 0
 
 
-def test_given_mysql_8_and_no_cryptography_then_it_is_said_what_to_install(shop, tmp_path):
+def test_given_mysql_8_and_no_cryptography_then_it_is_said_what_to_install(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "stub" / "cryptography").mkdir(parents=True)
     (tmp_path / "stub" / "cryptography" / "__init__.py").write_text("raise ImportError('not installed')")
     with serving(mysql_with_sha2) as port:
@@ -85,7 +86,7 @@ def test_given_mysql_8_and_no_cryptography_then_it_is_said_what_to_install(shop,
     assert "pip install pymysql cryptography" in ran.err
 
 
-def test_given_the_extra_mysql_then_it_brings_cryptography():
+def test_given_the_extra_mysql_then_it_brings_cryptography() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
@@ -118,7 +119,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("url", OPTIONS)
 @pytest.mark.parametrize("of", ["table", "state"])
-def test_given_an_option_the_driver_cannot_use_then_it_is_named_and_ends_with_78(shop, url, of):
+def test_given_an_option_the_driver_cannot_use_then_it_is_named_and_ends_with_78(shop: Shop, url: Any, of: str) -> None:
     if of == "table":
         shop.table_url = url
     else:
@@ -128,7 +129,7 @@ def test_given_an_option_the_driver_cannot_use_then_it_is_named_and_ends_with_78
         assert words in said
 
 
-def test_given_one_link_with_an_option_that_cannot_be_used_then_the_healthy_one_is_told(shop):
+def test_given_one_link_with_an_option_that_cannot_be_used_then_the_healthy_one_is_told(shop: Shop) -> None:
     shop.more_links = f"""
 [links.outlet.portal]
 webhook = "{shop.server.webhook_url}"
@@ -157,7 +158,9 @@ columns = {shop.columns}
         "currentSchema=erp",
     ],
 )
-def test_given_a_common_spelling_of_postgresql_then_it_is_understood(shop, postgres_url, options):
+def test_given_a_common_spelling_of_postgresql_then_it_is_understood(
+    shop: Shop, postgres_url: str, options: str
+) -> None:
     from tests.databases import execute
 
     execute(
@@ -174,7 +177,7 @@ def test_given_a_common_spelling_of_postgresql_then_it_is_understood(shop, postg
 @pytest.mark.parametrize(
     "options", ["ssl-mode=PREFERRED", "ssl_mode=DISABLED", "useSSL=false", "characterEncoding=utf8"]
 )
-def test_given_a_common_spelling_of_mysql_then_it_is_understood(shop, mysql_url, options):
+def test_given_a_common_spelling_of_mysql_then_it_is_understood(shop: Shop, mysql_url: str, options: str) -> None:
     from tests.databases import execute
 
     execute(mysql_url, "CREATE TABLE bindings (order_id bigint primary key, deal_id bigint)")
@@ -184,7 +187,7 @@ def test_given_a_common_spelling_of_mysql_then_it_is_understood(shop, mysql_url,
 
 
 @pytest.mark.mysql
-def test_given_tls_that_is_required_of_a_server_without_it_then_it_is_no_outage(shop, mysql_url):
+def test_given_tls_that_is_required_of_a_server_without_it_then_it_is_no_outage(shop: Shop, mysql_url: str) -> None:
     from tests.databases import execute
 
     execute(mysql_url, "CREATE TABLE bindings (order_id bigint primary key, deal_id bigint)")

@@ -35,7 +35,7 @@ needs_package = pytest.mark.skipif(
 )
 
 
-def test_given_the_list_of_files_then_each_is_there_and_nothing_of_deploy_is_left_out():
+def test_given_the_list_of_files_then_each_is_there_and_nothing_of_deploy_is_left_out() -> None:
     sources = [source for source, _place in LISTED]
     assert [source for source in sources if not (ROOT / source).is_file()] == []
     wanted = [
@@ -48,7 +48,7 @@ def test_given_the_list_of_files_then_each_is_there_and_nothing_of_deploy_is_lef
     assert len({place for _source, place in LISTED}) == len(LISTED)
 
 
-def test_given_somebody_who_is_not_root_then_nothing_is_installed_and_sudo_is_named(tmp_path: Path):
+def test_given_somebody_who_is_not_root_then_nothing_is_installed_and_sudo_is_named(tmp_path: Path) -> None:
     script = tmp_path / "deploy/install/install.sh"
     script.parent.mkdir(parents=True)
     shutil.copy(ROOT / "deploy/install/install.sh", script)
@@ -64,7 +64,7 @@ def test_given_somebody_who_is_not_root_then_nothing_is_installed_and_sudo_is_na
         assert ran.stderr == "This writes to /opt/syncd and /usr/local: run it with sudo. Nothing was done.\n"
 
 
-def test_given_a_python_in_a_home_directory_or_too_old_then_nothing_is_installed(tmp_path: Path):
+def test_given_a_python_in_a_home_directory_or_too_old_then_nothing_is_installed(tmp_path: Path) -> None:
     for answers, said in (("/home/ada/python", "is in a home directory"), ("", "needs Python 3.11 or newer")):
         python = tmp_path / "python"
         python.write_text(
@@ -108,7 +108,9 @@ def _into(target: Path, word: str) -> subprocess.CompletedProcess[str]:
         ("opt/syncd/pyvenv.cfg opt/syncd/bin/python", "needs Python 3.11 or newer"),
     ],
 )
-def test_given_somebody_elses_files_where_it_would_go_then_they_are_not_replaced(tmp_path: Path, there: str, said: str):
+def test_given_somebody_elses_files_where_it_would_go_then_they_are_not_replaced(
+    tmp_path: Path, there: str, said: str
+) -> None:
     files = [tmp_path / name for name in there.split()]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,7 @@ def test_given_somebody_elses_files_where_it_would_go_then_they_are_not_replaced
 
 
 @pytest.mark.parametrize("word", ["install", "uninstall"])
-def test_given_an_installation_below_another_prefix_then_it_is_not_broken(tmp_path: Path, word: str):
+def test_given_an_installation_below_another_prefix_then_it_is_not_broken(tmp_path: Path, word: str) -> None:
     command, program = tmp_path / "usr/bin/syncd", tmp_path / "opt/syncd/pyvenv.cfg"
     for file in (command, program):
         file.parent.mkdir(parents=True)
@@ -132,7 +134,7 @@ def test_given_an_installation_below_another_prefix_then_it_is_not_broken(tmp_pa
     assert "syncd is installed below /usr: name that with PREFIX=/usr" in ran.stderr
 
 
-def test_given_somebody_elses_file_among_the_programs_when_uninstalled_then_it_stays(tmp_path: Path):
+def test_given_somebody_elses_file_among_the_programs_when_uninstalled_then_it_stays(tmp_path: Path) -> None:
     kept, gone = tmp_path / "opt/syncd/state.db", tmp_path / "opt/syncd/bin/python"
     gone.parent.mkdir(parents=True)
     for file in (kept, gone, tmp_path / "opt/syncd/pyvenv.cfg"):
@@ -150,7 +152,7 @@ def test_given_somebody_elses_file_among_the_programs_when_uninstalled_then_it_s
 @pytest.mark.parametrize(
     "target", ["soak", "bench", "test", "quick", "lint", "test-peers", "test-install", "install", "deb"]
 )
-def test_given_a_target_of_make_then_it_ends_by_itself(target: str):
+def test_given_a_target_of_make_then_it_ends_by_itself(target: str) -> None:
     planned = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), target],
         capture_output=True,
@@ -178,7 +180,7 @@ def stage() -> Iterator[Path]:
 @needs_systemd
 def test_given_a_machine_when_the_page_of_the_service_is_typed_as_root_then_it_runs_and_uninstall_leaves_the_data(
     stage: Path,
-):
+) -> None:
     portal = SandboxPortal({order: (DEAL, order) for order in range(1, 6)}, code=SECRET)
     with SandboxServer.in_thread(portal) as server, bare(stage) as machine:
 
@@ -228,7 +230,7 @@ def test_given_a_machine_when_the_page_of_the_service_is_typed_as_root_then_it_r
 
 
 @needs_package
-def test_given_the_package_then_it_holds_the_same_files_and_its_program_runs(tmp_path: Path):
+def test_given_the_package_then_it_holds_the_same_files_and_its_program_runs(tmp_path: Path) -> None:
     # pip may need all authorities of the machine; tests have one (tests/conftest.py).
     environment = {name: value for name, value in os.environ.items() if value != str(ROOT / "tests/one_authority.pem")}
     built = subprocess.run(

@@ -15,7 +15,8 @@ import pytest
 
 from syncd.core.model import Side
 from syncd.core.order_ranges import OrderRange
-from tests.simulation.switch import Line, Name, Off, Together
+from syncd.portal.window_reader import Call, CountRequest
+from tests.simulation.switch import Name, Off, Together
 from tests.system.killed_link import HOUR, LOOK, KilledLink, open_killed_link
 from tests.system.outsiders import ODD
 from tests.system.shop import DEAL
@@ -119,7 +120,6 @@ async def remove_at_once(*_: object) -> None:
 
 
 ABSENT_FROM_LIST = Name("syncd.engine.verify:_removals_from_table", remove_at_once)
-WRITER = "syncd.table.row_writer:RowWriter"
 
 RULES: dict[str, tuple[Off, set[int], Callable[[KilledLink], object]]] = {
     "an older state writes nothing": (
@@ -139,15 +139,15 @@ RULES: dict[str, tuple[Off, set[int], Callable[[KilledLink], object]]] = {
     ),
     "a write that a trigger turns against another order is rolled back": (
         Together(
-            Line(f"{WRITER}.carry_out", "counts = self._columns.reaches_other_rows", "counts = False"),
-            Name(f"{WRITER}.prove", lambda *_: None),
+            Name("syncd.db.sqlite:SQLite.balance", lambda *_: None),
+            Name("syncd.table.row_writer:RowWriter.prove", lambda *_: None),
         ),
         {31},
         undo_by_trigger,
     ),
     "a binding that names no deal is not absent": (
         Together(
-            Line("syncd.engine.observe:_Segments.read", "self.crm_unreadable.update(listed.unreadable)", "pass"),
+            Name("syncd.engine.observe:_Segments._take_unreadable", lambda *_: {}),
             ABSENT_FROM_LIST,
         ),
         {15, 17},
@@ -170,7 +170,9 @@ RULES: dict[str, tuple[Off, set[int], Callable[[KilledLink], object]]] = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so_and_why(tmp_path, monkeypatch, rule, capsys):
+def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     off, promises, happen = RULES[rule]
     with open_killed_link(tmp_path, 40, SEED, beside=1) as link, link.outsiders.resting():
         off.flip(monkeypatch)
@@ -186,11 +188,20 @@ def test_given_a_rule_switched_off_then_the_judge_of_killed_passes_says_so_and_w
                 assert f"order {order}:\n  " in printed
 
 
-def test_given_pages_that_bring_no_count_then_bindings_made_all_along_end_the_pass(tmp_path, monkeypatch):
+def asks_to_count(call: Call) -> bool:
+    """Return whether a count is asked for at all; a page that is to prove itself brings none."""
+    return isinstance(call, CountRequest) or call.counted
+
+
+def test_given_pages_that_bring_no_count_then_bindings_made_all_along_end_the_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_killed_link(tmp_path, 40, SEED) as link, link.outsiders.resting():
         link.outsiders.bind_all_along()
         assert link.act("reconcile").code == 0
         link.outsiders.bind_all_along()
-        Line("syncd.portal.window_reader:WindowReader._is_counted", "self._proving or ", "").flip(monkeypatch)
+        Name("syncd.portal.window_reader:WindowReader._is_counted", lambda _, call: asks_to_count(call)).flip(
+            monkeypatch
+        )
         with pytest.raises(AssertionError, match="reconcile ended with 69"):
             link.act("reconcile")

@@ -228,7 +228,7 @@ def _calm(shown: Shown) -> dict[str, Any]:
     return seen
 
 
-async def test_the_plots_are_drawn_and_the_policy_is_never_touched(served: Served, chromium: Chromium):
+async def test_the_plots_are_drawn_and_the_policy_is_never_touched(served: Served, chromium: Chromium) -> None:
     for minutes in range(60, 0, -5):
         await served.world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=60 * minutes)
     shown = await chromium.open("/links/shop")
@@ -237,14 +237,14 @@ async def test_the_plots_are_drawn_and_the_policy_is_never_touched(served: Serve
     assert 'class="js"' in shown.dom
 
 
-async def test_the_watch_over_the_policy_is_not_blind(chromium: Chromium):
+async def test_the_watch_over_the_policy_is_not_blind(chromium: Chromium) -> None:
     shown = await chromium.open("/control")
     broken = {violation.split()[0] for violation in shown.seen["violations"]}
     assert {"style-src-elem", "style-src-attr", "script-src-elem"} <= broken
     assert "Content Security Policy" in shown.log
 
 
-async def test_a_page_renews_itself_and_keeps_focus_scroll_and_selection(served: Served, chromium: Chromium):
+async def test_a_page_renews_itself_and_keeps_focus_scroll_and_selection(served: Served, chromium: Chromium) -> None:
     await served.world.run(holds=[held(order) for order in range(1, 4)])
     served.probe = STAYING
 
@@ -266,7 +266,7 @@ async def test_a_page_renews_itself_and_keeps_focus_scroll_and_selection(served:
 
 async def test_given_a_state_database_that_went_away_then_the_page_says_that_it_is_old(
     served: Served, chromium: Chromium
-):
+) -> None:
     await served.world.run()
 
     async def break_down(before: int) -> None:
@@ -281,14 +281,14 @@ async def test_given_a_state_database_that_went_away_then_the_page_says_that_it_
     assert 'id="link-shop"' in shown.dom
 
 
-async def test_hostile_texts_do_nothing_in_a_browser(served: Served, chromium: Chromium):
+async def test_hostile_texts_do_nothing_in_a_browser(served: Served, chromium: Chromium) -> None:
     await make_hostile(served.world)
     for path in ("/", "/links/shop/orders/77", "/holds", "/runs/1"):
         seen = _calm(await chromium.open(path))
         assert seen["title"].endswith(" · syncd")
 
 
-async def test_a_phone_shows_every_page_without_scrolling_sideways(served: Served, chromium: Chromium):
+async def test_a_phone_shows_every_page_without_scrolling_sideways(served: Served, chromium: Chromium) -> None:
     await make_hostile(served.world)
     portal, now = served.world.workplace.settings.links["shop"].portal, served.world.clock.now()
     await served.world.store.set_budget(budget_key(portal), {"crm.orderentity.deletebyfilter": (360, now + 9e9, now)})
@@ -299,7 +299,7 @@ async def test_a_phone_shows_every_page_without_scrolling_sideways(served: Serve
         assert seen["content"] <= 390, path
 
 
-async def test_dark_is_dark(served: Served, chromium: Chromium):
+async def test_dark_is_dark(served: Served, chromium: Chromium) -> None:
     light = _calm(await chromium.open("/"))["ground"]
     dark = _calm(await chromium.open("/", "--blink-settings=preferredColorScheme=0"))["ground"]
     assert (light, dark) == ("rgb(246, 246, 244)", "rgb(20, 22, 26)")

@@ -32,7 +32,7 @@ def _text(port: int, path: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
-def test_a_hold_is_shown_with_the_command_that_decides_it_and_gone_once_that_was_run(shop: Shop):
+def test_a_hold_is_shown_with_the_command_that_decides_it_and_gone_once_that_was_run(shop: Shop) -> None:
     port = free_port()
     shop.more_links = f'[web]\nlisten = "127.0.0.1:{port}"'
     with running(shop) as daemon:
@@ -57,7 +57,7 @@ def test_a_hold_is_shown_with_the_command_that_decides_it_and_gone_once_that_was
     assert shop.table() == {1: 11, 2: 21, 3: 13}
 
 
-def test_a_refused_plan_is_shown_with_its_numbers_and_the_command_that_applies_it(shop: Shop):
+def test_a_refused_plan_is_shown_with_its_numbers_and_the_command_that_applies_it(shop: Shop) -> None:
     port = free_port()
     shop.portal.bind(2, 2, 12)
     shop.sql("UPDATE bindings SET deal_id = 12 WHERE order_id = 2")

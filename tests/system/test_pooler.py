@@ -35,7 +35,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield made
 
 
-def test_given_a_state_behind_a_pooler_then_the_daemon_makes_its_passes_one_by_one(shop, pooled_url):
+def test_given_a_state_behind_a_pooler_then_the_daemon_makes_its_passes_one_by_one(shop: Shop, pooled_url: str) -> None:
     shop.state_url = pooled_url
 
     def table_has(order: int) -> bool:
@@ -49,20 +49,22 @@ def test_given_a_state_behind_a_pooler_then_the_daemon_makes_its_passes_one_by_o
         assert daemon.end() == 0
 
 
-def test_given_a_state_behind_a_pooler_then_check_says_what_is_different(shop, pooled_url):
+def test_given_a_state_behind_a_pooler_then_check_says_what_is_different(shop: Shop, pooled_url: str) -> None:
     shop.state_url = pooled_url
     shop.call("reconcile").check(0)
     said = " ".join(shop.call("check").check(0).out.split())
     assert "behind a connection pooler: a process that died is noticed when its lease expires, not at once" in said
 
 
-def test_given_a_state_without_a_pooler_then_check_speaks_of_none(shop, postgres_url):
+def test_given_a_state_without_a_pooler_then_check_speaks_of_none(shop: Shop, postgres_url: str) -> None:
     shop.state_url = postgres_url
     shop.call("reconcile").check(0)
     assert "pooler" not in shop.call("check").check(0).out
 
 
-def test_given_both_databases_behind_a_pooler_then_changes_go_both_ways(shop, pooled_url, postgres_url):
+def test_given_both_databases_behind_a_pooler_then_changes_go_both_ways(
+    shop: Shop, pooled_url: str, postgres_url: str
+) -> None:
     execute(postgres_url, "CREATE TABLE bindings (order_id bigint PRIMARY KEY, deal_id bigint)")
     shop.state_url = shop.table_url = pooled_url
     shop.call("reconcile").check(0)
@@ -73,7 +75,7 @@ def test_given_both_databases_behind_a_pooler_then_changes_go_both_ways(shop, po
 
 
 @pytest.mark.anyio
-async def test_given_one_session_for_all_then_a_living_holder_is_not_taken_for_dead(postgres_url):
+async def test_given_one_session_for_all_then_a_living_holder_is_not_taken_for_dead(postgres_url: str) -> None:
     with pooling(postgres_url, sessions=1) as url:
         migrate.upgrade(url)
         first, second = (open_store(url, clock=SetClock(NOW)) for _ in range(2))

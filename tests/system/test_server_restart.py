@@ -92,14 +92,16 @@ def at_first(shop: Shop, method: str, strike: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("method", [WHILE_LISTING, WHILE_WRITING])
-def test_given_a_restart_in_the_middle_of_a_pass_then_the_pass_goes_on(shop: Shop, server: Server, method: str):
+def test_given_a_restart_in_the_middle_of_a_pass_then_the_pass_goes_on(shop: Shop, server: Server, method: str) -> None:
     at_first(shop, method, server.restart)
     (report,) = shop.run("reconcile", "--json").check(0).json
     assert [change["outcome"] for change in report["changes"]] == ["applied"] * 2 * MANY
     assert is_in_step(shop)
 
 
-def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_it_is_back(shop: Shop, server: Server):
+def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_it_is_back(
+    shop: Shop, server: Server
+) -> None:
     shop.settings["schedule"] = '"1d"'
     at_first(shop, WHILE_WRITING, server.stop)
     with running(shop) as daemon:

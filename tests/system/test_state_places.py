@@ -42,7 +42,9 @@ def run(*args: str, directory: Path, **environ: str) -> Ran:
     return Ran(process.returncode, out, err)
 
 
-def test_given_another_current_directory_then_a_relative_path_leads_to_the_same_state(shop, tmp_path):
+def test_given_another_current_directory_then_a_relative_path_leads_to_the_same_state(
+    shop: Shop, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     config = shop.configure()
@@ -53,7 +55,9 @@ def test_given_another_current_directory_then_a_relative_path_leads_to_the_same_
 
 @pytest.mark.parametrize("linked", ["the file", "its folder"])
 @pytest.mark.anyio
-async def test_given_a_symbolic_link_to_the_state_then_its_lease_is_the_same_one(shop, tmp_path, linked):
+async def test_given_a_symbolic_link_to_the_state_then_its_lease_is_the_same_one(
+    shop: Shop, tmp_path: Path, linked: str
+) -> None:
     config = shop.configure()
     (tmp_path / "links").mkdir()
     if linked == "the file":
@@ -104,7 +108,7 @@ def as_service(shop: Shop, *args: str) -> Ran:
 
 
 @AS_ROOT
-def test_given_a_new_state_made_by_root_then_the_owner_of_the_folder_works_with_it(service):
+def test_given_a_new_state_made_by_root_then_the_owner_of_the_folder_works_with_it(service: Shop) -> None:
     service.call("reconcile").check(0)
     service.portal.bind(3, DEAL, 13)
     as_service(service, "reconcile").check(0)
@@ -112,7 +116,7 @@ def test_given_a_new_state_made_by_root_then_the_owner_of_the_folder_works_with_
 
 
 @AS_ROOT
-def test_given_a_new_link_first_reached_by_root_then_the_owner_of_the_database_works_with_it(service):
+def test_given_a_new_link_first_reached_by_root_then_the_owner_of_the_database_works_with_it(service: Shop) -> None:
     as_service(service, "db", "upgrade").check(0)
     service.call("reconcile").check(0)
     as_service(service, "reconcile").check(0)
@@ -122,7 +126,7 @@ def test_given_a_new_link_first_reached_by_root_then_the_owner_of_the_database_w
 
 
 @AS_ROOT
-def test_given_a_lock_file_of_roots_then_it_is_said_whose_it_is(service):
+def test_given_a_lock_file_of_roots_then_it_is_said_whose_it_is(service: Shop) -> None:
     as_service(service, "reconcile").check(0)
     lock = service.directory / "syncd.db.shop.lock"
     os.chown(lock, 0, 0)
@@ -134,7 +138,7 @@ def test_given_a_lock_file_of_roots_then_it_is_said_whose_it_is(service):
 
 
 @AS_ROOT
-def test_given_a_lock_file_that_leads_elsewhere_then_root_gives_nothing_away(service):
+def test_given_a_lock_file_that_leads_elsewhere_then_root_gives_nothing_away(service: Shop) -> None:
     as_service(service, "db", "upgrade").check(0)
     secret = service.directory.parent / f"{service.directory.name}.secret"
     secret.touch(mode=0o600)

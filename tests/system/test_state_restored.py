@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def put_back(shop: Shop) -> None:
     state(shop).chmod(0o600)
 
 
-def test_given_yesterdays_state_put_back_then_the_daemon_undoes_nothing_of_today(shop):
+def test_given_yesterdays_state_put_back_then_the_daemon_undoes_nothing_of_today(shop: Shop) -> None:
     put_back(shop)
     with running(shop) as daemon:
         until(lambda: daemon.events("plan refused"))
@@ -58,7 +59,7 @@ def test_given_yesterdays_state_put_back_then_the_daemon_undoes_nothing_of_today
     assert (shop.crm()[3], shop.table()[3]) == (13, 99)
 
 
-def test_given_yesterdays_state_put_back_then_a_command_is_refused_and_says_what_to_do(shop):
+def test_given_yesterdays_state_put_back_then_a_command_is_refused_and_says_what_to_do(shop: Shop) -> None:
     put_back(shop)
     refused = shop.call("reconcile", "--json").check(4)
     (report,) = refused.json
@@ -72,7 +73,7 @@ def test_given_yesterdays_state_put_back_then_a_command_is_refused_and_says_what
     shop.call("check").check(0)
 
 
-def test_given_yesterdays_state_put_back_then_a_rebase_begins_anew_and_undoes_nothing(shop):
+def test_given_yesterdays_state_put_back_then_a_rebase_begins_anew_and_undoes_nothing(shop: Shop) -> None:
     put_back(shop)
     shop.call("rebase").check(0)
     shop.call("reconcile").check(3)
@@ -93,7 +94,9 @@ def empty_sqlite(shop: Shop) -> None:
 
 @pytest.mark.parametrize("lose", [lose_sqlite, empty_sqlite])
 @pytest.mark.parametrize("command", [["reconcile"], ["plan"], ["run"], ["db", "upgrade"], ["check"]])
-def test_given_a_state_that_was_lost_then_nothing_makes_it_anew_in_silence(shop, lose, command):
+def test_given_a_state_that_was_lost_then_nothing_makes_it_anew_in_silence(
+    shop: Shop, lose: Any, command: list[str]
+) -> None:
     shop.call("reconcile").check(0)
     lose(shop)
     ran = shop.call(*command).check(69)
@@ -104,7 +107,7 @@ def test_given_a_state_that_was_lost_then_nothing_makes_it_anew_in_silence(shop,
         assert there.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
-def test_given_a_state_that_was_lost_then_a_rebase_makes_it_anew(shop):
+def test_given_a_state_that_was_lost_then_a_rebase_makes_it_anew(shop: Shop) -> None:
     shop.call("reconcile").check(0)
     lose_sqlite(shop)
     shop.portal.unbind(5)
@@ -113,7 +116,7 @@ def test_given_a_state_that_was_lost_then_a_rebase_makes_it_anew(shop):
     assert shop.crm()[5] == 15  # a first sync removes nothing
 
 
-def test_given_a_rebase_of_a_link_that_is_not_there_then_nothing_is_made_anew(shop):
+def test_given_a_rebase_of_a_link_that_is_not_there_then_nothing_is_made_anew(shop: Shop) -> None:
     shop.call("reconcile").check(0)
     lose_sqlite(shop)
     shop.call("rebase", "shpo").check(64)
@@ -121,7 +124,9 @@ def test_given_a_rebase_of_a_link_that_is_not_there_then_nothing_is_made_anew(sh
 
 
 @pytest.mark.postgres
-def test_given_a_database_of_a_server_that_was_emptied_then_it_is_not_made_anew_in_silence(shop, postgres_url):
+def test_given_a_database_of_a_server_that_was_emptied_then_it_is_not_made_anew_in_silence(
+    shop: Shop, postgres_url: str
+) -> None:
     shop.state_url = postgres_url
     shop.call("reconcile").check(0)
     (mark,) = (shop.directory / "remembered").iterdir()
@@ -133,7 +138,9 @@ def test_given_a_database_of_a_server_that_was_emptied_then_it_is_not_made_anew_
 
 
 @pytest.mark.mysql
-def test_given_another_database_under_the_same_name_then_it_is_not_taken_for_the_links_own(shop, mysql_url):
+def test_given_another_database_under_the_same_name_then_it_is_not_taken_for_the_links_own(
+    shop: Shop, mysql_url: str
+) -> None:
     shop.state_url = mysql_url
     shop.call("reconcile").check(0)
     name = mysql_url.rpartition("/")[2].partition("?")[0]
@@ -144,7 +151,9 @@ def test_given_another_database_under_the_same_name_then_it_is_not_taken_for_the
     assert [hit["name"] for hit in report["guards"]] == ["state_older"]
 
 
-def test_given_no_place_to_note_anything_then_check_says_so_and_all_goes_on(shop, postgres_url, monkeypatch):
+def test_given_no_place_to_note_anything_then_check_says_so_and_all_goes_on(
+    shop: Shop, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop.state_url = postgres_url
     monkeypatch.delenv("STATE_DIRECTORY")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)

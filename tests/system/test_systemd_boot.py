@@ -76,7 +76,7 @@ def machine(stage: Path) -> Iterator[Machine]:
         yield made
 
 
-def test_given_the_unit_under_systemd_then_it_lives_as_a_service_should(machine: Machine):
+def test_given_the_unit_under_systemd_then_it_lives_as_a_service_should(machine: Machine) -> None:
     # It is ready, with its secret from a credential, and says how the links are.
     machine.wait("ActiveState", "active")
     status = machine.wait("StatusText", lambda text: "1 in step; last run" in text)
@@ -116,7 +116,9 @@ def test_given_the_unit_under_systemd_then_it_lives_as_a_service_should(machine:
     assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")
 
 
-def test_given_an_application_whose_secret_is_a_credential_then_root_authorises_it_and_the_service_goes_on(stage: Path):
+def test_given_an_application_whose_secret_is_a_credential_then_root_authorises_it_and_the_service_goes_on(
+    stage: Path,
+) -> None:
     port = free_port()
     application = Application(client_secret=CLIENT_SECRET, redirect_uri=f"http://127.0.0.1:{port}/")
     portal = SandboxPortal({1: (DEAL, 1)}, code=SECRET, application=application)

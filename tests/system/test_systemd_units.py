@@ -46,7 +46,7 @@ def _hardening(service: str) -> str:
 
 @needs_systemd
 @pytest.mark.parametrize("unit", [*SERVICES, "syncd-reconcile@.timer"])
-def test_given_a_unit_then_systemd_finds_nothing_wrong_with_it(installed: Path, unit: str):
+def test_given_a_unit_then_systemd_finds_nothing_wrong_with_it(installed: Path, unit: str) -> None:
     ran = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed / unit)],
         capture_output=True,
@@ -59,7 +59,7 @@ def test_given_a_unit_then_systemd_finds_nothing_wrong_with_it(installed: Path, 
 
 @needs_systemd
 @pytest.mark.parametrize("example", sorted((UNITS / "examples").iterdir()), ids=lambda path: path.stem)
-def test_given_an_example_as_a_drop_in_then_systemd_understands_it(installed: Path, example: Path):
+def test_given_an_example_as_a_drop_in_then_systemd_understands_it(installed: Path, example: Path) -> None:
     drop_in = installed / "syncd.service.d"
     drop_in.mkdir()
     shutil.copy(example, drop_in)
@@ -77,7 +77,7 @@ def test_given_an_example_as_a_drop_in_then_systemd_understands_it(installed: Pa
 
 @needs_systemd
 @pytest.mark.parametrize("service", SERVICES)
-def test_given_a_service_then_it_is_hardly_exposed(installed: Path, service: str):
+def test_given_a_service_then_it_is_hardly_exposed(installed: Path, service: str) -> None:
     ran = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(installed / service)],
         capture_output=True,
@@ -90,11 +90,11 @@ def test_given_a_service_then_it_is_hardly_exposed(installed: Path, service: str
     assert float(score[1]) <= EXPOSURE
 
 
-def test_given_the_three_services_then_they_are_hardened_alike():
+def test_given_the_three_services_then_they_are_hardened_alike() -> None:
     assert _hardening(SERVICES[0]) == _hardening(SERVICES[1]) == _hardening(SERVICES[2])
 
 
-def test_given_a_hardening_line_then_a_comment_above_it_says_when_to_relax_it():
+def test_given_a_hardening_line_then_a_comment_above_it_says_when_to_relax_it() -> None:
     said, fresh = "", False
     for line in _hardening(SERVICES[0]).splitlines()[1:]:
         if line.startswith("#"):
@@ -105,7 +105,7 @@ def test_given_a_hardening_line_then_a_comment_above_it_says_when_to_relax_it():
 
 
 @pytest.mark.parametrize("service", SERVICES[:2])
-def test_given_a_daemons_unit_then_it_and_the_program_agree(service: str):
+def test_given_a_daemons_unit_then_it_and_the_program_agree(service: str) -> None:
     settings = dict(_settings((UNITS / service).read_text()))
     assert settings["Type"] == "notify"
     assert int(settings["TimeoutStopSec"].rstrip("s")) > DaemonSettings().shutdown_timeout_seconds
@@ -117,23 +117,23 @@ def test_given_a_daemons_unit_then_it_and_the_program_agree(service: str):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_given_a_unit_then_no_secret_can_be_in_its_environment_or_command_line(service: str):
+def test_given_a_unit_then_no_secret_can_be_in_its_environment_or_command_line(service: str) -> None:
     settings = _settings((UNITS / service).read_text())
     assert [value for name, value in settings if name == "Environment"] == ["XDG_RUNTIME_DIR=%t/syncd"]
     assert not [name for name, _ in settings if name in {"EnvironmentFile", "PassEnvironment"}]
 
 
-def test_given_the_one_shot_then_a_link_somebody_else_works_on_is_no_failure():
+def test_given_the_one_shot_then_a_link_somebody_else_works_on_is_no_failure() -> None:
     settings = dict(_settings((UNITS / SERVICES[2]).read_text()))
     assert (settings["Type"], settings["SuccessExitStatus"]) == ("oneshot", "75")
 
 
-def test_given_the_timer_then_a_missed_pass_is_made_up_and_instances_do_not_begin_together():
+def test_given_the_timer_then_a_missed_pass_is_made_up_and_instances_do_not_begin_together() -> None:
     settings = dict(_settings((UNITS / "syncd-reconcile@.timer").read_text(), "Timer"))
     assert (settings["Persistent"], settings["FixedRandomDelay"]) == ("true", "true")
 
 
-def test_given_the_user_the_services_name_then_sysusers_makes_it_and_tmpfiles_keeps_secrets_from_it():
+def test_given_the_user_the_services_name_then_sysusers_makes_it_and_tmpfiles_keeps_secrets_from_it() -> None:
     assert re.search(r"^u syncd - ", (UNITS / "sysusers.d/syncd.conf").read_text(), re.MULTILINE)
     rules = (UNITS / "tmpfiles.d/syncd.conf").read_text()
     assert "d /etc/syncd/credentials 0700 root root -" in rules

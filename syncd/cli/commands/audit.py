@@ -82,13 +82,7 @@ def show(app: App, run: int, every: bool, as_csv: bool, as_markdown: bool, as_js
 
 
 @options.command("history", state_only=True, short_help="Show everything that ever happened to one order.")
-@click.argument(
-    "words",
-    nargs=-1,
-    metavar="[LINK] [ORDER]",
-    shell_complete=options.complete_link,
-    help="The order's id; before it the link, which may be left out where there is only one.",
-)
+@options.link_and_order("The order's id")
 @click.option(
     "--owner", metavar="TYPE:ID", help="Instead of ORDER: list the orders of this owner, such as 2:77 for deal 77."
 )
@@ -104,11 +98,9 @@ def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_js
         if len(words) > 1:
             raise click.UsageError("--owner takes at most a LINK: it replaces ORDER.")
         return _of_owner(app, list(words), options.owner_of(owner), limit, as_json=as_json)
-    if not words:
-        raise click.UsageError("Missing argument 'ORDER'.")
     names, order = options.split_link_and_order(words)
     from syncd.cli.render.orders import history as render
-    from syncd.engine.order_history import OrderHistory
+    from syncd.engine.formatting import OrderHistory
     from syncd.engine.report import change_json
     from syncd.status.owners import owners_of_changes, owners_of_order
 

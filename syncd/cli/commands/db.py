@@ -65,7 +65,7 @@ def check(app: App, as_json: bool) -> int:
     url = _url(app)
     from syncd.cli.screen import Line
     from syncd.errors import UnavailableError
-    from syncd.state.db_check import check as check_database
+    from syncd.state.migrate import check as check_database
 
     found = check_database(url)
     document = {

@@ -77,13 +77,7 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_mar
 
 
 @options.command("resolve", state_only=True, short_help="Decide held orders.")
-@click.argument(
-    "words",
-    nargs=-1,
-    metavar="[LINK] [ORDER]",
-    shell_complete=options.complete_link,
-    help="The held order's id; before it the link, which may be left out where there is only one.",
-)
+@options.link_and_order("The held order's id")
 @click.option("--keep", type=click.Choice(["crm", "table"]), help="Give both sides what this one says.")
 @click.option("--retry", is_flag=True, help="Try again as if the order had never been held, or failed.")
 @click.option(
@@ -138,8 +132,6 @@ def resolve(
         raise click.UsageError("--all needs --kind, and takes no ORDER." if not kinds else "--all takes no ORDER.")
     if not every and (kinds or override):
         raise click.UsageError(f"{'--kind' if kinds else '--override'} belongs to --all.")
-    if not every and not words:
-        raise click.UsageError("Missing argument 'ORDER'.")
     names, order = (list(words), 0) if every else options.split_link_and_order(words)
 
     async def work(place: Workplace, _: Cancelled) -> int:

@@ -12,7 +12,7 @@ from syncd.cli.screen import GAP, Block, Line, TextTable
 from syncd.core.model import Action, Outcome, Owner
 from syncd.core.records import PortalNames, StoredHold
 from syncd.engine import formatting
-from syncd.engine.order_history import OrderHistory, explain
+from syncd.engine.formatting import OrderHistory, explain
 from syncd.status.owners import NO_LABELS, Labels, OwnedOrder
 
 

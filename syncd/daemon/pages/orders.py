@@ -29,7 +29,7 @@ from syncd.daemon.pages.site import (
     word_in_query,
 )
 from syncd.engine import formatting
-from syncd.engine.order_history import OrderHistory, agreed_owner, explain, listed_owner
+from syncd.engine.formatting import OrderHistory, agreed_owner, explain, listed_owner
 from syncd.status.links import LinkStatus
 from syncd.status.owners import Labels, OwnedOrder, orders_of_owner, owners_of_facts, owners_of_order
 

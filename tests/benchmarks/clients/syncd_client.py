@@ -1,4 +1,9 @@
-"""syncd's portal client: `list` reads all bindings, `N` binds N new orders, `moveN` moves N, `bothN` does both, as the engine does."""
+"""syncd's portal client: `list` reads all bindings, `N` binds N new orders, `moveN` moves N, `bothN` does both, as the engine does.
+
+With `--known`, it is given every 50th order of the last listing, as every pass but a link's first is.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -7,32 +12,36 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio._backends._asyncio  # noqa: F401  # httpx would import it at its first connection
 import structlog
 from pydantic import SecretStr
 
 from syncd.config.model import PortalSettings
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Owner, Scope
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
+from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
 from syncd.portal.opening import open_portal
 
 *OPTIONS, URL, JOB, out = sys.argv[1:]
-OUT, WRITERS, ROWS = Path(out), int(OPTIONS[0]) if OPTIONS else 4, 1_000
+OUT, ROWS = Path(out), 1_000
+KNOWN = range(50, 100_001, 50) if "--known" in OPTIONS else ()
+WRITERS = next((int(one) for one in OPTIONS if one.isdigit()), 4)
 
 
-async def read(portal):
-    orders = []
-    async for listed in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+async def read(portal: BitrixPortal) -> list[int]:
+    orders: list[int] = []
+    async for listed in portal.listing(KNOWN, Scope(frozenset({2})), lambda *_: None):
         if JOB != "count":
             orders += [row[0] for row in listed.rows]
     return orders
 
 
-def writes():
+def writes() -> list[Write]:
     """What is to be written: N new orders, or as many moves of the first orders that are bound; or both."""
     number = int("".join(filter(str.isdigit, JOB)))
     adds = [Write(order, None, Owner(2, 1)) for order in range(1_000_000, 1_000_000 + number)]
@@ -40,7 +49,7 @@ def writes():
     return moves + adds if JOB.startswith("both") else adds if JOB.isdigit() else moves
 
 
-async def write(portal):
+async def write(portal: Any) -> None:
     """Write as the engine does: so many batches side by side, two at first, one more for each quiet round."""
     todo, limit = writes(), ConcurrencyLimit(WRITERS)
     under_way: dict[asyncio.Future[list[WriteResult]], list[Write]] = {}
@@ -58,7 +67,7 @@ async def write(portal):
             limit.quiet()
 
 
-async def main():
+async def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
     portal = open_portal(PortalSettings(webhook=SecretStr(URL), rate_share=1.0), link="bench", hosts=hosts)

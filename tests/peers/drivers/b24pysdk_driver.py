@@ -10,7 +10,7 @@ from b24pysdk.errors import BitrixAPIError
 DOMAIN, TOKEN = sys.argv[1], sys.argv[2]
 
 
-def fields(order: int, owner: int) -> dict:
+def fields(order: int, owner: int) -> dict[str, int]:
     return {"orderId": order, "ownerId": owner, "ownerTypeId": 2}
 
 

@@ -51,7 +51,9 @@ def test_given_a_command_then_it_takes_the_options_of_the_program_behind_its_nam
 @pytest.mark.parametrize(
     "words", ["show", "apply", "undo", "runs --limit", "runs --before", "history shop --limit", "history shop"]
 )
-def test_given_a_number_that_no_database_holds_then_it_is_a_mistake_and_no_bug(words: str, capsys) -> None:
+def test_given_a_number_that_no_database_holds_then_it_is_a_mistake_and_no_bug(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*words.split(), str(2**63)]) == 64
     assert f"{2**63}" in capsys.readouterr().err
 

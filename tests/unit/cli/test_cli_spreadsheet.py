@@ -33,7 +33,7 @@ def _file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_given_holds_then_each_is_a_row_with_what_the_sides_say_and_two_columns_to_fill_in():
+def test_given_holds_then_each_is_a_row_with_what_the_sides_say_and_two_columns_to_fill_in() -> None:
     rows = list(csv.DictReader(io.StringIO(written(held(5), held(6, table=None)))))
     assert [(row["order_id"], row["crm"], row["table"], row["decision"]) for row in rows] == [
         ("5", "type 2: 11", "type 2: 12", ""),
@@ -42,7 +42,7 @@ def test_given_holds_then_each_is_a_row_with_what_the_sides_say_and_two_columns_
     assert rows[0]["since"] == "2027-01-15T08:00:00+00:00"
 
 
-def test_given_a_detail_that_begins_like_a_formula_then_no_spreadsheet_takes_it_for_one():
+def test_given_a_detail_that_begins_like_a_formula_then_no_spreadsheet_takes_it_for_one() -> None:
     rows = list(csv.DictReader(io.StringIO(written(held(5, detail="=cmd|' /C calc'!A0")))))
     assert rows[0]["detail"].startswith("'=")
 
@@ -50,21 +50,23 @@ def test_given_a_detail_that_begins_like_a_formula_then_no_spreadsheet_takes_it_
 @pytest.mark.parametrize(
     "title", ["=1+1", "  +1", "-1", "@SUM(A1)", "Desks;=1+1", 'Desks, "=1+1', "Desks\t=1+1", "\r=1"]
 )
-def test_given_a_title_with_a_formula_then_no_spreadsheet_takes_it_for_one_wherever_it_divides_cells(title: str):
+def test_given_a_title_with_a_formula_then_no_spreadsheet_takes_it_for_one_wherever_it_divides_cells(
+    title: str,
+) -> None:
     labels = Labels("https://x.example", PortalNames({Owner(2, 11): title}))
     (row,) = csv.DictReader(io.StringIO(written(held(5), labels=labels)))
     cells = [cell for sign in ";,\t" for cell in row["crm_title"].replace('"', sign).split(sign)]
     assert not [cell for cell in cells if cell.strip().startswith(("=", "+", "-", "@"))]
 
 
-def test_given_titles_then_they_stand_beside_the_owners_and_the_order_has_its_address():
+def test_given_titles_then_they_stand_beside_the_owners_and_the_order_has_its_address() -> None:
     labels = Labels("https://x.example", PortalNames({Owner(2, 11): "Desks for Elm Bakery"}))
     (row,) = csv.DictReader(io.StringIO(written(held(5), labels=labels)))
     assert (row["crm_title"], row["table_title"]) == ("Desks for Elm Bakery", "")
     assert row["order_url"] == "https://x.example/shop/orders/details/5/"
 
 
-def test_given_markdown_then_no_cell_is_taken_for_markup_and_each_row_has_all_columns():
+def test_given_markdown_then_no_cell_is_taken_for_markup_and_each_row_has_all_columns() -> None:
     labels = Labels("", PortalNames({Owner(2, 11): "a | b\n<img src=x> [click](http://x) **now** @all `x`"}))
     holds = spreadsheet.rows_of_holds({"shop": [held(5)]}, {"shop": labels})
     heads, rule, row = "".join(spreadsheet.markdown_lines(holds)).splitlines()
@@ -74,7 +76,7 @@ def test_given_markdown_then_no_cell_is_taken_for_markup_and_each_row_has_all_co
     assert r"\<img src=x\> \[click\](http://x) \*\*now\*\* &#64;all \`x\`" in row
 
 
-def test_given_a_run_then_each_change_and_each_held_order_is_a_row():
+def test_given_a_run_then_each_change_and_each_held_order_is_a_row() -> None:
     change = Change(7, Side.TABLE, Action.MOVE, Owner(2, 1), Owner(2, 2), Reason.CRM_CHANGED, Facts(None, None, None))
     stored = [
         StoredChange(1, 3, change, Outcome.PLANNED),
@@ -88,7 +90,7 @@ def test_given_a_run_then_each_change_and_each_held_order_is_a_row():
     ]
 
 
-def test_given_what_was_written_with_decisions_filled_in_then_it_is_read_back(tmp_path: Path):
+def test_given_what_was_written_with_decisions_filled_in_then_it_is_read_back(tmp_path: Path) -> None:
     text = written(held(5), held(6))
     lines = text.splitlines()
     lines[1] = lines[1].removesuffix(",,") + ",CRM,deal 11 has the invoice"
@@ -98,20 +100,22 @@ def test_given_what_was_written_with_decisions_filled_in_then_it_is_read_back(tm
     assert spreadsheet.differs(row, held(5, crm=99))
 
 
-def test_given_a_link_whose_name_begins_like_a_formula_then_its_rows_are_read_back_as_its_own(tmp_path: Path):
+def test_given_a_link_whose_name_begins_like_a_formula_then_its_rows_are_read_back_as_its_own(tmp_path: Path) -> None:
     rows = spreadsheet.rows_of_holds({"-shop": [held(5)]}, {})
     text = "".join(spreadsheet.csv_lines([*row[:-2], row[-2] or "crm", row[-1]] for row in rows))
     assert [(row.link, row.decision) for row in spreadsheet.read(_file(tmp_path, text))] == [("-shop", "crm")]
 
 
 @pytest.mark.parametrize("order", [-281_474_976_710_000, 0])
-def test_given_a_hold_of_rows_that_name_no_order_then_its_row_is_read_back_as_its_own(tmp_path: Path, order: int):
+def test_given_a_hold_of_rows_that_name_no_order_then_its_row_is_read_back_as_its_own(
+    tmp_path: Path, order: int
+) -> None:
     rows = spreadsheet.rows_of_holds({"shop": [held(order), held(6)]}, {})
     text = "".join(spreadsheet.csv_lines([*row[:-2], row[-2] or "crm", row[-1]] for row in rows))
     assert [row.order_id for row in spreadsheet.read(_file(tmp_path, text))] == [order, 6]
 
 
-def test_given_semicolons_and_a_byte_order_mark_then_it_is_read_all_the_same(tmp_path: Path):
+def test_given_semicolons_and_a_byte_order_mark_then_it_is_read_all_the_same(tmp_path: Path) -> None:
     (row,) = spreadsheet.read(_file(tmp_path, "\ufefforder_id;decision;comment\n5;table;a, b\n6;;\n"))
     assert (row.order_id, row.decision, row.comment, dict(row.facts)) == (5, "table", "a, b", {})
 
@@ -134,7 +138,7 @@ def test_given_semicolons_and_a_byte_order_mark_then_it_is_read_all_the_same(tmp
         (f"order_id,decision,{'x' * 200_000}\n", "cannot be read as CSV: field larger"),
     ],
 )
-def test_given_a_file_that_cannot_be_understood_then_nothing_is_decided(tmp_path: Path, text: str, said: str):
+def test_given_a_file_that_cannot_be_understood_then_nothing_is_decided(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         spreadsheet.read(_file(tmp_path, text))
     assert "Nothing was decided" in str(caught.value)

@@ -27,7 +27,7 @@ from syncd.core.records import (
     StoredChange,
     StoredHold,
 )
-from syncd.engine.order_history import OrderHistory, explain
+from syncd.engine.formatting import OrderHistory, explain
 from syncd.status.health import Health, LinkHealth
 from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels

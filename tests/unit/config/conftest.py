@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from syncd.config.load import Loaded, load
 from syncd.errors import ConfigError
@@ -20,6 +21,11 @@ url = "postgresql://syncd:filepassword@db.example.com/shop"
 name = "crm.order_bindings"
 columns = { order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }
 """
+
+
+def revealed(secret: SecretStr | None) -> str:
+    assert secret is not None
+    return secret.get_secret_value()
 
 
 class Configuration:

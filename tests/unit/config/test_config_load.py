@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,39 +12,44 @@ from syncd.config.model import Settings
 from syncd.config.sources import Origin, Source
 from syncd.config.urls import sqlite_file
 from syncd.errors import ConfigError
+from tests.unit.config.conftest import Configuration, revealed
 
 
-def write(path):
+def write(path: Path) -> Path:
     path.write_text("")
     return path
 
 
 class TestFinding:
-    def test_the_file_named_on_the_command_line_wins(self, tmp_path):
+    def test_the_file_named_on_the_command_line_wins(self, tmp_path: Path) -> None:
         named, other = write(tmp_path / "named.toml"), write(tmp_path / "other.toml")
         assert load(named, {"SYNCD_CONFIG": str(other)}, searched=[other]).path == named
 
-    def test_then_the_one_the_environment_names(self, tmp_path):
+    def test_then_the_one_the_environment_names(self, tmp_path: Path) -> None:
         named, usual = write(tmp_path / "named.toml"), write(tmp_path / "usual.toml")
         assert load(None, {"SYNCD_CONFIG": str(named)}, searched=[usual]).path == named
 
-    def test_then_the_first_usual_place_that_has_one(self, tmp_path):
+    def test_then_the_first_usual_place_that_has_one(self, tmp_path: Path) -> None:
         second, third = write(tmp_path / "second.toml"), write(tmp_path / "third.toml")
         assert load(None, {}, searched=[tmp_path / "first.toml", second, third]).path == second
 
-    def test_the_usual_places_begin_with_the_current_directory(self, tmp_path, monkeypatch):
+    def test_the_usual_places_begin_with_the_current_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write(tmp_path / "syncd.toml")
         monkeypatch.chdir(tmp_path)
         assert load(None, {}).path.name == "syncd.toml"
 
     @pytest.mark.parametrize("how", ["--config", "SYNCD_CONFIG"])
-    def test_a_named_file_that_does_not_exist_is_an_error_even_where_a_usual_one_does(self, tmp_path, how):
+    def test_a_named_file_that_does_not_exist_is_an_error_even_where_a_usual_one_does(
+        self, tmp_path: Path, how: str
+    ) -> None:
         usual, missing = write(tmp_path / "usual.toml"), tmp_path / "missing.toml"
         flag, environ = (missing, {}) if how == "--config" else (None, {"SYNCD_CONFIG": str(missing)})
         with pytest.raises(ConfigError, match=f"missing.toml, which {how} names"):
             load(flag, environ, searched=[usual])
 
-    def test_no_file_at_all_says_where_it_looked_and_what_to_do(self, tmp_path):
+    def test_no_file_at_all_says_where_it_looked_and_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none of these exists: .*first\.toml") as raised:
             load(None, {"SYNCD_CONFIG": ""}, searched=[tmp_path / "first.toml"])
         assert "syncd init" in raised.value.hint
@@ -51,28 +57,28 @@ class TestFinding:
 
 
 class TestReading:
-    def test_broken_toml_is_reported_with_its_line(self, configuration):
+    def test_broken_toml_is_reported_with_its_line(self, configuration: Configuration) -> None:
         configuration.text = "[state]\nurl 'x'\n"
         (problem,) = configuration.problems()
         assert "syncd.toml: is not valid TOML" in problem
         assert "line 2" in problem
 
-    def test_bytes_that_are_no_text_are_reported(self, configuration):
+    def test_bytes_that_are_no_text_are_reported(self, configuration: Configuration) -> None:
         configuration.file.write_bytes(b"a = '\xff'")
         with pytest.raises(ConfigError) as raised:
             load(configuration.file, {})
         assert raised.value.problems[0].endswith("is not UTF-8 text (at byte 5)")
 
-    def test_an_absurd_number_is_reported_and_no_crash(self, configuration):
+    def test_an_absurd_number_is_reported_and_no_crash(self, configuration: Configuration) -> None:
         configuration.text = f"a = {'1' * 5000}"
         assert "is not valid TOML" in configuration.problems()[0]
 
-    def test_a_directory_in_place_of_the_file_is_reported(self, tmp_path):
+    def test_a_directory_in_place_of_the_file_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:
             load(tmp_path, {})
         assert raised.value.problems == (f"{tmp_path}: cannot be read: Is a directory",)
 
-    def test_an_empty_file_gives_the_defaults(self, configuration):
+    def test_an_empty_file_gives_the_defaults(self, configuration: Configuration) -> None:
         configuration.text = ""
         state = {"url": f"sqlite:///{configuration.directory}/syncd.db"}
         assert configuration.load().settings == Settings.model_validate({"state": state})
@@ -82,17 +88,19 @@ class TestSqliteFiles:
     """A relative path counts from the configuration's folder, wherever a command is run."""
 
     @pytest.fixture(autouse=True)
-    def elsewhere(self, tmp_path_factory, monkeypatch):
+    def elsewhere(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
 
-    def test_the_state_and_the_table_count_from_the_folder_of_the_configuration(self, configuration):
+    def test_the_state_and_the_table_count_from_the_folder_of_the_configuration(
+        self, configuration: Configuration
+    ) -> None:
         configuration.replace("postgresql://syncd:filepassword@db.example.com/shop", "sqlite:///data/erp.db")
         configuration.more('[state]\nurl = "sqlite:///state/syncd.db"\n')
         settings = configuration.load().settings
         assert settings.state.url.get_secret_value() == f"sqlite:///{configuration.directory}/state/syncd.db"
         assert settings.links["shop"].table.database_identity == f"sqlite:///{configuration.directory}/data/erp.db"
 
-    def test_so_do_the_default_and_what_the_environment_says(self, configuration):
+    def test_so_do_the_default_and_what_the_environment_says(self, configuration: Configuration) -> None:
         assert (
             configuration.load().settings.state.url.get_secret_value().endswith(f"{configuration.directory}/syncd.db")
         )
@@ -101,19 +109,21 @@ class TestSqliteFiles:
             configuration.load().settings.state.url.get_secret_value().endswith(f"{configuration.directory}/other.db")
         )
 
-    def test_a_folder_of_any_name_is_written_as_a_url_wants_it(self, tmp_path):
+    def test_a_folder_of_any_name_is_written_as_a_url_wants_it(self, tmp_path: Path) -> None:
         folder = tmp_path / "a b%20?c"
         folder.mkdir()
         url = load(write(folder / "syncd.toml"), {}).settings.state.url.get_secret_value()
         assert sqlite_file(url) == folder / "syncd.db"
 
-    def test_an_absolute_path_and_a_server_stay_as_they_are(self, configuration):
+    def test_an_absolute_path_and_a_server_stay_as_they_are(self, configuration: Configuration) -> None:
         configuration.more('[state]\nurl = "sqlite:////var/lib/syncd/syncd.db"\n')
         loaded = configuration.load()
         assert loaded.settings.state.url.get_secret_value() == "sqlite:////var/lib/syncd/syncd.db"
         assert loaded.settings.links["shop"].table.database_identity == "postgresql://db.example.com:5432/shop"
 
-    def test_a_state_database_left_in_the_current_directory_is_not_forgotten_in_silence(self, configuration):
+    def test_a_state_database_left_in_the_current_directory_is_not_forgotten_in_silence(
+        self, configuration: Configuration
+    ) -> None:
         write(Path("syncd.db"))
         (problem,) = configuration.problems()
         assert problem.startswith("state.url: is relative to the folder of the configuration, where there is no")
@@ -125,7 +135,7 @@ class TestSqliteFiles:
 class TestPrecedence:
     """Flags over environment over credentials over the file over defaults."""
 
-    def test_each_source_wins_over_the_one_below_it(self, configuration):
+    def test_each_source_wins_over_the_one_below_it(self, configuration: Configuration) -> None:
         level, origin = "log.level", "log.level"
         assert str(configuration.load().origin(level)) == "default"
 
@@ -144,28 +154,30 @@ class TestPrecedence:
         assert configuration.load({"log.level": "debug"}).settings.log.level == "debug"
         assert str(configuration.load({"log.level": "debug"}).origin(origin)) == "flag --log-level"
 
-    def test_a_flag_not_given_changes_nothing(self, configuration):
+    def test_a_flag_not_given_changes_nothing(self, configuration: Configuration) -> None:
         assert configuration.load({"log.level": None}).settings.log.level == "info"
 
 
 class TestEnvironment:
-    def test_a_link_is_named_in_any_case(self, configuration):
+    def test_a_link_is_named_in_any_case(self, configuration: Configuration) -> None:
         configuration.replace("links.shop", "links.Shop").variable("SYNCD_LINKS__SHOP__PLAN_TTL", "2h")
         assert configuration.load().settings.links["Shop"].plan_ttl_seconds == 7200
 
     @pytest.mark.parametrize("name", ["my-shop", "my_shop", "my__shop", "MY-Shop--"])
-    def test_a_link_with_dashes_or_underscores_is_named_with_underscores(self, configuration, name):
+    def test_a_link_with_dashes_or_underscores_is_named_with_underscores(
+        self, configuration: Configuration, name: str
+    ) -> None:
         variable = f"SYNCD_LINKS__{name.upper().replace('-', '_')}__PLAN_TTL"
         configuration.replace("links.shop", f"links.{name}").variable(variable, "2h")
         assert configuration.load().settings.links[name].plan_ttl_seconds == 7200
 
-    def test_of_two_links_that_fit_the_longer_name_is_meant(self, configuration):
+    def test_of_two_links_that_fit_the_longer_name_is_meant(self, configuration: Configuration) -> None:
         configuration.more(configuration.text.replace("links.shop", "links.shop__two").replace("/shop", "/other"))
         configuration.variable("SYNCD_LINKS__SHOP__TWO__PLAN_TTL", "2h")
         links = configuration.load().settings.links
         assert [link.plan_ttl for link in links.values()] == ["24h", "2h"]
 
-    def test_a_name_that_means_two_links_alike_is_refused(self, configuration):
+    def test_a_name_that_means_two_links_alike_is_refused(self, configuration: Configuration) -> None:
         configuration.more(configuration.text.replace("links.shop", "links.SHOP").replace("/shop", "/other"))
         configuration.variable("SYNCD_LINKS__SHOP__PLAN_TTL", "2h")
         assert configuration.problems() == [
@@ -173,24 +185,26 @@ class TestEnvironment:
         ]
 
     @pytest.mark.parametrize("text", ["[2, 31]", "[2,31]"])
-    def test_a_list_is_written_as_json_or_toml(self, configuration, text):
+    def test_a_list_is_written_as_json_or_toml(self, configuration: Configuration, text: str) -> None:
         configuration.variable("SYNCD_LINKS__SHOP__OWNER_TYPES", text)
         assert configuration.load().settings.links["shop"].owner_types == [2, 31]
 
     @pytest.mark.parametrize("text", ['{"source": "web", "n": 1}', '{source = "web", n = 1}'])
-    def test_a_table_is_written_as_json_or_toml_and_replaces_the_lower_one(self, configuration, text):
+    def test_a_table_is_written_as_json_or_toml_and_replaces_the_lower_one(
+        self, configuration: Configuration, text: str
+    ) -> None:
         configuration.table('extra = { other = "x" }').variable("SYNCD_LINKS__SHOP__TABLE__EXTRA", text)
         loaded = configuration.load()
         assert loaded.settings.links["shop"].table.extra == {"source": "web", "n": 1}
         assert loaded.origin("links.shop.table.extra.source").source is Source.ENVIRONMENT
 
-    def test_an_empty_table_leaves_nothing_of_the_lower_one(self, configuration):
+    def test_an_empty_table_leaves_nothing_of_the_lower_one(self, configuration: Configuration) -> None:
         configuration.table('extra = { other = "x" }').variable("SYNCD_LINKS__SHOP__TABLE__EXTRA", "{}")
         loaded = configuration.load()
         assert loaded.settings.links["shop"].table.extra == {}
         assert "links.shop.table.extra.other" not in loaded.origins
 
-    def test_one_entry_of_a_table_can_be_set(self, configuration):
+    def test_one_entry_of_a_table_can_be_set(self, configuration: Configuration) -> None:
         configuration.variable("SYNCD_LINKS__SHOP__TABLE__COLUMNS__OWNER_TYPE_ID", "31")
         configuration.variable("SYNCD_LINKS__SHOP__TABLE__COLUMNS__OWNER_ID", "invoice_id")
         configuration.link("owner_types = [31]")
@@ -200,7 +214,7 @@ class TestEnvironment:
             "owner_id": "invoice_id",
         }
 
-    def test_numbers_and_booleans_are_read_from_text(self, configuration):
+    def test_numbers_and_booleans_are_read_from_text(self, configuration: Configuration) -> None:
         configuration.variable("SYNCD_LINKS__SHOP__VERIFY_OWNERS", "false")
         configuration.variable("SYNCD_LINKS__SHOP__GUARDS__MAX_REMOVES", "7")
         configuration.variable("SYNCD_LINKS__SHOP__PORTAL__RATE_SHARE", "0.5")
@@ -214,8 +228,10 @@ class TestEnvironment:
             "SYNCD_STANDBY_PORT", "SYNCD_STANDBY_SERVICE_HOST", "OTHER__KEY",
         ],
     )  # fmt: skip
-    def test_what_kubernetes_says_of_a_service_named_syncd_is_left_alone(self, configuration, name):
-        assert configuration.variable(name, "tcp://10.0.0.1").load()
+    def test_what_kubernetes_says_of_a_service_named_syncd_is_left_alone(
+        self, configuration: Configuration, name: str
+    ) -> None:
+        configuration.variable(name, "tcp://10.0.0.1").load()
 
     @pytest.mark.parametrize(
         ("name", "meant"),
@@ -228,7 +244,9 @@ class TestEnvironment:
             ("SYNCD_QQ", "; SYNCD_SECTION__KEY sets a key"),
         ],
     )
-    def test_a_misspelt_variable_is_told_with_the_one_that_may_be_meant(self, configuration, name, meant):
+    def test_a_misspelt_variable_is_told_with_the_one_that_may_be_meant(
+        self, configuration: Configuration, name: str, meant: str | None
+    ) -> None:
         (problem,) = configuration.variable(name, "x").problems()
         expected = "state.ulr: unknown key; did you mean url? (environment SYNCD_STATE__ULR)"
         assert problem == (expected if meant is None else f"{name}: is not a variable of syncd{meant}")
@@ -245,35 +263,37 @@ class TestEnvironment:
             ("SYNCD_LINKS__SHOP", "links.shop: is a table; name one of its keys"),
         ],
     )
-    def test_a_variable_that_leads_nowhere_is_an_error(self, configuration, name, problem):
+    def test_a_variable_that_leads_nowhere_is_an_error(
+        self, configuration: Configuration, name: str, problem: str
+    ) -> None:
         assert configuration.variable(name, "x").problems() == [f"{problem} (environment {name})"]
 
-    def test_problems_come_in_the_same_order_whatever_the_environments(self, configuration):
+    def test_problems_come_in_the_same_order_whatever_the_environments(self, configuration: Configuration) -> None:
         configuration.variable("SYNCD_B__X", "").variable("SYNCD_A__X", "")
         assert [problem[0] for problem in configuration.problems()] == ["a", "b"]
 
-    def test_a_value_that_does_not_fit_names_the_variable(self, configuration):
+    def test_a_value_that_does_not_fit_names_the_variable(self, configuration: Configuration) -> None:
         configuration.variable("SYNCD_LINKS__SHOP__OWNER_TYPES", "deals")
         assert configuration.problems() == [
             "links.shop.owner_types: must be a list (environment SYNCD_LINKS__SHOP__OWNER_TYPES)"
         ]
 
-    def test_a_value_below_what_the_file_spoilt_is_not_reported_twice(self, configuration):
+    def test_a_value_below_what_the_file_spoilt_is_not_reported_twice(self, configuration: Configuration) -> None:
         configuration.text = "log = 5\n"
         assert configuration.variable("SYNCD_LOG__LEVEL", "debug").problems() == ["log: must be a table"]
 
 
 class TestCredentials:
-    def test_a_credential_is_read_without_white_space_at_its_end(self, configuration):
+    def test_a_credential_is_read_without_white_space_at_its_end(self, configuration: Configuration) -> None:
         configuration.credential("links__shop__portal__webhook", "https://example.bitrix24.com/rest/1/other/\n\n")
         loaded = configuration.load()
-        assert loaded.settings.links["shop"].portal.webhook.get_secret_value().endswith("/rest/1/other/")
+        assert revealed(loaded.settings.links["shop"].portal.webhook).endswith("/rest/1/other/")
         assert str(loaded.origin("links.shop.portal.webhook")) == "credential links__shop__portal__webhook"
 
-    def test_files_of_others_in_the_directory_are_left_alone(self, configuration):
-        assert configuration.credential("tls.key", "x").load()
+    def test_files_of_others_in_the_directory_are_left_alone(self, configuration: Configuration) -> None:
+        configuration.credential("tls.key", "x").load()
 
-    def test_a_credential_that_leads_nowhere_is_an_error(self, configuration):
+    def test_a_credential_that_leads_nowhere_is_an_error(self, configuration: Configuration) -> None:
         configuration.credential("portal__webhook_url", "x")
         assert configuration.problems() == ["portal: unknown key (credential portal__webhook_url)"]
 
@@ -286,13 +306,15 @@ class TestCredentials:
             (b"x" * 70_000, "is larger than 64 KiB"),
         ],
     )
-    def test_a_credential_that_can_be_no_secret_is_an_error(self, configuration, content, what):
+    def test_a_credential_that_can_be_no_secret_is_an_error(
+        self, configuration: Configuration, content: Any, what: str
+    ) -> None:
         configuration.credential("state__url", "x")
         (configuration.directory / "credentials" / "state__url").write_bytes(content)
         (problem,) = configuration.problems()
         assert problem.startswith(f"state__url: {what}")
 
-    def test_a_directory_that_cannot_be_read_is_an_error(self, configuration):
+    def test_a_directory_that_cannot_be_read_is_an_error(self, configuration: Configuration) -> None:
         configuration.variable("CREDENTIALS_DIRECTORY", "/nowhere/at/all")
         assert configuration.problems() == [
             "/nowhere/at/all: the credentials directory cannot be read: No such file or directory"
@@ -303,22 +325,24 @@ class TestSecretFiles:
     WEBHOOK = 'webhook = "https://example.bitrix24.com/rest/1/filecode/"'
     URL = 'url = "postgresql://syncd:filepassword@db.example.com/shop"'
 
-    def test_a_file_beside_the_configuration_gives_the_secret(self, configuration):
+    def test_a_file_beside_the_configuration_gives_the_secret(self, configuration: Configuration) -> None:
         (configuration.directory / "hook").write_text("https://example.bitrix24.com/rest/7/fromfile/\n")
         configuration.replace(self.WEBHOOK, 'webhook_file = "hook"')
         loaded = configuration.load()
         portal = loaded.settings.links["shop"].portal
-        assert portal.webhook.get_secret_value() == "https://example.bitrix24.com/rest/7/fromfile/"
+        assert revealed(portal.webhook) == "https://example.bitrix24.com/rest/7/fromfile/"
         assert portal.webhook_file is None
         assert str(loaded.origin("links.shop.portal.webhook")) == f"secret file {configuration.directory / 'hook'}"
 
-    def test_an_absolute_path_counts_as_it_stands(self, configuration, tmp_path_factory):
+    def test_an_absolute_path_counts_as_it_stands(
+        self, configuration: Configuration, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         file = tmp_path_factory.mktemp("elsewhere") / "url"
         file.write_text("sqlite:////srv/shop.db")
         configuration.replace(self.URL, f'url_file = "{file}"')
         assert configuration.load().settings.links["shop"].table.database_identity == "sqlite:////srv/shop.db"
 
-    def test_every_secret_may_stand_in_a_file(self, configuration):
+    def test_every_secret_may_stand_in_a_file(self, configuration: Configuration) -> None:
         (configuration.directory / "s").write_text("sqlite:///s.db")
         (configuration.directory / "n").write_text("https://alerts.example.com/x")
         (configuration.directory / "c").write_text("hush")
@@ -328,20 +352,23 @@ class TestSecretFiles:
         settings = configuration.load().settings
         oauth = settings.links["shop"].portal.oauth
         assert settings.state.url.get_secret_value() == f"sqlite:///{configuration.directory}/s.db"
-        assert settings.notify.webhook.get_secret_value() == "https://alerts.example.com/x"
-        assert (oauth.client_secret.get_secret_value(), oauth.portal) == ("hush", "https://a.b")
+        assert revealed(settings.notify.webhook) == "https://alerts.example.com/x"
+        assert oauth is not None
+        assert (revealed(oauth.client_secret), oauth.portal) == ("hush", "https://a.b")
 
-    def test_a_file_that_cannot_be_read_is_a_problem_of_its_key_and_no_other(self, configuration):
+    def test_a_file_that_cannot_be_read_is_a_problem_of_its_key_and_no_other(
+        self, configuration: Configuration
+    ) -> None:
         configuration.replace(self.WEBHOOK, 'webhook_file = "hook"')
         (problem,) = configuration.problems()
         assert problem.startswith("links.shop.portal.webhook_file: the file it names cannot be read: No such file")
         assert problem.endswith(f"; relative names count from {configuration.directory}")
 
-    def test_where_relative_names_count_from_is_said_of_relative_names_only(self, configuration):
+    def test_where_relative_names_count_from_is_said_of_relative_names_only(self, configuration: Configuration) -> None:
         configuration.replace(self.WEBHOOK, 'webhook_file = "/nowhere/hook"')
         assert configuration.problems()[0].endswith("cannot be read: No such file or directory")
 
-    def test_what_stands_in_the_file_is_checked_and_the_file_named(self, configuration):
+    def test_what_stands_in_the_file_is_checked_and_the_file_named(self, configuration: Configuration) -> None:
         (configuration.directory / "hook").write_text("nonsense")
         configuration.replace(self.WEBHOOK, 'webhook_file = "hook"')
         (problem,) = configuration.problems()
@@ -359,7 +386,9 @@ class TestSecretFiles:
             ("table", 'url_file = "x"', "links.shop.table.url_file: is given together with url; keep one of them"),
         ],
     )
-    def test_the_secret_and_its_file_in_one_source_are_refused(self, configuration, section, lines, problem):
+    def test_the_secret_and_its_file_in_one_source_are_refused(
+        self, configuration: Configuration, section: str, lines: str, problem: str
+    ) -> None:
         assert getattr(configuration, section)(lines).problems() == [problem]
 
     @pytest.mark.parametrize(
@@ -372,16 +401,16 @@ class TestSecretFiles:
             ),
         ],
     )
-    def test_so_are_they_in_the_other_tables(self, configuration, text, problem):
+    def test_so_are_they_in_the_other_tables(self, configuration: Configuration, text: str, problem: str) -> None:
         assert configuration.more(text).problems()[0].startswith(problem)
 
-    def test_a_higher_source_may_replace_a_file_by_the_secret_itself(self, configuration):
+    def test_a_higher_source_may_replace_a_file_by_the_secret_itself(self, configuration: Configuration) -> None:
         configuration.replace(self.WEBHOOK, 'webhook_file = "not-there"')
         configuration.variable("SYNCD_LINKS__SHOP__PORTAL__WEBHOOK", "https://example.bitrix24.com/rest/1/env/")
         assert configuration.load().settings.links["shop"].portal.webhook is not None
 
-    def test_and_the_secret_itself_by_a_file(self, configuration):
+    def test_and_the_secret_itself_by_a_file(self, configuration: Configuration) -> None:
         (configuration.directory / "hook").write_text("https://example.bitrix24.com/rest/7/fromfile/\n")
         configuration.variable("SYNCD_LINKS__SHOP__PORTAL__WEBHOOK_FILE", "hook")
         loaded = configuration.load()
-        assert loaded.settings.links["shop"].portal.webhook.get_secret_value().endswith("/rest/7/fromfile/")
+        assert revealed(loaded.settings.links["shop"].portal.webhook).endswith("/rest/7/fromfile/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from syncd.config.model import Settings
 from syncd.config.render import tables
 from syncd.config.sources import Values
 from syncd.errors import ConfigError
+from tests.unit.config.conftest import Configuration
 
 
 class TestUnknownKeys:
@@ -28,15 +30,17 @@ class TestUnknownKeys:
             ("[web]\ncolour = 1", "web.colour: unknown key"),
         ],
     )
-    def test_an_unknown_key_is_an_error_with_a_guess(self, configuration, text, problem):
+    def test_an_unknown_key_is_an_error_with_a_guess(
+        self, configuration: Configuration, text: str, problem: str
+    ) -> None:
         assert configuration.more(text).problems() == [problem]
 
-    def test_a_key_in_the_wrong_table_of_a_link_is_sent_to_the_right_one(self, configuration):
+    def test_a_key_in_the_wrong_table_of_a_link_is_sent_to_the_right_one(self, configuration: Configuration) -> None:
         assert configuration.link("max_removes = 5").problems() == [
             "links.shop.max_removes: unknown key; it belongs in [links.shop.guards]"
         ]
 
-    def test_a_key_several_tables_know_is_sent_to_the_links_own_first(self, configuration):
+    def test_a_key_several_tables_know_is_sent_to_the_links_own_first(self, configuration: Configuration) -> None:
         assert configuration.link('webhook_file = "x"').problems() == [
             "links.shop.webhook_file: unknown key; it belongs in [links.shop.portal] or [notify]"
         ]
@@ -73,31 +77,33 @@ class TestLinks:
             ("guards = 5", "guards: must be a table"),
         ],
     )
-    def test_a_value_that_does_not_fit_is_an_error(self, configuration, line, problem):
+    def test_a_value_that_does_not_fit_is_an_error(self, configuration: Configuration, line: str, problem: str) -> None:
         assert configuration.link(line).problems() == [f"links.shop.{problem}"]
 
-    def test_the_ends_are_required(self, configuration):
+    def test_the_ends_are_required(self, configuration: Configuration) -> None:
         configuration.text = "[links.shop]\n"
         assert configuration.problems() == ["links.shop.portal: is required", "links.shop.table: is required"]
 
-    def test_a_name_of_other_letters_is_refused(self, configuration):
+    def test_a_name_of_other_letters_is_refused(self, configuration: Configuration) -> None:
         assert configuration.replace("links.shop", 'links."my shop"').problems() == [
             "links.my shop: a link's name is made of letters, digits, _ and -"
         ]
 
-    def test_the_constant_type_must_be_in_scope(self, configuration):
+    def test_the_constant_type_must_be_in_scope(self, configuration: Configuration) -> None:
         assert configuration.link("owner_types = [31]").problems() == [
             "links.shop.table: columns.owner_type_id is 2, which is not among the link's owner_types"
         ]
 
-    def test_two_links_of_the_same_portal_and_table_are_refused_however_they_log_in(self, configuration):
+    def test_two_links_of_the_same_portal_and_table_are_refused_however_they_log_in(
+        self, configuration: Configuration
+    ) -> None:
         other = configuration.text.replace("links.shop", "links.other").replace("filecode", "othercode")
         configuration.more(other.replace("syncd:filepassword@db.example.com", "u@DB.example.com:5432"))
         assert configuration.problems() == [
             "links: shop and other connect the same portal and the same table; a table has one link"
         ]
 
-    def test_two_links_of_one_portal_with_tables_of_their_own_are_fine(self, configuration):
+    def test_two_links_of_one_portal_with_tables_of_their_own_are_fine(self, configuration: Configuration) -> None:
         other = configuration.text.replace("links.shop", "links.other").replace("order_bindings", "invoice_bindings")
         assert len(configuration.more(other).load().settings.links) == 2
 
@@ -106,22 +112,22 @@ class TestPortal:
     WEBHOOK = 'webhook = "https://example.bitrix24.com/rest/1/filecode/"'
     OAUTH = '\n[links.shop.portal.oauth]\nportal = "example.bitrix24.com"\nclient_id = "x"\n'
 
-    def test_some_way_in_is_required(self, configuration):
+    def test_some_way_in_is_required(self, configuration: Configuration) -> None:
         assert configuration.without(self.WEBHOOK).problems() == [
             "links.shop.portal: needs a webhook (or webhook_file), or the table oauth"
         ]
 
-    def test_two_ways_in_are_refused(self, configuration):
+    def test_two_ways_in_are_refused(self, configuration: Configuration) -> None:
         configuration.more(self.OAUTH + 'client_secret = "hush"')
         assert configuration.problems() == [
             "links.shop.portal.oauth: is given together with a webhook; keep one of them"
         ]
 
-    def test_an_application_needs_its_secret(self, configuration):
+    def test_an_application_needs_its_secret(self, configuration: Configuration) -> None:
         configuration.without(self.WEBHOOK).more(self.OAUTH)
         assert configuration.problems() == ["links.shop.portal.oauth: needs client_secret or client_secret_file"]
 
-    def test_its_secret_and_a_file_for_it_are_refused(self, configuration):
+    def test_its_secret_and_a_file_for_it_are_refused(self, configuration: Configuration) -> None:
         configuration.without(self.WEBHOOK).more(self.OAUTH + 'client_secret = "hush"\nclient_secret_file = "x"')
         assert configuration.problems() == [
             "links.shop.portal.oauth.client_secret_file: is given together with client_secret; keep one of them"
@@ -139,7 +145,7 @@ class TestPortal:
             ('plan = "pro"', "plan: must be standard, enterprise or box"),
         ],
     )
-    def test_a_value_that_does_not_fit_is_an_error(self, configuration, line, problem):
+    def test_a_value_that_does_not_fit_is_an_error(self, configuration: Configuration, line: str, problem: str) -> None:
         assert configuration.portal(line).problems() == [f"links.shop.portal.{problem}"]
 
 
@@ -183,7 +189,9 @@ class TestTable:
             ('{ order_number = "b", owner_type_id = 2, owner_id = "b" }', "names the same column twice"),
         ],
     )
-    def test_exactly_the_three_columns_are_named(self, configuration, columns, problem):
+    def test_exactly_the_three_columns_are_named(
+        self, configuration: Configuration, columns: str, problem: str
+    ) -> None:
         (found,) = configuration.replace(self.COLUMNS, f"columns = {columns}").problems()
         assert found.startswith(f"links.shop.table.columns: {problem}")
 
@@ -199,20 +207,20 @@ class TestTable:
             ('where = "  "', "where: must not be empty"),
         ],
     )
-    def test_the_other_columns_are_others(self, configuration, lines, problem):
+    def test_the_other_columns_are_others(self, configuration: Configuration, lines: str, problem: str) -> None:
         assert configuration.table(lines).problems() == [f"links.shop.table.{problem}"]
 
-    def test_a_table_of_the_shops_own_keys_is_not_watched(self, configuration):
+    def test_a_table_of_the_shops_own_keys_is_not_watched(self, configuration: Configuration) -> None:
         keyed = 'columns = { order_number = "a", owner_type_id = 2, owner_id = "b" }'
         (found,) = configuration.table('watch = "w"').replace(self.COLUMNS, keyed).problems()
         assert found.startswith("links.shop.table.watch: works with order ids only, and the table holds order_number")
 
     @pytest.mark.parametrize("name", ["", "a.b.c", "a.", " a"])
-    def test_a_table_has_a_name_and_at_most_a_schema(self, configuration, name):
+    def test_a_table_has_a_name_and_at_most_a_schema(self, configuration: Configuration, name: str) -> None:
         configuration.replace('"crm.order_bindings"', f'"{name}"')
         assert configuration.problems() == ["links.shop.table.name: must be the name of a table, or schema.table"]
 
-    def test_the_database_is_required(self, configuration):
+    def test_the_database_is_required(self, configuration: Configuration) -> None:
         configuration.without('url = "postgresql://syncd:filepassword@db.example.com/shop"')
         assert configuration.problems() == [
             "links.shop.table: needs url or url_file, or the database in parts: host, database"
@@ -242,27 +250,27 @@ class TestTheProcess:
             ('state = "sqlite:///x"', "state: must be a table"),
         ],
     )
-    def test_a_value_that_does_not_fit_is_an_error(self, configuration, text, problem):
+    def test_a_value_that_does_not_fit_is_an_error(self, configuration: Configuration, text: str, problem: str) -> None:
         configuration.text = text + "\n" + configuration.text
         (found,) = configuration.problems()
         assert found.startswith(problem)
 
     @pytest.mark.parametrize("name", ["max_removes", "max_removes_percent", "max_adds_percent", "max_removes_per_day"])
-    def test_a_guard_is_never_below_nothing(self, configuration, name):
+    def test_a_guard_is_never_below_nothing(self, configuration: Configuration, name: str) -> None:
         configuration.more(f"[links.shop.guards]\n{name} = -1")
         assert configuration.problems() == [f"links.shop.guards.{name}: must be at least 0"]
 
-    def test_no_number_turns_a_guard_off(self, configuration):
+    def test_no_number_turns_a_guard_off(self, configuration: Configuration) -> None:
         configuration.more("[links.shop.guards]\nmax_adds_percent = inf")
         assert configuration.problems() == ["links.shop.guards.max_adds_percent: must be a finite number"]
 
-    def test_a_percentage_of_what_exists_is_at_most_all(self, configuration):
+    def test_a_percentage_of_what_exists_is_at_most_all(self, configuration: Configuration) -> None:
         configuration.more("[links.shop.guards]\nmax_moves_percent = 101")
         assert configuration.problems() == ["links.shop.guards.max_moves_percent: must be at most 100"]
 
 
 class TestAllAtOnce:
-    def test_problems_of_every_source_are_reported_together(self, configuration):
+    def test_problems_of_every_source_are_reported_together(self, configuration: Configuration) -> None:
         configuration.link('schedul = "5m"\ndirection = "x"').table('where = ""')
         configuration.variable("SYNCD_STAT__URL", "x").credential("log__level", "loud")
         found = configuration.problems()
@@ -274,7 +282,9 @@ class TestAllAtOnce:
             "links.shop.schedul",
         ]
 
-    def test_the_message_counts_them_and_the_hint_says_where_the_keys_are_explained(self, configuration):
+    def test_the_message_counts_them_and_the_hint_says_where_the_keys_are_explained(
+        self, configuration: Configuration
+    ) -> None:
         configuration.link('direction = "x"\nfirst_sync = "x"').file.write_text(configuration.text)
         with pytest.raises(ConfigError, match=r"syncd\.toml has 2 problems\.") as raised:
             load(configuration.file, {})
@@ -289,7 +299,7 @@ class TestSecrecy:
     """Whatever an operator pastes wherever: it does not come back in a message, a cause or a traceback."""
 
     @staticmethod
-    def raised(configuration) -> ConfigError:
+    def raised(configuration: Configuration) -> ConfigError:
         configuration.file.write_text(configuration.text)
         with pytest.raises(ConfigError) as raised:
             load(configuration.file, configuration.environ)
@@ -302,7 +312,7 @@ class TestSecrecy:
         return said + "".join(error.problems) + error.hint
 
     @pytest.mark.parametrize("key", TEXTUAL)
-    def test_a_secret_pasted_into_any_key_does_not_come_back(self, configuration, key):
+    def test_a_secret_pasted_into_any_key_does_not_come_back(self, configuration: Configuration, key: Any) -> None:
         name = "SYNCD_" + key.replace(".", "__").upper()
         configuration.variable(name, f"https://{SECRET}@{SECRET}/ {SECRET}").variable("SYNCD_LOG__LEVEL", "loud")
         assert SECRET not in self.everything_said(self.raised(configuration))
@@ -317,23 +327,23 @@ class TestSecrecy:
             f'[state]\nurl = "{SECRET}"\nurl = "{SECRET}"\n',
         ],
     )
-    def test_broken_toml_does_not_come_back(self, configuration, text):
+    def test_broken_toml_does_not_come_back(self, configuration: Configuration, text: str) -> None:
         configuration.text = text
         assert SECRET not in self.everything_said(self.raised(configuration))
 
-    def test_a_secret_in_a_file_that_is_no_text_does_not_come_back(self, configuration):
+    def test_a_secret_in_a_file_that_is_no_text_does_not_come_back(self, configuration: Configuration) -> None:
         configuration.text = ""
         configuration.file.write_bytes(f'a = "{SECRET}\xff"'.encode("latin-1"))
         with pytest.raises(ConfigError) as raised:
             load(configuration.file, {})
         assert SECRET not in self.everything_said(raised.value)
 
-    def test_settings_do_not_show_their_secrets(self, configuration):
+    def test_settings_do_not_show_their_secrets(self, configuration: Configuration) -> None:
         configuration.replace("filecode", SECRET).replace("filepassword", SECRET)
         settings = configuration.load().settings
         assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
 
-    def test_even_pydantics_own_message_does_not(self):
+    def test_even_pydantics_own_message_does_not(self) -> None:
         with pytest.raises(ValidationError) as raised:
             Settings.model_validate({"state": {"url": SECRET}, "web": {"listen": SECRET}})
         assert SECRET not in str(raised.value)
@@ -347,8 +357,8 @@ JSON = st.recursive(
 
 
 @given(path=st.sampled_from([tuple(key.split(".")) for key in TEXTUAL] + [("links",), ("links", "shop")]), value=JSON)
-def test_any_value_anywhere_is_accepted_or_refused_with_its_key(path, value):
-    tree: dict = {}
+def test_any_value_anywhere_is_accepted_or_refused_with_its_key(path: Any, value: Any) -> None:
+    tree: dict[str, Any] = {}
     table = tree
     for part in path[:-1]:
         table = table.setdefault(part, {})

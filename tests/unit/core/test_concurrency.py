@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.concurrency import ConcurrencyLimit
+from syncd.core.pacing import ConcurrencyLimit
 
 
 def quiet(limit: ConcurrencyLimit, times: int) -> None:

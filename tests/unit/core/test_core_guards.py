@@ -29,7 +29,7 @@ def names(hits: list[GuardHit]) -> list[tuple[str, Side | None]]:
 
 @pytest.fixture(params=list(Side), ids=str)
 def side(request: pytest.FixtureRequest) -> Side:
-    return request.param
+    return Side(request.param)
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
+from syncd.core.order_ranges import LARGEST, Coverage, OrderRange, OrderRanges
 
 
 def times(coverage: Coverage) -> list[float]:

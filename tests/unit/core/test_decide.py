@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
@@ -146,7 +147,7 @@ def test_given_any_facts_then_the_decision_is_the_one_specified(by: Policy) -> N
 
 @pytest.mark.parametrize("unreadable", [INVALID, DUPLICATE], ids=["invalid", "duplicate"])
 @pytest.mark.parametrize("by", EVERY_POLICY, ids=lambda by: f"{by.direction.value}/{by.on_conflict.value}")
-def test_given_unreadable_rows_then_the_order_is_held_whatever_else_is_known(by: Policy, unreadable) -> None:
+def test_given_unreadable_rows_then_the_order_is_held_whatever_else_is_known(by: Policy, unreadable: Any) -> None:
     for readable in EVERY_FACTS:
         of = readable._replace(unreadable=unreadable)
         assert decide(ORDER, of, by) == Hold(ORDER, unreadable.kind, of, unreadable.detail)
@@ -154,7 +155,7 @@ def test_given_unreadable_rows_then_the_order_is_held_whatever_else_is_known(by:
 
 @pytest.mark.parametrize("unreadable", [None, INVALID, DUPLICATE], ids=["readable", "invalid", "duplicate"])
 @pytest.mark.parametrize("by", EVERY_POLICY, ids=lambda by: f"{by.direction.value}/{by.on_conflict.value}")
-def test_given_an_order_outside_the_range_then_it_is_left_alone_whatever_is_known(by: Policy, unreadable) -> None:
+def test_given_an_order_outside_the_range_then_it_is_left_alone_whatever_is_known(by: Policy, unreadable: Any) -> None:
     for readable in EVERY_FACTS:
         of = readable._replace(unreadable=unreadable)
         assert decide(1001, of, by) is NoAction.LEFT_ALONE

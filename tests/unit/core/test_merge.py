@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import pytest
 
 from syncd.core.diff import join_segment
-from syncd.core.model import Row
+from syncd.core.model import Facts, MaybeOwner, Row, Unreadable
 from syncd.core.records import BindingRow
 from tests.unit.core.builders import DUPLICATE, INVALID, OWNERS, bindings, facts, rows
 
@@ -13,7 +16,13 @@ IN_STEP = {1: "X", 2: "Y", 3: "o"}
 LOCAL = {order: (letter, letter) for order, letter in IN_STEP.items()}
 
 
-def joined(crm, table, local, unreadable=None, looked_up=()):
+def joined(
+    crm: Mapping[int, str],
+    table: Mapping[int, str],
+    local: Mapping[int, tuple[str, str]],
+    unreadable: Mapping[int, Unreadable] | None = None,
+    looked_up: Collection[int] = (),
+) -> list[tuple[int, Facts, MaybeOwner]]:
     return list(join_segment(rows(crm), rows(table), bindings(local), unreadable or {}, looked_up))
 
 
@@ -44,7 +53,7 @@ def test_given_three_empty_sources_then_nothing_is_looked_at() -> None:
     ],
 )
 def test_given_that_one_order_differs_somewhere_then_it_alone_is_looked_at(
-    crm, table, local, order_facts, listed
+    crm: dict[int, Any], table: dict[int, Any], local: dict[int, Any], order_facts: str, listed: str
 ) -> None:
     assert joined({**IN_STEP, **crm}, {**IN_STEP, **table}, {**LOCAL, **local}) == [
         (2, facts(order_facts), OWNERS[listed])

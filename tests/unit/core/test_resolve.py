@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
@@ -65,7 +66,9 @@ def test_given_that_everything_has_the_kept_value_then_nothing_is_to_be_done() -
     [(TO_TABLE, Side.CRM, [Side.TABLE]), (TO_TABLE, Side.TABLE, []), (TO_CRM, Side.CRM, []), (TO_CRM, Side.TABLE, [Side.CRM])],
     ids=["to-table/crm", "to-table/table", "to-crm/crm", "to-crm/table"],
 )  # fmt: skip
-def test_given_a_one_way_link_then_its_source_is_never_written_nor_agreed_alone(by, keep, written) -> None:
+def test_given_a_one_way_link_then_its_source_is_never_written_nor_agreed_alone(
+    by: Any, keep: Side, written: Any
+) -> None:
     assert [change.side for change in resolve(hold("XYZ"), facts("XYZ"), keep, by)] == written
     assert [change.side for change in resolve(hold("XY-"), facts("XY-"), keep, by)] == written
 
@@ -77,7 +80,7 @@ def test_a_two_way_link_can_carry_out_either_decision(letters: str, seen: str, k
 
 
 @pytest.mark.parametrize(("by", "source"), [(TO_TABLE, Side.CRM), (TO_CRM, Side.TABLE)], ids=["to-table", "to-crm"])
-def test_a_one_way_link_can_only_keep_what_its_source_says(by, source: Side) -> None:
+def test_a_one_way_link_can_only_keep_what_its_source_says(by: Any, source: Side) -> None:
     assert resolvable(hold("XY-"), source, by) == ""
     assert resolvable(hold("XY-"), source.other, by) != ""
 
@@ -85,7 +88,7 @@ def test_a_one_way_link_can_only_keep_what_its_source_says(by, source: Side) -> 
 @pytest.mark.parametrize(
     ("by", "keep", "letters"), [(TO_TABLE, Side.CRM, "ZYX"), (TO_CRM, Side.TABLE, "YZX")], ids=["to-table", "to-crm"]
 )
-def test_a_one_way_link_cannot_keep_a_value_its_source_has_lost(by, keep: Side, letters: str) -> None:
+def test_a_one_way_link_cannot_keep_a_value_its_source_has_lost(by: Any, keep: Side, letters: str) -> None:
     held = hold(letters, seen="YYX")
 
     assert resolvable(held, keep, by) != ""
@@ -136,5 +139,5 @@ def test_a_row_that_where_does_not_select_can_only_be_changed_in_the_table(lette
 
 
 @pytest.mark.parametrize("keep", list(Side))
-def test_given_an_order_without_a_key_of_its_own_then_neither_side_can_be_kept(keep: Side):
+def test_given_an_order_without_a_key_of_its_own_then_neither_side_can_be_kept(keep: Side) -> None:
     assert "give it one in the portal" in resolvable(hold("X--", HoldKind.AMBIGUOUS_KEY), keep, policy())

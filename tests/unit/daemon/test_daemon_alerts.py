@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,13 +62,15 @@ class AlertsAtWork:
 
 
 @pytest.fixture
-async def desk(clock: LoopClock):
+async def desk(clock: LoopClock) -> AsyncIterator[AlertsAtWork]:
     made = AlertsAtWork(clock, Postman())
     yield made
     await made.close()
 
 
-def _ending(before: Health, after: Health, *, detail: str = "", holds=(), guards=(), clock: LoopClock) -> PassResult:
+def _ending(
+    before: Health, after: Health, *, detail: str = "", holds: Any = (), guards: Any = (), clock: LoopClock
+) -> PassResult:
     row = RunRow(12, "shop", 1, "pass", "applied", started_at=NOON, finished_at=NOON + 1, guards=list(guards))
     return PassResult(
         "shop",
@@ -101,8 +103,8 @@ class TestHealth:
         ],
     )
     async def test_given_a_change_of_health_then_it_is_told(
-        self, desk: AlertsAtWork, clock: LoopClock, before, after, event
-    ):
+        self, desk: AlertsAtWork, clock: LoopClock, before: Health, after: Health, event: str
+    ) -> None:
         desk.alerts.ended(_ending(before, after, detail="why", clock=clock))
         await clock.sleep(1)
         (notice,) = desk.postman.delivered
@@ -111,19 +113,23 @@ class TestHealth:
         assert notice["text"].count("Why.") == 1
 
     @pytest.mark.parametrize("health", [Health.IN_STEP, Health.HELD, Health.FAILING, Health.REFUSED, Health.PARKED])
-    async def test_given_the_same_health_again_then_nobody_is_told(self, desk: AlertsAtWork, clock: LoopClock, health):
+    async def test_given_the_same_health_again_then_nobody_is_told(
+        self, desk: AlertsAtWork, clock: LoopClock, health: Health
+    ) -> None:
         desk.alerts.ended(_ending(health, health, clock=clock))
         await clock.sleep(1)
         assert desk.postman.delivered == []
 
-    async def test_given_a_first_pass_that_is_well_then_nobody_is_told(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_a_first_pass_that_is_well_then_nobody_is_told(
+        self, desk: AlertsAtWork, clock: LoopClock
+    ) -> None:
         desk.alerts.ended(_ending(Health.NEW, Health.IN_STEP, clock=clock))
         await clock.sleep(1)
         assert desk.postman.delivered == []
 
     async def test_given_a_refusal_then_its_numbers_and_the_commands_are_told(
         self, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         hit = GuardHit("max_removes", Side.TABLE, 100, 4000)
         desk.alerts.ended(_ending(Health.IN_STEP, Health.REFUSED, guards=[hit], clock=clock))
         await clock.sleep(1)
@@ -133,7 +139,7 @@ class TestHealth:
 
     async def test_given_a_refused_plan_that_doubles_then_that_is_told_once_and_smaller_changes_are_not(
         self, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         before = _refused(40)
         desk.alerts.ended(_ending(Health.IN_STEP, Health.REFUSED, guards=before.guards, clock=clock))
         for removes in (40, 79, 80, 80, 120, 60, 120, 159):
@@ -150,7 +156,7 @@ class TestHealth:
 
     async def test_given_a_daemon_that_takes_a_refused_link_over_then_it_tells_only_what_has_grown_since(
         self, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         for removes in (40, 50, 79):
             again = _ending(Health.REFUSED, Health.REFUSED, guards=_refused(removes).guards, clock=clock)
             desk.alerts.ended(replace(again, previous=_refused(40)))
@@ -158,7 +164,7 @@ class TestHealth:
         await clock.sleep(1)
         assert desk.postman.delivered == []
 
-    async def test_given_a_secret_in_a_detail_then_it_is_masked(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_a_secret_in_a_detail_then_it_is_masked(self, desk: AlertsAtWork, clock: LoopClock) -> None:
         detail = "https://example.bitrix24.com/rest/1/topsecretcode/ refuses"
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, detail=detail, clock=clock))
         await clock.sleep(1)
@@ -175,7 +181,7 @@ class TestTitles:
 
     async def test_given_old_holds_then_the_first_are_named_and_each_has_its_titles_and_addresses(
         self, desk: AlertsAtWork, clock: LoopClock, held: list[Hold]
-    ):
+    ) -> None:
         asked = []
 
         async def labels(link: str, owners: Collection[MaybeOwner]) -> Labels:
@@ -200,7 +206,7 @@ class TestTitles:
 
     async def test_given_a_link_that_turns_held_then_its_orders_are_named(
         self, desk: AlertsAtWork, clock: LoopClock, held: list[Hold]
-    ):
+    ) -> None:
         async def labels(_link: str, _owners: Collection[MaybeOwner]) -> Labels:
             return NO_LABELS
 
@@ -213,7 +219,7 @@ class TestTitles:
 
     async def test_given_a_row_whose_key_no_order_has_then_its_own_sentence_is_told(
         self, desk: AlertsAtWork, clock: LoopClock, held: list[Hold]
-    ):
+    ) -> None:
         unknown = replace(held[0], order_id=-77, detail="No order of the portal has the accountNumber 'WEB-9'.")
 
         async def labels(_link: str, _owners: Collection[MaybeOwner]) -> Labels:
@@ -227,7 +233,7 @@ class TestTitles:
 
     async def test_given_a_state_database_that_is_away_then_the_numbers_are_told(
         self, desk: AlertsAtWork, clock: LoopClock, held: list[Hold]
-    ):
+    ) -> None:
         async def labels(_link: str, _owners: Collection[MaybeOwner]) -> Labels:
             raise StateUnavailable("The state database is away.")
 
@@ -238,7 +244,9 @@ class TestTitles:
 
 
 class TestOldHolds:
-    async def test_given_a_hold_when_it_comes_of_age_then_it_is_told_once(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_a_hold_when_it_comes_of_age_then_it_is_told_once(
+        self, desk: AlertsAtWork, clock: LoopClock
+    ) -> None:
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=[hold(5, NOON), hold(6, NOON + 1800)], clock=clock))
         for _ in range(90):
             await clock.sleep(60)
@@ -249,7 +257,9 @@ class TestOldHolds:
             "syncd: 1 order has been held on link shop for more than 1 h. Look with `syncd holds shop`."
         )
 
-    async def test_given_the_link_is_another_daemons_now_then_it_tells(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_the_link_is_another_daemons_now_then_it_tells(
+        self, desk: AlertsAtWork, clock: LoopClock
+    ) -> None:
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=[hold(5, NOON)], clock=clock))
         desk.alerts.forget("shop")
         await clock.sleep(7200)
@@ -268,7 +278,7 @@ class TestFailingAfter:
 
     async def test_given_one_failed_pass_then_nobody_is_told_of_it_nor_of_its_end(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_seconds=300))
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), DOWN]
         daemon.add()
@@ -277,7 +287,7 @@ class TestFailingAfter:
 
     async def test_given_a_failure_that_lasts_then_it_is_told_when_it_has_lasted_and_so_is_its_end(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_seconds=300))
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), *[DOWN] * 9]
         daemon.add()
@@ -288,7 +298,7 @@ class TestFailingAfter:
 
     async def test_given_a_pause_longer_than_the_limit_then_the_minute_tells(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_seconds=300))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         for _ in range(12):
@@ -303,7 +313,7 @@ class TestFailingAfter:
 
     async def test_given_a_number_of_passes_then_the_one_that_reaches_it_is_told(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_passes=3))
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), DOWN, DOWN, Outcome(seconds=0), *[DOWN] * 4]
         daemon.add()
@@ -312,7 +322,7 @@ class TestFailingAfter:
 
     async def test_given_a_restart_before_the_limit_then_it_is_still_told_and_after_it_not_again(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_passes=3))
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), DOWN, DOWN, DOWN, DOWN]
         daemon.add()
@@ -330,7 +340,7 @@ class TestFailingAfter:
 
     async def test_given_held_orders_then_a_short_failure_between_does_not_tell_of_them_again(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         await self._watch(daemon, desk, Rules(failing_seconds=300, holds_after=1e9))
         daemon.passes.always["shop"] = Outcome(holds=1, seconds=0)
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), Outcome(holds=1, seconds=0), DOWN]
@@ -342,7 +352,7 @@ class TestFailingAfter:
 class TestReminders:
     async def test_given_a_link_that_stays_parked_then_it_is_told_again_at_each_interval(
         self, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         desk.alerts.configure([desk.postman], Rules(remind_every=3600))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.PARKED, detail="No right.", clock=clock))
         for _ in range(150):
@@ -355,7 +365,7 @@ class TestReminders:
             "Look with `syncd check shop`."
         )
 
-    async def test_given_a_restart_then_a_reminder_is_neither_lost_nor_told_twice(self, clock: LoopClock):
+    async def test_given_a_restart_then_a_reminder_is_neither_lost_nor_told_twice(self, clock: LoopClock) -> None:
         for ended_before, reminders in ((NOON + 3500, 1), (NOON + 3650, 0)):
             desk = AlertsAtWork(clock, Postman())
             desk.alerts.configure([desk.postman], Rules(remind_every=3600))
@@ -367,7 +377,9 @@ class TestReminders:
             assert desk.postman.events() == ["reminder"] * reminders
             await desk.close()
 
-    async def test_given_a_link_that_is_well_then_nobody_is_reminded(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_a_link_that_is_well_then_nobody_is_reminded(
+        self, desk: AlertsAtWork, clock: LoopClock
+    ) -> None:
         desk.alerts.configure([desk.postman], Rules(remind_every=3600))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.IN_STEP, clock=clock))
         await clock.sleep(9000)
@@ -387,7 +399,7 @@ class TestSeverity:
     )
     async def test_given_a_least_severity_then_what_matters_less_is_not_told(
         self, desk: AlertsAtWork, clock: LoopClock, least: Severity, told: list[str]
-    ):
+    ) -> None:
         desk.alerts.configure([desk.postman], Rules(severity=least))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         desk.alerts.ended(_ending(Health.FAILING, Health.HELD, clock=clock))
@@ -421,7 +433,7 @@ class TestTexts:
     )  # fmt: skip
     async def test_given_a_change_then_its_text_names_the_commands_that_work_then(
         self, desk: AlertsAtWork, clock: LoopClock, case: tuple[str, str, str, str]
-    ):
+    ) -> None:
         before, after, guard, text = case
         hits = [GuardHit(guard, None, 0, 1)] if guard else []
         desk.alerts.ended(_ending(Health(before), Health(after), detail="why", guards=hits, clock=clock))
@@ -430,7 +442,9 @@ class TestTexts:
         assert notice["text"] == f"syncd: link shop {text}"
         assert notice["commands"] == re.findall("`(syncd [^`]*)`", text)
 
-    async def test_given_a_short_age_then_it_is_told_in_its_own_unit(self, desk: AlertsAtWork, clock: LoopClock):
+    async def test_given_a_short_age_then_it_is_told_in_its_own_unit(
+        self, desk: AlertsAtWork, clock: LoopClock
+    ) -> None:
         desk.alerts.configure([desk.postman], Rules(holds_after=60))
         desk.alerts.ended(_ending(Health.HELD, Health.HELD, holds=[hold(5, NOON - 60)], clock=clock))
         await clock.sleep(1)
@@ -451,7 +465,7 @@ class TestOverDaemons:
 
     async def test_given_an_outage_of_many_passes_then_it_is_told_once_and_so_is_its_end(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         self._watched(daemon, desk)
         daemon.passes.outcomes["shop"] += [Outcome(seconds=0), *[DOWN] * 6]
         daemon.add()
@@ -460,7 +474,7 @@ class TestOverDaemons:
 
     async def test_given_a_restart_within_an_outage_then_it_is_not_told_again(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         self._watched(daemon, desk)
         daemon.passes.outcomes["shop"].append(Outcome(seconds=0))
         daemon.passes.always["shop"] = DOWN
@@ -476,7 +490,7 @@ class TestOverDaemons:
 
     async def test_given_a_restart_then_old_holds_are_not_told_again(
         self, daemon: Daemon, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         self._watched(daemon, desk)
         daemon.passes.always["shop"] = Outcome(holds=2, seconds=0)
         daemon.add()
@@ -494,7 +508,7 @@ class TestOverDaemons:
 
     async def test_given_a_parked_link_tried_again_in_vain_then_it_is_told_once(
         self, store: MemoryStore, clock: LoopClock, desk: AlertsAtWork
-    ):
+    ) -> None:
         daemon = self._watched(Daemon(store, clock), desk)
         daemon.passes.always["shop"] = Outcome("failed", error=AuthError("No right."), seconds=0)
         daemon.add()
@@ -505,14 +519,16 @@ class TestOverDaemons:
 
 
 class TestDelivery:
-    async def test_given_a_courier_that_fails_at_first_then_it_is_tried_again(self, clock: LoopClock):
+    async def test_given_a_courier_that_fails_at_first_then_it_is_tried_again(self, clock: LoopClock) -> None:
         desk = AlertsAtWork(clock, Postman(refusals=2))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         await clock.sleep(60)
         assert (desk.postman.events(), desk.counts) == (["health"], {("webhook", "delivered"): 1})
         await desk.close()
 
-    async def test_given_a_courier_with_a_bug_then_the_others_deliver_and_so_does_it_later(self, clock: LoopClock):
+    async def test_given_a_courier_with_a_bug_then_the_others_deliver_and_so_does_it_later(
+        self, clock: LoopClock
+    ) -> None:
         class Broken(Postman):
             async def deliver(self, notice: Mapping[str, Any]) -> None:
                 self.tries += 1
@@ -527,14 +543,14 @@ class TestDelivery:
         assert (desk.postman.events(), broken.events()) == (["health"], ["health"])
         await desk.close()
 
-    async def test_given_a_courier_that_always_fails_then_it_is_given_up_and_counted(self, clock: LoopClock):
+    async def test_given_a_courier_that_always_fails_then_it_is_given_up_and_counted(self, clock: LoopClock) -> None:
         desk = AlertsAtWork(clock, Postman(refusals=99))
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         await clock.sleep(600)
         assert (desk.postman.tries, desk.counts) == (4, {("webhook", "failed"): 1})
         await desk.close()
 
-    async def test_given_more_than_can_wait_then_the_oldest_are_dropped(self, clock: LoopClock):
+    async def test_given_more_than_can_wait_then_the_oldest_are_dropped(self, clock: LoopClock) -> None:
         desk = AlertsAtWork(clock, Postman())
         for _ in range(WAITING + 5):
             desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
@@ -544,12 +560,12 @@ class TestDelivery:
 
     async def test_given_something_under_way_when_drained_then_it_has_been_delivered(
         self, desk: AlertsAtWork, clock: LoopClock
-    ):
+    ) -> None:
         desk.alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         await desk.alerts.drain()
         assert desk.postman.events() == ["health"]
 
-    async def test_given_no_courier_then_nothing_waits(self, clock: LoopClock):
+    async def test_given_no_courier_then_nothing_waits(self, clock: LoopClock) -> None:
         alerts = Alerts(clock, lambda _way, _outcome: None)
         alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
         await alerts.drain()

@@ -60,7 +60,7 @@ def listener() -> Iterator[Listener]:
     made.server.server_close()
 
 
-async def test_given_a_webhook_then_the_notice_is_posted_as_json(listener: Listener):
+async def test_given_a_webhook_then_the_notice_is_posted_as_json(listener: Listener) -> None:
     await WebhookChannel(listener.url).deliver(NOTICE)
     ((path, headers, body),) = listener.got
     assert (path, headers["Content-Type"], body) == ("/hooks/topsecretcode", "application/json", NOTICE)
@@ -69,7 +69,7 @@ async def test_given_a_webhook_then_the_notice_is_posted_as_json(listener: Liste
 @pytest.mark.parametrize("status", [302, 404, 500])
 async def test_given_a_webhook_that_refuses_then_it_is_undelivered_and_the_address_stays_secret(
     listener: Listener, status: int
-):
+) -> None:
     listener.status = status
     with pytest.raises(Undelivered, match=f"it answered {status}") as caught:
         await WebhookChannel(listener.url).deliver(NOTICE)
@@ -77,12 +77,12 @@ async def test_given_a_webhook_that_refuses_then_it_is_undelivered_and_the_addre
     assert len(listener.got) == 1
 
 
-async def test_given_nobody_listens_then_it_is_undelivered():
+async def test_given_nobody_listens_then_it_is_undelivered() -> None:
     with pytest.raises(Undelivered, match=r"it could not be reached \(ConnectError\)"):
         await WebhookChannel("http://127.0.0.1:9/hooks/topsecretcode").deliver(NOTICE)
 
 
-async def test_given_a_command_then_the_notice_is_on_its_standard_input(tmp_path: Path):
+async def test_given_a_command_then_the_notice_is_on_its_standard_input(tmp_path: Path) -> None:
     out = tmp_path / "notice.json"
     script = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
     await CommandChannel([sys.executable, "-c", script, str(out)]).deliver(NOTICE)
@@ -91,7 +91,7 @@ async def test_given_a_command_then_the_notice_is_on_its_standard_input(tmp_path
 
 async def test_given_secrets_in_the_environment_then_a_command_does_not_inherit_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("SYNCD_LINKS__SHOP__PORTAL__WEBHOOK", "marked")
     out = tmp_path / "environment"
     script = "import os, sys; open(sys.argv[1], 'w').write(repr(dict(os.environ)))"
@@ -100,7 +100,7 @@ async def test_given_secrets_in_the_environment_then_a_command_does_not_inherit_
     assert "marked" not in out.read_text()
 
 
-async def test_given_arguments_with_shell_signs_then_no_shell_reads_them(tmp_path: Path):
+async def test_given_arguments_with_shell_signs_then_no_shell_reads_them(tmp_path: Path) -> None:
     out = tmp_path / "args"
     script = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
     await CommandChannel([sys.executable, "-c", script, str(out), "$(id); `id` > x"]).deliver(NOTICE)
@@ -114,12 +114,12 @@ async def test_given_arguments_with_shell_signs_then_no_shell_reads_them(tmp_pat
         ([sys.executable, "-c", "raise SystemExit(3)"], "it ended with 3"),
     ],
 )
-async def test_given_a_command_that_fails_then_it_is_undelivered(argv: list[str], reason: str):
+async def test_given_a_command_that_fails_then_it_is_undelivered(argv: list[str], reason: str) -> None:
     with pytest.raises(Undelivered, match=reason):
         await CommandChannel(argv).deliver(NOTICE)
 
 
-async def test_given_a_command_that_hangs_then_it_is_killed():
+async def test_given_a_command_that_hangs_then_it_is_killed() -> None:
     with pytest.raises(Undelivered, match=r"it was killed after 0\.2 s"):
         await CommandChannel([sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.2).deliver(NOTICE)
 
@@ -153,7 +153,9 @@ async def answering(answer: bytes, *, trickle: bool = False) -> AsyncIterator[st
 
 
 @pytest.mark.parametrize("what", ANSWERS)
-async def test_given_a_receiver_that_is_no_web_server_then_it_is_undelivered_or_taken_and_never_a_crash(what: str):
+async def test_given_a_receiver_that_is_no_web_server_then_it_is_undelivered_or_taken_and_never_a_crash(
+    what: str,
+) -> None:
     async with answering(ANSWERS[what]) as url:
         if what == "a bad chunk":  # its head says that it was taken, and the body is nobody's business
             await WebhookChannel(url).deliver(NOTICE)
@@ -163,14 +165,14 @@ async def test_given_a_receiver_that_is_no_web_server_then_it_is_undelivered_or_
     assert "topsecretcode" not in str(caught.value)
 
 
-async def test_given_a_receiver_that_trickles_then_it_is_given_up_in_time():
+async def test_given_a_receiver_that_trickles_then_it_is_given_up_in_time() -> None:
     slow = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000
     async with answering(slow, trickle=True) as url:
         with pytest.raises(Undelivered, match=r"it did not answer within 0\.3 s"):
             await WebhookChannel(url, timeout=0.3).deliver(NOTICE)
 
 
-async def test_given_an_endless_body_then_it_is_not_read():
+async def test_given_an_endless_body_then_it_is_not_read() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500, trickle=False) as url:
         await WebhookChannel(url, timeout=60).deliver(NOTICE)
 
@@ -179,12 +181,12 @@ async def test_given_an_endless_body_then_it_is_not_read():
     "url",
     ["http://bücher.invalid/hooks/ü", "http://127.0.0.1:9/hooks/\u2028ключ", "http://[::1/hooks", "http://\udcff/"],
 )
-async def test_given_an_address_that_is_not_plain_then_it_is_undelivered(url: str):
+async def test_given_an_address_that_is_not_plain_then_it_is_undelivered(url: str) -> None:
     with pytest.raises(Undelivered):
         await WebhookChannel(url, timeout=2).deliver(NOTICE)
 
 
-async def test_given_a_command_that_leaves_a_child_behind_then_both_are_killed(tmp_path: Path):
+async def test_given_a_command_that_leaves_a_child_behind_then_both_are_killed(tmp_path: Path) -> None:
     script = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); time.sleep(60)"
     with pytest.raises(Undelivered, match="it was killed"):
         await CommandChannel([sys.executable, "-c", script], timeout=1).deliver(NOTICE)
@@ -194,12 +196,12 @@ def _settings(**notify: Any) -> NotifySettings:
     return NotifySettings.model_validate(notify)
 
 
-def test_given_every_way_then_there_is_a_courier_for_each():
+def test_given_every_way_then_there_is_a_courier_for_each() -> None:
     settings = _settings(webhook="https://x.example/hook", command=["/bin/true"], apprise="json://x.example\nsyslog://")
     assert [channel.way for channel in channels(settings)] == ["webhook", "command", "apprise"]
 
 
-def test_given_a_command_that_does_not_exist_then_it_is_a_problem(tmp_path: Path):
+def test_given_a_command_that_does_not_exist_then_it_is_a_problem(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("#!/bin/sh\n")
     assert list(problems(_settings(command=["/bin/true"]))) == []
@@ -209,7 +211,7 @@ def test_given_a_command_that_does_not_exist_then_it_is_a_problem(tmp_path: Path
     assert list(problems(_settings(command=[str(plain)]))) == [f"notify.command: the program {plain} is not executable"]
 
 
-async def test_given_apprise_then_urls_are_not_on_the_command_line_and_the_notice_arrives(listener: Listener):
+async def test_given_apprise_then_urls_are_not_on_the_command_line_and_the_notice_arrives(listener: Listener) -> None:
     pytest.importorskip("apprise")
     channel = AppriseChannel([listener.url.replace("http://", "json://")])
     await channel.deliver(NOTICE | {"severity": "error"})
@@ -218,7 +220,7 @@ async def test_given_apprise_then_urls_are_not_on_the_command_line_and_the_notic
     assert not any("topsecretcode" in word for word in channel._argv)
 
 
-async def test_given_apprise_then_the_notice_is_plain_text_to_it(listener: Listener):
+async def test_given_apprise_then_the_notice_is_plain_text_to_it(listener: Listener) -> None:
     pytest.importorskip("apprise")
     await AppriseChannel([f"{listener.url.replace('http://', 'json://')}?format=html"]).deliver(
         NOTICE | {"text": "A <b> & C"}
@@ -229,7 +231,7 @@ async def test_given_apprise_then_the_notice_is_plain_text_to_it(listener: Liste
 
 async def test_given_a_module_in_the_folder_where_somebody_stands_then_apprise_does_not_run_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     pytest.importorskip("apprise")
     for name in ("apprise", "json"):
         (tmp_path / f"{name}.py").write_text("open('obeyed', 'w').close()\n")
@@ -239,13 +241,13 @@ async def test_given_a_module_in_the_folder_where_somebody_stands_then_apprise_d
     assert not (tmp_path / "obeyed").exists()
 
 
-async def test_given_apprise_with_an_url_it_does_not_know_then_it_is_undelivered():
+async def test_given_apprise_with_an_url_it_does_not_know_then_it_is_undelivered() -> None:
     pytest.importorskip("apprise")
     with pytest.raises(Undelivered, match="it ended with 1"):
         await AppriseChannel(["nonsense://x"]).deliver(NOTICE | {"severity": "error"})
 
 
-async def test_given_no_apprise_then_it_is_undelivered_and_check_says_so(monkeypatch: pytest.MonkeyPatch):
+async def test_given_no_apprise_then_it_is_undelivered_and_check_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncd.daemon.channels.find_spec", lambda _name: None)
     with pytest.raises(Undelivered, match="not installed"):
         await AppriseChannel(["json://x"]).deliver(NOTICE)

@@ -36,7 +36,7 @@ def loaded(secrets: Path) -> Loaded:
     return load(file, {})
 
 
-def test_given_secret_files_as_they_were_read_then_none_has_changed(loaded: Loaded, secrets: Path):
+def test_given_secret_files_as_they_were_read_then_none_has_changed(loaded: Loaded, secrets: Path) -> None:
     files = SecretFiles(loaded, {})
     (secrets / "table").touch()
     (secrets / "somebody_elses").write_text("x")
@@ -44,13 +44,13 @@ def test_given_secret_files_as_they_were_read_then_none_has_changed(loaded: Load
 
 
 @pytest.mark.parametrize("name", ["webhook", "table"])
-def test_given_a_secret_file_that_changes_then_it_is_told_once(loaded: Loaded, secrets: Path, name: str):
+def test_given_a_secret_file_that_changes_then_it_is_told_once(loaded: Loaded, secrets: Path, name: str) -> None:
     files = SecretFiles(loaded, {})
     (secrets / name).write_text("another")
     assert [files.changed(), files.changed()] == [[secrets / name], []]
 
 
-def test_given_a_secret_file_that_goes_and_comes_back_then_both_are_told(loaded: Loaded, secrets: Path):
+def test_given_a_secret_file_that_goes_and_comes_back_then_both_are_told(loaded: Loaded, secrets: Path) -> None:
     files = SecretFiles(loaded, {})
     (secrets / "webhook").unlink()
     gone = files.changed()
@@ -58,7 +58,9 @@ def test_given_a_secret_file_that_goes_and_comes_back_then_both_are_told(loaded:
     assert [gone, files.changed()] == [[secrets / "webhook"]] * 2
 
 
-def test_given_a_credentials_directory_then_each_of_its_files_counts_and_new_ones_too(loaded: Loaded, tmp_path: Path):
+def test_given_a_credentials_directory_then_each_of_its_files_counts_and_new_ones_too(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     directory = tmp_path / "credentials"
     directory.mkdir()
     one, two = directory / "links__shop__portal__webhook", directory / "state__url"
@@ -71,7 +73,7 @@ def test_given_a_credentials_directory_then_each_of_its_files_counts_and_new_one
 
 def test_given_secrets_that_kubernetes_replaces_by_turning_a_link_then_they_have_changed(
     loaded: Loaded, tmp_path: Path
-):
+) -> None:
     directory = tmp_path / "mounted"
     for number in (1, 2):
         (directory / f"..{number}").mkdir(parents=True)
@@ -85,7 +87,7 @@ def test_given_secrets_that_kubernetes_replaces_by_turning_a_link_then_they_have
     assert files.changed() == [name]
 
 
-def test_given_a_credentials_directory_that_is_gone_then_its_files_are(loaded: Loaded, tmp_path: Path):
+def test_given_a_credentials_directory_that_is_gone_then_its_files_are(loaded: Loaded, tmp_path: Path) -> None:
     directory = tmp_path / "credentials"
     directory.mkdir()
     file = directory / "state__url"
@@ -99,7 +101,7 @@ def test_given_a_credentials_directory_that_is_gone_then_its_files_are(loaded: L
 @pytest.mark.anyio
 async def test_given_nobody_waits_for_credentials_then_files_are_left_alone_and_a_change_is_told_once_somebody_does(
     loaded: Loaded, secrets: Path, clock: LoopClock
-):
+) -> None:
     files, waiting, told = SecretFiles(loaded, {}), False, []
     task = asyncio.create_task(
         watch_secrets(lambda: files, lambda: waiting, lambda: told.append(clock.monotonic()), clock)

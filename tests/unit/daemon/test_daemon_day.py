@@ -109,7 +109,7 @@ async def _weather(works: Works, chance: random.Random, clock: LoopClock) -> Non
 
 async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_accounted_for_and_nothing_grows(
     store: MemoryStore, clock: LoopClock, travelling: time_machine.Traveller
-):
+) -> None:
     works = Works(store, clock)
     day = Day(works, clock)
     day.start(_settings())

@@ -182,7 +182,7 @@ async def _measured(day: Day, clock: LoopClock) -> Measure:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="open files and memory are read from /proc")
 async def test_given_a_day_of_real_files_faults_and_edits_then_neither_handles_nor_threads_nor_memory_grow(
     ground: Ground, clock: LoopClock, travelling: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     # What is done every second of a day that lasts some seconds would be most of the work.
     monkeypatch.setattr(triggers, "EVERY", 60)
     monkeypatch.setattr(systemd, "TICK", 20)

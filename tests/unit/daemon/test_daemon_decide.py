@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from syncd.config.schedule import parse_schedule
-from syncd.core.coverage import Coverage
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import LinkRow, Request, RunRow
 from syncd.daemon.decide import RunFacts, should_run
 from syncd.daemon.triggers import HINTED, Task, Trigger, task_for
@@ -25,7 +24,7 @@ def _run(*, ago: float, error: str = "", finished: bool = True) -> RunRow:
 
 
 def _why(
-    *triggers: Trigger, asked: float = 0.0, last: RunRow | None = None, slots: FireTimes | None = SLOTS, **more
+    *triggers: Trigger, asked: float = 0.0, last: RunRow | None = None, slots: FireTimes | None = SLOTS, **more: Any
 ) -> str:
     row = LINK._replace(**{key: more.pop(key) for key in ("paused", "parked") if key in more})
     verdict = should_run(dict.fromkeys(triggers, NOON - asked), RunFacts(row, last, slots, NOON, **more))
@@ -85,11 +84,13 @@ FAILED = _run(ago=1, error="The portal is down.")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_given_who_asks_and_what_is_known_then_the_verdict_is(triggers, situation, verdict):
+def test_given_who_asks_and_what_is_known_then_the_verdict_is(
+    triggers: list[Trigger], situation: dict[str, Any], verdict: str
+) -> None:
     assert _why(*triggers, **situation) == verdict
 
 
-def test_given_a_slot_served_a_moment_after_it_came_then_it_is_not_served_again():
+def test_given_a_slot_served_a_moment_after_it_came_then_it_is_not_served_again() -> None:
     slot = SLOTS.after(NOON)
     assert slot is not None
     served = RunRow(1, "shop", 1, "pass", "applied", started_at=slot, finished_at=slot + 2)
@@ -134,7 +135,9 @@ def _between(*triggers: Trigger, covered: float = 30, **situation: Any) -> str:
         ([Trigger.HINT], {"failing": True}, "rest: done elsewhere"),
     ],
 )
-def test_given_time_for_a_pass_in_between_then_it_is_made_only_where_all_is_well(triggers, situation, verdict):
+def test_given_time_for_a_pass_in_between_then_it_is_made_only_where_all_is_well(
+    triggers: list[Trigger], situation: dict[str, Any], verdict: str
+) -> None:
     assert _between(*triggers, **situation) == verdict
 
 
@@ -149,7 +152,7 @@ def test_given_time_for_a_pass_in_between_then_it_is_made_only_where_all_is_well
         ([Trigger.REQUEST, Trigger.AGAIN], ["5"], Task(Portion(slice=True, orders=OrderRanges.parse("5")), [1])),
     ],
 )
-def test_given_who_asks_then_the_pass_covers(triggers, texts, task):
+def test_given_who_asks_then_the_pass_covers(triggers: list[Trigger], texts: Any, task: Task) -> None:
     requests = [
         Request(number, "shop", "trigger", "erp", NOON, None if text is None else OrderRanges.parse(text))
         for number, text in enumerate(texts, 1)
@@ -165,6 +168,8 @@ def test_given_who_asks_then_the_pass_covers(triggers, texts, task):
         ([Trigger.HINT, Trigger.RECENT], "5", Portion(recent=True, orders=OrderRanges.parse("5"), called=HINTED)),
     ],
 )
-def test_given_a_pass_in_between_then_it_covers_the_newest_or_the_hinted_or_both(triggers, hinted, portion):
+def test_given_a_pass_in_between_then_it_covers_the_newest_or_the_hinted_or_both(
+    triggers: list[Trigger], hinted: str, portion: Portion
+) -> None:
     orders = OrderRanges.parse(hinted) if hinted else OrderRanges()
     assert task_for(triggers, LINK, [FRESH], [], between=True, hinted=orders) == Task(portion)

@@ -52,7 +52,7 @@ class TestForms:
     def anyio_backend(self) -> str:
         return "asyncio"  # sockets take real time
 
-    async def test_given_healthchecks_then_start_success_and_failure_have_addresses_of_their_own(self):
+    async def test_given_healthchecks_then_start_success_and_failure_have_addresses_of_their_own(self) -> None:
         async with monitor() as there:
             for beat in Beat:
                 await ping(f"{there.url}/ping/uuid/", beat, "Run 5.")
@@ -62,7 +62,7 @@ class TestForms:
             ("POST", "/ping/uuid/fail", "Run 5."),
         ]
 
-    async def test_given_uptime_kuma_then_up_and_down_with_a_message_and_no_start(self):
+    async def test_given_uptime_kuma_then_up_and_down_with_a_message_and_no_start(self) -> None:
         async with monitor() as there:
             for beat in Beat:
                 await ping(f"{there.url}/api/push/token?status=up&msg=OK&ping=", beat, "Run 5.")
@@ -71,7 +71,7 @@ class TestForms:
         assert [one["status"] for one in said] == [["up"], ["down"]]
         assert [one["msg"] for one in said] == [["Run 5."]] * 2
 
-    async def test_given_nobody_there_then_it_is_undelivered(self):
+    async def test_given_nobody_there_then_it_is_undelivered(self) -> None:
         with pytest.raises(Undelivered):
             await ping("http://127.0.0.1:9/ping", Beat.SUCCESS)
 
@@ -103,7 +103,9 @@ class TestDaemon:
         daemon.watcher.ended = meters.ended  # type: ignore[method-assign]
         return heartbeats
 
-    async def test_given_passes_then_each_start_and_end_is_told(self, daemon: Daemon, told: Told, clock: LoopClock):
+    async def test_given_passes_then_each_start_and_end_is_told(
+        self, daemon: Daemon, told: Told, clock: LoopClock
+    ) -> None:
         daemon.passes.outcomes["shop"] += [
             Outcome(),
             Outcome(holds=1),
@@ -115,7 +117,7 @@ class TestDaemon:
 
     async def test_given_a_pass_made_elsewhere_then_no_start_is_told(
         self, daemon: Daemon, told: Told, clock: LoopClock
-    ):
+    ) -> None:
         await daemon.store.acquire(await daemon.store.link("shop", "ends"), "other:9", 200, clock.now())
         daemon.add()
         await clock.sleep(100)
@@ -156,5 +158,5 @@ class TestCommand:
             (LeaseHeld("another process works on it"), []),
         ],
     )
-    async def test_given_how_it_ends_then_the_beats_are(self, outcome: Any, beats: list[str]):
+    async def test_given_how_it_ends_then_the_beats_are(self, outcome: Any, beats: list[str]) -> None:
         assert await self._made(outcome) == beats

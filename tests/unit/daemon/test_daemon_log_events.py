@@ -60,19 +60,19 @@ def _documented() -> dict[str, Event]:
     return {name: Event(level, frozenset(re.findall(r"`(\w+)`", keys))) for name, level, keys in rows}
 
 
-def test_given_the_page_then_it_lists_every_event_and_no_other():
+def test_given_the_page_then_it_lists_every_event_and_no_other() -> None:
     assert set(_documented()) == set(_logged())
 
 
 @pytest.mark.parametrize("name", sorted(_documented()))
-def test_given_an_event_then_its_level_and_keys_are_as_documented(name: str):
+def test_given_an_event_then_its_level_and_keys_are_as_documented(name: str) -> None:
     documented = _documented()[name]
     for event in _logged()[name]:
         assert event.level == documented.level
         assert event.keys <= documented.keys
 
 
-def test_given_a_name_then_it_is_a_phrase_and_carries_no_value():
+def test_given_a_name_then_it_is_a_phrase_and_carries_no_value() -> None:
     for call in _calls():
         assert isinstance(call.args[0], ast.Constant), ast.unparse(call)
         assert len(call.args) == 1, ast.unparse(call)

@@ -10,7 +10,6 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
 from syncd.core.model import (
     Action,
     Change,
@@ -25,7 +24,7 @@ from syncd.core.model import (
 from syncd.core.model import (
     Outcome as ChangeOutcome,
 )
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit, RunRow, StoredChange
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.meters import Meters
@@ -69,7 +68,7 @@ def metrics() -> Metrics:
     return Metrics(process=False)
 
 
-def test_given_a_pass_then_its_numbers_are_shown(metrics: Metrics):
+def test_given_a_pass_then_its_numbers_are_shown(metrics: Metrics) -> None:
     changes = [
         _change(1, Side.CRM, ChangeOutcome.APPLIED),
         _change(2, Side.CRM, ChangeOutcome.APPLIED),
@@ -104,21 +103,21 @@ def test_given_a_pass_then_its_numbers_are_shown(metrics: Metrics):
     )
 
 
-def test_given_a_refused_plan_then_each_guard_is_counted_and_it_is_no_success(metrics: Metrics):
+def test_given_a_refused_plan_then_each_guard_is_counted_and_it_is_no_success(metrics: Metrics) -> None:
     metrics.observe(_report(state="refused", guards=[GuardHit("max_removes", Side.TABLE, 100, 4000)]))
     shown = _samples(metrics)
     assert shown["syncd_guard_refusals_total{guard=max_removes,link=shop}"] == 1
     assert "syncd_run_success_timestamp_seconds{link=shop}" not in shown
 
 
-def test_given_a_look_that_finds_a_plan_still_refused_then_it_is_no_refusal_of_its_own(metrics: Metrics):
+def test_given_a_look_that_finds_a_plan_still_refused_then_it_is_no_refusal_of_its_own(metrics: Metrics) -> None:
     metrics.observe(_report(state="refused", guards=[GuardHit("max_removes", Side.TABLE, 100, 4000)], source=7))
     shown = _samples(metrics)
     assert "syncd_guard_refusals_total{guard=max_removes,link=shop}" not in shown
     assert shown["syncd_runs_total{link=shop,outcome=refused}"] == 1
 
 
-def test_given_requests_and_transactions_then_their_times_and_outcomes_are_shown(metrics: Metrics):
+def test_given_requests_and_transactions_then_their_times_and_outcomes_are_shown(metrics: Metrics) -> None:
     metrics.request("shop", 0.7)
     metrics.transaction("table", "shop", 0.02, failed=False)
     metrics.transaction("state", "", 3.0, failed=True)
@@ -141,7 +140,9 @@ def test_given_requests_and_transactions_then_their_times_and_outcomes_are_shown
     ("error", "state", "incomplete"),
     [(IncompleteListing("short"), "incomplete", 1), (UnavailableError("down"), "failed", None)],
 )
-def test_given_a_failed_pass_then_the_last_success_and_counts_stay(metrics: Metrics, error, state, incomplete):
+def test_given_a_failed_pass_then_the_last_success_and_counts_stay(
+    metrics: Metrics, error: IncompleteListing | UnavailableError, state: str, incomplete: int | None
+) -> None:
     metrics.observe(_report())
     failed = _report(state=state, started_at=NOON + 300, counts=Counts())
     failed.error = error
@@ -153,7 +154,7 @@ def test_given_a_failed_pass_then_the_last_success_and_counts_stay(metrics: Metr
     assert shown.get("syncd_listing_incomplete_total{link=shop}") == incomplete
 
 
-def test_given_a_link_forgotten_then_nothing_of_it_is_shown(metrics: Metrics):
+def test_given_a_link_forgotten_then_nothing_of_it_is_shown(metrics: Metrics) -> None:
     metrics.observe(_report(), phases={"observe": 1})
     metrics.request("shop", 1)
     metrics.transaction("table", "shop", 1, failed=False)
@@ -161,14 +162,14 @@ def test_given_a_link_forgotten_then_nothing_of_it_is_shown(metrics: Metrics):
     assert not [name for name in _samples(metrics) if "shop" in name]
 
 
-def test_given_every_metric_then_it_keeps_the_conventions(metrics: Metrics):
+def test_given_every_metric_then_it_keeps_the_conventions(metrics: Metrics) -> None:
     for family in metrics.registry.collect():
         assert family.name.startswith("syncd_")
         assert family.documentation.endswith(".")
         assert "order" not in {label for sample in family.samples for label in sample.labels}
 
 
-def test_given_reports_of_a_command_then_a_textfile_holds_them_whole(tmp_path: Path):
+def test_given_reports_of_a_command_then_a_textfile_holds_them_whole(tmp_path: Path) -> None:
     path = tmp_path / "syncd.prom"
     write_textfile(path, [_report()])
     write_textfile(path, [_report(started_at=NOON + 60)])
@@ -178,7 +179,7 @@ def test_given_reports_of_a_command_then_a_textfile_holds_them_whole(tmp_path: P
     assert [file.name for file in tmp_path.iterdir()] == ["syncd.prom"]
 
 
-def test_given_the_reference_page_then_it_is_fresh():
+def test_given_the_reference_page_then_it_is_fresh() -> None:
     page = Path(__file__).parents[3] / "docs/reference/metrics.md"
     assert page.read_text() == reference()
 
@@ -195,7 +196,7 @@ class TestMeters:
 
     async def test_given_a_daemons_passes_then_health_and_skips_are_shown(
         self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",))
         daemon.add()
         await clock.sleep(3600)
@@ -208,7 +209,7 @@ class TestMeters:
 
     async def test_given_a_pass_that_could_not_begin_then_the_attempt_is_shown(
         self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = Outcome(before_run=UnavailableError("down"))
         daemon.add("shop", "1d")
         await clock.sleep(10)
@@ -218,7 +219,7 @@ class TestMeters:
 
     async def test_given_the_metrics_are_read_then_what_no_pass_tells_is_brought_up_to_date(
         self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = Outcome(seconds=60)
         daemon.add()
         await clock.sleep(10)
@@ -232,7 +233,7 @@ class TestMeters:
 
     async def test_given_parts_that_were_covered_then_it_is_shown_since_when_each_was_compared(
         self, meters: Meters, metrics: Metrics, daemon: Daemon
-    ):
+    ) -> None:
         refresh = partial(meters.refresh, lambda: look(SETTINGS, daemon.store, NOON), (), SETTINGS)
         lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
         await refresh()
@@ -248,7 +249,7 @@ class TestMeters:
 
     async def test_given_an_application_then_it_is_shown_until_when_its_tokens_can_be_renewed(
         self, meters: Meters, metrics: Metrics, daemon: Daemon
-    ):
+    ) -> None:
         oauth = {"portal": "https://example.bitrix24.com", "client_id": "local.1", "client_secret": "topsecretsecret"}
         settings = Settings.model_validate(
             {
@@ -267,7 +268,7 @@ class TestMeters:
         shown = {name: value for name, value in _samples(metrics).items() if "token_expiry" in name}
         assert shown == {"syncd_portal_token_expiry_timestamp_seconds{link=app}": NOON + 180 * 86400}
 
-    async def test_given_a_link_removed_then_its_metrics_go(self, meters: Meters, metrics: Metrics):
+    async def test_given_a_link_removed_then_its_metrics_go(self, meters: Meters, metrics: Metrics) -> None:
         meters.show_health("shop", Health.IN_STEP)
         meters.forget("shop")
         assert not [name for name in _samples(metrics) if "shop" in name]

@@ -25,7 +25,7 @@ SLOTS = slot_times("shop", "5m", 7200)
 
 
 class TestParking:
-    async def test_given_a_refused_plan_then_the_link_is_parked_and_says_why(self, daemon: Daemon):
+    async def test_given_a_refused_plan_then_the_link_is_parked_and_says_why(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = REFUSED
         runner = daemon.add()
         await daemon.clock.sleep(SLOTS[0] + 1)
@@ -38,7 +38,7 @@ class TestParking:
     )
     async def test_given_a_refused_plan_then_it_is_looked_at_again_at_slots_a_quarter_of_an_hour_apart_at_least(
         self, daemon: Daemon, schedule: str, minutes: int
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = REFUSED
         daemon.add(schedule=schedule)
         await daemon.clock.sleep(4 * 3600)
@@ -46,7 +46,7 @@ class TestParking:
         assert {round((b - a) / 60) for a, b in itertools.pairwise(times)} == {minutes}
         assert len(times) >= 3
 
-    async def test_given_a_look_that_finds_nothing_wrong_then_the_link_goes_on_by_itself(self, daemon: Daemon):
+    async def test_given_a_look_that_finds_nothing_wrong_then_the_link_goes_on_by_itself(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"] += [REFUSED, REFUSED]
         runner = daemon.add()
         await daemon.clock.sleep(SLOTS[8] + 1)
@@ -57,14 +57,14 @@ class TestParking:
 
     async def test_given_other_numbers_at_a_look_then_the_reason_says_them(
         self, daemon: Daemon, told: list[MutableMapping[str, Any]]
-    ):
+    ) -> None:
         daemon.passes.outcomes["shop"] += [REFUSED, Outcome("refused", guards=("max_removes",), said="far too much")]
         daemon.add()
         await daemon.clock.sleep(1300)
         assert await _parked(daemon) == "refused: far too much"
         assert [event["event"] for event in told].count("link parked") == 1
 
-    async def test_given_a_look_that_fails_then_it_is_made_up_for_after_growing_pauses(self, daemon: Daemon):
+    async def test_given_a_look_that_fails_then_it_is_made_up_for_after_growing_pauses(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"] += [REFUSED, DOWN, DOWN]
         daemon.passes.always["shop"] = REFUSED
         runner = daemon.add(schedule="15m")
@@ -73,7 +73,7 @@ class TestParking:
         assert [round(b - a) // 30 for a, b in itertools.pairwise(times[1:4])] == [1, 2]
         assert (await _parked(daemon), runner.condition.health) == ("refused: too much", Health.REFUSED)
 
-    async def test_given_a_link_that_points_elsewhere_then_it_is_looked_at_once_a_day(self, daemon: Daemon):
+    async def test_given_a_link_that_points_elsewhere_then_it_is_looked_at_once_a_day(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = Outcome("refused", guards=("fingerprint",), seconds=0)
         daemon.add()
         await daemon.clock.sleep(86400 - 10)
@@ -89,7 +89,7 @@ class TestParking:
     @pytest.mark.parametrize("schedule", ["5m", "1d"])
     async def test_given_a_link_that_is_turned_away_then_it_is_tried_after_growing_pauses_whatever_its_schedule(
         self, daemon: Daemon, outcome: Outcome, minutes: list[int], schedule: str
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = outcome
         runner = daemon.add(schedule=schedule)
         await daemon.clock.sleep(60 * sum(minutes) + 60)
@@ -98,7 +98,7 @@ class TestParking:
         # At a slot, or a trifle after its pause: never before it is over.
         assert [int((b - a) / 60) for a, b in itertools.pairwise(times)] == minutes
 
-    async def test_given_rights_that_come_back_then_the_next_try_unparks_the_link(self, daemon: Daemon):
+    async def test_given_rights_that_come_back_then_the_next_try_unparks_the_link(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"] += [FORBIDDEN] * 3
         runner = daemon.add(schedule="1h")
         await daemon.clock.sleep(300 + 600 + 1200 + 5)
@@ -107,7 +107,7 @@ class TestParking:
 
     async def test_given_credentials_refused_before_a_run_is_opened_then_that_is_not_tried_at_every_slot(
         self, daemon: Daemon
-    ):
+    ) -> None:
         daemon.passes.always["shop"] = Outcome(before_run=AuthError("The state database refuses the password."))
         daemon.add(schedule="1m")
         await daemon.clock.sleep(3 * 3600)
@@ -115,7 +115,7 @@ class TestParking:
 
     async def test_given_two_daemons_then_a_link_that_is_turned_away_is_tried_by_one_of_them(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         daemons = [Daemon(store, clock, f"host:{number}") for number in (1, 2)]
         daemons[0].add()
         for daemon in daemons:
@@ -128,7 +128,9 @@ class TestParking:
         assert len(times) == 7  # after 0, 5, 15, 35, 75, 135 and 195 minutes
         await asyncio.gather(*(daemon.kill() for daemon in daemons))
 
-    async def test_given_a_parked_link_when_triggered_and_well_then_it_is_parked_no_longer(self, daemon: Daemon):
+    async def test_given_a_parked_link_when_triggered_and_well_then_it_is_parked_no_longer(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(FORBIDDEN)
         runner = daemon.add()
         await daemon.clock.sleep(60)
@@ -137,7 +139,9 @@ class TestParking:
         link = await daemon.store.find_link("shop")
         assert (link and link.parked, runner.condition.health) == ("", Health.IN_STEP)
 
-    async def test_given_a_refused_plan_that_was_applied_by_hand_then_the_next_slot_is_served(self, daemon: Daemon):
+    async def test_given_a_refused_plan_that_was_applied_by_hand_then_the_next_slot_is_served(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(REFUSED)
         daemon.add()
         await daemon.clock.sleep(10)
@@ -145,7 +149,9 @@ class TestParking:
         await daemon.clock.sleep(SLOTS[0])
         assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
 
-    async def test_given_a_refused_plan_when_a_hold_is_decided_then_the_next_slot_is_served(self, daemon: Daemon):
+    async def test_given_a_refused_plan_when_a_hold_is_decided_then_the_next_slot_is_served(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(Outcome("refused", guards=("max_removes",), holds=2, seconds=0))
         daemon.passes.always["shop"] = REFUSED
         daemon.add()
@@ -156,7 +162,7 @@ class TestParking:
         await daemon.clock.sleep(SLOTS[2])
         assert rounded(daemon.passes.times()) == [0, round(SLOTS[0])]
 
-    async def test_given_a_parked_link_when_a_daemon_starts_then_it_is_tried_once(self, daemon: Daemon):
+    async def test_given_a_parked_link_when_a_daemon_starts_then_it_is_tried_once(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = FORBIDDEN
         daemon.add()
         await daemon.clock.sleep(10)
@@ -168,7 +174,9 @@ class TestParking:
         assert len(later.passes.made) == 1
         await later.kill()
 
-    async def test_given_a_parked_link_when_its_configuration_changes_then_it_is_tried_at_once(self, daemon: Daemon):
+    async def test_given_a_parked_link_when_its_configuration_changes_then_it_is_tried_at_once(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(FORBIDDEN)
         runner = daemon.add()
         await daemon.clock.sleep(60)

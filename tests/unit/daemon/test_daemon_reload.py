@@ -38,7 +38,7 @@ def _loaded(config: Path) -> Loaded:
     return load(config, os.environ, {"log.level": "debug"})
 
 
-def test_given_a_changed_file_then_it_is_read_again_and_flags_keep_their_word(config: Path):
+def test_given_a_changed_file_then_it_is_read_again_and_flags_keep_their_word(config: Path) -> None:
     loaded = _loaded(config)
     config.write_text(CONFIG.replace('"5m"', '"10m"') + '[log]\nlevel = "error"\n')
     again = read_again(loaded)
@@ -47,14 +47,14 @@ def test_given_a_changed_file_then_it_is_read_again_and_flags_keep_their_word(co
     assert read_again(again).settings.log.level.value == "debug"
 
 
-def test_given_a_new_secret_then_it_is_masked_from_then_on(config: Path):
+def test_given_a_new_secret_then_it_is_masked_from_then_on(config: Path) -> None:
     loaded = _loaded(config)
     config.write_text(CONFIG.replace("firstsecretcode", "secondsecretcode"))
     read_again(loaded)
     assert "secondsecretcode" not in redact("the code is secondsecretcode")
 
 
-def test_given_a_bad_file_then_every_problem_is_told(config: Path):
+def test_given_a_bad_file_then_every_problem_is_told(config: Path) -> None:
     loaded = _loaded(config)
     config.write_text(CONFIG.replace('"5m"', '"never"') + "[web2]\n")
     with pytest.raises(ConfigError) as caught:
@@ -62,7 +62,7 @@ def test_given_a_bad_file_then_every_problem_is_told(config: Path):
     assert len(caught.value.problems) == 2
 
 
-def test_given_what_a_running_daemon_has_opened_then_only_a_restart_takes_it_up(config: Path):
+def test_given_what_a_running_daemon_has_opened_then_only_a_restart_takes_it_up(config: Path) -> None:
     old = _loaded(config).settings
     config.write_text(CONFIG.replace("state.db", "other.db").replace(":9464", ":9465").replace('"5m"', '"1h"'))
     assert needs_restart(old, _loaded(config).settings) == ["state.url", "web.listen"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ class FlakyStore(MemoryStore):
     down = False
     looks = 0
 
-    async def open_requests(self, links) -> list[Request]:
+    async def open_requests(self, links: Any) -> list[Request]:
         self.looks += 1
         if self.down:
             raise StateUnavailable("The state database is out of reach.")
@@ -36,7 +38,7 @@ def asked() -> list[tuple[str, Trigger]]:
 
 
 @pytest.fixture
-async def poller(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]):
+async def poller(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]) -> AsyncIterator[RequestPoller]:
     made = RequestPoller(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     task = asyncio.create_task(made.run())
     yield made
@@ -44,26 +46,34 @@ async def poller(store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Tri
     await asyncio.wait({task})
 
 
-async def test_given_a_request_of_another_process_then_it_is_handed_on_within_seconds(poller, store, clock, asked):
+async def test_given_a_request_of_another_process_then_it_is_handed_on_within_seconds(
+    poller: RequestPoller, store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]
+) -> None:
     await clock.sleep(10)
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await clock.sleep(2)
     assert asked == [("shop", Trigger.REQUEST)]
 
 
-async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(poller, store, clock, asked):
+async def test_given_a_request_for_a_link_of_others_then_it_is_left_to_them(
+    poller: RequestPoller, store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]
+) -> None:
     await store.post_request("other", "trigger", "anna@host", clock.now())
     await clock.sleep(60)
     assert asked == []
 
 
-async def test_given_a_request_that_stays_open_then_it_is_handed_on_once(poller, store, clock, asked):
+async def test_given_a_request_that_stays_open_then_it_is_handed_on_once(
+    poller: RequestPoller, store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]
+) -> None:
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await clock.sleep(60)
     assert asked == [("shop", Trigger.REQUEST)]
 
 
-async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_of_it_too(poller, store, clock, asked):
+async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_of_it_too(
+    poller: RequestPoller, store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]
+) -> None:
     second = RequestPoller(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
     await second.look()
@@ -71,7 +81,9 @@ async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_
     assert len(asked) == 2
 
 
-async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_again(store, clock, asked):
+async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_again(
+    store: FlakyStore, clock: LoopClock, asked: list[tuple[str, Trigger]]
+) -> None:
     links = ["shop"]
     poller = RequestPoller(store, clock, lambda: links, lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
@@ -84,8 +96,12 @@ async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_a
 
 
 async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goes_on_when_it_is_back(
-    poller, store, clock, asked, told
-):
+    poller: RequestPoller,
+    store: FlakyStore,
+    clock: LoopClock,
+    asked: list[tuple[str, Trigger]],
+    told: list[MutableMapping[str, Any]],
+) -> None:
     await clock.sleep(10)
     store.down = True
     before = store.looks
@@ -103,7 +119,7 @@ async def test_given_the_state_database_is_away_then_it_looks_less_often_and_goe
     ]
 
 
-async def test_given_the_state_database_is_back_then_that_is_told_once(store, clock):
+async def test_given_the_state_database_is_back_then_that_is_told_once(store: FlakyStore, clock: LoopClock) -> None:
     told: list[float] = []
     poller = RequestPoller(
         store, clock, lambda: ["shop"], lambda _link, _who: None, lambda: told.append(clock.monotonic())
@@ -120,7 +136,7 @@ async def test_given_the_state_database_is_back_then_that_is_told_once(store, cl
 
 
 class TestTasks:
-    async def test_given_a_task_that_crashes_then_it_is_told(self, told):
+    async def test_given_a_task_that_crashes_then_it_is_told(self, told: list[MutableMapping[str, Any]]) -> None:
         crashes: list[BaseException] = []
         tasks = Tasks(crashes.append)
 
@@ -133,16 +149,16 @@ class TestTasks:
         assert [type(error) for error in crashes] == [ZeroDivisionError]
         assert [event["event"] for event in told] == ["task crashed"]
 
-    async def test_given_a_task_that_does_not_finish_in_time_then_it_is_cut_off(self, clock: LoopClock):
+    async def test_given_a_task_that_does_not_finish_in_time_then_it_is_cut_off(self, clock: LoopClock) -> None:
         tasks = Tasks(lambda _error: None)
         tasks.start("slow", clock.sleep(3600))
         assert not await tasks.finish(5)
         assert clock.monotonic() < 10
 
-    async def test_given_no_tasks_then_finishing_takes_no_time(self):
+    async def test_given_no_tasks_then_finishing_takes_no_time(self) -> None:
         assert await Tasks(lambda _error: None).finish(5)
 
-    async def test_given_a_block_then_its_task_ends_with_it(self, clock: LoopClock):
+    async def test_given_a_block_then_its_task_ends_with_it(self, clock: LoopClock) -> None:
         ticks: list[float] = []
 
         async def tick() -> None:

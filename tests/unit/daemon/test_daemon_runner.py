@@ -25,24 +25,26 @@ SLOTS = slot_times("shop", "5m", 7200)
 
 
 class TestSchedule:
-    async def test_given_a_link_never_run_when_the_daemon_starts_then_its_pass_is_made_at_once(self, daemon: Daemon):
+    async def test_given_a_link_never_run_when_the_daemon_starts_then_its_pass_is_made_at_once(
+        self, daemon: Daemon
+    ) -> None:
         daemon.add()
         await daemon.clock.sleep(1)
         assert rounded(daemon.passes.times()) == [0]
 
-    async def test_given_an_interval_then_one_pass_is_made_at_each_slot(self, daemon: Daemon):
+    async def test_given_an_interval_then_one_pass_is_made_at_each_slot(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(SLOTS[3] + 1)
         assert rounded(daemon.passes.times()) == [0, *rounded(SLOTS[:4])]
 
-    async def test_given_a_cron_expression_then_passes_are_made_when_it_says(self, daemon: Daemon):
+    async def test_given_a_cron_expression_then_passes_are_made_when_it_says(self, daemon: Daemon) -> None:
         daemon.add(schedule="30 * * * *")
         await daemon.clock.sleep(3 * 3600)
         assert [int((NOON + at) // 60 % 60) for at in daemon.passes.times()[1:]] == [30, 30, 30]
 
     async def test_given_passes_longer_than_the_interval_then_it_is_said_once_until_one_is_not(
         self, daemon: Daemon, told: list[MutableMapping[str, Any]]
-    ):
+    ) -> None:
         daemon.passes.outcomes["shop"].extend([Outcome(seconds=seconds) for seconds in (400, 400, 1, 400)])
         daemon.add()
         await daemon.clock.sleep(3600)
@@ -52,20 +54,20 @@ class TestSchedule:
 
     async def test_given_a_first_sync_longer_than_the_interval_then_the_schedule_can_be_kept(
         self, daemon: Daemon, told: list[MutableMapping[str, Any]]
-    ):
+    ) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(seconds=400, first_sync=True))
         daemon.add()
         await daemon.clock.sleep(3600)
         assert "schedule cannot be kept" not in {event["event"] for event in told}
 
-    async def test_given_no_schedule_then_no_pass_is_made_unasked(self, daemon: Daemon):
+    async def test_given_no_schedule_then_no_pass_is_made_unasked(self, daemon: Daemon) -> None:
         daemon.add(schedule=None)
         await daemon.clock.sleep(86400)
         assert daemon.passes.tried == 0
 
     async def test_given_a_slot_missed_while_no_daemon_was_up_when_one_starts_then_one_pass_makes_up_for_it(
         self, daemon: Daemon
-    ):
+    ) -> None:
         daemon.add()
         await daemon.clock.sleep(10)
         await daemon.kill()
@@ -76,7 +78,7 @@ class TestSchedule:
         assert rounded(later.passes.times()) == [round(SLOTS[3] + 30)]
         await later.kill()
 
-    async def test_given_no_slot_missed_when_a_daemon_starts_then_it_waits_for_the_next(self, daemon: Daemon):
+    async def test_given_no_slot_missed_when_a_daemon_starts_then_it_waits_for_the_next(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(10)
         await daemon.kill()
@@ -86,13 +88,13 @@ class TestSchedule:
         assert later.passes.made == []
         await later.kill()
 
-    async def test_given_slots_that_come_during_a_long_pass_then_one_pass_follows_it(self, daemon: Daemon):
+    async def test_given_slots_that_come_during_a_long_pass_then_one_pass_follows_it(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(seconds=SLOTS[2] + 100))
         daemon.add()
         await daemon.clock.sleep(SLOTS[3] - 10)
         assert rounded(daemon.passes.times()) == [0, round(SLOTS[2] + 100)]
 
-    async def test_given_several_links_then_their_passes_are_made_side_by_side(self, daemon: Daemon):
+    async def test_given_several_links_then_their_passes_are_made_side_by_side(self, daemon: Daemon) -> None:
         for name in "abcd":
             daemon.passes.always[name] = Outcome(seconds=60)
             daemon.add(name, "1h")
@@ -101,7 +103,7 @@ class TestSchedule:
 
     async def test_given_more_links_than_places_then_the_others_wait_their_turn(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         daemon = Daemon(store, clock, places=2)
         for name in "abc":
             daemon.passes.always[name] = Outcome(seconds=60)
@@ -114,14 +116,14 @@ class TestSchedule:
 
 
 class TestAsking:
-    async def test_given_a_trigger_then_a_pass_is_made_at_once(self, daemon: Daemon):
+    async def test_given_a_trigger_then_a_pass_is_made_at_once(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(100)
         await daemon.trigger()
         await daemon.clock.sleep(1)
         assert daemon.passes.made[-1] == ("shop", NOON + 100, "trigger")
 
-    async def test_given_three_triggers_at_once_then_one_pass_serves_them(self, daemon: Daemon):
+    async def test_given_three_triggers_at_once_then_one_pass_serves_them(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(100)
         for _ in range(3):
@@ -129,7 +131,7 @@ class TestAsking:
         await daemon.clock.sleep(10)
         assert rounded(daemon.passes.times()) == [0, 100]
 
-    async def test_given_a_trigger_during_a_pass_then_another_pass_follows(self, daemon: Daemon):
+    async def test_given_a_trigger_during_a_pass_then_another_pass_follows(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(seconds=60))
         daemon.add()
         await daemon.clock.sleep(30)
@@ -137,7 +139,7 @@ class TestAsking:
         await daemon.clock.sleep(60)
         assert rounded(daemon.passes.times()) == [0, 60]
 
-    async def test_given_a_paused_link_then_slots_pass_and_a_trigger_is_still_served(self, daemon: Daemon):
+    async def test_given_a_paused_link_then_slots_pass_and_a_trigger_is_still_served(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(5)
         await daemon.store.set_paused("shop", paused=True)
@@ -147,7 +149,7 @@ class TestAsking:
         await daemon.clock.sleep(1)
         assert len(daemon.passes.made) == 2
 
-    async def test_given_a_paused_link_when_it_is_resumed_then_the_next_slot_is_served(self, daemon: Daemon):
+    async def test_given_a_paused_link_when_it_is_resumed_then_the_next_slot_is_served(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(5)
         await daemon.store.set_paused("shop", paused=True)
@@ -165,7 +167,7 @@ class TestTriggers:
 
     async def test_given_a_daemon_killed_in_the_pass_it_made_for_a_trigger_then_another_makes_it(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         dying, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         dying.passes.always["shop"] = Outcome(seconds=100)
         dying.add(schedule=None)
@@ -180,7 +182,7 @@ class TestTriggers:
         assert [origin for _, _, origin in other.passes.made] == ["trigger"]
         await other.kill()
 
-    async def test_given_requests_about_orders_then_one_pass_covers_these_and_serves_them(self, daemon: Daemon):
+    async def test_given_requests_about_orders_then_one_pass_covers_these_and_serves_them(self, daemon: Daemon) -> None:
         daemon.add()
         daemon.listen()
         await daemon.clock.sleep(5)
@@ -193,7 +195,7 @@ class TestTriggers:
         await daemon.clock.sleep(SLOTS[1])
         assert daemon.passes.tasks[-1] == Task(Portion(slice=True), []), "the schedule is not served by it"
 
-    async def test_given_a_request_about_all_orders_beside_then_the_pass_covers_all(self, daemon: Daemon):
+    async def test_given_a_request_about_all_orders_beside_then_the_pass_covers_all(self, daemon: Daemon) -> None:
         daemon.add()
         daemon.listen()
         await daemon.clock.sleep(5)
@@ -206,7 +208,7 @@ class TestTriggers:
 
     async def test_given_a_refused_plan_when_a_pass_over_other_orders_is_fine_then_the_link_stays_refused(
         self, daemon: Daemon
-    ):
+    ) -> None:
         daemon.passes.outcomes["shop"] += [OK, REFUSED]
         runner = daemon.add()
         daemon.listen()
@@ -224,7 +226,7 @@ class TestTriggers:
 
     async def test_given_a_daemon_that_ended_before_its_pass_began_then_the_next_one_makes_it(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         result, later = Daemon(store, clock, "host:1", places=0), Daemon(store, clock, "host:2")
         result.add(schedule=None)
         result.listen()
@@ -238,7 +240,7 @@ class TestTriggers:
         assert len(later.passes.made) == 1
         await later.kill()
 
-    async def test_given_a_pass_stopped_by_a_signal_then_the_next_daemon_makes_it(self, daemon: Daemon):
+    async def test_given_a_pass_stopped_by_a_signal_then_the_next_daemon_makes_it(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = Outcome(seconds=100)
         runner = daemon.add(schedule=None)
         await daemon.trigger()
@@ -255,7 +257,7 @@ class TestTriggers:
     @pytest.mark.parametrize("seconds", [0, 1, 30])
     async def test_given_two_daemons_then_a_trigger_makes_one_pass(
         self, store: MemoryStore, clock: LoopClock, seconds: float
-    ):
+    ) -> None:
         daemons = [Daemon(store, clock, f"host:{number}") for number in range(2)]
         for daemon in daemons:
             daemon.passes.always["shop"] = Outcome(seconds=seconds)
@@ -268,14 +270,16 @@ class TestTriggers:
         for daemon in daemons:
             await daemon.kill()
 
-    async def test_given_a_failure_that_opens_no_run_then_the_trigger_is_served_after_the_pause(self, daemon: Daemon):
+    async def test_given_a_failure_that_opens_no_run_then_the_trigger_is_served_after_the_pause(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(before_run=StateUnavailable("The state database is locked.")))
         daemon.add(schedule=None)
         await daemon.trigger()
         await daemon.clock.sleep(60)
         assert [origin for _, _, origin in daemon.passes.made] == ["trigger"]
 
-    async def test_given_a_failed_pass_then_its_trigger_is_served_all_the_same(self, daemon: Daemon):
+    async def test_given_a_failed_pass_then_its_trigger_is_served_all_the_same(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = DOWN
         daemon.add(schedule=None)
         daemon.listen()
@@ -284,7 +288,7 @@ class TestTriggers:
         assert len(daemon.passes.made) == 1
         assert await daemon.store.open_requests(["shop"]) == []
 
-    async def test_given_a_scheduled_pass_that_begins_after_a_trigger_then_it_serves_it(self, daemon: Daemon):
+    async def test_given_a_scheduled_pass_that_begins_after_a_trigger_then_it_serves_it(self, daemon: Daemon) -> None:
         daemon.add()
         await daemon.clock.sleep(SLOTS[0] - 1)
         await self.ask(daemon.store, daemon.clock)
@@ -295,41 +299,43 @@ class TestTriggers:
 
 
 class TestFailures:
-    async def test_given_failures_then_passes_are_tried_again_after_growing_pauses(self, daemon: Daemon):
+    async def test_given_failures_then_passes_are_tried_again_after_growing_pauses(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = DOWN
         daemon.add("shop", "1d")
         await daemon.clock.sleep(1000)
         gaps = [round(b - a) for a, b in zip(daemon.passes.times(), daemon.passes.times()[1:], strict=False)]
         assert [30 <= gaps[0] <= 33, 60 <= gaps[1] <= 66, 120 <= gaps[2] <= 132, 240 <= gaps[3] <= 264] == [True] * 4
 
-    async def test_given_failures_then_slots_within_a_pause_are_passed_over_and_say_why(self, daemon: Daemon):
+    async def test_given_failures_then_slots_within_a_pause_are_passed_over_and_say_why(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = DOWN
         daemon.add("shop", "1m")
         await daemon.clock.sleep(3600)
         assert ("shop", "pausing after a failure") in daemon.watcher.skips
         assert len(daemon.passes.made) < 10
 
-    async def test_given_a_pause_then_it_is_never_longer_than_an_hour_and_a_tenth(self, daemon: Daemon):
+    async def test_given_a_pause_then_it_is_never_longer_than_an_hour_and_a_tenth(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = DOWN
         daemon.add("shop", "5m")
         await daemon.clock.sleep(2 * 86400)
         times = daemon.passes.times()
         assert max(b - a for a, b in itertools.pairwise(times)) <= 3961
 
-    async def test_given_a_recovery_then_the_schedule_is_kept_again(self, daemon: Daemon):
+    async def test_given_a_recovery_then_the_schedule_is_kept_again(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"] += [DOWN, DOWN]
         daemon.add()
         await daemon.clock.sleep(SLOTS[2] + 1)
         assert rounded(daemon.passes.times())[-2:] == rounded(SLOTS[1:3])
         assert daemon.watcher.healths()[:3] == ["failing", "failing", "in-step"]
 
-    async def test_given_a_failure_that_opens_no_run_then_it_is_tried_again_too(self, daemon: Daemon):
+    async def test_given_a_failure_that_opens_no_run_then_it_is_tried_again_too(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(before_run=StateUnavailable("The state database is locked.")))
         daemon.add("shop", "1d")
         await daemon.clock.sleep(60)
         assert daemon.watcher.healths() == ["failing", "in-step"]
 
-    async def test_given_the_state_database_is_away_then_slots_do_not_lengthen_the_pause(self, clock: LoopClock):
+    async def test_given_the_state_database_is_away_then_slots_do_not_lengthen_the_pause(
+        self, clock: LoopClock
+    ) -> None:
         store = AwayStore(clock)
         daemon = Daemon(store, clock)
         daemon.add("shop", "1m")
@@ -340,7 +346,9 @@ class TestFailures:
         assert len(daemon.watcher.endings) < 10
         await daemon.kill()
 
-    async def test_given_the_state_database_comes_back_then_the_pass_is_made_again_at_once(self, clock: LoopClock):
+    async def test_given_the_state_database_comes_back_then_the_pass_is_made_again_at_once(
+        self, clock: LoopClock
+    ) -> None:
         store = AwayStore(clock)
         daemon = Daemon(store, clock)
         for name in ("shop", "other"):
@@ -358,7 +366,7 @@ class TestFailures:
         assert rounded(daemon.passes.times("other")) == [0]
         await daemon.kill()
 
-    async def test_given_a_bug_in_a_pass_then_the_link_is_failing_and_the_others_go_on(self, daemon: Daemon):
+    async def test_given_a_bug_in_a_pass_then_the_link_is_failing_and_the_others_go_on(self, daemon: Daemon) -> None:
         daemon.passes.always["shop"] = Outcome(raises=ZeroDivisionError("oops"))
         daemon.add("shop")
         daemon.add("other")
@@ -367,7 +375,7 @@ class TestFailures:
         assert "ZeroDivisionError" in daemon.runners["shop"].condition.detail
         assert len(daemon.passes.times("other")) > 10
 
-    async def test_given_a_trigger_within_a_pause_then_a_pass_is_made_at_once(self, daemon: Daemon):
+    async def test_given_a_trigger_within_a_pause_then_a_pass_is_made_at_once(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"] += [DOWN] * 5
         daemon.add()
         await daemon.clock.sleep(600)
@@ -378,7 +386,9 @@ class TestFailures:
 
 
 class TestStopping:
-    async def test_given_a_pass_at_work_when_stopped_then_it_is_asked_to_end_and_no_other_begins(self, daemon: Daemon):
+    async def test_given_a_pass_at_work_when_stopped_then_it_is_asked_to_end_and_no_other_begins(
+        self, daemon: Daemon
+    ) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(seconds=100))
         runner = daemon.add()
         await daemon.clock.sleep(10)
@@ -388,7 +398,7 @@ class TestStopping:
         await daemon.clock.sleep(7200)
         assert len(daemon.passes.made) == 1
 
-    async def test_given_a_stopped_pass_when_a_daemon_starts_then_it_is_made_up_for(self, daemon: Daemon):
+    async def test_given_a_stopped_pass_when_a_daemon_starts_then_it_is_made_up_for(self, daemon: Daemon) -> None:
         daemon.passes.outcomes["shop"].append(Outcome(seconds=100))
         runner = daemon.add()
         await daemon.clock.sleep(10)
@@ -401,13 +411,13 @@ class TestStopping:
         await later.kill()
 
 
-async def test_given_a_link_in_step_for_days_then_old_passes_are_forgotten_once_a_day(daemon: Daemon):
+async def test_given_a_link_in_step_for_days_then_old_passes_are_forgotten_once_a_day(daemon: Daemon) -> None:
     daemon.add("shop", "1h")
     await daemon.clock.sleep(3 * 86400 + 7200)
     assert len(daemon.pruned) == 3
 
 
-async def test_given_the_system_clock_jumps_back_then_the_schedule_goes_on(daemon: Daemon, clock: LoopClock):
+async def test_given_the_system_clock_jumps_back_then_the_schedule_goes_on(daemon: Daemon, clock: LoopClock) -> None:
     daemon.add("shop", "5m")
     await clock.sleep(400)
     clock.jump = -86400.0

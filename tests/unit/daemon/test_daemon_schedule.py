@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 import time_machine
 
@@ -38,7 +40,7 @@ def asked(clock: LoopClock) -> Asked:
 
 
 @pytest.fixture
-async def timetable(clock: LoopClock, asked: Asked, travelling: time_machine.Traveller):
+async def timetable(clock: LoopClock, asked: Asked, travelling: time_machine.Traveller) -> AsyncIterator[Timetable]:
     made = Timetable(clock, asked.ask, asked.trouble)
     made.start()
     yield made
@@ -49,13 +51,17 @@ def _slots(schedule: str, link: str = "shop") -> FireTimes:
     return FireTimes(link, parse_schedule(schedule))
 
 
-async def test_given_an_interval_then_it_asks_at_each_slot(timetable: Timetable, asked: Asked, clock: LoopClock):
+async def test_given_an_interval_then_it_asks_at_each_slot(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+) -> None:
     timetable.set("shop", _slots("5m"), 0)
     await clock.sleep(3600)
     assert rounded(asked.times()) == rounded(slot_times("shop", "5m", 3600))
 
 
-async def test_given_a_jitter_then_it_asks_late_by_at_most_that(timetable: Timetable, asked: Asked, clock: LoopClock):
+async def test_given_a_jitter_then_it_asks_late_by_at_most_that(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+) -> None:
     timetable.set("shop", _slots("5m"), 30)
     await clock.sleep(86400)
     delays = [at - slot for at, slot in zip(asked.times(), slot_times("shop", "5m", 86400), strict=False)]
@@ -66,7 +72,7 @@ async def test_given_a_jitter_then_it_asks_late_by_at_most_that(timetable: Timet
 
 async def test_given_another_schedule_then_it_takes_effect_at_once(
     timetable: Timetable, asked: Asked, clock: LoopClock
-):
+) -> None:
     timetable.set("shop", _slots("1d"), 0)
     await clock.sleep(1)
     timetable.set("shop", _slots("10s"), 0)
@@ -74,7 +80,7 @@ async def test_given_another_schedule_then_it_takes_effect_at_once(
     assert len(asked.at) == 6
 
 
-async def test_given_a_link_dropped_then_it_asks_no_more(timetable: Timetable, asked: Asked, clock: LoopClock):
+async def test_given_a_link_dropped_then_it_asks_no_more(timetable: Timetable, asked: Asked, clock: LoopClock) -> None:
     timetable.set("shop", _slots("10s"), 0)
     await clock.sleep(25)
     timetable.drop("shop")
@@ -84,7 +90,7 @@ async def test_given_a_link_dropped_then_it_asks_no_more(timetable: Timetable, a
     assert (len(asked.at), timetable.next_run("shop")) == (made, None)
 
 
-async def test_given_a_link_then_its_next_moment_is_known(timetable: Timetable, clock: LoopClock):
+async def test_given_a_link_then_its_next_moment_is_known(timetable: Timetable, clock: LoopClock) -> None:
     timetable.set("shop", _slots("5m"), 0)
     await clock.sleep(1)
     assert timetable.next_run("shop") == _slots("5m").after(clock.now())
@@ -92,7 +98,7 @@ async def test_given_a_link_then_its_next_moment_is_known(timetable: Timetable, 
 
 async def test_given_a_bug_in_what_is_asked_then_it_is_told_and_the_schedule_goes_on(
     timetable: Timetable, asked: Asked, clock: LoopClock
-):
+) -> None:
     timetable.set("shop", _slots("10s"), 0)
     asked.fail = True
     await clock.sleep(25)
@@ -104,7 +110,7 @@ async def test_given_a_bug_in_what_is_asked_then_it_is_told_and_the_schedule_goe
 
 async def test_given_a_scheduler_that_wakes_no_more_then_it_is_overdue(
     timetable: Timetable, asked: Asked, clock: LoopClock
-):
+) -> None:
     timetable.set("shop", _slots("10s"), 0)
     await clock.sleep(15)
     timetable._scheduler._stop_timer()  # what an exception while jobs are processed comes to
@@ -119,7 +125,7 @@ async def test_given_a_scheduler_that_wakes_no_more_then_it_is_overdue(
 
 async def test_given_the_clock_was_set_back_when_realigned_then_it_asks_at_the_next_slot(
     timetable: Timetable, asked: Asked, clock: LoopClock, travelling: time_machine.Traveller
-):
+) -> None:
     timetable.set("shop", _slots("5m"), 0)
     await clock.sleep(1)
     clock.jump -= 86400
@@ -129,7 +135,9 @@ async def test_given_the_clock_was_set_back_when_realigned_then_it_asks_at_the_n
     assert len(asked.at) == 1
 
 
-async def test_given_it_is_stopped_then_nothing_is_asked_any_more(timetable: Timetable, asked: Asked, clock: LoopClock):
+async def test_given_it_is_stopped_then_nothing_is_asked_any_more(
+    timetable: Timetable, asked: Asked, clock: LoopClock
+) -> None:
     timetable.set("shop", _slots("10s"), 0)
     await clock.sleep(15)
     await timetable.stop()
@@ -141,7 +149,7 @@ async def test_given_it_is_stopped_then_nothing_is_asked_any_more(timetable: Tim
 
 async def test_given_passes_in_between_then_each_of_them_is_asked_for_until_the_link_is_dropped(
     clock: LoopClock, asked: Asked, travelling: time_machine.Traveller
-):
+) -> None:
     between: list[str] = []
     timetable = Timetable(clock, asked.ask, asked.trouble, between.append)
     timetable.start()

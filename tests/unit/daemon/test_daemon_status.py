@@ -21,13 +21,13 @@ async def _look(store: MemoryStore, clock: LoopClock, known: LinkHealth | None =
     return found
 
 
-async def test_given_a_link_never_run_then_it_is_new(store: MemoryStore, clock: LoopClock):
+async def test_given_a_link_never_run_then_it_is_new(store: MemoryStore, clock: LoopClock) -> None:
     status = await _look(store, clock)
     assert (status.health, status.row, status.last) == (Health.NEW, None, None)
     assert link_json(status)["last_run"] is None
 
 
-async def test_given_passes_then_health_counts_and_the_last_run_are_shown(daemon: Daemon, clock: LoopClock):
+async def test_given_passes_then_health_counts_and_the_last_run_are_shown(daemon: Daemon, clock: LoopClock) -> None:
     daemon.passes.always["shop"] = Outcome(holds=2)
     daemon.add()
     await clock.sleep(10)
@@ -38,7 +38,7 @@ async def test_given_passes_then_health_counts_and_the_last_run_are_shown(daemon
     assert (shown["last_pass"]["run"], shown["last_pass"]["state"]) == (1, "applied")
 
 
-async def test_given_a_paused_link_then_it_says_so_and_expects_no_run(daemon: Daemon, clock: LoopClock):
+async def test_given_a_paused_link_then_it_says_so_and_expects_no_run(daemon: Daemon, clock: LoopClock) -> None:
     daemon.add()
     await clock.sleep(10)
     await daemon.store.set_paused("shop", paused=True)
@@ -46,7 +46,7 @@ async def test_given_a_paused_link_then_it_says_so_and_expects_no_run(daemon: Da
     assert (status.health, status.condition.health, status.next_run) == (Health.PAUSED, Health.IN_STEP, None)
 
 
-async def test_given_a_parked_link_then_it_says_when_it_is_looked_at_next(daemon: Daemon, clock: LoopClock):
+async def test_given_a_parked_link_then_it_says_when_it_is_looked_at_next(daemon: Daemon, clock: LoopClock) -> None:
     daemon.passes.always["shop"] = Outcome("failed", error=AuthError("No right."), seconds=0)
     daemon.add()
     await clock.sleep(10)
@@ -58,7 +58,7 @@ async def test_given_a_parked_link_then_it_says_when_it_is_looked_at_next(daemon
 
 async def test_given_a_refused_plan_then_its_next_look_is_at_the_slot_a_quarter_of_an_hour_on(
     daemon: Daemon, clock: LoopClock
-):
+) -> None:
     daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",))
     daemon.add()
     await clock.sleep(10)
@@ -68,7 +68,7 @@ async def test_given_a_refused_plan_then_its_next_look_is_at_the_slot_a_quarter_
 
 async def test_given_looks_at_a_refused_plan_then_the_condition_names_the_run_that_holds_it(
     daemon: Daemon, clock: LoopClock
-):
+) -> None:
     daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",), holds_plan=1)
     runner = daemon.add()
     await clock.sleep(3600)
@@ -78,7 +78,7 @@ async def test_given_looks_at_a_refused_plan_then_the_condition_names_the_run_th
 
 async def test_given_a_lease_then_the_link_works_and_its_holder_and_progress_are_named(
     daemon: Daemon, clock: LoopClock
-):
+) -> None:
     lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "other:9", 60, clock.now())
     await daemon.store.renew(lease, 60, clock.now(), Reached("apply", 4500, 10000))
     status = await _look(daemon.store, clock)
@@ -87,7 +87,7 @@ async def test_given_a_lease_then_the_link_works_and_its_holder_and_progress_are
     assert shown["lease"]["progress"] == {"stage": "apply", "done": 4500, "expected": 10000}
 
 
-async def test_given_everything_then_no_secret_is_shown(daemon: Daemon, clock: LoopClock):
+async def test_given_everything_then_no_secret_is_shown(daemon: Daemon, clock: LoopClock) -> None:
     daemon.add()
     await clock.sleep(10)
     shown = status_json(PROCESS, await look(SETTINGS, daemon.store, clock.now()), clock.now())

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 PROCESS = Process("host:1", "running", NOON, "/etc/syncd/syncd.toml", NOON)
 
 
-async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds(daemon: Daemon, clock: LoopClock):
+async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds(
+    daemon: Daemon, clock: LoopClock
+) -> None:
     daemon.passes.always["shop"] = Outcome(holds=1)
     runner = daemon.add()
     await clock.sleep(10)
@@ -26,7 +28,7 @@ async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_ho
     )
 
 
-async def test_given_a_pass_at_work_and_a_bad_reload_then_the_line_says_both(clock: LoopClock):
+async def test_given_a_pass_at_work_and_a_bad_reload_then_the_line_says_both(clock: LoopClock) -> None:
     progress = PassProgress(clock)
     progress.progress("listing the portal", 4500, 10000)
     states = {
@@ -40,6 +42,6 @@ async def test_given_a_pass_at_work_and_a_bad_reload_then_the_line_says_both(clo
     )
 
 
-async def test_given_keys_that_need_a_restart_then_the_line_names_them():
+async def test_given_keys_that_need_a_restart_then_the_line_names_them() -> None:
     line = status_line(PROCESS.but(restart=("web.listen",)), {})
     assert line == "running: no links; 0 orders held; restart needed for web.listen"

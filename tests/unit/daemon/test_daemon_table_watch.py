@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
 from syncd.core.order_ranges import OrderRanges
 from syncd.daemon.hints import LONGEST, WHOLE_APART, TableWatches
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import Task
 from syncd.errors import ConfigError, UnavailableError
-from syncd.table.changes import ChangedOrders
+from syncd.table.rows import ChangedOrders
 from tests.unit.daemon.virtual_daemon import Daemon, LoopClock
 from tests.unit.status.test_status_links import settings as shop
 
@@ -88,7 +87,7 @@ def covered(task: Task) -> OrderRanges | None:
 
 
 async def test_given_a_watched_table_then_it_is_asked_every_few_seconds_and_its_orders_are_hinted(
-    configure, tables: Tables, clock: LoopClock
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock
 ) -> None:
     tables.script = [ChangedOrders(), ChangedOrders(frozenset({5, 9})), ChangedOrders()]
     configure(settings())
@@ -98,7 +97,7 @@ async def test_given_a_watched_table_then_it_is_asked_every_few_seconds_and_its_
 
 
 async def test_given_a_look_that_takes_long_then_the_table_has_its_rest(
-    configure, tables: Tables, clock: LoopClock
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock
 ) -> None:
     tables.took = 2
     configure(settings())
@@ -107,7 +106,7 @@ async def test_given_a_look_that_takes_long_then_the_table_has_its_rest(
 
 
 async def test_given_very_many_changes_again_and_again_then_a_pass_over_all_is_brought_forward_now_and_then(
-    configure, tables: Tables, clock: LoopClock
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock
 ) -> None:
     tables.script = [MANY] * 20
     configure(settings())
@@ -116,7 +115,7 @@ async def test_given_very_many_changes_again_and_again_then_a_pass_over_all_is_b
 
 
 async def test_given_a_database_that_is_away_then_it_is_said_once_and_asked_more_and_more_seldom(
-    configure, tables: Tables, clock: LoopClock, told: list[MutableMapping[str, Any]]
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock, told: list[MutableMapping[str, Any]]
 ) -> None:
     tables.script = [AWAY] * 7
     configure(settings())
@@ -128,7 +127,7 @@ async def test_given_a_database_that_is_away_then_it_is_said_once_and_asked_more
 
 
 async def test_given_a_column_that_does_not_fit_then_it_is_said_once_and_the_table_left_alone_until_a_reload(
-    configure, tables: Tables, clock: LoopClock, told: list[MutableMapping[str, Any]]
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock, told: list[MutableMapping[str, Any]]
 ) -> None:
     tables.script = [ConfigError("It does not fit.", problems=("links.shop.table.watch: it is a boolean",))]
     configure(settings())
@@ -143,7 +142,9 @@ async def test_given_a_column_that_does_not_fit_then_it_is_said_once_and_the_tab
     assert tables.asked == [0, 120, 123, 126, 129]
 
 
-async def test_given_a_reload_then_a_watch_begins_goes_on_or_ends(configure, tables: Tables, clock: LoopClock) -> None:
+async def test_given_a_reload_then_a_watch_begins_goes_on_or_ends(
+    configure: Callable[[Settings], None], tables: Tables, clock: LoopClock
+) -> None:
     configure(settings(None))
     await clock.sleep(10)
     assert tables.opened == 0
@@ -161,11 +162,7 @@ async def test_given_a_reload_then_a_watch_begins_goes_on_or_ends(configure, tab
 async def test_given_very_many_changes_then_a_pass_over_all_orders_is_made_and_a_pause_drops_it(daemon: Daemon) -> None:
     runner = daemon.add()
     await daemon.clock.sleep(5)
-    link = await daemon.store.find_link("shop")
-    assert link is not None
-    lease = await daemon.store.acquire(link, "test", 60, daemon.clock.now())
-    await daemon.store.set_coverage(lease, Coverage.whole(daemon.clock.now()))
-    await daemon.store.release(lease)
+    await daemon.cover_all()
 
     runner.hint({5})
     runner.hint_all()

@@ -17,7 +17,7 @@ SLOTS = slot_times("shop", "5m", 7200)
 
 
 class TestSeveralDaemons:
-    async def test_given_two_daemons_then_no_slot_is_served_twice(self, store: MemoryStore, clock: LoopClock):
+    async def test_given_two_daemons_then_no_slot_is_served_twice(self, store: MemoryStore, clock: LoopClock) -> None:
         daemons = [Daemon(store, clock, f"host:{number}") for number in (1, 2)]
         names = [f"link{number}" for number in range(10)]
         for daemon in daemons:
@@ -35,7 +35,7 @@ class TestSeveralDaemons:
 
     async def test_given_a_daemon_killed_in_a_pass_then_another_takes_the_link_over_within_seconds(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         dying, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         dying.passes.always["shop"] = Outcome(seconds=100)
         dying.add()
@@ -50,7 +50,7 @@ class TestSeveralDaemons:
 
     async def test_given_a_pass_at_work_elsewhere_when_it_ends_well_then_standby_ends_without_another(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         working.passes.always["shop"] = Outcome(seconds=50)
         working.add()
@@ -63,7 +63,7 @@ class TestSeveralDaemons:
 
     async def test_given_a_trigger_taken_by_a_standby_daemon_then_it_is_served_when_the_lease_is_free(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         working, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         working.passes.outcomes["shop"].append(Outcome(seconds=50))
         working.add()
@@ -76,7 +76,7 @@ class TestSeveralDaemons:
 
     async def test_given_two_daemons_when_one_parks_a_link_then_the_other_rests_too(
         self, store: MemoryStore, clock: LoopClock
-    ):
+    ) -> None:
         one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         other.add(start=False)
         one.passes.always["shop"] = REFUSED
@@ -86,7 +86,9 @@ class TestSeveralDaemons:
         assert set(other.watcher.skips) == {("shop", "parked")}
         await asyncio.gather(one.kill(), other.kill())
 
-    async def test_given_another_daemon_made_the_pass_then_this_one_is_told(self, store: MemoryStore, clock: LoopClock):
+    async def test_given_another_daemon_made_the_pass_then_this_one_is_told(
+        self, store: MemoryStore, clock: LoopClock
+    ) -> None:
         one, other = Daemon(store, clock, "host:1"), Daemon(store, clock, "host:2")
         other.add()
         await clock.sleep(5)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def notifier(tmp_path: Path) -> Notifier:
 
 
 class TestNotifier:
-    def test_given_a_socket_then_the_manager_hears_each_state(self, manager: Manager, notifier: Notifier):
+    def test_given_a_socket_then_the_manager_hears_each_state(self, manager: Manager, notifier: Notifier) -> None:
         notifier.ready()
         notifier.status("running")
         notifier.status("running")
@@ -60,21 +61,21 @@ class TestNotifier:
             "EXTEND_TIMEOUT_USEC=30000000",
         ]
 
-    def test_given_a_reload_then_the_monotonic_time_goes_along(self, manager: Manager, notifier: Notifier):
+    def test_given_a_reload_then_the_monotonic_time_goes_along(self, manager: Manager, notifier: Notifier) -> None:
         notifier.reloading()
         assert manager.heard()[0].startswith("RELOADING=1\nMONOTONIC_USEC=")
 
-    def test_given_a_status_of_several_lines_then_it_is_sent_as_one(self, manager: Manager, notifier: Notifier):
+    def test_given_a_status_of_several_lines_then_it_is_sent_as_one(self, manager: Manager, notifier: Notifier) -> None:
         notifier.status("one\nREADY=1")
         assert manager.heard() == ["STATUS=one READY=1"]
 
-    def test_given_a_name_in_the_abstract_namespace_then_it_is_reached(self):
+    def test_given_a_name_in_the_abstract_namespace_then_it_is_reached(self) -> None:
         manager = Manager(b"\0syncd-test-notify")
         Notifier({"NOTIFY_SOCKET": "@syncd-test-notify"}, 7).ready()
         assert manager.heard() == ["READY=1"]
         manager.socket.close()
 
-    def test_given_no_socket_or_one_that_is_gone_then_nothing_happens(self, tmp_path: Path):
+    def test_given_no_socket_or_one_that_is_gone_then_nothing_happens(self, tmp_path: Path) -> None:
         Notifier({}, 7).ready()
         Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}, 7).ready()
 
@@ -88,7 +89,9 @@ class TestNotifier:
             ({}, 0.0),
         ],
     )
-    def test_given_the_environment_then_the_watchdogs_interval_is(self, environ: dict[str, str], seconds: float):
+    def test_given_the_environment_then_the_watchdogs_interval_is(
+        self, environ: dict[str, str], seconds: float
+    ) -> None:
         assert Notifier(environ, 7).watchdog == seconds
 
 
@@ -118,20 +121,22 @@ class TestVitals:
         return {}
 
     @pytest.fixture
-    async def liveness(self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, PassProgress]):
+    async def liveness(
+        self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, PassProgress]
+    ) -> AsyncIterator[Liveness]:
         made = Liveness(clock, timetable, pulses.items, lambda _lag: None)
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
         await asyncio.wait({task})
 
-    async def test_given_nothing_at_work_then_the_process_is_sound(self, liveness: Liveness, clock: LoopClock):
+    async def test_given_nothing_at_work_then_the_process_is_sound(self, liveness: Liveness, clock: LoopClock) -> None:
         await clock.sleep(86400)
         assert liveness.faults() == []
 
     async def test_given_a_pass_of_hours_that_beats_then_the_process_is_sound(
         self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
-    ):
+    ) -> None:
         pulses["shop"] = PassProgress(clock)
         for done in range(100):
             await clock.sleep(FROZEN / 2)
@@ -140,14 +145,14 @@ class TestVitals:
 
     async def test_given_a_pass_that_beats_no_more_then_it_is_frozen(
         self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
-    ):
+    ) -> None:
         pulses["shop"] = PassProgress(clock)
         await clock.sleep(FROZEN + 1)
         assert liveness.faults() == ["the pass of shop has made no progress for 1801 s"]
 
     async def test_given_a_schedule_that_is_late_then_it_is_woken_and_then_called_silent(
         self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
-    ):
+    ) -> None:
         timetable.late = SILENT / 2 + 1
         await clock.sleep(2.5)
         assert (timetable.woken, liveness.faults()) == (2, [])
@@ -156,7 +161,7 @@ class TestVitals:
 
     async def test_given_the_system_clock_jumps_then_the_schedule_is_worked_out_anew_once(
         self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
-    ):
+    ) -> None:
         await clock.sleep(2)
         clock.jump = 3600
         await clock.sleep(10)
@@ -164,7 +169,7 @@ class TestVitals:
 
     async def test_given_a_loop_that_hung_then_its_lag_is_told_and_too_much_is_a_fault(
         self, clock: LoopClock, timetable: FakeTimetable
-    ):
+    ) -> None:
         lags: list[float] = []
         late = LateClock(clock)
         liveness = Liveness(late, timetable, dict[str, PassProgress]().items, lags.append)
@@ -190,7 +195,7 @@ class LateClock(LoopClock):
 class TestPetting:
     async def test_given_a_sound_process_then_it_pets_twice_in_each_interval(
         self, manager: Manager, notifier: Notifier, clock: LoopClock
-    ):
+    ) -> None:
         task = asyncio.create_task(keep_alive(notifier, Faulty([]), clock))
         await clock.sleep(21)
         task.cancel()
@@ -198,8 +203,8 @@ class TestPetting:
         assert manager.heard() == ["WATCHDOG=1"] * 5
 
     async def test_given_a_fault_then_it_pets_no_more_and_says_why_once(
-        self, manager: Manager, notifier: Notifier, clock: LoopClock, told
-    ):
+        self, manager: Manager, notifier: Notifier, clock: LoopClock, told: list[MutableMapping[str, Any]]
+    ) -> None:
         task = asyncio.create_task(keep_alive(notifier, Faulty(["frozen"]), clock))
         await clock.sleep(60)
         task.cancel()
@@ -207,7 +212,7 @@ class TestPetting:
         assert manager.heard() == []
         assert [(event["event"], event["faults"]) for event in told] == [("watchdog no longer petted", ["frozen"])]
 
-    async def test_given_nobody_waits_for_pets_then_none_are_sent(self, clock: LoopClock):
+    async def test_given_nobody_waits_for_pets_then_none_are_sent(self, clock: LoopClock) -> None:
         await keep_alive(Notifier({}, 7), Faulty([]), clock)
 
 
@@ -219,7 +224,7 @@ class Faulty(Liveness):
         return self._faults
 
 
-async def test_given_the_steps_of_a_pass_then_its_pulse_times_each_phase(clock: LoopClock):
+async def test_given_the_steps_of_a_pass_then_its_pulse_times_each_phase(clock: LoopClock) -> None:
     pulse = PassProgress(clock)
     pulse.enter("observe")
     await clock.sleep(5)

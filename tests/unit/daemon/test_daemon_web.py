@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import httpx
@@ -86,14 +86,14 @@ def _application(shown: Shown, access: Access = OPEN) -> Any:
 
 
 @pytest.fixture
-async def client(shown: Shown):
+async def client(shown: Shown) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(_application(shown))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as made:
         yield made
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/status.json", "/metrics", "/", "/nowhere"])
-async def test_given_any_answer_then_it_carries_the_security_headers(client: httpx.AsyncClient, path: str):
+async def test_given_any_answer_then_it_carries_the_security_headers(client: httpx.AsyncClient, path: str) -> None:
     headers = (await client.get(path)).headers
     assert {name: headers.get(name) for name in HEADERS if name != "Cache-Control"} == {
         name: value for name, value in HEADERS.items() if name != "Cache-Control"
@@ -103,27 +103,31 @@ async def test_given_any_answer_then_it_carries_the_security_headers(client: htt
 
 @pytest.mark.parametrize("path", ["/livez", "/status.json", "/metrics", "/", "/nowhere"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-async def test_given_a_method_that_could_change_something_then_it_is_refused(client, path: str, method: str):
+async def test_given_a_method_that_could_change_something_then_it_is_refused(
+    client: httpx.AsyncClient, path: str, method: str
+) -> None:
     answer = await client.request(method, path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/status.json", "/metrics", "/"])
-async def test_given_head_then_it_is_answered_like_get(client: httpx.AsyncClient, path: str):
+async def test_given_head_then_it_is_answered_like_get(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.head(path)).status_code == 200
 
 
-async def test_given_a_sound_process_then_it_is_alive_and_ready(client: httpx.AsyncClient):
+async def test_given_a_sound_process_then_it_is_alive_and_ready(client: httpx.AsyncClient) -> None:
     assert [(await client.get(path)).text for path in ("/livez", "/readyz")] == ["ok\n", "ok\n"]
 
 
-async def test_given_faults_then_livez_names_them(client: httpx.AsyncClient, shown: Shown):
+async def test_given_faults_then_livez_names_them(client: httpx.AsyncClient, shown: Shown) -> None:
     shown.dead = ["the schedule is 61 s late"]
     answer = await client.get("/livez")
     assert (answer.status_code, answer.text) == (503, "the schedule is 61 s late\n")
 
 
-async def test_given_the_state_database_is_down_then_it_is_alive_but_not_ready(client, shown: Shown, told):
+async def test_given_the_state_database_is_down_then_it_is_alive_but_not_ready(
+    client: httpx.AsyncClient, shown: Shown, told: list[MutableMapping[str, Any]]
+) -> None:
     shown.broken = StateUnavailable("postgresql://syncd:secret@db is out of reach")
     answers = {path: await client.get(path) for path in ("/livez", "/readyz", "/status.json", "/metrics")}
     assert {path: answer.status_code for path, answer in answers.items()} == {
@@ -136,13 +140,15 @@ async def test_given_the_state_database_is_down_then_it_is_alive_but_not_ready(c
     assert [event["event"] for event in told] == ["not shown"] * 2
 
 
-async def test_given_the_state_database_hangs_then_readyz_says_so_in_time(client, shown: Shown):
+async def test_given_the_state_database_hangs_then_readyz_says_so_in_time(
+    client: httpx.AsyncClient, shown: Shown
+) -> None:
     shown.slow = 3600
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "the state database has not answered for 5 s\n")
 
 
-async def test_given_a_page_that_says_how_long_it_keeps_then_that_stands(client: httpx.AsyncClient):
+async def test_given_a_page_that_says_how_long_it_keeps_then_that_stands(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).headers["Cache-Control"] == "max-age=60"
 
 
@@ -166,7 +172,9 @@ def asking(shown: Shown, access: Access, peer: str = "127.0.0.1") -> httpx.Async
         ("127.0.0.1.example.net", False),
     ],
 )
-async def test_given_a_name_that_is_not_ours_then_only_health_is_answered(shown: Shown, host: str, answered: bool):
+async def test_given_a_name_that_is_not_ours_then_only_health_is_answered(
+    shown: Shown, host: str, answered: bool
+) -> None:
     async with asking(shown, Access(hosts=["syncd.example.com"])) as client:
         codes = {
             path: (await client.get(path, headers={"Host": host})).status_code
@@ -198,7 +206,7 @@ class TestSigningIn:
     )
     async def test_given_a_password_then_it_is_asked_for_but_not_by_health(
         self, shown: Shown, headers: dict[str, str], code: int
-    ):
+    ) -> None:
         async with asking(shown, self.PASSWORD) as client:
             assert [(await client.get(path, headers=headers)).status_code for path in ("/", "/metrics")] == [code] * 2
             assert (await client.get("/livez")).status_code == 200
@@ -216,13 +224,13 @@ class TestSigningIn:
     )
     async def test_given_a_proxys_header_then_it_counts_from_this_host_only(
         self, shown: Shown, peer: str, headers: dict[str, str], code: int
-    ):
+    ) -> None:
         async with asking(shown, self.HEADER, peer) as client:
             assert (await client.get("/", headers=headers)).status_code == code
 
     async def test_given_many_wrong_passwords_then_the_address_waits_whatever_it_gives_and_others_do_not(
-        self, shown: Shown, clock: SetClock, told
-    ):
+        self, shown: Shown, clock: SetClock, told: list[MutableMapping[str, Any]]
+    ) -> None:
         access = Access(password=SecretStr("pw"), clock=clock)
         transports = [httpx.ASGITransport(app := _application(shown, access), client=("10.0.0.9", 1))]
         transports.append(httpx.ASGITransport(app, client=("10.0.0.8", 1)))
@@ -242,7 +250,7 @@ class TestSigningIn:
             assert (await guessing.get("/", headers=basic("x:pw"))).status_code == 429
         assert [(one["event"], one["client"]) for one in told] == [("wrong passwords", "10.0.0.9")] * 2
 
-    async def test_given_ipv6_then_all_addresses_of_a_site_count_as_one(self, shown: Shown, clock: SetClock):
+    async def test_given_ipv6_then_all_addresses_of_a_site_count_as_one(self, shown: Shown, clock: SetClock) -> None:
         app = _application(shown, Access(password=SecretStr("pw"), clock=clock))
 
         async def code(peer: str, password: str) -> int:
@@ -256,14 +264,14 @@ class TestSigningIn:
         assert await code("2001:db8:0:1::1", "pw") == 200
         assert await code("::ffff:10.0.0.9", "pw") == 200
 
-    async def test_given_both_then_either_is_enough(self, shown: Shown):
+    async def test_given_both_then_either_is_enough(self, shown: Shown) -> None:
         both = Access(password=SecretStr("pw"), user_header="X-Remote-User")
         async with asking(shown, both) as client:
             assert (await client.get("/", headers={"X-Remote-User": "anna"})).status_code == 200
             assert (await client.get("/", headers=basic("x:pw"))).status_code == 200
 
 
-def test_given_very_many_addresses_then_the_memory_is_bounded_and_the_quietest_are_forgotten(clock: SetClock):
+def test_given_very_many_addresses_then_the_memory_is_bounded_and_the_quietest_are_forgotten(clock: SetClock) -> None:
     wrong = WrongPasswords(clock)
     for _ in range(FREE_GUESSES):
         wrong.note("10.0.0.9")
@@ -273,7 +281,7 @@ def test_given_very_many_addresses_then_the_memory_is_bounded_and_the_quietest_a
     assert (wrong.wait("10.0.0.9"), wrong.wait("10.0.0.8")) == (0.0, FORGIVEN_AFTER)
 
 
-async def test_given_too_many_requests_at_a_time_then_further_ones_are_refused_and_health_is_not():
+async def test_given_too_many_requests_at_a_time_then_further_ones_are_refused_and_health_is_not() -> None:
     answer = asyncio.Event()
 
     async def slow(_request: Any) -> PlainTextResponse:
@@ -324,7 +332,7 @@ class TestServing:
             await task
             server.close()
 
-    async def test_given_a_free_port_then_it_serves_and_leaves_signals_alone(self, shown: Shown):
+    async def test_given_a_free_port_then_it_serves_and_leaves_signals_alone(self, shown: Shown) -> None:
         import signal
 
         before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -339,13 +347,13 @@ class TestServing:
         await task
         server.close()
 
-    async def test_given_a_port_that_is_taken_then_the_sentence_names_it(self, shown: Shown):
+    async def test_given_a_port_that_is_taken_then_the_sentence_names_it(self, shown: Shown) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(UnavailableError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(web\.listen\)"):
                 WebServer(_application(shown), ("127.0.0.1", port))
 
-    async def test_given_an_answer_then_nothing_holds_its_packets_back(self, shown: Shown, serve: Serve):
+    async def test_given_an_answer_then_nothing_holds_its_packets_back(self, shown: Shown, serve: Serve) -> None:
         server = await serve(_application(shown))
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -360,7 +368,7 @@ class TestServing:
     )
     async def test_given_a_connection_that_sends_no_whole_request_then_it_is_closed(
         self, shown: Shown, serve: Serve, monkeypatch: pytest.MonkeyPatch, sent: bytes
-    ):
+    ) -> None:
         monkeypatch.setattr("syncd.daemon.web_server.REQUEST_SECONDS", 0.05)
         server = await serve(_application(shown))
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -372,7 +380,7 @@ class TestServing:
 
     async def test_given_a_body_that_never_ends_then_what_waits_for_it_is_let_go(
         self, serve: Serve, monkeypatch: pytest.MonkeyPatch
-    ):
+    ) -> None:
         monkeypatch.setattr("syncd.daemon.web_server.REQUEST_SECONDS", 0.05)
         came: list[str] = []
 
@@ -390,7 +398,7 @@ class TestServing:
 
     async def test_given_more_idle_connections_than_may_be_then_the_oldest_make_room_and_all_is_answered(
         self, shown: Shown, serve: Serve
-    ):
+    ) -> None:
         server = await serve(_application(shown))
         idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(MAX_CONNECTIONS + 20)]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:

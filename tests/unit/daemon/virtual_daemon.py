@@ -19,6 +19,7 @@ import time_machine
 from syncd.config.model import Settings
 from syncd.config.schedule import parse_schedule
 from syncd.core.model import Facts, Hold, HoldKind
+from syncd.core.order_ranges import Coverage
 from syncd.core.ports import Cancelled
 from syncd.core.records import GuardHit, Lease, RunRow, StoredHold
 from syncd.daemon.runner import LinkRunner
@@ -285,6 +286,14 @@ class Daemon:
         if start:
             runner.ask(Trigger.START)
         return runner
+
+    async def cover_all(self) -> None:
+        """Note that all orders of the link have just been compared."""
+        link = await self.store.find_link("shop")
+        assert link is not None
+        lease = await self.store.acquire(link, "test", 60, self.clock.now())
+        await self.store.set_coverage(lease, Coverage.whole(self.clock.now()))
+        await self.store.release(lease)
 
     def listen(self) -> None:
         """Notice by itself what is asked through the store."""

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import HoldKind, Outcome, Side
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import to_json

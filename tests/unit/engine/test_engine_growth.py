@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Action, Change, Facts, Owner, Reason, Side
+from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Write
 from syncd.engine.outcomes import on_both_sides
 from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue

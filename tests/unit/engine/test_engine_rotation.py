@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Scope
-from syncd.core.order_ranges import OrderRange
+from syncd.core.order_ranges import Coverage, OrderRange
 from syncd.engine import observe
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import DAY, Portion

@@ -125,7 +125,7 @@ async def test_given_a_removal_whose_row_comes_back_while_the_plan_is_applied_th
 async def test_given_bindings_that_change_while_the_table_is_written_then_their_rows_are_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("syncd.engine.writers.TABLE_BATCH", 2)
+    monkeypatch.setattr("syncd.engine.write_queue.TABLE_BATCH", 2)
     world = await in_step(20)
     for order in range(1, 9):
         world.edit_crm(order, (2, 900 + order))

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.portal import FakePortal
 from tests.simulation.life import Life, play
 from tests.simulation.scenario import parse
-from tests.simulation.switch import Line, Name, Off, Silent
+from tests.simulation.switch import Name, Off, Silent
 
 GUARDS = "syncd.core.guards"
 ALL = " ".join(f"{order}={1000 + order}" for order in range(1, 27))
@@ -56,7 +56,7 @@ RULES = {
         f"crm {ALL} | table {ALL} | pass | hide 1 2 3 | pass | later 1 | pass",
     ),
     "an absence of an order that was back is looked for anew": Rule(
-        Line("syncd.engine.second_look:SecondLook.begin", "if len(still[side]) < number", "if False"),
+        Name("syncd.engine.second_look:SecondLook._coming_back", lambda _look, _still: set()),
         32,
         f"crm {ALL} | table {ALL} | pass | crm {GONE} | pass | later 30 | crm 1=1001 | pass | crm 1=- | later 40 | pass",
     ),
@@ -113,7 +113,9 @@ def test_every_promise_of_the_wide_world_has_a_rule_without_which_it_is_broken()
 
 
 @pytest.mark.parametrize("moment", ["at store.acquire ", "at portal.read ", "at store.intend ", ""])
-def test_given_an_order_that_is_back_for_a_moment_that_no_pass_sees_then_its_absence_was_looked_for_twice(moment):
+def test_given_an_order_that_is_back_for_a_moment_that_no_pass_sees_then_its_absence_was_looked_for_twice(
+    moment: str,
+) -> None:
     """So it goes on an overloaded machine: others bind an order and unbind it while the pass comes to its second look."""
     waiting = f"crm {ALL} | table {ALL} | pass | crm {GONE} | pass | later 90"
 

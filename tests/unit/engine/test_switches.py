@@ -63,9 +63,9 @@ PARTS = {
 of guards, and each guard has rows of its own."""
 
 SIZES = {
-    "syncd.core.concurrency:FIRST_SHARE",
-    "syncd.core.concurrency:LONG",
-    "syncd.core.concurrency:SMALLEST_SHARE",
+    "syncd.core.pacing:FIRST_SHARE",
+    "syncd.core.pacing:LONG",
+    "syncd.core.pacing:SMALLEST_SHARE",
     "syncd.core.order_keys:LONGEST_KEY",
     "syncd.core.order_keys:_FORMER",
     "syncd.core.ports:OPERATING_LIMIT",
@@ -77,7 +77,6 @@ SIZES = {
     "syncd.engine.formatting:SHOWN_RANGES",
     "syncd.engine.covering:ASKED_FOR",
     "syncd.core.model:LARGEST",
-    "syncd.core.coverage:LARGEST",
     "syncd.core.order_ranges:FEW",
     "syncd.core.order_ranges:LARGEST",
     "syncd.core.order_ranges:NARROW",
@@ -94,14 +93,14 @@ SIZES = {
     "syncd.engine.write_queue:CRM_ORDERS",
     "syncd.engine.write_queue:TABLE_ORDERS",
     "syncd.engine.verify:PAGE",
-    "syncd.engine.writers:CRM_BATCH",
-    "syncd.engine.writers:TABLE_BATCH",
+    "syncd.engine.write_queue:CRM_BATCH",
+    "syncd.engine.write_queue:TABLE_BATCH",
 }
 """Numbers that decide how much is done at a time, or are a fact of the portal, and nothing else."""
 
 DECIDING = (
-    *(f"syncd.core.{name}" for name in ("backoff", "concurrency", "coverage", "diff", "guards", "model", "order_keys")),
-    *(f"syncd.core.{name}" for name in ("order_ranges", "plan", "policy", "silent_writes")),
+    *(f"syncd.core.{name}" for name in ("diff", "guards", "model", "order_keys", "order_ranges", "pacing")),
+    *(f"syncd.core.{name}" for name in ("plan", "policy", "silent_writes")),
     "syncd.engine.recover",
     "syncd.engine.verify",
 )

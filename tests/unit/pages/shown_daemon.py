@@ -33,6 +33,7 @@ from syncd.core.records import (
     Decision,
     GuardHit,
     Lease,
+    LinkRow,
     Reached,
     RunRow,
     StoredHold,
@@ -44,7 +45,7 @@ from syncd.daemon.web_server import Access
 from syncd.errors import UnavailableError
 from syncd.portal.hosts import Hosts
 from syncd.state import migrate
-from syncd.state.store import open_store
+from syncd.state.store import SqlStore, open_store
 from syncd.status.health import LinkHealth
 from syncd.status.links import LinkStatus, look
 from syncd.status.owners import Titles
@@ -145,7 +146,7 @@ class ShownDaemon:
         return self.known_titles
 
     @property
-    def store(self) -> Any:
+    def store(self) -> SqlStore:
         return self.workplace.store
 
     @property
@@ -162,6 +163,11 @@ class ShownDaemon:
         return await look(self.workplace.settings, self.store, self.clock.now(), self.known)
 
     # -------------------------------------------------------------- the past
+
+    async def link_row(self) -> LinkRow:
+        row = await self.store.find_link("shop")
+        assert row is not None
+        return row
 
     async def lease(self, link: str = "shop", holder: str = "host:1") -> Lease:
         row = await self.store.link(link, "ends")

@@ -20,7 +20,9 @@ from tests.unit.pages.shown_daemon import NOON, ShownDaemon, deal, held, open_wo
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(world: ShownDaemon, browser: Browser):
+async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(holds=[held(77, detail="Both sides changed it.")], before=3600)
     page = await browser.get("/holds")
     told = page.text_of("hold-shop-77")
@@ -37,9 +39,9 @@ async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide
 
 async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a_way_into_the_portal(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     await world.run(holds=[held(77)])
-    row = await world.store.find_link("shop")
+    row = await world.link_row()
     await world.store.keep_names(row.id, {Owner(2, 11): "Desks for Elm Bakery", Owner(2, 0): "Сделка"}, NOON, 0)
     page = await browser.get("/holds")
     told = page.text_of("hold-shop-77")
@@ -52,7 +54,9 @@ async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a
     }
 
 
-async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world: ShownDaemon, browser: Browser):
+async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(holds=[held(77)])
     asked = []
 
@@ -70,7 +74,7 @@ async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(world
     assert asked == ["shop"]
 
 
-async def test_given_a_decision_then_who_made_it_when_and_why(world: ShownDaemon, browser: Browser):
+async def test_given_a_decision_then_who_made_it_when_and_why(world: ShownDaemon, browser: Browser) -> None:
     await world.run(holds=[held(77, decision="table")], before=3600)
     note = Decision("shop", "resolve", "table", "anna@ops", NOON - 600, "12 has the invoice", order_id=77)
     await world.store.note(note)
@@ -80,14 +84,14 @@ async def test_given_a_decision_then_who_made_it_when_and_why(world: ShownDaemon
     assert "Decided: keep what the table says by anna@ops 10 min ago: 12 has the invoice" in history
 
 
-async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: ShownDaemon, browser: Browser):
+async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: ShownDaemon, browser: Browser) -> None:
     facts = Facts(None, deal(12), deal(10))
     await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
     page = await browser.get("/holds")
     assert page.all("bdi", class_="does")[0].text == "unbound on both sides"
 
 
-async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path):
+async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path) -> None:
     links = {"shop": {}, "oneway": {"direction": "crm-to-table"}}
     async with open_world(tmp_path, empty_state, links) as world:
         unreadable = Facts(deal(11), None, deal(10), Unreadable(HoldKind.INVALID_ROW, "deal_id is null"))
@@ -112,16 +116,18 @@ async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: P
         await browser.aclose()
 
 
-async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world: ShownDaemon, browser: Browser):
+async def test_given_a_decision_then_it_is_shown_in_place_of_the_commands(world: ShownDaemon, browser: Browser) -> None:
     await world.run(holds=[held(77)])
-    row = await world.store.find_link("shop")
+    row = await world.link_row()
     await world.store.decide(row.id, [77], "table", world.clock.now())
     page = await browser.get("/holds")
     assert "Decided: keep what the table says. The next pass carries it out." in page.text_of("hold-shop-77")
     assert page.commands == []
 
 
-async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(world: ShownDaemon, browser: Browser):
+async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(holds=[held(0, HoldKind.INVALID_ROW, detail="3 rows have no order id.")])
     page = await browser.get("/holds")
     assert page.text_of("hold-shop-0").startswith("Rows without a readable order")
@@ -131,7 +137,7 @@ async def test_rows_without_a_readable_order_are_shown_but_cannot_be_decided(wor
 
 async def test_a_row_whose_key_no_order_has_is_shown_on_each_page_but_cannot_be_decided(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     unknown = [held(number, HoldKind.ORDER_MISSING, detail=f"No order has key {number}.") for number in (-9, -5, -2)]
     await world.run(holds=unknown)
     monkeypatch.setattr(orders, "HOLDS_ON_A_PAGE", 2)
@@ -145,13 +151,13 @@ async def test_a_row_whose_key_no_order_has_is_shown_on_each_page_but_cannot_be_
     await browser.get("/holds?link=shop&after=-x", status=400)
 
 
-async def test_given_no_holds_then_the_page_says_so(browser: Browser):
+async def test_given_no_holds_then_the_page_says_so(browser: Browser) -> None:
     assert "No order is held." in (await browser.get("/holds")).text
 
 
 async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(orders, "HOLDS_ON_A_PAGE", 3)
     flapping = [held(order, HoldKind.FLAPPING) for order in (2, 4, 6, 8)]
     await world.run(holds=[held(1), held(3), *flapping])
@@ -174,7 +180,7 @@ async def test_the_holds_of_a_link_can_be_narrowed_to_a_kind_and_are_paged(
 
 async def test_the_page_of_all_links_shows_the_first_of_each(
     tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(orders, "HOLDS_OF_EACH_LINK", 2)
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}, "calm": {}}) as world:
         await world.run("shop", holds=[held(order) for order in (1, 2, 3)])

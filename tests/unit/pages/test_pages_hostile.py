@@ -43,7 +43,7 @@ async def _pages(browser: Browser) -> list[Page]:
     return found
 
 
-async def test_hostile_texts_stay_text_on_every_page(browser: Browser):
+async def test_hostile_texts_stay_text_on_every_page(browser: Browser) -> None:
     for page in await _pages(browser):
         _assert_harmless(page)
 
@@ -65,13 +65,13 @@ def _assert_harmless(page: Page) -> None:
     assert {one["action"] for one in page.all("form")} <= {"/orders", "/runs"}
 
 
-async def test_hostile_texts_are_shown_as_they_are(browser: Browser):
+async def test_hostile_texts_are_shown_as_they_are(browser: Browser) -> None:
     shown = " ".join((await browser.get("/links/shop/orders/77")).text.split())
     for text in HOSTILE[:6]:
         assert " ".join(text.split()) in shown
 
 
-async def test_texts_from_outside_cannot_turn_the_words_around_them(browser: Browser):
+async def test_texts_from_outside_cannot_turn_the_words_around_them(browser: Browser) -> None:
     page = await browser.get("/links/shop/orders/77")
     shown = [one.text for one in page.all("bdi", class_="outside")]
     assert any("\u202e" in text for text in shown)
@@ -79,7 +79,7 @@ async def test_texts_from_outside_cannot_turn_the_words_around_them(browser: Bro
     assert page.one("body").text.count("\u202e") == outside.count("\u202e") + page.by_id("foot").text.count("\u202e")
 
 
-async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: ShownDaemon, browser: Browser):
+async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: ShownDaemon, browser: Browser) -> None:
     url = f"https://shop.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
     run = await world.run(state="failed", error=f"POST {url} failed", changes=[(change(9, 1, 2), Outcome.FAILED, url)])
     await world.run(holds=[held(9, detail=url)])
@@ -87,7 +87,7 @@ async def test_a_secret_that_slipped_into_a_stored_text_is_masked(world: ShownDa
         assert SECRET not in (await browser.answer(path)).text, path
 
 
-async def test_every_page_can_be_read_by_a_screen_reader_and_walked_by_keyboard(browser: Browser):
+async def test_every_page_can_be_read_by_a_screen_reader_and_walked_by_keyboard(browser: Browser) -> None:
     for page in await _pages(browser):
         _assert_accessible(page)
 
@@ -112,7 +112,7 @@ def _assert_accessible(page: Page) -> None:
         assert button.text.strip() or button.get("aria-label")
 
 
-async def test_no_request_changes_the_state_database(world: ShownDaemon, browser: Browser, tmp_path: Path):
+async def test_no_request_changes_the_state_database(world: ShownDaemon, browser: Browser, tmp_path: Path) -> None:
     def content() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
             return list(connection.iterdump())

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Outcome, Side, SideCounts
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit
 from syncd.daemon.pages import links
 from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn
@@ -34,15 +33,16 @@ def _point(
 
 def _line(found: dict[str, object], plot: str, label: str) -> list[float | None]:
     lines = found["plots"][plot]["lines"]  # type: ignore[index]
+    values: list[float | None]
     (values,) = [line["values"] for line in lines if line["label"] == label]
     return values
 
 
 class TestPlots:
-    def test_every_plot_the_page_promises_is_there(self):
+    def test_every_plot_the_page_promises_is_there(self) -> None:
         assert [plot.key for plot in PLOTS] == ["drift", "changes", "duration", "requests", "budget"]
 
-    def test_few_runs_are_a_point_each(self):
+    def test_few_runs_are_a_point_each(self) -> None:
         found = drawn([_point(1, NOON - 600, crm=4), _point(2, NOON - 300, table=2, held_=1)], Range.DAY, NOON)
         assert (found["from"], found["to"], found["each"]) == (NOON - 86_400, NOON, 0)
         assert found["times"] == [NOON - 600, NOON - 300]
@@ -55,19 +55,19 @@ class TestPlots:
         assert _line(found, "budget", "busiest method") == [1.0, 1.0]
         assert found["plots"]["budget"]["limit"] == 480
 
-    def test_what_a_run_does_not_know_is_no_value(self):
+    def test_what_a_run_does_not_know_is_no_value(self) -> None:
         blind = [_point(1, NOON, state="failed"), _point(2, NOON, state="running", took=None)]
         found = drawn([*blind, _point(3, NOON, state="refused", crm=4000)], Range.DAY, NOON)
         assert _line(found, "drift", "to write in the CRM") == [None, None, 4000]
         assert _line(found, "changes", "in the CRM") == [None, None, None]
         assert _line(found, "duration", "seconds") == [2.0, None, 2.0]
 
-    def test_an_applied_plan_counts_as_changes_but_not_again_as_drift(self):
+    def test_an_applied_plan_counts_as_changes_but_not_again_as_drift(self) -> None:
         found = drawn([_point(1, NOON, kind="apply", crm=7)], Range.DAY, NOON)
         assert _line(found, "drift", "to write in the CRM") == [None]
         assert _line(found, "changes", "in the CRM") == [7]
 
-    def test_many_runs_become_so_many_points_drift_at_its_highest_and_changes_added_up(self):
+    def test_many_runs_become_so_many_points_drift_at_its_highest_and_changes_added_up(self) -> None:
         each = 86_400 // POINTS
         began = NOON - NOON % each
         runs = [_point(n, began - each * n + 5 * k, crm=k + 1) for n in range(200, 0, -1) for k in range(3)]
@@ -77,15 +77,15 @@ class TestPlots:
         assert set(_line(found, "drift", "to write in the CRM")) == {3}
         assert set(_line(found, "changes", "in the CRM")) == {6}
 
-    def test_three_thousand_runs_stay_within_the_points_of_a_plot(self):
+    def test_three_thousand_runs_stay_within_the_points_of_a_plot(self) -> None:
         runs = [_point(n, NOON - 30 * 86_400 + 864 * n) for n in range(3000)]
         assert len(drawn(runs, Range.MONTH, NOON)["times"]) <= POINTS + 1
 
-    def test_given_no_runs_then_no_points(self):
+    def test_given_no_runs_then_no_points(self) -> None:
         found = drawn([], Range.WEEK, NOON)
         assert (found["times"], _line(found, "drift", "held")) == ([], [])
 
-    def test_the_caption_says_the_last_and_the_highest_value(self):
+    def test_the_caption_says_the_last_and_the_highest_value(self) -> None:
         runs = [_point(1, NOON - 600, crm=40), _point(2, NOON - 300, crm=3)]
         drift, *_rest, budget = PLOTS
         assert caption(drift, runs).startswith("to write in the CRM: 3 last, 40 at most; to write in the table: 0 last")
@@ -93,7 +93,7 @@ class TestPlots:
         assert caption(budget, []) == "nothing yet"
 
 
-async def test_the_values_of_the_plots_are_json_beside_the_page(world: ShownDaemon, browser: Browser):
+async def test_the_values_of_the_plots_are_json_beside_the_page(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=90_000)
     run = await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], operating=33.5, took=4, before=600)
     page = await browser.get("/links/shop")
@@ -111,13 +111,13 @@ async def test_the_values_of_the_plots_are_json_beside_the_page(world: ShownDaem
     assert len(week["times"]) == 2
 
 
-async def test_each_plot_is_told_in_words_too(world: ShownDaemon, browser: Browser):
+async def test_each_plot_is_told_in_words_too(world: ShownDaemon, browser: Browser) -> None:
     await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=600)
     page = await browser.get("/links/shop")
     assert "Changes made, by side: in the CRM: 0 last, 0 at most; in the table: 1 last" in page.text_of("plot-changes")
 
 
-async def test_the_facts_of_a_link(world: ShownDaemon, browser: Browser):
+async def test_the_facts_of_a_link(world: ShownDaemon, browser: Browser) -> None:
     await world.run(holds=[held(1)], before=240)
     portal = world.workplace.settings.links["shop"].portal
     await world.store.set_budget(budget_key(portal), {"batch": (120.0, NOON + 300, NOON)})
@@ -133,7 +133,9 @@ async def test_the_facts_of_a_link(world: ShownDaemon, browser: Browser):
     assert page.title == "shop: held · syncd"
 
 
-async def test_refusals_with_their_numbers_and_the_command_that_applies_each(world: ShownDaemon, browser: Browser):
+async def test_refusals_with_their_numbers_and_the_command_that_applies_each(
+    world: ShownDaemon, browser: Browser
+) -> None:
     old = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=2 * 86_400)
     spent = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=7200)
     lease = await world.lease()
@@ -155,7 +157,7 @@ async def test_refusals_with_their_numbers_and_the_command_that_applies_each(wor
 @pytest.mark.parametrize("looks", [0, 1], ids=["refused just now", "found refused again"])
 async def test_given_a_link_that_waits_for_its_refused_plan_then_the_plan_is_named_once(
     looks: int, world: ShownDaemon, browser: Browser
-):
+) -> None:
     old = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=2 * 86_400)
     newest = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=600)
     for _ in range(looks):
@@ -167,7 +169,7 @@ async def test_given_a_link_that_waits_for_its_refused_plan_then_the_plan_is_nam
 
 async def test_open_holds_are_named_and_the_others_counted(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(links, "HELD_SHOWN", 2)
     await world.run(holds=[held(order) for order in (1, 2, 3)])
     page = await browser.get("/links/shop")
@@ -176,7 +178,9 @@ async def test_open_holds_are_named_and_the_others_counted(
     assert "All 3 held orders" in page.text_of("held")
 
 
-async def test_the_runs_of_a_link_page_by_page(world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch):
+async def test_the_runs_of_a_link_page_by_page(
+    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(links, "RUNS_ON_A_PAGE", 2)
     for _ in range(3):
         await world.run()
@@ -187,13 +191,13 @@ async def test_the_runs_of_a_link_page_by_page(world: ShownDaemon, browser: Brow
     assert not page.has("plots")
 
 
-async def test_given_a_link_no_run_has_seen_then_its_page_says_so(browser: Browser):
+async def test_given_a_link_no_run_has_seen_then_its_page_says_so(browser: Browser) -> None:
     page = await browser.get("/links/shop")
     assert "There are no runs yet." in page.text_of("runs")
     assert "Last pass never" in page.text_of("facts")
 
 
-async def test_given_passes_over_parts_then_the_page_tells_how_fresh_each_is(tmp_path: Path, empty_state: Path):
+async def test_given_passes_over_parts_then_the_page_tells_how_fresh_each_is(tmp_path: Path, empty_state: Path) -> None:
     links_ = {"shop": {"slices": 3, "recent": {"orders": 2000}}, "whole": {}}
     async with open_world(tmp_path, empty_state, links_) as world:
         browser = Browser(web(world))
@@ -210,7 +214,7 @@ async def test_given_passes_over_parts_then_the_page_tells_how_fresh_each_is(tmp
 
 async def test_given_a_link_without_a_pass_then_the_page_says_so_and_draws_nothing(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     page = await browser.get("/links/shop")
     assert page.text_of("health") == "no pass has been made yet"
     assert page.all("figure") == []

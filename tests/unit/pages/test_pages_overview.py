@@ -32,7 +32,7 @@ async def _row(browser: Browser, link: str = "shop") -> dict[str, str]:
     return dict(zip(rows[0], cells, strict=True))
 
 
-async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: ShownDaemon, browser: Browser):
+async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=7200)
     await world.run(before=240)
     row = await _row(browser)
@@ -47,7 +47,7 @@ async def test_given_a_link_in_step_then_its_row_says_so_and_since_when(world: S
 
 async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_proposed_where_no_schedule_makes_one(
     tmp_path: Path, empty_state: Path
-):
+) -> None:
     async with open_world(tmp_path, empty_state, {"shop": {}, "byhand": {"schedule": None}}) as world:
         browser = Browser(web(world))
         page = await browser.get("/")
@@ -61,7 +61,7 @@ async def test_given_a_link_without_a_pass_then_it_waits_and_the_first_plan_is_p
 
 async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applies_it(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=60)
     page = await browser.get("/")
     assert (await _row(browser))["Health"] == "▲refused for 58 s"
@@ -72,7 +72,7 @@ async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applie
 
 async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when_the_next_look_is(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=1000)
     await world.run(state="refused", counts=REMOVES, guards=[REFUSING], source=run, before=60)
     lease = await world.lease()
@@ -85,14 +85,16 @@ async def test_given_looks_at_a_refused_plan_then_the_run_that_holds_it_and_when
 
 async def test_given_a_refused_plan_too_old_to_be_applied_then_a_new_one_is_proposed(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     run = await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=25 * 3600)
     page = await browser.get("/")
     assert "That plan is too old to be applied." in page.text_of("needs-shop")
     assert page.commands == ["syncd reconcile shop", f"syncd show {run}", "syncd plan shop"]
 
 
-async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(world: ShownDaemon, browser: Browser):
+async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(
+    world: ShownDaemon, browser: Browser
+) -> None:
     guards = [GuardHit("fingerprint", None, 0, 1)]
     await world.run(state="refused", guards=guards, error="The table is another one now.")
     page = await browser.get("/")
@@ -100,7 +102,7 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_the_command(wor
     assert "syncd rebase shop" in page.commands
 
 
-async def test_given_a_failing_link_then_the_error_and_how_often(world: ShownDaemon, browser: Browser):
+async def test_given_a_failing_link_then_the_error_and_how_often(world: ShownDaemon, browser: Browser) -> None:
     await world.run(state="failed", error="The portal cannot be reached.", before=100)
     await world.run(state="failed", error="The portal cannot be reached.", before=92)
     run = await world.run(state="failed", error="The portal cannot be reached.", before=90)
@@ -113,7 +115,7 @@ async def test_given_a_failing_link_then_the_error_and_how_often(world: ShownDae
     assert page.commands == [f"syncd show {run}", "syncd check shop"]
 
 
-async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: ShownDaemon, browser: Browser):
+async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: ShownDaemon, browser: Browser) -> None:
     await world.run(state="failed", error="The portal refuses the webhook.", before=90)
     lease = await world.lease()
     await world.store.set_parked(lease, "auth: The portal refuses the webhook.")
@@ -125,7 +127,7 @@ async def test_given_a_parked_link_then_the_reason_without_its_code_word(world: 
     assert page.commands == ["syncd check shop"]
 
 
-async def test_given_held_orders_then_how_many_of_what_kind(world: ShownDaemon, browser: Browser):
+async def test_given_held_orders_then_how_many_of_what_kind(world: ShownDaemon, browser: Browser) -> None:
     held_orders = [held(1), held(2), held(3, HoldKind.INVALID_ROW)]
     await world.run(holds=held_orders)
     page = await browser.get("/")
@@ -135,7 +137,7 @@ async def test_given_held_orders_then_how_many_of_what_kind(world: ShownDaemon, 
     assert page.commands == ["syncd holds shop"]
 
 
-async def test_given_changes_left_behind_then_the_run_that_left_them(world: ShownDaemon, browser: Browser):
+async def test_given_changes_left_behind_then_the_run_that_left_them(world: ShownDaemon, browser: Browser) -> None:
     run = await world.run(state="partial", changes=[(change(5, 1, 2), Outcome.SKIPPED, "moved since")])
     page = await browser.get("/")
     assert (await _row(browser))["Health"].startswith("■held")
@@ -143,7 +145,7 @@ async def test_given_changes_left_behind_then_the_run_that_left_them(world: Show
     assert page.commands == [f"syncd show {run}"]
 
 
-async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: ShownDaemon, browser: Browser):
+async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=60)
     await world.store.set_paused("shop", paused=True)
     page = await browser.get("/")
@@ -151,14 +153,16 @@ async def test_given_a_paused_link_then_its_lasting_health_stays_visible(world: 
     assert page.commands == ["syncd resume shop"]
 
 
-async def test_given_a_pass_at_work_here_then_its_progress(world: ShownDaemon, browser: Browser):
+async def test_given_a_pass_at_work_here_then_its_progress(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=60)
     lease = await world.lease()
     await world.store.renew(lease, 600.0, NOON, Reached("listing the portal", 4500, 10000))
     assert (await _row(browser))["Health"] == "▶working reading the CRM 4,500 of 10,000 by host:1"
 
 
-async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(world: ShownDaemon, browser: Browser):
+async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(before=60)
     await world.lease(holder="other-host:7")
     assert (await _row(browser))["Health"] == "▶working at work: other-host:7"
@@ -166,7 +170,7 @@ async def test_given_another_daemon_at_work_then_the_link_works_and_it_is_named(
 
 async def test_given_a_run_that_has_just_begun_then_it_is_not_called_interrupted_until_its_lease_should_be_seen(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     lease = await world.lease()
     await world.store.start_run(lease, "pass", "schedule", NOON)
     await world.store.release(lease)
@@ -178,7 +182,7 @@ async def test_given_a_run_that_has_just_begun_then_it_is_not_called_interrupted
 
 async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_both_sides_stay(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     await world.run(before=120)
     await world.run(state="failed", error="The portal cannot be reached.", counts=Counts(), before=60)
     assert (await _row(browser))["In step"].startswith("940 ")
@@ -186,7 +190,7 @@ async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_bo
 
 async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_since_when(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     await world.run(before=3 * 3600)
     page = await browser.get("/")
     assert (await _row(browser))["Health"].startswith("!late in step at the last pass")
@@ -195,7 +199,7 @@ async def test_given_nobody_who_looks_after_a_link_then_it_is_late_and_says_sinc
     assert page.text_of("summary") == "1 link: 1 late."
 
 
-async def test_given_a_pause_then_by_whom_until_when_and_why(world: ShownDaemon, browser: Browser):
+async def test_given_a_pause_then_by_whom_until_when_and_why(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=60)
     pause = Pause("anna@ops", NOON - 30, NOON + 7200, "the table is being reloaded")
     await world.store.set_paused("shop", paused=True, pause=pause)
@@ -209,7 +213,7 @@ async def test_given_a_pause_then_by_whom_until_when_and_why(world: ShownDaemon,
     assert not (await _row(browser))["Health"].startswith("‖paused")
 
 
-async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: ShownDaemon, browser: Browser):
+async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: ShownDaemon, browser: Browser) -> None:
     await world.run(before=60)
     world.said = world.said.but(troubles=(("shop", "The driver is missing."),))
     page = await browser.get("/")
@@ -218,7 +222,7 @@ async def test_given_a_pass_that_could_not_begin_then_the_page_says_why(world: S
 
 async def test_given_many_links_then_what_needs_a_person_comes_first_and_the_table_is_filtered_and_sorted(
     tmp_path: Path, empty_state: Path
-):
+) -> None:
     names = [f"shop-{number:02}" for number in range(30)]
     async with open_world(tmp_path, empty_state, {name: {} for name in names}) as world:
         browser = Browser(web(world))
@@ -242,11 +246,13 @@ async def test_given_many_links_then_what_needs_a_person_comes_first_and_the_tab
         await browser.aclose()
 
 
-async def test_given_few_links_then_there_is_nothing_to_choose(world: ShownDaemon, browser: Browser):
+async def test_given_few_links_then_there_is_nothing_to_choose(world: ShownDaemon, browser: Browser) -> None:
     assert not (await browser.get("/")).has("choose")
 
 
-async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(world: ShownDaemon, browser: Browser):
+async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(before=60)
     lease = await world.lease()
     agreed = [BindingUpdate(order, Owner(2, 7), Owner(2, 7)) for order in (1, 2, 3)]
@@ -259,7 +265,7 @@ async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(wor
     assert not page.has("needs-shop")
 
 
-async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: ShownDaemon, browser: Browser):
+async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: ShownDaemon, browser: Browser) -> None:
     portal = world.workplace.settings.links["shop"].portal
     used = {"crm.orderentity.add": (360.0, NOON + 300, NOON), "batch": (48.0, NOON + 300, NOON)}
     await world.store.set_budget(budget_key(portal), used)
@@ -268,7 +274,9 @@ async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: 
     assert (await _row(browser))["Budget used"] == "none"
 
 
-async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(world: ShownDaemon, browser: Browser):
+async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(
+    world: ShownDaemon, browser: Browser
+) -> None:
     await world.run(before=900)
     await world.run(changes=[(change(5, 1, 2), Outcome.APPLIED, "")], before=600)
     await world.run(state="refused", counts=REMOVES, guards=[REFUSING], before=300)
@@ -287,21 +295,21 @@ async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(
 
 async def test_given_a_configuration_that_could_not_be_read_again_then_the_page_says_so(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     world.said = world.said.but(config_error="links.shop.schedule: not an interval", restart=("web.listen",))
     page = await browser.get("/")
     assert "links.shop.schedule: not an interval" in page.text_of("config-error")
     assert "web.listen" in page.text_of("restart")
 
 
-async def test_given_no_links_then_the_page_says_how_to_make_one(world: ShownDaemon, browser: Browser):
+async def test_given_no_links_then_the_page_says_how_to_make_one(world: ShownDaemon, browser: Browser) -> None:
     world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
     page = await browser.get("/")
     assert page.text_of("summary") == "The configuration has no links."
     assert page.commands == ["syncd init"]
 
 
-async def test_many_who_watch_are_served_by_one_look(world: ShownDaemon, browser: Browser):
+async def test_many_who_watch_are_served_by_one_look(world: ShownDaemon, browser: Browser) -> None:
     async with asyncio.TaskGroup() as watching:
         for _ in range(5):
             watching.create_task(browser.get("/"))
@@ -316,7 +324,7 @@ async def test_many_who_watch_are_served_by_one_look(world: ShownDaemon, browser
 
 async def test_a_look_that_takes_long_serves_the_longer(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     quick = world.links
 
     async def slow() -> list[LinkStatus]:
@@ -335,7 +343,7 @@ async def test_a_look_that_takes_long_serves_the_longer(
 
 async def test_who_loses_patience_does_not_end_the_look_for_the_next(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
     quick, may_end = world.links, asyncio.Event()
 
@@ -353,7 +361,7 @@ async def test_who_loses_patience_does_not_end_the_look_for_the_next(
 
 async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
     may_end = asyncio.Event()
 
@@ -372,7 +380,7 @@ async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
     assert complaints == []
 
 
-async def test_a_look_that_failed_is_not_remembered(world: ShownDaemon, browser: Browser):
+async def test_a_look_that_failed_is_not_remembered(world: ShownDaemon, browser: Browser) -> None:
     world.broken = StateUnavailable("It is locked.")
     await browser.get("/", 503)
     world.broken = None
@@ -381,7 +389,7 @@ async def test_a_look_that_failed_is_not_remembered(world: ShownDaemon, browser:
 
 async def test_given_many_links_that_are_late_for_one_reason_then_they_need_one_look_and_hide_nothing_worse(
     tmp_path: Path, empty_state: Path
-):
+) -> None:
     links: dict[str, dict[str, Any]] = {name: {} for name in ("a", "b", "c", "d", "e")}
     async with open_world(tmp_path, empty_state, links) as world:
         for name in links:
@@ -399,7 +407,7 @@ async def test_given_many_links_that_are_late_for_one_reason_then_they_need_one_
 
 async def test_given_another_time_zone_then_every_time_of_the_page_is_in_utc_and_says_so(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.anyio
 APPLIED, SKIPPED, FAILED = Outcome.APPLIED, Outcome.SKIPPED, Outcome.FAILED
 
 
-async def test_a_run_shows_each_change_with_before_after_reason_and_outcome(world: ShownDaemon, browser: Browser):
+async def test_a_run_shows_each_change_with_before_after_reason_and_outcome(
+    world: ShownDaemon, browser: Browser
+) -> None:
     run = await world.run(
         changes=[
             (change(5, None, 2), APPLIED, ""),
@@ -46,7 +48,7 @@ async def test_a_run_shows_each_change_with_before_after_reason_and_outcome(worl
     ]
 
 
-async def test_before_is_what_was_really_there_where_that_is_known(world: ShownDaemon, browser: Browser):
+async def test_before_is_what_was_really_there_where_that_is_known(world: ShownDaemon, browser: Browser) -> None:
     run = await world.run(
         changes=[(change(5, 1, 2), APPLIED, ""), (change(6, 1, 2), APPLIED, "")], found={5: deal(99), 6: None}
     )
@@ -54,14 +56,14 @@ async def test_before_is_what_was_really_there_where_that_is_known(world: ShownD
     assert [row[3] for row in rows[1:]] == ["deal 99 →becomes deal 2", "unbound →becomes deal 2"]
 
 
-async def test_agreements_are_no_changes_of_a_run(world: ShownDaemon, browser: Browser):
+async def test_agreements_are_no_changes_of_a_run(world: ShownDaemon, browser: Browser) -> None:
     run = await world.run(agreements=[agreement(5)])
     page = await browser.get(f"/runs/{run}")
     assert "It changed nothing." in page.text
     assert not page.has("tally")
 
 
-async def test_the_numbers_of_a_run_stand_at_its_head(world: ShownDaemon, browser: Browser):
+async def test_the_numbers_of_a_run_stand_at_its_head(world: ShownDaemon, browser: Browser) -> None:
     counts = Counts(in_step=940, crm=SideCounts(3, 1, 0), table=SideCounts(), crm_rows=944, table_rows=941, holds=2)
     run = await world.run(counts=counts, requests=3, took=75)
     page = await browser.get(f"/runs/{run}")
@@ -75,7 +77,7 @@ async def test_the_numbers_of_a_run_stand_at_its_head(world: ShownDaemon, browse
 
 async def test_given_a_refused_run_then_each_guard_is_a_sentence_and_the_command_applies_it(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     counts = Counts(agreed=484, crm=SideCounts(remove=144))
     guards = [GuardHit("max_removes", Side.CRM, 100, 144), GuardHit("max_removes_percent", Side.CRM, 10, 29.8)]
     run = await world.run(state="refused", counts=counts, guards=guards)
@@ -90,7 +92,7 @@ async def test_given_a_refused_run_then_each_guard_is_a_sentence_and_the_command
 
 async def test_given_a_look_at_a_refused_plan_then_it_leads_to_the_run_that_holds_it(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     counts = Counts(agreed=484, crm=SideCounts(remove=144))
     guards = [GuardHit("max_removes", Side.CRM, 100, 144)]
     plan = await world.run(state="refused", counts=counts, guards=guards, before=900)
@@ -106,7 +108,9 @@ async def test_given_a_look_at_a_refused_plan_then_it_leads_to_the_run_that_hold
     assert (await browser.get(f"/runs/{look}")).commands == []
 
 
-async def test_given_a_plan_then_the_command_carries_it_out_until_it_was_applied(world: ShownDaemon, browser: Browser):
+async def test_given_a_plan_then_the_command_carries_it_out_until_it_was_applied(
+    world: ShownDaemon, browser: Browser
+) -> None:
     plan = await world.run(kind="plan", state="planned", changes=[(change(5, 1, 2), Outcome.PLANNED, "")])
     page = await browser.get(f"/runs/{plan}")
     assert page.commands == [f"syncd apply {plan}"]
@@ -119,12 +123,12 @@ async def test_given_a_plan_then_the_command_carries_it_out_until_it_was_applied
     assert "Application of 1" in (await browser.get("/runs")).text
 
 
-async def test_given_a_plan_of_nothing_then_there_is_no_command(world: ShownDaemon, browser: Browser):
+async def test_given_a_plan_of_nothing_then_there_is_no_command(world: ShownDaemon, browser: Browser) -> None:
     plan = await world.run(kind="plan", state="planned")
     assert (await browser.get(f"/runs/{plan}")).commands == []
 
 
-async def test_given_a_run_that_ended_early_then_its_error(world: ShownDaemon, browser: Browser):
+async def test_given_a_run_that_ended_early_then_its_error(world: ShownDaemon, browser: Browser) -> None:
     run = await world.run(state="incomplete", error="The listing could not be proved complete.")
     page = await browser.get(f"/runs/{run}")
     assert page.text_of("why") == "It ended early The listing could not be proved complete."
@@ -132,7 +136,7 @@ async def test_given_a_run_that_ended_early_then_its_error(world: ShownDaemon, b
 
 async def test_given_a_sentence_with_a_stored_time_then_the_page_shows_it_as_all_its_times(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     run = await world.run(state="failed", error="Worked on since 2026-01-01T00:00:00+00:00.")
     page = await browser.get(f"/runs/{run}")
     assert "Worked on since 2026-01-01 00:00:00 UTC." in page.text_of("why")
@@ -140,7 +144,7 @@ async def test_given_a_sentence_with_a_stored_time_then_the_page_shows_it_as_all
 
 async def test_given_a_run_cut_off_then_it_is_interrupted_and_running_only_while_somebody_is_at_work(
     world: ShownDaemon, browser: Browser
-):
+) -> None:
     lease = await world.lease()
     run = await world.store.start_run(lease, "pass", "schedule", NOON)
     assert "▶running" in (await browser.get(f"/runs/{run}")).text
@@ -149,7 +153,7 @@ async def test_given_a_run_cut_off_then_it_is_interrupted_and_running_only_while
     assert "■interrupted" in (await browser.get(f"/runs/{run}")).text
 
 
-async def test_what_a_run_held_is_listed_with_what_each_side_said(world: ShownDaemon, browser: Browser):
+async def test_what_a_run_held_is_listed_with_what_each_side_said(world: ShownDaemon, browser: Browser) -> None:
     run = await world.run(holds=[held(1), held(2, HoldKind.FLAPPING)])
     await world.run(released=[2], before=-60)
     page = await browser.get(f"/runs/{run}")
@@ -160,7 +164,7 @@ async def test_what_a_run_held_is_listed_with_what_each_side_said(world: ShownDa
 
 async def test_a_large_run_is_paged_and_every_change_is_on_exactly_one_page(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(runs, "PAGE", 7)
     sides = (Side.CRM, Side.TABLE)
     run = await world.run(changes=[(change(n, 1, 2, side=sides[n % 2]), APPLIED, "") for n in range(1, 24)])
@@ -176,7 +180,7 @@ async def test_a_large_run_is_paged_and_every_change_is_on_exactly_one_page(
 
 async def test_what_was_not_carried_out_is_found_in_a_large_run_bit_by_bit(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("syncd.state.page_queries.WINDOW", 5)
     outcomes = {3: FAILED, 17: SKIPPED, 18: FAILED}
     run = await world.run(changes=[(change(n, 1, 2), outcomes.get(n, APPLIED), "") for n in range(1, 24)])
@@ -196,7 +200,7 @@ async def test_what_was_not_carried_out_is_found_in_a_large_run_bit_by_bit(
 
 async def test_leftovers_of_both_sides_are_paged_in_one_order(
     world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(runs, "PAGE", 3)
     sides = (Side.CRM, Side.TABLE)
     run = await world.run(changes=[(change(n, 1, 2, side=sides[n % 2]), FAILED, "") for n in range(1, 9)])
@@ -208,7 +212,7 @@ async def test_leftovers_of_both_sides_are_paged_in_one_order(
 
 async def test_runs_are_listed_newest_first_of_all_links_or_of_one_page_by_page(
     tmp_path: Path, empty_state: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(runs, "LISTED", 2)
     async with open_world(tmp_path, empty_state, {"shop": {}, "outlet": {}}) as world:
         browser = Browser(web(world))
@@ -226,7 +230,9 @@ async def test_runs_are_listed_newest_first_of_all_links_or_of_one_page_by_page(
         await browser.aclose()
 
 
-async def test_the_runs_of_a_link_that_left_the_configuration_can_still_be_read(world: ShownDaemon, browser: Browser):
+async def test_the_runs_of_a_link_that_left_the_configuration_can_still_be_read(
+    world: ShownDaemon, browser: Browser
+) -> None:
     run = await world.run(changes=[(change(5, 1, 2), APPLIED, "")])
     world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
     page = await browser.get(f"/runs/{run}")
@@ -235,7 +241,7 @@ async def test_the_runs_of_a_link_that_left_the_configuration_can_still_be_read(
     assert (await browser.get("/runs?link=shop")).rows("Newest first")[1][0] == f"{run} Pass"
 
 
-async def test_given_many_links_then_the_page_of_runs_begins_with_runs(tmp_path: Path, empty_state: Path):
+async def test_given_many_links_then_the_page_of_runs_begins_with_runs(tmp_path: Path, empty_state: Path) -> None:
     async with open_world(tmp_path, empty_state, {f"link-{number}": {} for number in range(40)}) as world:
         await world.run("link-7")
         browser = Browser(web(world))

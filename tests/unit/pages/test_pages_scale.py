@@ -124,7 +124,7 @@ that where there are ten times as many; none of these grows."""
 
 
 @pytest.mark.parametrize("path", WORK)
-async def test_no_page_reads_through_a_table(world: ShownDaemon, browser: Browser, tmp_path: Path, path: str):
+async def test_no_page_reads_through_a_table(world: ShownDaemon, browser: Browser, tmp_path: Path, path: str) -> None:
     await browser.get("/")  # the look at the links, which all pages share
     with watched(world) as watch:
         await browser.answer(path)
@@ -138,13 +138,13 @@ async def test_no_page_reads_through_a_table(world: ShownDaemon, browser: Browse
     assert watch.steps <= WORK[path]
 
 
-async def test_the_measure_is_not_blind(world: ShownDaemon):
+async def test_the_measure_is_not_blind(world: ShownDaemon) -> None:
     with watched(world) as watch:
         await world.store._read(lambda connection: connection.exec_driver_sql("SELECT max(error) FROM change").all())
     assert watch.steps > 700
 
 
-async def test_what_a_large_run_left_behind_is_found(browser: Browser):
+async def test_what_a_large_run_left_behind_is_found(browser: Browser) -> None:
     page = await _page(browser, "/runs/1?show=left")
     assert [row[0] for row in page.rows("The changes of run")[1:]] == ["9999", "19998"]
     assert "first 20,000 a side" in page.text_of("tally")
@@ -152,5 +152,5 @@ async def test_what_a_large_run_left_behind_is_found(browser: Browser):
     assert [row[0] for row in page.rows("The changes of run")[1:]] == ["29997", "39996"]
 
 
-async def test_a_run_of_a_hundred_thousand_agreements_says_it_changed_nothing(browser: Browser):
+async def test_a_run_of_a_hundred_thousand_agreements_says_it_changed_nothing(browser: Browser) -> None:
     assert "It changed nothing." in (await _page(browser, "/runs/2")).text

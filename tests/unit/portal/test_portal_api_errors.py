@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.portal.api_errors import ApiError, to_exception
+from syncd.portal.responses import ApiError, to_exception
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.portal.api_errors import ApiError, ApiErrorKind, kind_of
-from syncd.portal.responses import CommandAnswer, UnusableAnswer, as_map, number, open_batch, whole
+from syncd.portal.responses import (
+    ApiError,
+    ApiErrorKind,
+    CommandAnswer,
+    UnusableAnswer,
+    as_map,
+    kind_of,
+    number,
+    open_batch,
+    whole,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.portal.commands import OPEN, PAGE
-from syncd.portal.windows import LEAST_COMMANDS, Window, batches, between, cut, density, width
+from syncd.portal.window_reader import LEAST_COMMANDS, Window, batches, between, cut, density, width
 
 
 @given(

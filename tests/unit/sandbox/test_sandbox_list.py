@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_many_different_scans_in_turn_stay_right(portal: SandboxPortal) -> None:
         assert found == [[], [], [9], [], [], [], [], [], [], [5, 7], []]
 
 
-OPS = {
+OPS: dict[str, Callable[[int, list[int]], bool]] = {
     "": lambda value, wanted: value in wanted,
     "=": lambda value, wanted: value in wanted,
     "@": lambda value, wanted: value in wanted,

@@ -22,7 +22,7 @@ from syncd.sandbox import (
     Version,
     serve,
 )
-from syncd.sandbox.service import make_portal
+from syncd.sandbox.server import make_portal
 from tests.fakes.clock import SetClock
 from tests.unit.sandbox.sandbox_calls import add_command
 

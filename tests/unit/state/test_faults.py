@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import psycopg
 import pymysql
@@ -75,7 +76,7 @@ def mysql_error(number: int) -> exc.DBAPIError:
         (mysql_error(2013), StateUnavailable, "cannot be reached, or the connection was lost"),
     ],
 )
-def test_a_fault_is_a_sentence_with_a_hint_and_without_the_drivers_words(error, kind, words):
+def test_a_fault_is_a_sentence_with_a_hint_and_without_the_drivers_words(error: Any, kind: Any, words: str) -> None:
     told = translate(error, "the-place")
     assert told is not None
     assert type(told) is kind
@@ -85,23 +86,23 @@ def test_a_fault_is_a_sentence_with_a_hint_and_without_the_drivers_words(error, 
     assert SECRET not in told.message + told.hint
 
 
-def test_what_can_only_be_a_bug_comes_out_as_it_is():
+def test_what_can_only_be_a_bug_comes_out_as_it_is() -> None:
     bug = exc.ProgrammingError("SELEC 1", {}, psycopg.errors.SyntaxError("syntax error"))
     assert translate(bug, "the-place") is None
     with pytest.raises(exc.ProgrammingError), translated_errors("the-place"):
         raise bug
 
 
-def test_a_pool_that_runs_dry_is_a_sentence():
+def test_a_pool_that_runs_dry_is_a_sentence() -> None:
     with pytest.raises(StateUnavailable, match="connections"), translated_errors("the-place"):
         raise exc.TimeoutError("QueuePool limit")
 
 
 @pytest.mark.parametrize("error", [postgres_error("40001"), postgres_error("40P01"), mysql_error(1213)])
-def test_a_deadlock_is_tried_again(error):
+def test_a_deadlock_is_tried_again(error: Any) -> None:
     assert is_retryable(error)
 
 
 @pytest.mark.parametrize("error", [postgres_error("57014"), mysql_error(1205), sqlite_error(sqlite3.SQLITE_BUSY)])
-def test_a_wait_that_was_too_long_is_not_tried_again(error):
+def test_a_wait_that_was_too_long_is_not_tried_again(error: Any) -> None:
     assert not is_retryable(error)

@@ -85,7 +85,7 @@ Ask = Callable[[SqlStore, Lease], Awaitable[object]]
         "unknown keys",
     ],
 )
-async def test_a_question_is_answered_through_its_index(store: SqlStore, ask: Ask, index: str):
+async def test_a_question_is_answered_through_its_index(store: SqlStore, ask: Ask, index: str) -> None:
     lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, 0.0)
     plans: list[str] = []
 
@@ -95,7 +95,7 @@ async def test_a_question_is_answered_through_its_index(store: SqlStore, ask: As
     assert not [plan for plan in plans if plan.startswith("SCAN")]
 
 
-async def test_an_intent_is_written_by_its_id(store):
+async def test_an_intent_is_written_by_its_id(store: SqlStore) -> None:
     """SQLite without statistics takes the index on a whole link for better than a thousand ids."""
     lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, 0.0)
     plans: list[str] = []

@@ -60,20 +60,20 @@ async def left(store: SqlStore) -> list[int]:
     return [row.id for row in await store.runs("shop", 100)][::-1]
 
 
-async def test_old_passes_that_did_nothing_are_forgotten_but_for_the_newest(store, lease):
+async def test_old_passes_that_did_nothing_are_forgotten_but_for_the_newest(store: SqlStore, lease: Lease) -> None:
     runs = [await run(store, lease) for _ in range(5)]
     assert await store.prune(lease, NOW, 30) == 3
     assert await left(store) == runs[3:]
     assert await store.prune(lease, NOW, 30) == 0
 
 
-async def test_few_runs_are_all_kept(store, lease):
+async def test_few_runs_are_all_kept(store: SqlStore, lease: Lease) -> None:
     runs = [await run(store, lease)]
     assert await store.prune(lease, NOW, 30) == 0
     assert await left(store) == runs
 
 
-async def test_what_is_young_refused_planned_or_running_is_kept(store, lease):
+async def test_what_is_young_refused_planned_or_running_is_kept(store: SqlStore, lease: Lease) -> None:
     kept = [
         await run(store, lease, days=10),
         await run(store, lease, state="refused"),
@@ -86,7 +86,7 @@ async def test_what_is_young_refused_planned_or_running_is_kept(store, lease):
     assert await left(store) == [*kept, *newest]
 
 
-async def test_looks_at_a_refused_plan_are_forgotten_and_the_plan_is_kept(store, lease):
+async def test_looks_at_a_refused_plan_are_forgotten_and_the_plan_is_kept(store: SqlStore, lease: Lease) -> None:
     refused = await run(store, lease, state="refused")
     for _ in range(3):
         await run(store, lease, state="refused", source=refused)
@@ -95,7 +95,7 @@ async def test_looks_at_a_refused_plan_are_forgotten_and_the_plan_is_kept(store,
     assert await left(store) == [refused, *newest]
 
 
-async def test_a_pass_with_a_change_or_a_hold_is_kept(store, lease):
+async def test_a_pass_with_a_change_or_a_hold_is_kept(store: SqlStore, lease: Lease) -> None:
     wrote, held = [await run(store, lease) for _ in range(2)]
     facts = Facts(None, Owner(2, 1), None)
     await store.save_plan(
@@ -108,7 +108,7 @@ async def test_a_pass_with_a_change_or_a_hold_is_kept(store, lease):
     assert await left(store) == [wrote, held, *newest]
 
 
-async def test_requests_served_long_ago_are_forgotten(store, lease):
+async def test_requests_served_long_ago_are_forgotten(store: SqlStore, lease: Lease) -> None:
     for days in (100, 10):
         asked = await store.post_request("shop", "trigger", "cli", NOW - days * DAY)
         await store.close_requests(lease, [asked], NOW - days * DAY)
@@ -118,14 +118,16 @@ async def test_requests_served_long_ago_are_forgotten(store, lease):
     assert set(stored) == {NOW - 10 * DAY, None}
 
 
-async def test_runs_of_other_links_are_kept(store, lease):
+async def test_runs_of_other_links_are_kept(store: SqlStore, lease: Lease) -> None:
     other = await store.acquire(await store.link("outlet", "ends"), "mine", 60.0, NOW)
     for _ in range(4):
         await run(store, other)
     assert await store.prune(lease, NOW, 30) == 0
 
 
-async def test_names_of_owners_are_forgotten_after_a_day_whatever_link_they_are_of(store: SqlStore, lease: Lease):
+async def test_names_of_owners_are_forgotten_after_a_day_whatever_link_they_are_of(
+    store: SqlStore, lease: Lease
+) -> None:
     old, new = Owner(2, 1), Owner(2, 2)
     for link_id in (lease.link_id, lease.link_id + 1):
         await store.keep_names(link_id, {old: "Desks"}, NOW - DAY - 1, 0)

@@ -14,12 +14,12 @@ MODULES = [import_module(f"syncd.state.{found.name}") for found in pkgutil.iter_
 METHODS = {name: method for name, method in vars(Store).items() if inspect.isfunction(method)}
 
 
-def test_given_the_protocol_then_each_of_its_methods_is_described():
+def test_given_the_protocol_then_each_of_its_methods_is_described() -> None:
     assert METHODS
     assert [name for name, method in METHODS.items() if not name.startswith("_") and not method.__doc__] == []
 
 
-def test_given_a_function_without_a_docstring_then_it_is_a_method_of_the_protocol():
+def test_given_a_function_without_a_docstring_then_it_is_a_method_of_the_protocol() -> None:
     undescribed = {
         name
         for module in MODULES

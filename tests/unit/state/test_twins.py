@@ -254,7 +254,7 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
     return await answer
 
 
-def test_twins(tmp_path):
+def test_twins(tmp_path: Path) -> None:
     upgrade(f"sqlite:///{tmp_path / 'template.db'}")
 
     class Here(Twins):

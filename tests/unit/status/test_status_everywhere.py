@@ -193,7 +193,7 @@ def test_every_health_has_a_past() -> None:
 @pytest.mark.parametrize("health", Health)
 async def test_given_a_health_then_terminal_web_page_metrics_and_check_agree(
     health: Health, place: Workplace, tmp_path: Path
-):
+) -> None:
     await PASTS[health](Past(place))
     transport = httpx.ASGITransport(app=served(place))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
@@ -212,7 +212,7 @@ async def test_given_a_health_then_terminal_web_page_metrics_and_check_agree(
 
 
 @pytest.mark.parametrize("health", [Health.FAILING])
-async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(health: Health, place: Workplace):
+async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(health: Health, place: Workplace) -> None:
     await PASTS[health](Past(place))
     transport = httpx.ASGITransport(app=served(place))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from syncd.core.model import Counts
@@ -31,32 +33,32 @@ def _pass(number: int, state: str = "applied", *, error: str = "", holds: int = 
         (_pass(1, "failed", error="call support"), "blocked: call support", Health.PARKED),
     ],
 )
-def test_given_the_last_pass_then_the_links_health_is(run, parked, health):
+def test_given_the_last_pass_then_the_links_health_is(run: Any, parked: str, health: Health) -> None:
     assert health_from(LINK._replace(parked=parked), [run]).health is health
 
 
-def test_given_no_pass_then_the_link_waits_for_its_first():
+def test_given_no_pass_then_the_link_waits_for_its_first() -> None:
     assert health_from(LINK, [_pass(1, kind="plan")]) == LinkHealth(Health.NEW, NOON)
 
 
-def test_given_passes_alike_then_the_health_is_since_the_first_of_them():
+def test_given_passes_alike_then_the_health_is_since_the_first_of_them() -> None:
     runs = [_pass(4), _pass(3, kind="apply", state="failed", error="x"), _pass(2), _pass(1, "failed", error="down")]
     assert health_from(LINK, runs) == LinkHealth(Health.IN_STEP, NOON + 121, 4, "")
 
 
 @pytest.mark.parametrize("error", ["Stopped by SIGTERM; what was in flight is recorded.", "interrupted"])
-def test_given_a_pass_that_was_cut_off_then_it_says_nothing_of_the_link(error: str):
+def test_given_a_pass_that_was_cut_off_then_it_says_nothing_of_the_link(error: str) -> None:
     runs = [_pass(2, "failed", error=error), _pass(1)]
     assert health_from(LINK, runs).run == 1
 
 
-def test_given_an_unfinished_pass_then_the_one_before_it_counts():
+def test_given_an_unfinished_pass_then_the_one_before_it_counts() -> None:
     unfinished = _pass(2)
     unfinished.finished_at = None
     assert health_from(LINK, [unfinished, _pass(1, holds=1)]).health is Health.HELD
 
 
-def test_given_runs_then_the_newest_failures_in_a_row_are_counted():
+def test_given_runs_then_the_newest_failures_in_a_row_are_counted() -> None:
     down = [_pass(number, "failed", error="down") for number in (6, 5, 4)]
     assert failures_in_a_row([*down, _pass(3), _pass(2, "failed", error="down")]) == 3
 
@@ -71,13 +73,15 @@ def test_given_runs_then_the_newest_failures_in_a_row_are_counted():
         (None, "applied", None),
     ],
 )
-def test_given_how_a_pass_ended_then_the_link_is_parked_for(error, state, parking):
+def test_given_how_a_pass_ended_then_the_link_is_parked_for(error: Any, state: str, parking: Parking | None) -> None:
     assert parking_of(error, state) is parking
 
 
 @pytest.mark.parametrize("refused", [None, "1-30"])
 @pytest.mark.parametrize("fine", [None, "1-40"])
-def test_given_a_refused_plan_then_a_good_pass_over_its_orders_settles_it(refused: str | None, fine: str | None):
+def test_given_a_refused_plan_then_a_good_pass_over_its_orders_settles_it(
+    refused: str | None, fine: str | None
+) -> None:
     runs = [_pass(2), _pass(1, "refused", error="too much")]
     for run, covers in zip(runs, (fine, refused), strict=True):
         run.covers = None if covers is None else OrderRanges.parse(covers)
@@ -85,7 +89,7 @@ def test_given_a_refused_plan_then_a_good_pass_over_its_orders_settles_it(refuse
     assert health_from(LINK, runs).health is (Health.IN_STEP if settles else Health.REFUSED)
 
 
-def test_given_passes_in_between_then_the_schedule_was_served_by_the_slice_before_them():
+def test_given_passes_in_between_then_the_schedule_was_served_by_the_slice_before_them() -> None:
     runs = [_pass(3), _pass(2), _pass(1)]
     for run, part in zip(runs, ("the newest 2,000", "named orders", f"{SLICE}1 of 4"), strict=True):
         run.covers, run.part = OrderRanges.parse("1-5"), part

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from syncd.config.model import Settings
-from syncd.core.coverage import Coverage
 from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCounts
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
 from syncd.status.fire_times import GRACE, FireTimes, retry_pause
 from syncd.status.health import Health
@@ -95,19 +94,21 @@ def shop() -> Shop:
 DOWN = "The portal cannot be reached."
 
 
-async def test_given_a_good_pass_a_failed_one_and_a_plan_then_the_plan_says_nothing_of_the_links_health(shop: Shop):
+async def test_given_a_good_pass_a_failed_one_and_a_plan_then_the_plan_says_nothing_of_the_links_health(
+    shop: Shop,
+) -> None:
     await shop.run()
     await shop.run("failed", error=DOWN)
     await shop.run("planned", kind="plan")
     assert (await shop.look()).health is Health.FAILING
 
 
-async def test_given_an_interval_then_the_next_pass_is_at_the_daemons_own_fire_time(shop: Shop):
+async def test_given_an_interval_then_the_next_pass_is_at_the_daemons_own_fire_time(shop: Shop) -> None:
     await shop.run()
     assert (await shop.look()).next_run == TIMES.after(NOON)
 
 
-async def test_given_a_failed_pass_then_the_next_one_is_after_the_daemons_own_pause(shop: Shop):
+async def test_given_a_failed_pass_then_the_next_one_is_after_the_daemons_own_pause(shop: Shop) -> None:
     await shop.run("failed", error=DOWN)
     await shop.run("failed", error=DOWN)
     ended = shop.clock.now()
@@ -117,7 +118,9 @@ async def test_given_a_failed_pass_then_the_next_one_is_after_the_daemons_own_pa
     assert 60 <= status.next_run - ended <= 66
 
 
-async def test_given_a_daemon_that_died_then_the_link_is_late_once_a_pass_is_overdue_for_long_enough(shop: Shop):
+async def test_given_a_daemon_that_died_then_the_link_is_late_once_a_pass_is_overdue_for_long_enough(
+    shop: Shop,
+) -> None:
     await shop.run()
     due = TIMES.after(NOON)
     assert due is not None
@@ -131,7 +134,9 @@ async def test_given_a_daemon_that_died_then_the_link_is_late_once_a_pass_is_ove
     assert link_json(status)["overdue_since"] is not None
 
 
-async def test_given_a_failing_a_parked_or_a_refused_link_that_nobody_looks_after_then_it_is_late_too(shop: Shop):
+async def test_given_a_failing_a_parked_or_a_refused_link_that_nobody_looks_after_then_it_is_late_too(
+    shop: Shop,
+) -> None:
     await shop.run("failed", error=DOWN)
     shop.clock.time += 600
     assert (await shop.look()).health is Health.LATE
@@ -146,14 +151,14 @@ async def test_given_a_failing_a_parked_or_a_refused_link_that_nobody_looks_afte
     assert ((await shop.look()).health, (await shop.look()).condition.health) == (Health.LATE, Health.REFUSED)
 
 
-async def test_given_a_pass_longer_than_its_interval_then_it_made_nothing_late(shop: Shop):
+async def test_given_a_pass_longer_than_its_interval_then_it_made_nothing_late(shop: Shop) -> None:
     await shop.run(finished_at=NOON + 3600)
     shop.clock.time = NOON + 3600 + GRACE - 1
     assert (await shop.look()).health is Health.IN_STEP
 
 
 @pytest.mark.parametrize("jitter", [None, "10m"])
-async def test_given_a_jitter_then_a_pass_may_begin_as_much_later(shop: Shop, jitter: str | None):
+async def test_given_a_jitter_then_a_pass_may_begin_as_much_later(shop: Shop, jitter: str | None) -> None:
     daemon = {} if jitter is None else {"jitter": jitter}
     cron = settings(schedule="0 * * * *").model_dump(mode="json")["links"]["shop"]
     del cron
@@ -166,7 +171,7 @@ async def test_given_a_jitter_then_a_pass_may_begin_as_much_later(shop: Shop, ji
 
 
 @pytest.mark.parametrize("schedule", [None])
-async def test_given_no_schedule_then_nobody_is_late(shop: Shop, schedule: None):
+async def test_given_no_schedule_then_nobody_is_late(shop: Shop, schedule: None) -> None:
     shop.settings = settings(schedule=schedule)
     await shop.run()
     shop.clock.time += 30 * 86400
@@ -174,7 +179,7 @@ async def test_given_no_schedule_then_nobody_is_late(shop: Shop, schedule: None)
     assert (status.health, status.next_run) == (Health.IN_STEP, None)
 
 
-async def test_given_a_pause_with_an_end_then_the_first_fire_time_after_it_is_the_next_pass(shop: Shop):
+async def test_given_a_pause_with_an_end_then_the_first_fire_time_after_it_is_the_next_pass(shop: Shop) -> None:
     await shop.run()
     pause = Pause("anna@ops", NOON, NOON + 7200, "reload")
     await shop.store.set_paused("shop", paused=True, pause=pause)
@@ -187,7 +192,7 @@ async def test_given_a_pause_with_an_end_then_the_first_fire_time_after_it_is_th
     assert (status.health, status.paused, link_json(status)["pause"]) == (Health.IN_STEP, False, None)
 
 
-async def test_given_a_pause_without_an_end_then_no_pass_is_expected_and_after_it_none_is_overdue(shop: Shop):
+async def test_given_a_pause_without_an_end_then_no_pass_is_expected_and_after_it_none_is_overdue(shop: Shop) -> None:
     await shop.run()
     await shop.store.set_paused("shop", paused=True, pause=Pause("anna@ops", NOON))
     shop.clock.time += 7200
@@ -197,7 +202,7 @@ async def test_given_a_pause_without_an_end_then_no_pass_is_expected_and_after_i
     assert (status.health, status.next_run) == (Health.IN_STEP, TIMES.after(shop.clock.now()))
 
 
-async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_both_sides_stay(shop: Shop):
+async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_both_sides_stay(shop: Shop) -> None:
     await shop.run(counts=Counts(in_step=940, crm_rows=941))
     for _ in range(RECENT + 1):
         await shop.run("failed", error=DOWN)
@@ -206,7 +211,7 @@ async def test_given_a_failed_pass_then_the_numbers_of_the_last_one_that_read_bo
     assert (status.health, link_json(status)["in_step"], status.failures) == (Health.FAILING, 940, RECENT + 1)
 
 
-async def test_given_more_alike_passes_than_a_look_reads_then_it_looks_further_back_for_since_when(shop: Shop):
+async def test_given_more_alike_passes_than_a_look_reads_then_it_looks_further_back_for_since_when(shop: Shop) -> None:
     await shop.run("failed", error=DOWN)
     await shop.run()
     since = shop.clock.now()
@@ -216,7 +221,7 @@ async def test_given_more_alike_passes_than_a_look_reads_then_it_looks_further_b
     assert DEEP > RECENT
 
 
-async def test_given_a_lease_then_the_link_works_and_is_well_only_if_it_was_before(shop: Shop):
+async def test_given_a_lease_then_the_link_works_and_is_well_only_if_it_was_before(shop: Shop) -> None:
     await shop.run()
     await shop.store.acquire(await shop.store.link("shop", "ends"), "other:9", 60, shop.clock.now())
     assert ((await shop.look()).health, (await shop.look()).is_well) == (Health.WORKING, True)
@@ -226,7 +231,7 @@ async def test_given_a_lease_then_the_link_works_and_is_well_only_if_it_was_befo
     assert ((await shop.look()).health, (await shop.look()).is_well) == (Health.WORKING, False)
 
 
-async def test_given_a_run_without_a_lease_then_it_is_interrupted_but_not_in_its_first_seconds(shop: Shop):
+async def test_given_a_run_without_a_lease_then_it_is_interrupted_but_not_in_its_first_seconds(shop: Shop) -> None:
     await shop.run()
     lease = await shop.store.acquire(await shop.store.link("shop", "ends"), "host:1", 60, shop.clock.now())
     number = await shop.store.start_run(lease, "pass", "schedule", shop.clock.now())
@@ -238,7 +243,7 @@ async def test_given_a_run_without_a_lease_then_it_is_interrupted_but_not_in_its
     assert (await shop.look()).health is Health.IN_STEP
 
 
-async def test_given_a_link_that_points_elsewhere_then_rebase_is_named_and_apply_is_not(shop: Shop):
+async def test_given_a_link_that_points_elsewhere_then_rebase_is_named_and_apply_is_not(shop: Shop) -> None:
     hits = [GuardHit("fingerprint", None, 0, 1)]
     await shop.run("refused", error="The table is another one now.", guards=hits)
     said = await shop.said()
@@ -248,7 +253,7 @@ async def test_given_a_link_that_points_elsewhere_then_rebase_is_named_and_apply
 
 async def test_given_a_refused_plan_and_a_pass_under_way_or_cut_off_then_the_refused_plan_is_still_the_one_that_is_told(
     shop: Shop,
-):
+) -> None:
     hits, counts = [GuardHit("max_removes", Side.CRM, 1, 2)], Counts(crm=SideCounts(remove=2))
     refused = await shop.run("refused", error="too much", guards=hits, counts=counts)
     told = await shop.said()
@@ -264,7 +269,7 @@ async def test_given_a_refused_plan_and_a_pass_under_way_or_cut_off_then_the_ref
     assert await shop.said() == told
 
 
-async def test_given_a_plan_that_waits_then_the_command_that_applies_it_until_it_is_too_old(shop: Shop):
+async def test_given_a_plan_that_waits_then_the_command_that_applies_it_until_it_is_too_old(shop: Shop) -> None:
     await shop.run()
     number = await shop.run("planned", kind="plan", counts=Counts(crm=SideCounts(add=3)))
     assert f"syncd apply {number}" in await shop.said()
@@ -272,7 +277,7 @@ async def test_given_a_plan_that_waits_then_the_command_that_applies_it_until_it
     assert "apply" not in await shop.said()
 
 
-async def test_given_holds_then_they_are_counted_by_kind(shop: Shop):
+async def test_given_holds_then_they_are_counted_by_kind(shop: Shop) -> None:
     await shop.run(counts=Counts(holds=2))
     await shop.hold(5)
     await shop.hold(6)
@@ -281,7 +286,7 @@ async def test_given_holds_then_they_are_counted_by_kind(shop: Shop):
     assert "2 orders are held: changed on both sides (2). syncd holds shop" in await shop.said()
 
 
-async def test_given_a_link_that_is_well_then_it_needs_nobody(shop: Shop):
+async def test_given_a_link_that_is_well_then_it_needs_nobody(shop: Shop) -> None:
     await shop.run()
     assert await shop.said() == ""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncd.errors import ConfigError, UnavailableError
-from syncd.table import changes
+from syncd.table import rows
 from syncd.table.sql import SqlTable
 from tests.unit.table.conftest import Lab, snapshot
 
@@ -88,10 +88,10 @@ async def test_given_a_value_far_in_the_future_that_is_mended_then_changes_are_f
 async def test_given_very_many_rows_then_all_orders_are_to_be_compared_and_it_goes_on_from_there(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MOST_CHANGED", 3)
+    monkeypatch.setattr(rows, "MOST_CHANGED", 3)
     table = await watched(lab, TABLE, put(1, 7, 1))
     lab.run(*(put(order, 7, 5) for order in range(2, 8)))
-    assert await table.changed() == changes.ChangedOrders(many=True)
+    assert await table.changed() == rows.ChangedOrders(many=True)
     assert await look(table) == [], "a value that many rows share is not read again and again"
     lab.run(put(9, 7, 6))
     assert await look(table) == [9]
@@ -101,7 +101,7 @@ async def test_given_very_many_rows_then_all_orders_are_to_be_compared_and_it_go
 async def test_given_a_column_that_was_just_added_then_its_one_value_for_all_rows_is_no_change(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MOST_CHANGED", 3)
+    monkeypatch.setattr(rows, "MOST_CHANGED", 3)
     table = await watched(lab, TABLE, *(put(order, 7, 5) for order in range(1, 8)))
     assert [await look(table), await look(table)] == [[], []]
     lab.run(put(9, 7, 6))

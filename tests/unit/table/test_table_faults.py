@@ -112,6 +112,35 @@ def locked(lab: Lab, *statements: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
+async def test_given_a_connection_lost_while_the_table_is_described_then_the_look_ends_with_that_fault(
+    server: Lab,
+) -> None:
+    server.run("CREATE TABLE m (order_id BIGINT NOT NULL, deal_id BIGINT NOT NULL, UNIQUE (order_id))")
+    asked: list[str] = []
+
+    def count(text: str) -> bool:
+        asked.append(text)
+        return False
+
+    watched = server.table()
+    once(watched, "before_cursor_execute", count)
+    await watched.read([1])
+    for number in range(len(asked)):
+        before = iter(range(number))
+
+        def kill(_: str, before: Iterator[int] = before) -> bool:
+            if next(before, None) is not None:
+                return False
+            kill_sessions(server)
+            return True
+
+        table = server.table()
+        once(table, "before_cursor_execute", kill)
+        with pytest.raises(UnavailableError, match="cannot be reached, or the connection was lost"):
+            await table.read([1])
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_server_restarted_between_calls_when_called_again_then_it_reconnects(server: Lab) -> None:
     server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
     table = server.table()

@@ -12,7 +12,7 @@ from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.sandbox.faults import Fault, FaultRule
-from syncd.sandbox.references import References
+from syncd.sandbox.requests import References
 from tests.property.engine_script import Pass
 from tests.property.engine_world import EngineWorld
 from tests.simulation.crash import Steps

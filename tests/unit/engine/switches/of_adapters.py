@@ -7,12 +7,12 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from syncd.core.model import Row
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.core.records import Lease, LinkRow
 from syncd.errors import SyncdError
 from syncd.portal import window_reader
 from syncd.portal.client import _WriteBatch
+from syncd.portal.commands import Witness
 from syncd.portal.pages import split
 from syncd.portal.responses import CommandAnswer
 from syncd.portal.writing import Composed, compose
@@ -33,7 +33,7 @@ usable, answer_of = window_reader._result, TransactionWriter._answer
 read_it = SqlTable._snapshot
 
 
-def without_conditions(batch: Sequence[Write], _bare: Collection[int], witnesses: Mapping[int, Row]) -> Composed:
+def without_conditions(batch: Sequence[Write], _bare: Collection[int], witnesses: Mapping[int, Witness]) -> Composed:
     return compose(batch, {write.order_id for write in batch}, witnesses)
 
 
@@ -110,7 +110,7 @@ SWITCHES = [
     ),
     rule(
         "A bare write comes with a list of its order.",
-        Name(f"{WRITING}:_seen", lambda _write, _answers: (False, None)),
+        Name(f"{WRITING}:_seen", lambda _write, _made, _answers: (False, None)),
         lives.a_race_within_a_request_is_held,
     ),
     rule(

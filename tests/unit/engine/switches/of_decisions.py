@@ -7,7 +7,10 @@ from typing import Any
 from syncd.core.model import Change, Facts, Reason, Side
 from syncd.core.order_ranges import LARGEST, OrderRanges
 from syncd.core.policy import NoAction, make_change
-from tests.simulation.switch import Line, Name, Silent, Together, rule
+from syncd.engine.observation_record import _released
+from syncd.engine.observe import Observation
+from syncd.engine.plan_draft import PlanDraft
+from tests.simulation.switch import Name, Silent, Together, rule
 
 POLICY, DIFF, MODEL, OBSERVE, VERIFY = (
     "syncd.core.policy",
@@ -33,6 +36,10 @@ async def nothing(*_args: Any) -> None:
 async def all_of_them(_link: Any, _lease: Any, pairs: Any, _draft: Any) -> Any:
     """Every end is agreed, though it was not asked for."""
     return pairs
+
+
+def whatever_has_moved(seen: Observation, draft: PlanDraft, _moved: object) -> list[int]:
+    return _released(seen, draft, ())
 
 
 SWITCHES = [
@@ -86,12 +93,12 @@ SWITCHES = [
     # ----------------------------------------------------------- holds and decisions
     rule(
         "An order is certain again only once what both stories lead to is there.",
-        Line(f"{OBSERVE}:_Segments._compare", "if (lost or tried_again", "if (tried_again"),
+        Name(f"{OBSERVE}:_ends_with_its_write", lambda _stored, _changed: False),
         "uncertain-order-is-certain-once-its-write-is-there",
     ),
     rule(
         "A decision is open until it is carried out.",
-        Line(f"{OBSERVE}:_Segments._compare", "or stored.decision in", "or False and stored.decision in"),
+        Name(f"{OBSERVE}:_ends_with_its_write", lambda _stored, _changed: False),
         "a-decision-stays-open-until-it-is-carried-out",
     ),
     rule(
@@ -101,7 +108,7 @@ SWITCHES = [
     ),
     rule(
         "What was not agreed after all ends no hold.",
-        Line("syncd.engine.observation_record:record_observation", " and order not in moved", ""),
+        Name("syncd.engine.observation_record:_released", whatever_has_moved),
         "uncertain-order-that-moves-while-it-is-agreed-stays-held",
     ),
 ]

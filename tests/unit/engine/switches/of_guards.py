@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncd.core.model import Side
+from syncd.core.model import Counts, Side
 from syncd.core.records import GuardHit
-from tests.simulation.switch import Guard, Line, Name, Silent, rule, specification
+from syncd.engine.state_check import StateAge
+from tests.simulation.switch import Guard, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_guards as on_guards
 from tests.unit.engine import test_engine_same_portal as on_portal
 from tests.unit.engine import test_engine_state_age as on_age
+from tests.unit.engine.switches.of_decisions import nothing
 
 GUARDS, RUN, ENGINE = "syncd.core.guards", "syncd.engine.run", "syncd.engine.reconcile"
 
@@ -29,6 +31,19 @@ ON_EITHER_SIDE = {
     "max_reverts": "a-restored-side-is-refused",
     "max_adds_percent": "adds-of-a-large-part-are-refused-on-either-side",
 }
+
+
+trust = StateAge.trust
+
+
+async def trust_while_removes_wait(age: StateAge) -> None:
+    counts, age.row.counts = age.row.counts, Counts()
+    await trust(age)
+    age.row.counts = counts
+
+
+async def yes(*_args: object) -> bool:
+    return True
 
 
 def no_hits(*_args: Any, **_more: Any) -> list[GuardHit]:
@@ -60,12 +75,12 @@ SWITCHES = [
     ),
     rule(
         "A first sync that was cut off goes on as one.",
-        Line(f"{RUN}:Run.plan", " or not await store.completed(link_id)", ""),
+        Name("tests.fakes.store:MemoryStore.completed", yes),
         "a-first-sync-that-was-cut-off-goes-on-as-one",
     ),
     rule(
         "A link on which nothing is agreed is at its first sync.",
-        Line(f"{RUN}:Run.plan", "counts.agreed_of_link == 0 or", "False or"),
+        Name("syncd.core.model:Counts.agreed_of_link", property(lambda _counts: 1)),
         "a-link-that-agreed-on-nothing-asks-still",
     ),
     rule(
@@ -105,12 +120,12 @@ SWITCHES = [
     ),
     rule(
         "It is a week before the order was covered last: a refused restore stays refused.",
-        Name("syncd.core.coverage:Coverage.at_of", lambda _coverage, _order: 10.0**12),
+        Name("syncd.core.order_ranges:Coverage.at_of", lambda _coverage, _order: 10.0**12),
         "a-restored-side-is-refused",
     ),
     rule(
         "What was replaced before a rebase is no flapping.",
-        Line("syncd.engine.verify:_compare_with_history", "and not one.before_rebase", "and True"),
+        Name("syncd.core.records:Written.before_rebase", False),
         "the-same-write-to-other-ends-is-no-flapping",
     ),
     rule(
@@ -125,7 +140,7 @@ SWITCHES = [
     ),
     rule(
         "A link whose ends are others than those it agreed on is refused.",
-        Line(f"{RUN}:Run.fingerprint_matches", "if self.lease.row.fingerprint == self.link.fingerprint:", "if True:"),
+        Name(f"{RUN}:Run.fingerprint_matches", yes),
         "other-ends-are-not-touched",
     ),
     rule(
@@ -162,17 +177,17 @@ SWITCHES = [
     ),
     rule(
         "An older state is not taken for good while removes wait that it asks for.",
-        Line("syncd.engine.state_check:StateAge.trust", "and not self.row.counts.waiting", ""),
+        Name("syncd.engine.state_check:StateAge.trust", trust_while_removes_wait),
         specification(on_age.test_given_an_older_state_and_absences_that_wait_then_it_is_not_taken_for_good),
     ),
     rule(
         "An undo that is applied approves of no older state.",
-        Line("syncd.engine.state_check:StateAge.note_once", "and not self.is_older", ""),
+        Name("syncd.engine.state_check:StateAge.note_once", StateAge.note),
         specification(on_age.test_given_an_older_state_then_applying_an_undo_says_nothing_about_the_other_orders),
     ),
     rule(
         "An older state whose plan writes nothing is taken for good.",
-        Line("syncd.engine.state_check:StateAge.trust", "if self.is_older", "if False"),
+        Name("syncd.engine.state_check:StateAge.trust", nothing),
         specification(on_age.test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_good),
     ),
 ]

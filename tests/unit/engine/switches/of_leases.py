@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from syncd.core.records import Lease, LinkRow
+from syncd.core.records import Lease, LinkRow, StoredChange
 from syncd.engine.link import HeldLease, Link
-from tests.simulation.switch import Line, Name, Silent, rule, specification
+from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_rebase as on_rebase
 from tests.unit.engine.switches.of_decisions import nothing
@@ -14,6 +14,10 @@ APPLY, LINK = "syncd.engine.apply", "syncd.engine.link"
 
 async def as_it_was_taken(lease: HeldLease) -> Lease:
     return lease.current
+
+
+async def no_intents(*_args: object) -> list[StoredChange]:
+    return []
 
 
 async def protects_something(_link: Link, _row: LinkRow) -> bool:
@@ -36,7 +40,7 @@ SWITCHES = [
     ),
     rule(
         "A lease is prolonged on the way.",
-        Line(f"{LINK}:HeldLease.keep", "self._renewed >= pause", "self._renewed >= 10**9"),
+        Name(f"{LINK}:HeldLease.renew", nothing),
         specification(on_endings.test_given_a_long_run_then_its_lease_is_renewed_on_the_way),
     ),
     rule(
@@ -72,17 +76,17 @@ SWITCHES = [
     ),
     rule(
         "A run that came to its end makes ends worth protecting.",
-        Line(f"{LINK}:_untouched", "await store.completed(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.completed", nothing),
         specification(on_rebase.test_given_a_first_pass_that_found_both_sides_empty_then_other_ends_are_refused),
     ),
     rule(
         "So does anything agreed.",
-        Line(f"{LINK}:_untouched", "await store.agreed_count(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.agreed_count", nothing),
         specification(on_rebase.test_given_a_first_pass_that_died_with_something_agreed_then_other_ends_are_refused),
     ),
     rule(
         "So does a write in flight.",
-        Line(f"{LINK}:_untouched", "await store.open_intents(row.id)", "False"),
+        Name("tests.fakes.store:MemoryStore.open_intents", no_intents),
         "other-ends-after-a-write-in-flight-are-refused",
     ),
 ]

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syncd.core.model import Side
-from syncd.core.order_ranges import OrderRange
+from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.engine.observe import Observation
-from tests.simulation.switch import Line, Name, Silent, rule, specification
+from syncd.engine.run import DAY
+from tests.fakes.store import MemoryStore
+from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.engine import test_engine_portions as on_portions
 
 OBSERVE, RUN, LOOK = "syncd.engine.observe", "syncd.engine.run", "syncd.engine.second_look"
 COVERING = "syncd.engine.covering"
 
-restrict = Observation.restrict
+restrict, absence_counts = Observation.restrict, MemoryStore.absence_counts
+
+
+def with_all_holds(seen: Observation, covers: OrderRanges, unproved: Mapping[OrderRange, str]) -> None:
+    holds = seen.open_holds
+    restrict(seen, covers, unproved)
+    seen.open_holds = holds
+
+
+async def none_elsewhere(_look: object) -> dict[Side, int]:
+    return dict.fromkeys(Side, 0)
+
+
+async def of_all_orders(store: MemoryStore, link_id: int, _ranges: object = None) -> dict[Side, tuple[int, float]]:
+    return await absence_counts(store, link_id)
 
 
 def with_what_was_not_proved(seen: Observation, _covers: object, unproved: Mapping[OrderRange, str]) -> None:
@@ -28,7 +44,7 @@ async def some_are_there(*_args: object) -> bool:
 SWITCHES = [
     rule(
         "A hold of an order that is not covered stays.",
-        Line(f"{OBSERVE}:Observation.restrict", "if order <= 0 or order in covers", "if True"),
+        Name(f"{OBSERVE}:Observation.restrict", with_all_holds),
         specification(
             on_portions.test_given_a_hold_elsewhere_then_it_stays_as_it_is_and_one_that_is_named_is_looked_at
         ),
@@ -47,7 +63,7 @@ SWITCHES = [
     ),
     rule(
         "What was written in parts before all orders were covered counts no longer.",
-        Line(f"{RUN}:Run._in_parts_since", "return stalest if", "return now - DAY if"),
+        Name(f"{RUN}:Run._in_parts_since", lambda run: run.link.clock.now() - DAY),
         specification(on_portions.test_given_a_pass_over_all_since_then_what_was_done_in_parts_before_no_longer_counts),
     ),
     rule(
@@ -67,7 +83,7 @@ SWITCHES = [
     ),
     rule(
         "A plan over some orders does not approve of an older state.",
-        Line("syncd.engine.reconcile:apply", "or stored.covers is not None", ""),
+        Name("syncd.engine.reconcile:_approves_of_state", lambda _stored: True),
         specification(on_portions.test_given_an_older_state_then_a_plan_over_some_orders_does_not_approve_of_it),
     ),
     rule(
@@ -84,18 +100,14 @@ SWITCHES = [
     ),
     rule(
         "Absences that wait elsewhere, and removes made in parts, count with those found.",
-        Line(f"{LOOK}:SecondLook.begin", "absent.get(side, 0) + elsewhere[side]", "absent.get(side, 0)"),
+        Name(f"{LOOK}:SecondLook._elsewhere", none_elsewhere),
         specification(
             on_portions.test_given_a_table_that_is_loaded_anew_when_hints_name_its_orders_one_by_one_then_most_of_them_wait
         ),
     ),
     rule(
         "A reading says nothing of absences that it does not cover.",
-        Line(
-            f"{LOOK}:SecondLook.begin",
-            "absence_counts(self.lease.row.id, self.covers)",
-            "absence_counts(self.lease.row.id)",
-        ),
+        Name("tests.fakes.store:MemoryStore.absence_counts", of_all_orders),
         specification(
             on_portions.test_given_absences_noted_elsewhere_then_a_pass_that_does_not_cover_them_leaves_them_waiting
         ),

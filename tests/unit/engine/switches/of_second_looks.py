@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from syncd.engine.link import HeldLease
-from syncd.engine.observe import _Segments
+from syncd.engine.observe import _ends_with_its_write, _Segments
+from syncd.engine.run import Run
 from syncd.errors import IncompleteListing
-from tests.simulation.switch import Line, Name, Played, Silent, Together, rule, specification
+from tests.simulation.switch import Name, Played, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_absence as on_absence
 from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_refused_plans as on_refused
@@ -18,7 +19,7 @@ from tests.unit.engine.switches.of_decisions import all_of_them, nothing
 OBSERVE, VERIFY, RUN = "syncd.engine.observe", "syncd.engine.verify", "syncd.engine.run"
 LOOK = "syncd.engine.second_look"
 
-compare = _Segments._compare
+compare, ends, look, verified = _Segments._compare, _ends_with_its_write, Run.second_look, Run.verified
 
 
 async def just_now(*_: object) -> int:
@@ -42,6 +43,22 @@ async def half_a_listing_will_do(_held: HeldLease, parts: AsyncIterator[Any]) ->
             yield part
     except IncompleteListing:
         return
+
+
+async def look_and_note(run: Run, draft: Any, **_how: bool) -> Any:
+    return await look(run, draft, noting=True)
+
+
+def verify_as_if_nobody_approved(run: Run, seen: Any, changes: Any, **_how: bool) -> Any:
+    return verified(run, seen, changes)
+
+
+async def none_waits(*_: object) -> dict[int, float]:
+    return {}
+
+
+async def nothing_there(*_: object) -> dict[int, Any]:
+    return {}
 
 
 SWITCHES = [
@@ -104,7 +121,7 @@ SWITCHES = [
     ),
     rule(
         "A mere plan notes no absences.",
-        Line("syncd.engine.reconcile:plan", "noting=False", "noting=True"),
+        Name("syncd.engine.run:Run.second_look", look_and_note),
         specification(on_absence.test_given_a_plan_then_it_shows_what_waits_and_its_application_does_it_at_once),
     ),
     rule(
@@ -131,12 +148,12 @@ SWITCHES = [
     ),
     rule(
         "A clock that was set back makes no order wait longer.",
-        Name("syncd.core.backoff:LONGEST_PAUSE", 10.0**9),
+        Name("syncd.core.pacing:LONGEST_PAUSE", 10.0**9),
         "a-clock-set-back-makes-no-order-wait-longer",
     ),
     rule(
         "An approved plan waits for no order that failed.",
-        Line("syncd.engine.reconcile:apply", "approved=True", "approved=False"),
+        Name("syncd.engine.run:Run.verified", verify_as_if_nobody_approved),
         "an-approved-plan-does-not-wait-for-an-order-that-failed",
     ),
     rule(
@@ -161,13 +178,13 @@ SWITCHES = [
     ),
     rule(
         "A decision that nothing is left to do for ends its hold.",
-        Line(f"{OBSERVE}:_Segments._compare", " and order_id in decided:", ":"),
+        Name(f"{OBSERVE}:_ends_with_its_write", lambda stored, _changed: ends(stored, {stored.hold.order_id})),
         "a-decision-that-needs-no-write-ends-the-hold",
     ),
     # ------------------------------------------------------------------- what is agreed
     rule(
         "Many removes wait for a second look.",
-        Line(f"{LOOK}:SecondLook.begin", "if absent.get(side, 0) and many:", "if False:"),
+        Name(f"{LOOK}:SecondLook.judge", none_waits),
         "many-absences-wait-for-a-second-look-on-either-side",
     ),
     rule(
@@ -177,19 +194,19 @@ SWITCHES = [
     ),
     rule(
         "Where some are back, the others wait anew.",
-        Line(f"{LOOK}:SecondLook.begin", "if len(still[side]) < number", "if False"),
+        Name(f"{LOOK}:SecondLook._coming_back", lambda _look, _still: set()),
         specification(
             on_absence.test_given_a_table_that_is_loaded_row_by_row_then_nothing_is_removed_however_many_passes_see_it
         ),
     ),
     rule(
         "A clock that was set back makes no remove wait longer.",
-        Line(f"{LOOK}:SecondLook._since", " or noted.since > self.now", ""),
+        Name(f"{LOOK}:_not_later", lambda noted, _now: noted),
         specification(on_absence.test_given_a_clock_that_was_set_back_then_the_second_look_comes_all_the_same),
     ),
     rule(
         "A hold shows what stands there now.",
-        Line("syncd.engine.observation_record:record_observation", "or before.hold.facts != hold.facts", "or False"),
+        Name("syncd.engine.observation_record:_is_another", lambda hold, before: hold.kind is not before.kind),
         "a-hold-shows-what-stands-there-now",
     ),
     rule(
@@ -199,7 +216,7 @@ SWITCHES = [
     ),
     rule(
         "An end on both sides is agreed only if the CRM says so when asked.",
-        Line("syncd.engine.observation_record:_confirmed", "if change.order_id in bound or", "if"),
+        Name("tests.fakes.portal:FakePortal.read", nothing_there),
         specification(
             on_second_looks.test_given_an_order_missing_from_both_sides_that_is_bound_after_all_then_its_end_is_not_agreed
         ),

@@ -8,15 +8,15 @@ from typing import Any
 from syncd.core.model import Change, Facts, Outcome
 from syncd.engine.observe import Observation
 from syncd.engine.run import Run
-from syncd.engine.stored_plans import WantedChanges
-from tests.simulation.switch import Line, Name, Silent, Together, rule, specification
+from syncd.engine.stored_plans import OnHold, WantedChanges
+from tests.simulation.switch import Name, Silent, Together, rule, specification
 from tests.unit.engine import test_engine_apply_run as on_apply
 from tests.unit.engine import test_engine_rebase as on_rebase
 from tests.unit.engine import test_engine_undo as on_undo
 
 ENGINE, STORED, PLAN = "syncd.engine.reconcile", "syncd.engine.stored_plans", "syncd.core.plan"
 
-compare, verified = WantedChanges.compare, Run.verified
+compare, verified, wanted = WantedChanges.compare, Run.verified, Run.wanted
 
 
 async def whatever_the_ends(_run: Run) -> bool:
@@ -31,6 +31,10 @@ def compare_as_if_nothing_were_held(
     wanted: WantedChanges, changes: Iterable[Change], facts: Mapping[int, Facts], _holds: object
 ) -> None:
     compare(wanted, changes, facts, {})
+
+
+def skip_what_is_held(run: Run, source: int, choose: Any, _on_hold: OnHold) -> Any:
+    return wanted(run, source, choose, OnHold.SKIP)
 
 
 SWITCHES = [
@@ -71,7 +75,7 @@ SWITCHES = [
     ),
     rule(
         "Naming an undo decides the orders it puts back.",
-        Line(f"{ENGINE}:apply", 'OnHold.DECIDE if stored.kind == "undo" else OnHold.SKIP', "OnHold.SKIP"),
+        Name("syncd.engine.run:Run.wanted", skip_what_is_held),
         "undo-puts-back-what-was-overwritten",
     ),
     rule(
@@ -81,7 +85,7 @@ SWITCHES = [
     ),
     rule(
         "A stored plan closes no hold of an order it leaves alone.",
-        Line(f"{ENGINE}:apply", "seen.released = [order for order in seen.released if order not in proposed]", "pass"),
+        Name("syncd.engine.observe:Observation.leave_holds_of_changed", lambda _seen: None),
         "a-plan-closes-no-hold-of-an-order-it-leaves-alone",
     ),
     # ------------------------------------------------------------------------------ undo

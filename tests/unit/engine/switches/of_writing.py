@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from syncd.core.concurrency import ConcurrencyLimit
 from syncd.core.model import Side
+from syncd.core.pacing import ConcurrencyLimit
+from syncd.core.ports import Effect, Table, WriteResult
 from syncd.core.silent_writes import Reading
-from syncd.engine.apply import SideApplier, appliers
+from syncd.engine.apply import SideApplier, _Batch, appliers
+from syncd.engine.outcomes import OutcomeRecorder
 from syncd.engine.recover import SilentRequests
 from syncd.engine.write_queue import PendingWrite, SourceCheck, WriteQueue
 from tests.fakes.portal import Surprise
-from tests.simulation.switch import Line, Name, Silent, rule, specification
+from tests.fakes.store import MemoryStore
+from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_growth as on_growth
 from tests.unit.engine import test_engine_holds as on_holds
@@ -29,7 +33,7 @@ APPLY, INTENTS, OUTCOMES, QUEUE, RECOVER, SILENCE, SOURCE, WRITERS = (
     "syncd.engine.recover",
     "syncd.core.silent_writes",
     "syncd.engine.write_queue",
-    "syncd.engine.writers",
+    "syncd.engine.write_queue",
 )
 
 
@@ -37,7 +41,42 @@ async def undecided(*_args: Any, **_more: Any) -> None:
     """Leave what a crash left open as it is."""
 
 
-fill, expected = WriteQueue._fill, SourceCheck._expected
+fill, expected, changed = WriteQueue._fill, SourceCheck._expected, SourceCheck.changed
+answered, keep, record = OutcomeRecorder.answered, OutcomeRecorder._keep, MemoryStore.record
+
+
+def refuse(applier: SideApplier, write: PendingWrite, result: WriteResult, _queue: WriteQueue) -> None:
+    applier.recorder.answered(write, result._replace(effect=Effect.REFUSED))
+
+
+async def refuse_all(applier: SideApplier, batch: _Batch, silent: set[int]) -> None:
+    for write in batch.writes:
+        if write.id in silent:
+            applier.recorder.answered(write, WriteResult(write.order_id, Effect.REFUSED))
+
+
+def refuse_where(effect: Effect) -> Callable[[OutcomeRecorder, PendingWrite, WriteResult], None]:
+    def take(recorder: OutcomeRecorder, write: PendingWrite, result: WriteResult) -> None:
+        answered(recorder, write, result._replace(effect=Effect.REFUSED) if result.effect is effect else result)
+
+    return take
+
+
+def record_without(what: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def keep_the_rest(store: MemoryStore, *args: Any, **more: Any) -> None:
+        await record(store, *args, **{name: value for name, value in more.items() if name != what})
+
+    return keep_the_rest
+
+
+async def believe_what_was_read(check: SourceCheck, batch: Any, queue: WriteQueue) -> dict[int, Reading]:
+    check._shown_at = check._link.clock.monotonic()
+    return await changed(check, batch, queue)
+
+
+async def read_owners_only(table: Table, order_ids: Sequence[int]) -> dict[int, Reading]:
+    there = await table.read(order_ids)
+    return {order: there[order].owner if order in there else None for order in order_ids}
 
 
 def the_portal_first(*args: Any, **more: Any) -> Iterator[SideApplier]:
@@ -79,7 +118,7 @@ SWITCHES = [
     ),
     rule(
         "What the portal certainly did not execute is sent again, and no order is blamed for it.",
-        Line(f"{APPLY}:SideApplier._take", "elif result.effect is Effect.NOT_SENT:", "elif False:"),
+        Name(f"{APPLY}:SideApplier._not_sent", refuse),
         "a-busy-portal-is-asked-three-times-a-run",
     ),
     rule(
@@ -109,26 +148,26 @@ SWITCHES = [
     # --------------------------------------------------------------------- side by side
     rule(
         "So many batches are under way as the limit says.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.begin", raise_the_limit),
+        Name("syncd.core.pacing:ConcurrencyLimit.begin", raise_the_limit),
         specification(on_side_by_side.test_given_a_number_of_writers_then_so_many_batches_are_under_way_at_most, 3),
     ),
     rule(
         "Two are under way at first.",
-        Name("syncd.core.concurrency:FIRST_AT_ONCE", 4),
+        Name("syncd.core.pacing:FIRST_AT_ONCE", 4),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "More are while all is quiet.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.quiet", lambda _limit: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.quiet", lambda _limit: None),
         specification(
             on_side_by_side.test_given_a_quiet_portal_then_two_batches_are_under_way_at_first_and_four_at_last
         ),
     ),
     rule(
         "Trouble halves how many are under way.",
-        Name("syncd.core.concurrency:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
+        Name("syncd.core.pacing:ConcurrencyLimit.trouble", lambda _limit, _ticket: None),
         specification(
             on_side_by_side.test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_as_many_are_under_way
         ),
@@ -164,7 +203,7 @@ SWITCHES = [
     ),
     rule(
         "What was read of the source is believed for seconds only.",
-        Line(f"{SOURCE}:SourceCheck.changed", "now - self._shown_at > fresh or", ""),
+        Name(f"{SOURCE}:SourceCheck.changed", believe_what_was_read),
         specification(
             on_source.test_given_bindings_that_change_later_than_they_were_read_then_their_rows_are_left_alone
         ),
@@ -178,7 +217,7 @@ SWITCHES = [
     ),
     rule(
         "A row that the link does not select any more, or that cannot be read, is no reason to write.",
-        Line(f"{SOURCE}:_row", "if value.unreadable is None and value.selected else NOT_A_BINDING", ""),
+        Name(f"{SOURCE}:_row", lambda value: None if value is None else value.owner),
         specification(
             on_source.test_given_a_row_that_says_nothing_clear_any_more_then_its_order_is_not_written, "deselected"
         ),
@@ -191,7 +230,7 @@ SWITCHES = [
     ),
     rule(
         "A lost answer is no refusal.",
-        Line(f"{APPLY}:SideApplier._take", "if result.effect is Effect.UNKNOWN:", "if False:"),
+        Name(f"{APPLY}:SideApplier._lost", refuse_all),
         "answer-lost-after-the-effect",
     ),
     rule(
@@ -244,11 +283,7 @@ SWITCHES = [
     ),
     rule(
         "The hold of an order that is tried again stays until the write is in place.",
-        Line(
-            "syncd.engine.observe:_Segments._compare",
-            "tried_again = stored.hold.kind in RETRIED",
-            "tried_again = False",
-        ),
+        Name("syncd.engine.observe:_ends_with_its_write", lambda _stored, _changed: False),
         specification(on_holds.test_given_a_held_order_that_is_tried_again_in_vain_then_its_hold_is_never_released),
     ),
     rule(
@@ -287,77 +322,68 @@ SWITCHES = [
     ),
     rule(
         "Rows that cannot be read are not the removal that was interrupted.",
-        Line(
-            f"{WRITERS}:_read_table",
-            "NOT_A_BINDING if value.unreadable is not None else value.owner",
-            "value.owner",
-        ),
+        Name(f"{WRITERS}:_read_table", read_owners_only),
         "rows-that-cannot-be-read-are-no-removal-that-arrived",
     ),
     rule(
         "An order that breaks its requests is counted as failed.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "attempts=attempts", "attempts=[]"),
+        Name("tests.fakes.store:MemoryStore.record", record_without("attempts")),
         specification(
             on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
         ),
     ),
     rule(
         "An order that breaks its requests is held after five attempts.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.unanswered", "if failures >= MAX_ATTEMPTS:", "if False:"),
+        Name(f"{OUTCOMES}:MAX_ATTEMPTS", 10),
         specification(
             on_lost_answers.test_given_an_order_whose_requests_are_all_lost_then_the_others_arrive_and_it_is_held_after_five_attempts
         ),
     ),
     rule(
         "What a race overwrote stays held.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.overwrote", "seen=after", "seen=None"),
+        Name(f"{OUTCOMES}:OutcomeRecorder._keep", lambda recorder, hold: keep(recorder, replace(hold, seen=None))),
         "race-stays-held",
     ),
     rule(
         "Holds are recorded together with the outcomes they come from.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "holds=holds", "holds=[]"),
+        Name("tests.fakes.store:MemoryStore.record", record_without("holds")),
         "race-is-not-overwritten",
     ),
     rule(
         "A value that stands there already is success.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.answered", "if result.effect is Effect.ALREADY:", "if False:"),
+        Name(f"{OUTCOMES}:OutcomeRecorder.answered", refuse_where(Effect.ALREADY)),
         "somebody-writes-the-same-meanwhile",
     ),
     rule(
         "An order that moved is skipped, not blamed.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.answered", "elif result.effect is Effect.MOVED:", "elif False:"),
+        Name(f"{OUTCOMES}:OutcomeRecorder.answered", refuse_where(Effect.MOVED)),
         "a-row-that-moved-is-not-overwritten",
     ),
     rule(
         "An order the portal does not know is held.",
-        Line(f"{OUTCOMES}:OutcomeRecorder._refused", "if missing:", "if False:"),
+        Name(f"{OUTCOMES}:OutcomeRecorder.answered", refuse_where(Effect.ORDER_MISSING)),
         "order-missing",
     ),
     rule(
-        "The hold of an order that was refused too often is made.",
-        Line(f"{OUTCOMES}:OutcomeRecorder._refused", "elif failures >= MAX_ATTEMPTS:", "elif False:"),
-        "refused-order-is-held-after-five",
-    ),
-    rule(
         "Success forgets the failures before it.",
-        Line(f"{OUTCOMES}:OutcomeRecorder.commit", "if outcome.outcome in IN_PLACE", "if False"),
+        Name(f"{OUTCOMES}:IN_PLACE", set()),
         "a-success-forgets-the-failures",
     ),
     rule(
         "Of two writes of an order only the last one moves the agreed state.",
-        Line(f"{OUTCOMES}:OutcomeRecorder._is_last", "return self._left[change.order_id] == 0", "return True"),
+        Name(f"{OUTCOMES}:OutcomeRecorder._is_last", lambda _recorder, _change: True),
         "a-decision-half-carried-out-is-not-agreed",
     ),
     rule(
         "The outcome of a write that was sent more than once says so.",
-        Line(f"{OUTCOMES}:OutcomeRecorder._note", "if write.sends > 1:", "if False:"),
+        Name(f"{OUTCOMES}:OutcomeRecorder._note", lambda recorder, *noted: recorder._noted.append(noted)),
         specification(
             on_lost_answers.test_given_a_process_killed_after_sending_twice_then_the_audit_says_how_often_it_was_sent
         ),
     ),
     rule(
         "Of a decision cut off between two writes nothing is agreed.",
-        Line(f"{OUTCOMES}:OutcomeRecorder._is_last", "return not (self._heals and", "return not (False and"),
+        Name(f"{OUTCOMES}:OutcomeRecorder._is_last", lambda _recorder, _change: True),
         "a-decision-cut-off-is-finished",
     ),
 ]

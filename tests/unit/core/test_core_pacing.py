@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.backoff import MAX_ATTEMPTS, order_pause, pause
+from syncd.core.pacing import MAX_ATTEMPTS, order_pause, pause
 
 
 def test_pauses_double_from_the_first_one() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from syncd.errors import StateUnavailable
 from syncd.state.database import take_lock
-from syncd.state.leases import FileLocks
+from syncd.state.locks import FileLocks
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def test_a_lock_has_one_holder(database):
+def test_a_lock_has_one_holder(database: Path) -> None:
     first, second = FileLocks(database), FileLocks(database)
     assert first.take("shop")
     assert not second.take("shop")
@@ -25,7 +25,7 @@ def test_a_lock_has_one_holder(database):
     second.close()
 
 
-def test_taking_a_lock_twice_is_having_it_once(database):
+def test_taking_a_lock_twice_is_having_it_once(database: Path) -> None:
     locks, other = FileLocks(database), FileLocks(database)
     assert locks.take("shop")
     assert locks.take("shop")
@@ -34,7 +34,7 @@ def test_taking_a_lock_twice_is_having_it_once(database):
     other.close()
 
 
-def test_locks_of_links_are_apart(database):
+def test_locks_of_links_are_apart(database: Path) -> None:
     first, second = FileLocks(database), FileLocks(database)
     assert first.take("shop")
     assert second.take("outlet")
@@ -42,7 +42,7 @@ def test_locks_of_links_are_apart(database):
     second.close()
 
 
-def test_closing_lets_all_locks_go(database):
+def test_closing_lets_all_locks_go(database: Path) -> None:
     first, second = FileLocks(database), FileLocks(database)
     assert first.take("shop")
     assert first.take("outlet")
@@ -52,14 +52,14 @@ def test_closing_lets_all_locks_go(database):
     second.close()
 
 
-def test_a_link_may_be_called_anything(database):
+def test_a_link_may_be_called_anything(database: Path) -> None:
     locks = FileLocks(database)
     assert locks.take("../a/b c")
     assert [path.parent for path in database.parent.iterdir()] == [database.parent]
     locks.close()
 
 
-def test_a_lock_file_is_its_owners_only(database):
+def test_a_lock_file_is_its_owners_only(database: Path) -> None:
     locks = FileLocks(database)
     locks.take("shop")
     [file] = database.parent.iterdir()
@@ -67,12 +67,12 @@ def test_a_lock_file_is_its_owners_only(database):
     locks.close()
 
 
-def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path):
+def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StateUnavailable, match="lock file"):
         take_lock(tmp_path / "nowhere" / "state.db.shop.lock", beside=tmp_path / "nowhere" / "state.db")
 
 
-def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(database):
+def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(database: Path) -> None:
     locks = FileLocks(database)
     name, boot_id = locks.scope.split()
     assert locks.proves(locks.scope)
