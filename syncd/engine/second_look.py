@@ -70,11 +70,9 @@ class SecondLook:
                         still[_lacking(change)].append(change.order_id)
         self.anew = self._coming_back(still)
         elsewhere = await self._elsewhere()
-        for side in Side:
-            many = absent.get(side, 0) + elsewhere[side] > (
-                0 if side in self.anew else self.link.limits.second_look_above
-            )
-            if absent.get(side, 0) and many:
+        for side, number in absent.items():
+            most = 0 if side in self.anew else self.link.limits.second_look_above
+            if number and number + elsewhere[side] > most:
                 self.many.add(side)
         if self.noting:
             for side in self.noted:

@@ -519,6 +519,21 @@ async def test_given_absences_noted_elsewhere_then_a_pass_that_does_not_cover_th
     assert {both(world, order) for order in (1, 2, 3)} == {(None, None)}
 
 
+async def test_given_a_limit_that_was_raised_then_what_a_pass_removes_now_says_nothing_of_absences_elsewhere() -> None:
+    world = await in_step(40, limits=replace(FREE, second_look_above=2))
+    for order in (1, 2, 3):
+        world.edit_table(order, None)
+    await world.reconcile()
+    noted = world.clock.now()
+    world.limits = replace(FREE, second_look_above=3)
+    await world.clock.sleep(10)
+
+    await over(world, "1,2")
+
+    assert {both(world, order) for order in (1, 2)} == {(None, None)}
+    assert await world.store.absence_counts(1) == {Side.TABLE: (1, noted)}
+
+
 async def test_given_a_table_that_is_loaded_anew_when_hints_name_its_orders_one_by_one_then_most_of_them_wait() -> None:
     world = await in_step(40, limits=replace(FREE, second_look_above=2))
     for order in range(1, 11):

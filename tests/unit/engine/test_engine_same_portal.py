@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from syncd.core.model import HoldKind, Unreadable
 from syncd.core.records import LinkRow
 from syncd.engine import reconcile as engine
+from syncd.engine import state_check
 from syncd.engine.report import Report
 from syncd.errors import UsageError
 from tests.fakes.portal import Surprise
@@ -22,12 +24,17 @@ async def renamed(orders: int = 30, *, member: str = "", changed: tuple[str, ...
     if member:
         world.portal.member = member
         await world.reconcile()
+    readdress(world, changed)
+    return world
+
+
+def readdress(world: World, changed: tuple[str, ...] = ("portal",)) -> None:
+    """Give the portal another address in the configuration."""
     world.options |= {
         "portal_address": "new.example",
         "fingerprint": "elsewhere",
         "changed_ends": lambda stored: changed if stored != "elsewhere" else (),
     }
-    return world
 
 
 async def row(world: World) -> LinkRow:
@@ -77,6 +84,21 @@ async def test_given_another_member_id_then_a_redirect_proves_nothing() -> None:
 
     assert (await world.reconcile()).exit_code == 4
     assert (await row(world)).portal == "old.example"
+
+
+async def test_given_a_webhook_after_an_application_then_what_is_known_of_the_portal_stays_known() -> None:
+    world = await in_step({5: 10}, options={"portal_address": "old.example"})
+    world.portal.member = "0123"
+    await world.reconcile()
+    world.portal.member = ""
+    assert (await world.reconcile()).exit_code == 0
+    assert ((await row(world)).portal, (await row(world)).member_id) == ("old.example", "0123")
+
+    readdress(world)
+    world.portal.redirected = {"old.example"}
+
+    assert (await world.reconcile()).exit_code == 0
+    assert ((await row(world)).portal, (await row(world)).member_id) == ("new.example", "0123")
 
 
 async def test_given_another_portal_at_the_same_address_then_nothing_is_read_or_written() -> None:
@@ -159,6 +181,29 @@ async def test_given_bindings_that_are_gone_then_a_tenth_of_them_may_be(gone: in
         world.edit_crm(order, None)
 
     assert (await rename(world)).exit_code == code
+
+
+async def test_given_bindings_in_many_segments_then_each_agreed_one_is_compared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await in_step(
+        {order: 10 + order for order in range(1, 31) if order != 7}, options={"portal_address": "old.example"}
+    )
+    world.edit_crm(7, (2, 1))
+    world.edit_table(7, (2, 2))
+    assert (await world.reconcile()).exit_code == 3  # nothing is agreed on order 7
+    readdress(world)
+    for order in (3, 12, 30):
+        world.edit_crm(order, None)
+    for order in (5, 29):
+        world.edit_crm(order, (2, 99))
+    world.portal.odd[28] = Unreadable(HoldKind.INVALID_ROW, "its row names no owner")
+    monkeypatch.setattr(state_check, "_SEGMENT", 4)
+    world.portal.chunk = 3
+
+    report = await rename(world)
+
+    assert "Of 29 agreed bindings 3 are not on this portal and 3 are to other owners" in report.row.error
 
 
 async def test_given_an_empty_portal_when_a_person_says_it_is_the_same_then_nothing_changes() -> None:
