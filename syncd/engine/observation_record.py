@@ -48,10 +48,9 @@ async def record_observation(
     for order, hold in draft.holds.items():
         before = seen.open_holds.get(order)
         if before is None or before.decision or _is_another(hold, before.hold):
-            since = before.hold.since if before is not None and before.hold.kind is hold.kind else now
-            opened.append(StoredHold(replace(hold, since=since), sticky=order in draft.sticky, run=run))
+            opened.append(StoredHold(replace(hold, since=now), sticky=order in draft.sticky))
         elif before.hold.detail != hold.detail:
-            opened.append(replace(before, hold=replace(hold, since=before.hold.since)))
+            opened.append(replace(before, hold=hold))
     for one in opened:
         hold = one.hold
         log.warning("order held", order=hold.order_id, kind=hold.kind.value, detail=hold.detail)

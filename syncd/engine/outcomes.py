@@ -214,7 +214,7 @@ class OutcomeRecorder:
 
     def _keep(self, hold: Hold) -> None:
         """Hold an order from the next commit on, until a person or changed facts decide."""
-        self._holds[hold.order_id] = StoredHold(hold, sticky=True, run=self._run)
+        self._holds[hold.order_id] = StoredHold(hold, sticky=True)
         self._held_orders.add(hold.order_id)
 
     def _note(self, write: PendingWrite, outcome: ChangeOutcome) -> None:
