@@ -53,11 +53,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests over real processes, sockets and servers a second try, which the summary names as a rerun.
 
-    Such a test shares the machine with everything else on it. A test of `PURE` code does not, and has one try.
+    Such a test shares the machine with everything else on it. A test of `PURE` code does not, and has one try. Nor has a
+    judge who found a broken promise: no load excuses that.
     """
     for item in items:
         if item.path.relative_to(TESTS).parts[:2] not in PURE:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=[r"\(property \d+\)"]))
 
 
 def pytest_collection_finish() -> None:

@@ -244,7 +244,6 @@ class Conditions:
     def doubt(self) -> None:
         """Try anew before the next write: a condition that held was not carried."""
         self._session.usage.conditional = None
-        self._pairs = False
         self._session.host.forget(Ability.CONDITIONS)
         self._session.host.forget(Ability.PAIRS)
 

@@ -252,9 +252,6 @@ def _make_certificate(host: str) -> tuple[ssl.SSLContext, str]:
     return context, authority.cert_pem.bytes().decode()
 
 
-# ------------------------------------------------------------ `syncd sandbox`
-
-
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """The options of `syncd sandbox`.

@@ -11,6 +11,7 @@ import structlog.testing
 
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Effect, Write
+from syncd.portal.commands import SMALLEST_PAIRED
 from syncd.portal.hosts import REMEMBERED, Hosts
 from syncd.portal.probes import KEPT, Witnesses
 from syncd.sandbox import Fault, FaultRule, Latencies, References, SandboxPortal, Version, php
@@ -386,6 +387,16 @@ async def test_given_sessions_one_after_another_then_it_is_remembered_for_a_whil
             await ours.write([Write(order, None, DEAL)])
             assert portal.stats.requests == before + requests
     assert portal.stats.calls[LIST] == lists + 1
+
+
+def test_given_orders_too_small_for_pairs_then_they_take_no_place_from_those_that_are_not() -> None:
+    witnesses = Witnesses()
+    witnesses.note([Row(order, 2, 1) for order in range(1, 1000)])
+    for order in range(SMALLEST_PAIRED, SMALLEST_PAIRED + KEPT - 1):
+        witnesses.set_owner(order, None)
+
+    assert witnesses.for_order(900) == Row(1, 2, 1)
+    assert witnesses.pair_for(900) == Row(SMALLEST_PAIRED + KEPT - 1, 2, 1)
 
 
 # ---------------------------------------------------------------- inside a request

@@ -74,7 +74,7 @@ async def judge_audit(
     store: Store,
     orders: Iterable[int],
     *,
-    window: Container[tuple[int, MaybeOwner]] = (),
+    window: Container[tuple[int, Reading]] = (),
     name: str = "shop",
 ) -> int:
     """Hold the audit against what was really written.
@@ -164,7 +164,7 @@ class _OrderJudge:
         """Return the run that was under way at a place in the log."""
         return max((run for run, began in self._witness.began.items() if began <= at), default=0)
 
-    def is_unseen(self, at: int, one: Written, window: Container[tuple[int, MaybeOwner]]) -> bool:
+    def is_unseen(self, at: int, one: Written, window: Container[tuple[int, Reading]]) -> bool:
         """Judge one write; return whether it replaced what could not be seen, and nobody promised to see."""
         began = self._witness.began
         mine = self._entries(at, one)

@@ -1,4 +1,4 @@
-"""A link whose passes are killed, with the program as it is shipped, and the person who looks after it.
+"""Links whose passes are killed, with the program as it is shipped, and the person who looks after them.
 
 The witness and the judge of simulated lives (`tests/simulation`) hold every act against what it may do, and the end
 against the audit. The program's clock is set forward between its passes, so that some hundred of them take weeks: what
@@ -24,12 +24,13 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.core.guards import STATE_OLDER, GuardLimits
-from syncd.core.model import Direction, OnConflict, Policy, Scope, Side
+from syncd.core.model import Direction, OnConflict, Policy, Side
 from syncd.core.records import Absence, RunRow, StoredChange, StoredHold
 from syncd.core.store import Store
 from syncd.engine.report import TO_MAKE, Report
 from syncd.obs.clock import SystemClock
 from syncd.sandbox import Fault, FaultRule, Faults
+from syncd.sandbox.bindings import ListPage
 from syncd.state.rows import change_of, hold_of
 from syncd.state.schema import absence, change, hold
 from syncd.state.store import SqlStore, open_store
@@ -37,8 +38,9 @@ from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.judge import judge_audit, judge_rest
 from tests.simulation.witness import Witness
 from tests.system.fork_server import Forked, ForkServer
-from tests.system.outsiders import UNKNOWN, Outsiders
-from tests.system.shop import DEAL, Shop, environment, open_shop
+from tests.system.link_part import EXISTING, PORTAL, TABLE, UNKNOWN, LinkPart
+from tests.system.outsiders import Outsiders
+from tests.system.shop import environment, open_shop
 from tests.system.sides_log import SidesLog
 from tests.system.timeline import Timeline, Told, orders_in
 
@@ -73,11 +75,18 @@ class Ended(NamedTuple):
 
 
 class Backup(NamedTuple):
-    """Both sides and the state database at one moment, when so much had been written."""
+    """Both sides of a link and the state database at one moment, when so much had been written on each link's sides."""
 
     sides: dict[Side, dict[int, int]]
     state: Path
-    written: int
+    written: list[int]
+
+
+@dataclass
+class Later:
+    """How much later the program's time of day is than it is."""
+
+    seconds: float = 0.0
 
 
 @dataclass
@@ -102,17 +111,22 @@ class KilledLink:
     """See the module.
 
     Args:
-        shop: The link, before anything is written; both sides are to have orders 1 to `orders`.
+        shop: The link, before anything is written; both sides are to have its first `orders` orders.
         processes: Starts the program.
         orders: How many those are.
         seed: Of the moments and the edits.
+        beside: A link that shares the portal and the state database.
     """
 
-    def __init__(self, shop: Shop, processes: ForkServer, orders: int, seed: int) -> None:
-        self.later = 0.0
+    def __init__(
+        self, shop: LinkPart, processes: ForkServer, orders: int, seed: int, beside: KilledLink | None = None
+    ) -> None:
+        self.beside = beside
+        self.links = [self, *([beside] if beside else [])]
+        self.later: Later = beside.later if beside else Later()
         self.happened: Counter[str] = Counter()
         self.shop = shop
-        self.witness = Witness(Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({DEAL}))), self.now)
+        self.witness = Witness(Policy(Direction.TWO_WAY, OnConflict.HOLD, shop.scope), self.now)
         self.log = SidesLog(shop, self.witness)
         self.outsiders = Outsiders(shop, self.log, orders, seed)
         self.timeline = Timeline(self.witness, self.log.pages)
@@ -125,6 +139,8 @@ class KilledLink:
         self._kills_apply = itertools.cycle([True, False])
         self._keeps = itertools.cycle(["crm", "table"])
         self._had_killed = False
+        self._shown_held: set[int] = set()
+        """The orders whose holds the last command printed: a refused run keeps none."""
         self._moments = itertools.cycle(
             [self._at_a_write, self._after_a_table_write, self._before_a_late_request, self._at_any_time]
         )
@@ -135,11 +151,11 @@ class KilledLink:
 
     def now(self) -> float:
         """Return the time of day of the program."""
-        return time.time() + self.later
+        return time.time() + self.later.seconds
 
     def wait(self, seconds: float) -> None:
         """Time goes by."""
-        self.later += seconds
+        self.later.seconds += seconds
 
     # ----------------------------------------------------------------------- state
 
@@ -159,7 +175,9 @@ class KilledLink:
 
     def records(self) -> Records:
         """Return what the state database says; nothing where there is none."""
-        return self._ask(read_records) if self._state.exists() and self._state.stat().st_size else Records()
+        if not self._state.exists() or not self._state.stat().st_size:
+            return Records()
+        return self._ask(lambda store: read_records(store, self.shop.name))
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         engine = sa.create_engine(f"sqlite:///{self._state}", poolclass=sa.NullPool)
@@ -180,14 +198,15 @@ class KilledLink:
 
         Args:
             verb: The command.
-            words: More of it.
+            words: More of it; the link's name if there is none.
             kill: Kill it at a moment that is drawn, unless it comes to its end before.
         """
+        words = words or (self.shop.name,)
         outsiders, witness = self.outsiders, self.witness
         self.log.tell()
         before, keyless = self.records(), outsiders.keys_are_broken
         witness.act_begins(before, "pass" if verb == "reconcile" else verb)
-        began, place, late = self.now(), len(witness.log), self._had_killed
+        began, first, late = self.now(), self.timeline.place, self._had_killed
         planned = self._planned(int(words[0])) if verb == "apply" else []
         self.log.processes += 1
         with outsiders.at_work(PAUSE):
@@ -195,14 +214,14 @@ class KilledLink:
         self.log.tell()
         after = self.records()
         run, changes = self._last_run(before, after) if code is not None else (None, [])
-        mine = [one for one in witness.log[place:] if one.ours and not one.late]
+        mine = [one for one in witness.log[first.log :] if one.ours and not one.late]
         sides = {Side.CRM: "portal", Side.TABLE: "table"}
         act = Act(
             "pass" if verb == "reconcile" else verb,
             None if run is None else Report(run, changes),
             [f"{sides[one.side]}.write before" for one in mine],
             planned=planned,
-            late=late or any(one.ours and one.late for one in witness.log[place:]),
+            late=late or any(one.ours and one.late for one in witness.log[first.log :]),
             limits=GuardLimits(),
             began=began,
             wall=began,
@@ -210,24 +229,26 @@ class KilledLink:
             rows=max(len(self.shop.crm()), len(outsiders.copy(Side.TABLE))),
         )
         said = " ".join([verb, *words])
-        self.timeline.add(
-            Told(
-                said,
-                began,
-                self.now(),
-                code,
-                after.last_run,
-                place,
-                len(witness.log),
-                dict(after.agreed),
-                self._waiting(),
-                after.holds,
-            )
+        told = Told(
+            said,
+            began,
+            self.now(),
+            code,
+            after.last_run,
+            first,
+            self.timeline.place,
+            after.agreed,
+            self._waiting(),
+            after.holds,
         )
+        self.timeline.add(told)
         with self._explained(f"{said} (run {after.last_run})"):
             witness.act_ends(act, after, self._changes(witness.newly_agreed(after)))
         self._had_killed = code is None
         self.happened["killed" if code is None else f"{verb} ended with {code}"] += 1
+        for order in after.holds.keys() - before.holds.keys():
+            self.happened[f"held as {after.holds[order].hold.kind.value}"] += 1
+        self.happened["writes rolled back for what triggers did"] += sum("rolled back" in one.error for one in changes)
         if code is None:
             self.happened["kills that left writes in flight"] += bool(after.intents)
         return Ended(code, run)
@@ -244,7 +265,7 @@ class KilledLink:
             return None, []
 
         async def read(store: SqlStore) -> tuple[RunRow, list[StoredChange]]:
-            (row,) = await store.runs("shop", 1)
+            (row,) = await store.runs(self.shop.name, 1)
             return row, list(await store.changes(row.id))
 
         return self._ask(read)
@@ -252,6 +273,8 @@ class KilledLink:
     def _run(self, verb: str, *words: str) -> int:
         ran = self.shop.call("--log-level", "error", verb, *words, "--json")
         assert ran.code in {0, 2, 3, 4, 5}, f"{verb} ended with {ran.code}\n{ran.out}\n{ran.err}"
+        reports = ran.json if isinstance(ran.json, list) else [ran.json]
+        self._shown_held = {one["order_id"] or 0 for report in reports for one in report.get("holds", ())}
         return ran.code
 
     # ---------------------------------------------------------------------- alarms
@@ -284,7 +307,9 @@ class KilledLink:
         """Start a process and kill it; return its exit code if it was quicker."""
         with next(self._moments)() as (name, watch):
             config = str(self.shop.configure())
-            process = self._processes.start(["--config", config, "--log-level", "error", verb, *words], self.later)
+            process = self._processes.start(
+                ["--config", config, "--log-level", "error", verb, *words], self.later.seconds
+            )
             due = watch(process)
             while process.poll() is None and not due():
                 time.sleep(0.005)
@@ -338,14 +363,24 @@ class KilledLink:
 
     def _let_all_arrive(self) -> None:
         """Wait until no request is under way that nobody would remember."""
-        self.log.let_go()
+        for link in self.links:
+            link.log.let_go()
         end = time.monotonic() + PATIENCE
         while not self.log.is_idle:
             assert time.monotonic() < end, "a request never ends"
             time.sleep(0.01)
-        self.log.tell()
+        for link in self.links:
+            link.log.tell()
 
     # ------------------------------------------------------------------ the person
+
+    def live(self, *, kill: bool) -> None:
+        """Outsiders edit both sides, and a pass brings them into step; it may be one that heals what a kill left open."""
+        self.outsiders.make_changes(self.records().holds)
+        if kill:
+            self.one_pass()
+        self.one_pass(kill=False)
+        self.decide()
 
     def one_pass(self, *, kill: bool = True) -> None:
         """A scheduled pass; where its plan is refused, the person looks after it."""
@@ -362,7 +397,7 @@ class KilledLink:
             if first_way:
                 self._apply(run)
             else:
-                self.act("rebase", "shop")
+                self.act("rebase")
         elif self.outsiders.rows_are_away:
             self.outsiders.show()
         elif self._put_right is not None and first_way:
@@ -385,7 +420,7 @@ class KilledLink:
         held = {order: one for order, one in self.records().holds.items() if one.hold.kind in DECIDED}
         if held:
             kinds = [word for kind in DECIDED for word in ("--kind", kind)]
-            self.shop.call("resolve", "shop", "--all", *kinds, "--keep", next(self._keeps), "--json").check(0)
+            self.shop.call("resolve", self.shop.name, "--all", *kinds, "--keep", next(self._keeps), "--json").check(0)
             decided = [order for order, one in self.records().holds.items() if one.decision]
             self.witness.asks(decided)
             self.happened["holds decided"] += len(decided)
@@ -400,7 +435,7 @@ class KilledLink:
         with closing(sqlite3.connect(self._state)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         sides = {side: self.outsiders.copy(side) for side in Side}
-        self._backups.append(Backup(sides, copy, len(self.witness.log)))
+        self._backups.append(Backup(sides, copy, [len(link.witness.log) for link in self.links]))
 
     def restore(self, side: Side) -> None:
         """Put the last backup of a side back."""
@@ -411,27 +446,29 @@ class KilledLink:
     def restore_state(self) -> None:
         """Put the last backup of the state database back."""
         if self._backups:
-            self._let_all_arrive()
-            self._judge_audit()
-            backup = self._backups[-1]
             self._drop_state()
+            backup = self._backups[-1]
             self._state.touch(mode=0o600)
             self._state.write_bytes(backup.state.read_bytes())
-            self.witness.state_went_back(backup.written)
+            for link, written in zip(self.links, backup.written, strict=True):
+                link.witness.state_went_back(written)
             self.happened["state databases restored"] += 1
 
     def lose_state(self) -> None:
         """The state database is gone: a pass says so and writes nothing, and the person begins anew."""
-        self._let_all_arrive()
-        self._judge_audit()
         self._drop_state()
-        self.witness.state_is_gone()
+        for link in self.links:
+            link.witness.state_is_gone()
         self.shop.call("reconcile").check(69)
         self._backups.clear()
-        self.act("rebase", "shop")
+        for link in self.links:
+            link.act("rebase")
         self.happened["state databases lost"] += 1
 
     def _drop_state(self) -> None:
+        self._let_all_arrive()
+        for link in self.links:
+            link._judge_audit()
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._state}{suffix}").unlink(missing_ok=True)
 
@@ -444,7 +481,8 @@ class KilledLink:
         with self.outsiders.resting():
             self._come_to_rest()
         with self._explained("at rest"):
-            self._ask(lambda store: judge_rest(self.witness, cast("Store", store), sorted(self.witness.places)))
+            name, orders = self.shop.name, sorted(self.witness.places)
+            self._ask(lambda store: judge_rest(self.witness, cast("Store", store), orders, name=name))
         self._judge_audit()
 
     def _come_to_rest(self) -> None:
@@ -471,8 +509,10 @@ class KilledLink:
         """Each order is in step, or held, or part of the plan that was refused, or waits for its second look (31)."""
 
         async def judge(store: SqlStore) -> None:
-            shown = {one.change.order_id for one in await store.changes(run.id) if one.outcome in TO_MAKE}
-            await judge_rest(self.witness, cast("Store", store), sorted(self.witness.places), shown, promise=31)
+            planned = {one.change.order_id for one in await store.changes(run.id) if one.outcome in TO_MAKE}
+            shown = planned | self._shown_held
+            orders = sorted(self.witness.places)
+            await judge_rest(self.witness, cast("Store", store), orders, shown, promise=31, name=self.shop.name)
 
         with self._explained(f"refused or pending in run {run.id}"):
             self._ask(judge)
@@ -489,7 +529,7 @@ class KilledLink:
 
         async def judge(store: SqlStore) -> int:
             audit = cast("Store", _Audit(store, changes, holds))
-            return await judge_audit(self.witness, audit, orders, window=self.log.in_window)
+            return await judge_audit(self.witness, audit, orders, window=self.log.in_window, name=self.shop.name)
 
         with self._explained("the audit"):
             self.unseen += self._ask(judge)
@@ -503,28 +543,52 @@ class KilledLink:
             "requests executed late": self.log.late_writes,
             "overwritten unseen, in the windows of the guarantees": self.unseen,
         }
-        return dict(self.outsiders.happened + self.happened + self.witness.happened + Counter(counted))
+        figures = self.outsiders.happened + self.happened + self.witness.happened + Counter(counted)
+        if self.beside is not None:
+            figures += Counter({f"second link: {name}": number for name, number in self.beside.figures.items()})
+        return dict(figures)
 
 
 @contextmanager
-def open_killed_link(directory: Path, orders: int, seed: int) -> Iterator[KilledLink]:
+def open_killed_link(directory: Path, orders: int, seed: int, *, beside: int = 0) -> Iterator[KilledLink]:
     """Open a link that is in step, whose requests live for two seconds.
 
     Args:
         directory: Of its files.
         orders: How many orders both sides have.
         seed: Of all that happens.
+        beside: How many orders a second link has, over the same portal and in the same state database; 0: there is none.
     """
-    options = {"orders": range(1, UNKNOWN), "faults": Faults([SLOW_ADD], seed=seed)}
     with ExitStack() as stack:
-        shop = stack.enter_context(open_shop(directory, {order: order for order in range(1, orders + 1)}, **options))
-        shop.settings["first_sync"] = '"auto"'
-        shop.portal_settings = {"plan": '"box"', "max_request_seconds": "2"}
-        shop.extra = 'where = "channel = \'web\'"\nextra = { channel = "web" }'
-        link = KilledLink(shop, stack.enter_context(ForkServer(directory, environment())), orders, seed)
-        stack.callback(link.log.close)
+        firsts = {"shop": (1, orders), "mart": (2 * UNKNOWN + 1, beside)}
+        bound = {order: order for first, number in firsts.values() for order in range(first, first + number)}
+        known = frozenset(order for first, _ in firsts.values() for order in range(first, first + EXISTING))
+        options = {"orders": known, "faults": Faults([SLOW_ADD], seed=seed)}
+        shop = stack.enter_context(open_shop(directory, bound, **options))
+        part, other = (LinkPart(shop, name, first) for name, (first, _) in firsts.items())
+        shop.settings |= part.settings()
+        shop.portal_settings, shop.extra = PORTAL, TABLE
+        processes = stack.enter_context(ForkServer(directory, environment()))
+        mart = None
+        if beside:
+            shop.more_links = other.section()
+            mart = KilledLink(other, processes, beside, seed)
+        link = KilledLink(part, processes, orders, seed, mart)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(SystemClock, "now", lambda _: link.now())
-        with link.outsiders.resting():
-            link.act("reconcile")
+        patch.setattr(ListPage, "_dicts", _some_without_field)
+        for one in link.links:
+            stack.callback(one.log.close)
+            with one.outsiders.resting():
+                one.act("reconcile")
         yield link
+
+
+def _some_without_field(
+    page: ListPage, rows: Callable[[ListPage], list[dict[str, int | None]]] = ListPage._dicts
+) -> list[dict[str, int | None]]:
+    """Return the rows of a page of the portal's list; every second one that names no owner lacks the field."""
+    return [
+        {name: value for name, value in row.items() if value is not None or number % 2}
+        for number, row in enumerate(rows(page))
+    ]

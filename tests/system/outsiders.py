@@ -2,7 +2,8 @@
 
 People and programs set new values and put old ones back, bind again what they unbound, delete rows and insert them anew,
 write rows before their orders exist. A table is reloaded row by row, a side is restored from a backup, rows are hidden,
-no longer selected by `where`, or get keys that nobody can read.
+no longer selected by `where`, or get keys that nobody can read. Bindings of the portal name no deal, its list leaves orders
+out, new orders are bound all through it, and triggers of the table write other rows than syncd does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from syncd.core.model import Side
+from syncd.sandbox.bindings import Selection
 from syncd.sandbox.php import PhpArray
-from tests.system.shop import DEAL, Shop
+from syncd.sandbox.query import ListQuery, Op
+from tests.system.link_part import UNKNOWN, LinkPart
+from tests.system.shop import DEAL
 from tests.system.sides_log import EDIT, LIST, SidesLog
 
 SHARES = {"add": 0.04, "move": 0.06, "remove": 0.03}
@@ -34,8 +38,10 @@ REINSERTED = 0.05
 """How often a row is deleted and inserted anew as it was."""
 AGAIN, OFTEN_AGAIN = 0.01, 0.5
 """How often they set a value that the order had before, on whichever side. Often looks like a backup: it is refused."""
-UNKNOWN = 10**6
-"""From this number on, orders do not exist in the portal until somebody makes them."""
+STREAM = 12
+"""How many new orders others bind one after the other, each right before the portal answers a page of its list."""
+ODD = 0
+"""The deal of a binding that names none: the portal's row has null there, or lacks the field."""
 
 PUT = "INSERT INTO bindings VALUES (?, ?, 'web') ON CONFLICT DO UPDATE SET deal_id = excluded.deal_id"
 DROP = "DELETE FROM bindings WHERE order_id = ?"
@@ -52,11 +58,11 @@ class Outsiders:
     Args:
         shop: Whose sides they write. Both know the same orders.
         log: The log of those sides.
-        orders: How many orders that are, from 1 on; new ones get the numbers after them.
+        orders: How many orders that are, from the link's first one on; new ones get the numbers after them.
         seed: Of what they do.
     """
 
-    def __init__(self, shop: Shop, log: SidesLog, orders: int, seed: int) -> None:
+    def __init__(self, shop: LinkPart, log: SidesLog, orders: int, seed: int) -> None:
         self.happened: Counter[str] = Counter()
         self._again = AGAIN
         self._is_resting = False
@@ -64,21 +70,29 @@ class Outsiders:
         self._dice = random.Random(seed)
         self._orders = orders
         self._fresh = itertools.count(100_000)
-        self._next = itertools.count(orders + 1)
-        self._early = itertools.count(UNKNOWN)
-        self._known = list(range(1, orders + 1))
+        self._next = itertools.count(shop.first + orders)
+        self._early = itertools.count(shop.first + UNKNOWN)
+        self._known = [*range(shop.first, shop.first + orders)]
         self._past: defaultdict[int, list[int]] = defaultdict(list)
         self._due: dict[Side, deque[int]] = {Side.CRM: deque(maxlen=9), Side.TABLE: deque(maxlen=orders // 2)}
         self._coming: list[ROW] = []
         self._hidden: list[ROW] = []
         self._broken: list[int] = []
         self._unborn: list[int] = []
+        self._left_out: set[int] = set()
+        self._to_come = 0
         shop.portal.before_call(self._note_read)
+        self._leave_out_of_lists()
 
     def _note_read(self, method: str, params: PhpArray, _request: int) -> None:
-        asked = params.get("filter", {}).get("@orderId") if method == LIST else None
-        if asked:
-            self._due[Side.CRM].extend(map(int, asked.values()))
+        asked = params.get("filter", {}) if method == LIST else {}
+        if "@orderId" in asked:
+            self._due[Side.CRM].extend(one for one in map(int, asked["@orderId"].values()) if one in self._shop.orders)
+        elif ">orderId" in asked and self._to_come:
+            self._to_come -= 1
+            (order,) = self._new_orders(1, 1)
+            self._shop.portal.bind(order, DEAL, next(self._fresh))
+            self.happened["bound during a listing"] += 1
 
     # ---------------------------------------------------------------- their edits
 
@@ -172,7 +186,7 @@ class Outsiders:
     def _value(self, order: int, there: int | None) -> int:
         """Return what they set an order to: a new deal, or one that it had before."""
         past = self._past[order]
-        if there is not None and there not in past:
+        if there and there not in past:
             past.append(there)
         old = [deal for deal in past if deal != there]
         if old and self._dice.random() < self._again:
@@ -281,10 +295,68 @@ class Outsiders:
                 connection.execute(f"UPDATE bindings SET order_id = {order} WHERE order_id = ?", key)
         self._broken.clear()
 
+    # -------------------------------------------------------------- odd sides
+
+    def bind_all_along(self) -> None:
+        """Bind new orders while the next passes list the portal."""
+        self._to_come = STREAM
+
+    def make_odd(self) -> None:
+        """Some bindings of the portal name no deal."""
+        for order in self._dice.sample(sorted(self._shop.crm()), 3):
+            self._shop.portal.bind(order, DEAL, ODD)
+            self.happened["portal rows without an owner"] += 1
+
+    def leave_out(self) -> None:
+        """The portal's list leaves out some orders, which it shows when it is asked for them."""
+        self._left_out |= set(self._dice.sample(sorted(self._shop.crm()), 2))
+        self.happened["orders left out of the list"] += 2
+
+    def _leave_out_of_lists(self) -> None:
+        bindings = self._shop.portal.table
+        select = bindings.select
+
+        def selected(query: ListQuery) -> Selection:
+            found = select(query)
+            by_id = any(one.op is Op.EQUAL for one in query.conditions)
+            if by_id or not self._left_out:
+                return found
+            ids = [order for order in found.page(0, None) if order not in self._left_out]
+            return Selection(ids, 0, len(ids))
+
+        bindings.select = selected  # type: ignore[method-assign]
+
+    def pull_triggers(self) -> None:
+        """From now on, a trigger of the table undoes or rewrites the row of one order where syncd writes another one's.
+
+        Both are orders that were just edited in the portal, so that one batch writes them.
+        """
+        latest = [*self._due[Side.TABLE]][-round(sum(SHARES.values()) * self._orders) :]
+        crm = self._shop.crm()
+        moved = [order for order in latest if order in crm.keys() & self.copy(Side.TABLE).keys()]
+        for number, (order, other) in enumerate(zip(moved[:8:2], moved[1:8:2], strict=False)):
+            self.pull(order, other, next(self._fresh) if number % 2 else None)
+
+    def pull(self, order: int, other: int, deal: int | None = None) -> None:
+        """From now on, where syncd writes an order's row, a trigger deletes the row of another one, or gives it a deal."""
+        with self._log.table() as connection:
+            connection.execute("INSERT INTO pulls VALUES (?, ?, ?)", (order, other, deal))
+        self.happened["triggers that rewrite" if deal else "triggers that undo"] += 1
+
+    def make_even(self) -> None:
+        """All rows name a deal, the list shows every order, and the triggers are dropped."""
+        self._left_out.clear()
+        self._to_come = 0
+        for order, deal in self._shop.crm().items():
+            if deal == ODD:
+                self._shop.portal.bind(order, DEAL, self._value(order, None))
+        with self._log.table() as connection:
+            connection.execute("DELETE FROM pulls")
+
     def copy(self, side: Side) -> dict[int, int]:
         """Return a backup of a side."""
         if side is Side.CRM:
-            return self._shop.crm()
+            return {order: deal for order, deal in self._shop.crm().items() if deal != ODD}
         with self._log.table() as connection:
             return readable(connection)
 
@@ -316,6 +388,7 @@ class Outsiders:
         self.select()
         self.mend_keys()
         self.make_orders()
+        self.make_even()
 
     def _some(self, share: float) -> list[int]:
         with self._log.table() as connection:

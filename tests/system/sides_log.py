@@ -22,7 +22,8 @@ from syncd.sandbox.portal import Steps
 from syncd.sandbox.requests import SandboxRequest
 from tests.simulation.causality import VEILED, Reading
 from tests.simulation.witness import Witness
-from tests.system.shop import DEAL, Shop
+from tests.system.link_part import LinkPart
+from tests.system.shop import DEAL
 
 EDIT = "edit"
 """The kind of what a person or a program asked for; every other kind is an upheaval, which nobody asked for."""
@@ -45,6 +46,21 @@ CREATE TRIGGER removed AFTER DELETE ON bindings BEGIN
   INSERT INTO seen SELECT NULL, old.rowid, old.order_id, NULL, NULL, kind, number FROM writer; END;
 """
 """A table whose keys may be anything, as in SQLite they are. `writer` says who writes in the transaction under way."""
+
+TRIGGER = "trigger"
+PULL = f"""
+CREATE TRIGGER pulled_by_{{event}} AFTER {{event}} ON bindings
+WHEN (SELECT kind FROM writer) = '{SYNCD}' AND EXISTS (SELECT 1 FROM pulls WHERE order_id = new.order_id) BEGIN
+  UPDATE writer SET kind = '{TRIGGER}';
+  DELETE FROM bindings WHERE order_id IN (SELECT other FROM pulls WHERE order_id = new.order_id AND deal IS NULL);
+  UPDATE bindings SET deal_id = (SELECT deal FROM pulls WHERE other = bindings.order_id)
+    WHERE order_id IN (SELECT other FROM pulls WHERE order_id = new.order_id AND deal IS NOT NULL);
+  UPDATE writer SET kind = '{SYNCD}'; END;
+"""
+PULLS = "CREATE TABLE pulls (order_id INTEGER, other INTEGER, deal INTEGER);" + "".join(
+    PULL.format(event=event) for event in ("INSERT", "UPDATE")
+)
+"""Where syncd writes the row of an order in `pulls`, a trigger deletes the row of another order, or gives it a deal."""
 
 
 class Row(NamedTuple):
@@ -74,28 +90,28 @@ class Page(NamedTuple):
     at: int
     first: int
     last: int
-    rows: dict[int, MaybeOwner]
+    rows: dict[int, Reading]
 
 
 class SidesLog:
     """See the module. It makes the table.
 
     Args:
-        shop: Whose sides they are.
+        shop: Whose sides they are. What is written of other links' orders is their logs'.
         witness: Is told of everything in the log.
     """
 
-    def __init__(self, shop: Shop, witness: Witness) -> None:
+    def __init__(self, shop: LinkPart, witness: Witness) -> None:
         self.kind = EDIT
         """What kind of edit others make in the portal at this moment."""
         self.late_writes = 0
-        self.in_window: set[tuple[int, MaybeOwner]] = set()
+        self.in_window: set[tuple[int, Reading]] = set()
         """(order, value) that somebody set between the list and the add of one request (docs/guarantees.md)."""
         self.processes = 0
         """How many processes were started; requests of earlier ones are late."""
         self._shop, self._portal, self._witness = shop, shop.portal, witness
         with closing(sqlite3.connect(shop.file)) as connection:
-            connection.executescript(TABLE)
+            connection.executescript(TABLE + PULLS)
         self._places: list[tuple[int, str]] = []
         self._reader = sqlite3.connect(shop.file, timeout=30, isolation_level=None, check_same_thread=False)
         self._numbers = itertools.count(1)
@@ -104,7 +120,7 @@ class SidesLog:
         self._told_table = self._told_portal = self._told_reads = 0
         self.pages: list[Page] = []
         """The pages of the portal's list that syncd has read, as far as they are told."""
-        self._reads: list[tuple[int, dict[int, MaybeOwner] | Page]] = []
+        self._reads: list[tuple[int, dict[int, Reading] | Page]] = []
         self._listed: dict[tuple[int, int], int] = {}
         self._process_of: dict[int, int] = {}
         self._under_way = 0
@@ -148,7 +164,9 @@ class SidesLog:
             self._listed[request, int(asked["=orderId"])] = writes
         if "@orderId" in asked:
             there = {
-                int(order): _owner(self._portal.table.owners.get(int(order))) for order in asked["@orderId"].values()
+                order: _owner(self._portal.table.owners.get(order))
+                for order in map(int, asked["@orderId"].values())
+                if order in self._shop.orders
             }
             self._reads.append((writes, there))
         if str(asked.get(">orderId")).isdecimal() and params.get("order", {}).get("orderId") == "asc":
@@ -228,10 +246,13 @@ class SidesLog:
             places, reads = self._places[self._told_portal :], self._reads[self._told_reads :]
         requests: defaultdict[int, list[Write]] = defaultdict(list)
         for one in writes:
-            requests[one.request].append(Write(one.order_id, _owner(one.before), _owner(one.after)))
+            if one.method != UI and one.order_id in self._shop.orders:
+                requests[one.request].append(Write(one.order_id, _bound(one.before), _bound(one.after)))
         transactions = deque(
             list(group)
-            for _, group in itertools.groupby(seen, key=lambda one: (one.kind == SYNCD and one.at, one.number))
+            for _, group in itertools.groupby(
+                seen, key=lambda one: (one.kind == SYNCD and one.at, one.kind, one.number)
+            )
         )
         written = [(at, 1, index) for index, at in enumerate(range(self._told_portal, self._told_portal + len(writes)))]
         read = [(at, 0, index) for index, (at, _) in enumerate(reads)]
@@ -249,7 +270,7 @@ class SidesLog:
         self._told_portal += len(writes)
         self._told_reads += len(reads)
 
-    def _tell_reading(self, there: dict[int, MaybeOwner] | Page) -> None:
+    def _tell_reading(self, there: dict[int, Reading] | Page) -> None:
         if isinstance(there, Page):
             self.pages.append(there._replace(at=len(self._witness.log)))
         else:
@@ -257,6 +278,8 @@ class SidesLog:
 
     def _tell_write(self, index: int, one: LoggedWrite, kind: str, requests: dict[int, list[Write]]) -> None:
         order, before, after = one.order_id, _owner(one.before), _owner(one.after)
+        if order not in self._shop.orders:
+            return
         if one.method == UI:
             self._witness.outsider(Side.CRM, order, after, "" if kind == EDIT else kind)
             return
@@ -268,7 +291,7 @@ class SidesLog:
         if any(writes[at].order_id == order and writes[at].method == UI for at in range(listed, index)):
             self.in_window.add((order, before))
         late = self._process_of.get(one.request, self.processes) < self.processes
-        self._witness.ours(Side.CRM, order, before, after, late=late)
+        self._witness.ours(Side.CRM, order, before, _readable(after), late=late)
 
     def _tell_transaction(self, transaction: Sequence[Seen]) -> None:
         """Whoever changes a row twice in one transaction has changed it once for all others."""
@@ -304,5 +327,9 @@ def _readable(reading: Reading) -> MaybeOwner:
     return reading
 
 
-def _owner(pair: tuple[int, int] | None) -> MaybeOwner:
+def _bound(pair: tuple[int, int] | None) -> MaybeOwner:
     return None if pair is None else Owner(*pair)
+
+
+def _owner(pair: tuple[int, int] | None) -> Reading:
+    return _bound(pair) if pair is None or all(pair) else VEILED

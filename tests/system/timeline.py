@@ -7,7 +7,7 @@ when, what each pass was shown, and what the state database says of it, before a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -24,22 +24,27 @@ LATEST = 12
 """Acts that are told of, the latest ones: what an order was before the last rounds explains nothing."""
 
 
-class Told(NamedTuple):
-    """One act of syncd: what it was asked, when, what became of it, and what it left in the state database.
+class Place(NamedTuple):
+    """How much was known at a moment: entries of the log of both sides, pages of the list, requests of the portal."""
 
-    first, end: where the log of both sides was when it began and ended.
-    """
+    log: int
+    pages: int
+    requests: int
+
+
+class Told(NamedTuple):
+    """One act of syncd: what it was asked, from when to when, what became of it, and what it left in the state database."""
 
     words: str
     began: float
     ended: float
     code: int | None
     last_run: int
-    first: int
-    end: int
-    agreed: dict[int, MaybeOwner]
-    waiting: dict[int, Absence]
-    holds: dict[int, StoredHold]
+    first: Place
+    end: Place
+    agreed: Mapping[int, MaybeOwner]
+    waiting: Mapping[int, Absence]
+    holds: Mapping[int, StoredHold]
 
 
 def orders_in(alarm: Broken) -> list[int]:
@@ -62,6 +67,11 @@ class Timeline:
         self._pages = pages
         self._acts: list[Told] = []
 
+    @property
+    def place(self) -> Place:
+        """How much is known by now."""
+        return Place(len(self._witness.log), len(self._pages), len(self._witness.requests[Side.CRM]))
+
     def add(self, told: Told) -> None:
         """One more act came to its end."""
         self._acts.append(told)
@@ -72,41 +82,42 @@ class Timeline:
 
     def _lines(self, order: int, audit: Sequence[StoredChange]) -> Iterator[str]:
         acts = self._acts[-LATEST:]
-        place = acts[0].first if acts else 0
+        place = acts[0].first if acts else self.place
         for act in acts:
             yield from self._between(order, place, act.first, "between")
             how = "killed" if act.code is None else f"ended with {act.code}"
             yield f"{_time(act.began)} to {_time(act.ended)} {act.words}: {how}; the last run is {act.last_run}"
             yield from self._between(order, act.first, act.end, "meanwhile")
-            yield f"  left: agreed {_owner(act.agreed.get(order))}{_left(order, act)}"
+            yield f"  left: agreed {_reading(act.agreed.get(order))}{_left(order, act)}"
             place = act.end
-        yield from self._between(order, place, len(self._witness.log) + 1, "since then")
+        yield from self._between(order, place, self.place, "since then")
         for one in audit:
-            change, found = one.change, f", found {_owner(one.found)}" if one.found_known else ""
+            change, found = one.change, f", found {_reading(one.found)}" if one.found_known else ""
             side = change.side.value if change.side else "both"
             yield (
-                f"audit: run {one.run} at {_time(one.at)}: {change.action.value} {side} {_owner(change.before)} -> "
-                f"{_owner(change.after)} ({change.reason.value}), {one.outcome.value}{found} {one.error}; planned with "
-                f"crm {_owner(change.facts.crm)}, table {_owner(change.facts.table)}, agreed {_owner(change.facts.agreed)}"
+                f"audit: run {one.run} at {_time(one.at)}: {change.action.value} {side} {_reading(change.before)} -> "
+                f"{_reading(change.after)} ({change.reason.value}), {one.outcome.value}{found} {one.error}; planned with "
+                f"crm {_reading(change.facts.crm)}, table {_reading(change.facts.table)}, agreed {_reading(change.facts.agreed)}"
             )
 
-    def _between(self, order: int, first: int, end: int, when: str) -> Iterator[str]:
+    def _between(self, order: int, first: Place, end: Place, when: str) -> Iterator[str]:
         witness = self._witness
         events: list[tuple[int, int, str]] = []
         for at in witness.places[order]:
-            one = witness.log[at]
-            who = "syncd, late" if one.late else "syncd" if one.ours else "others"
-            events.append((at, 1, f"{who}: {one.side.value} {_reading(one.before)} -> {_reading(one.after)}"))
-        for side in Side:
-            for request in witness.requests[side]:
-                if order in request.read:
-                    shown = _reading(request.read[order])
-                    events.append((request.at, 0, f"syncd reads it by id in the {side.value}: {shown}"))
-        for page in self._pages:
+            if first.log <= at < end.log:
+                one = witness.log[at]
+                who = "syncd, late" if one.late else "syncd" if one.ours else "others"
+                events.append((at, 1, f"{who}: {one.side.value} {_reading(one.before)} -> {_reading(one.after)}"))
+        events += [
+            (request.at, 0, f"syncd reads it by id in the crm: {_reading(request.read[order])}")
+            for request in witness.requests[Side.CRM][first.requests : end.requests]
+            if order in request.read
+        ]
+        for page in self._pages[first.pages : end.pages]:
             if page.first < order <= page.last:
                 shown = _reading(page.rows.get(order))
                 events.append((page.at, 0, f"syncd lists orders {page.first + 1} to {page.last} in the crm: {shown}"))
-        for _, _, line in sorted(event for event in events if first <= event[0] < end):
+        for _, _, line in sorted(events):
             yield f"  {when}, {line}"
 
 
@@ -114,10 +125,6 @@ def _left(order: int, act: Told) -> str:
     waits, held = act.waiting.get(order), act.holds.get(order)
     said = f", absent from {waits.side.value} since {_time(waits.since)}" if waits else ""
     return said + (f", held as {held.hold.kind.value} (decision {held.decision or 'open'})" if held else "")
-
-
-def _owner(owner: MaybeOwner) -> str:
-    return _reading(owner)
 
 
 def _reading(reading: Reading) -> str:
