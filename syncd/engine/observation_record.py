@@ -43,15 +43,13 @@ async def record_observation(
         await state_age.note_once()
         await link.store.agree(await lease.prove(), run, kept)
         moved.update({change.order_id for change, _ in pairs}.difference(change.order_id for change, _ in kept))
-    now = link.clock.now()
     opened = []
     for order, hold in draft.holds.items():
         before = seen.open_holds.get(order)
         if before is None or before.decision or _is_another(hold, before.hold):
-            since = before.hold.since if before is not None and before.hold.kind is hold.kind else now
-            opened.append(StoredHold(replace(hold, since=since), sticky=order in draft.sticky, run=run))
+            opened.append(StoredHold(hold, sticky=order in draft.sticky))
         elif before.hold.detail != hold.detail:
-            opened.append(replace(before, hold=replace(hold, since=before.hold.since)))
+            opened.append(replace(before, hold=hold))
     for one in opened:
         hold = one.hold
         log.warning("order held", order=hold.order_id, kind=hold.kind.value, detail=hold.detail)
@@ -59,7 +57,7 @@ async def record_observation(
     for order in released:
         log.info("hold released", order=order, reason="facts changed")
     if opened or released:
-        await link.store.set_holds(await lease.prove(), run, opened=opened, released=released, now=now)
+        await link.store.set_holds(await lease.prove(), run, opened=opened, released=released, now=link.clock.now())
     return new or bool(opened or released)
 
 

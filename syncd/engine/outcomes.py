@@ -124,7 +124,7 @@ class OutcomeRecorder:
         owner = None if isinstance(found, NotABinding) else found
         shown = known and not isinstance(found, NotABinding)
         error = f"skipped: {owner_text(owner) if shown else 'something else'} is there now; the next run looks again"
-        self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, error, owner if shown else None, found_known=shown))
+        self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, error, owner, found_known=shown))
 
     def lost_its_reason(self, write: PendingWrite, found: Reading) -> None:
         """Note a write that was not made, since the side its value comes from has changed."""
@@ -157,7 +157,7 @@ class OutcomeRecorder:
                 left = left.with_side(sibling.side, sibling.after)
             facts = left._replace(agreed=change.agreed_after)
             detail = f"Put back by run {write.run}; decide, or change either side, or it stays as it is."
-            self._keep(Hold(order, change.hold_after, facts, detail, since=self._link.clock.now()))
+            self._keep(Hold(order, change.hold_after, facts, detail))
         if last and order in self._decided:
             self._in_place.add(order)
         found = result.found if result is not None else None
@@ -185,7 +185,7 @@ class OutcomeRecorder:
         kind = conflict_kind(shown) if shown.crm != shown.table else HoldKind.EDIT_EDIT
         detail = f"Run {write.run} overwrote a value that was written while the run was under way; it is shown here."
         after = change.facts.with_side(change.side, change.after)._replace(agreed=update.agreed)
-        self._keep(Hold(write.order_id, kind, shown, detail, since=self._link.clock.now(), seen=after))
+        self._keep(Hold(write.order_id, kind, shown, detail, seen=after))
 
     def uncertain(self, write: PendingWrite, found: Reading, why: str) -> None:
         """Note a write that may or may not have arrived; `why` begins a sentence on what kept the answer away."""
@@ -206,15 +206,14 @@ class OutcomeRecorder:
     def _in_doubt(self, write: PendingWrite, found: Reading, detail: str) -> None:
         change = write.change
         shown: Facts = change.facts.with_side(change.side, None if isinstance(found, NotABinding) else found)
-        now = self._link.clock.now()
-        self._keep(Hold(write.order_id, HoldKind.UNCERTAIN, shown, detail, since=now, seen=shown))
+        self._keep(Hold(write.order_id, HoldKind.UNCERTAIN, shown, detail, seen=shown))
 
     def _hold(self, write: PendingWrite, kind: HoldKind, detail: str) -> None:
-        self._keep(Hold(write.order_id, kind, write.change.facts, detail, since=self._link.clock.now()))
+        self._keep(Hold(write.order_id, kind, write.change.facts, detail))
 
     def _keep(self, hold: Hold) -> None:
         """Hold an order from the next commit on, until a person or changed facts decide."""
-        self._holds[hold.order_id] = StoredHold(hold, sticky=True, run=self._run)
+        self._holds[hold.order_id] = StoredHold(hold, sticky=True)
         self._held_orders.add(hold.order_id)
 
     def _note(self, write: PendingWrite, outcome: ChangeOutcome) -> None:

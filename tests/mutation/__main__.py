@@ -15,9 +15,10 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +26,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.__main__ import create_mutants
 from mutmut.configuration import config
-from mutmut.mutation.data import MutantLineSpans, SourceFileMutationData
+from mutmut.mutation.data import LineSpan, MutantLineSpans, SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import status_by_exit_code
@@ -166,6 +167,13 @@ def make(parts: Iterable[str]) -> list[Mutant]:
     ]
 
 
+@cache
+def _spans(path: Path) -> Mapping[str, LineSpan]:
+    """Return the lines of each function in a file with mutants."""
+    index = MutantLineSpans.load(path)
+    return index.span_by_function_name if index is not None else {}
+
+
 def _refused() -> set[str]:
     """Return the mutants that the type checker refuses."""
     with change_cwd("mutants"):
@@ -173,9 +181,7 @@ def _refused() -> set[str]:
     refused: set[str] = set()
     for error in errors:
         path = error.file_path.relative_to(Path("mutants").absolute())
-        index = MutantLineSpans.load(path)
-        spans = index.span_by_function_name if index is not None else {}
-        found = [name for name, span in spans.items() if span.start <= error.line_number <= span.end]
+        found = [name for name, span in _spans(path).items() if span.start <= error.line_number <= span.end]
         if not found:
             sys.exit(f"{path}:{error.line_number}: {error.error_description}, and no mutant is there")
         refused |= {get_mutant_name(path, name) for name in found}
