@@ -148,3 +148,17 @@ async def test_given_one_of_several_that_moves_while_they_are_confirmed_then_the
 
     assert await agreed_by(world, report) == [2, 3]
     assert await world.store.agreed_count(1) == 2
+
+
+async def test_given_one_of_several_ends_that_is_none_then_the_others_are_agreed() -> None:
+    world = await in_step({order: order for order in range(1, 4)})
+    for order in (1, 2, 3):
+        world.edit_table(order, None)
+    world.edit_crm(2, None)
+    world.edit_crm(3, None)
+    world.portal.omitted = {1}
+
+    await world.reconcile()
+
+    agreed = {row.order_id for row in await world.store.bindings(1, 0, None) if row.agreed_id is not None}
+    assert agreed == {1}
