@@ -91,7 +91,7 @@ async def _confirmed(
             part = [one for one in part if one[0].order_id not in {*checked.moved, *checked.shared}]
         there = await link.table.read(orders)
         gone = [change.order_id for change, _ in part if change.agreed_after is None]
-        bound = await lease.keep_during(link.portal.read(gone)) if gone else {}
+        bound = await lease.keep_during(link.portal.read(gone))
         for change, update in part:
             value = there.get(change.order_id)
             absent = change.facts.table is None

@@ -48,8 +48,7 @@ class OutcomeRecorder:
         self._link = link
         self.lease = lease
         self._run = run
-        self._heals = planned is None
-        self._total = 0 if planned is None else len(planned)
+        self._planned = planned
         self.both: Mapping[int, Sequence[Change]] = {} if planned is None else on_both_sides(planned)
         self._left = {order: len(changes) for order, changes in self.both.items()}
         self._decided = decided
@@ -108,7 +107,7 @@ class OutcomeRecorder:
         """Note a write that has failed: its requests were lost again and again, and have left no trace."""
         failures = self._failed_once_more(write, UNANSWERED)
         if failures >= MAX_ATTEMPTS:
-            self._failures[-1] = Attempt(write.order_id, 0, 0.0, "")
+            self._failures[-1] = Attempt(write.order_id, 0)
             self._hold(write, HoldKind.UNCERTAIN, f"Failed {failures} times in a row: {UNANSWERED}")
         self._note(write, ChangeOutcome(write.id, Outcome.FAILED, UNANSWERED))
 
@@ -171,7 +170,7 @@ class OutcomeRecorder:
             self._left[change.order_id] -= 1
             return self._left[change.order_id] == 0
         # A decision may write both sides; one that was cut off may have written one of them only.
-        return not (self._heals and change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE})
+        return not (self._planned is None and change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE})
 
     def overwrote(self, write: PendingWrite, found: MaybeOwner, error: str = "") -> None:
         """Note a write that replaced what somebody wrote meanwhile: it is in the audit, and a person decides.
@@ -233,7 +232,7 @@ class OutcomeRecorder:
         if not self._noted:
             return
         done = {write.order_id for write, outcome in self._noted if outcome.outcome in IN_PLACE}
-        attempts = [*self._failures, *(Attempt(order, 0, 0.0, "") for order in done.intersection(self._attempts))]
+        attempts = [*self._failures, *(Attempt(order, 0) for order in done.intersection(self._attempts))]
         outcomes, holds = [outcome for _, outcome in self._noted], list(self._holds.values())
         now = self._link.clock.now()
         await self._link.store.record(self.lease.current, self._run, outcomes, now=now, holds=holds, attempts=attempts)
@@ -241,8 +240,8 @@ class OutcomeRecorder:
             _say(write.change, outcome)
         self._done += len(self._noted)
         self._noted, self._failures, self._holds = [], [], {}
-        if not self._heals:
-            self._link.progress("apply", self._done, self._total)
+        if self._planned is not None:
+            self._link.progress("apply", self._done, len(self._planned))
 
 
 def on_both_sides(planned: PlannedWrites) -> dict[int, list[Change]]:
