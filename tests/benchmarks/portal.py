@@ -216,6 +216,11 @@ listing, and all its requests leave at once ("listed before"). A floor that is t
 
 The portal lets 480 s of one method pass in ten minutes. 7,500 adds of 0.33 s would take anybody 50 minutes; with latencies
 it is 500. fast_bitrix24 writes as its documentation begins, and inside `slow()`, as it advises after server errors.
+
+Edits inside requests: a write takes 0.369 s by the documentation, its list and its `add`. 0.039 s of them lie between the look of
+the list and the effect of the `add` (a call is taken to have its effect within 0.01 s). So of the edits that hit one of a
+request's n orders, one in 9.5 n is expected to be replaced: 0.8 % with 13 orders, more in the small requests at the beginning and
+at the end. A bind with two lists has 0.078 s of 0.408 s between: one in 5.2 n.
 """
 
 
