@@ -254,12 +254,12 @@ class StoredHold:
 
 
 class Attempt(NamedTuple):
-    """How often a write of this order has failed in a row, and when it may be tried again."""
+    """How often a write of this order has failed in a row, and when it may be tried again; 0: it failed no more."""
 
     order_id: int
     failures: int
-    next_at: float
-    error: str
+    next_at: float = 0.0
+    error: str = ""
 
 
 @dataclass(slots=True)

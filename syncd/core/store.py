@@ -313,8 +313,9 @@ class Store(Protocol):
     ) -> None:
         """Release the holds of the orders given, then open holds.
 
-        A new hold replaces an open one of the same order. If both have the same kind, the old `since` stays. If they
-        have the same facts too, a decision made after the run began stays; an earlier one was acted on by the run.
+        A new hold replaces an open one of the same order. One without `since` begins now; if both have the same kind,
+        the old one's stays. If they have the same facts too, a decision made after the run began stays; an earlier one
+        was acted on by the run.
         """
         ...
 

@@ -43,12 +43,11 @@ async def record_observation(
         await state_age.note_once()
         await link.store.agree(await lease.prove(), run, kept)
         moved.update({change.order_id for change, _ in pairs}.difference(change.order_id for change, _ in kept))
-    now = link.clock.now()
     opened = []
     for order, hold in draft.holds.items():
         before = seen.open_holds.get(order)
         if before is None or before.decision or _is_another(hold, before.hold):
-            opened.append(StoredHold(replace(hold, since=now), sticky=order in draft.sticky))
+            opened.append(StoredHold(hold, sticky=order in draft.sticky))
         elif before.hold.detail != hold.detail:
             opened.append(replace(before, hold=hold))
     for one in opened:
@@ -58,7 +57,7 @@ async def record_observation(
     for order in released:
         log.info("hold released", order=order, reason="facts changed")
     if opened or released:
-        await link.store.set_holds(await lease.prove(), run, opened=opened, released=released, now=now)
+        await link.store.set_holds(await lease.prove(), run, opened=opened, released=released, now=link.clock.now())
     return new or bool(opened or released)
 
 
@@ -92,7 +91,7 @@ async def _confirmed(
             part = [one for one in part if one[0].order_id not in {*checked.moved, *checked.shared}]
         there = await link.table.read(orders)
         gone = [change.order_id for change, _ in part if change.agreed_after is None]
-        bound = await lease.keep_during(link.portal.read(gone)) if gone else {}
+        bound = await lease.keep_during(link.portal.read(gone))
         for change, update in part:
             value = there.get(change.order_id)
             absent = change.facts.table is None

@@ -48,8 +48,7 @@ class OutcomeRecorder:
         self._link = link
         self.lease = lease
         self._run = run
-        self._heals = planned is None
-        self._total = 0 if planned is None else len(planned)
+        self._planned = planned
         self.both: Mapping[int, Sequence[Change]] = {} if planned is None else on_both_sides(planned)
         self._left = {order: len(changes) for order, changes in self.both.items()}
         self._decided = decided
@@ -108,7 +107,7 @@ class OutcomeRecorder:
         """Note a write that has failed: its requests were lost again and again, and have left no trace."""
         failures = self._failed_once_more(write, UNANSWERED)
         if failures >= MAX_ATTEMPTS:
-            self._failures[-1] = Attempt(write.order_id, 0, 0.0, "")
+            self._failures[-1] = Attempt(write.order_id, 0)
             self._hold(write, HoldKind.UNCERTAIN, f"Failed {failures} times in a row: {UNANSWERED}")
         self._note(write, ChangeOutcome(write.id, Outcome.FAILED, UNANSWERED))
 
@@ -124,7 +123,7 @@ class OutcomeRecorder:
         owner = None if isinstance(found, NotABinding) else found
         shown = known and not isinstance(found, NotABinding)
         error = f"skipped: {owner_text(owner) if shown else 'something else'} is there now; the next run looks again"
-        self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, error, owner if shown else None, found_known=shown))
+        self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, error, owner, found_known=shown))
 
     def lost_its_reason(self, write: PendingWrite, found: Reading) -> None:
         """Note a write that was not made, since the side its value comes from has changed."""
@@ -157,7 +156,7 @@ class OutcomeRecorder:
                 left = left.with_side(sibling.side, sibling.after)
             facts = left._replace(agreed=change.agreed_after)
             detail = f"Put back by run {write.run}; decide, or change either side, or it stays as it is."
-            self._keep(Hold(order, change.hold_after, facts, detail, since=self._link.clock.now()))
+            self._keep(Hold(order, change.hold_after, facts, detail))
         if last and order in self._decided:
             self._in_place.add(order)
         found = result.found if result is not None else None
@@ -171,7 +170,7 @@ class OutcomeRecorder:
             self._left[change.order_id] -= 1
             return self._left[change.order_id] == 0
         # A decision may write both sides; one that was cut off may have written one of them only.
-        return not (self._heals and change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE})
+        return not (self._planned is None and change.reason in {Reason.RESOLVED_CRM, Reason.RESOLVED_TABLE})
 
     def overwrote(self, write: PendingWrite, found: MaybeOwner, error: str = "") -> None:
         """Note a write that replaced what somebody wrote meanwhile: it is in the audit, and a person decides.
@@ -185,7 +184,7 @@ class OutcomeRecorder:
         kind = conflict_kind(shown) if shown.crm != shown.table else HoldKind.EDIT_EDIT
         detail = f"Run {write.run} overwrote a value that was written while the run was under way; it is shown here."
         after = change.facts.with_side(change.side, change.after)._replace(agreed=update.agreed)
-        self._keep(Hold(write.order_id, kind, shown, detail, since=self._link.clock.now(), seen=after))
+        self._keep(Hold(write.order_id, kind, shown, detail, seen=after))
 
     def uncertain(self, write: PendingWrite, found: Reading, why: str) -> None:
         """Note a write that may or may not have arrived; `why` begins a sentence on what kept the answer away."""
@@ -206,11 +205,10 @@ class OutcomeRecorder:
     def _in_doubt(self, write: PendingWrite, found: Reading, detail: str) -> None:
         change = write.change
         shown: Facts = change.facts.with_side(change.side, None if isinstance(found, NotABinding) else found)
-        now = self._link.clock.now()
-        self._keep(Hold(write.order_id, HoldKind.UNCERTAIN, shown, detail, since=now, seen=shown))
+        self._keep(Hold(write.order_id, HoldKind.UNCERTAIN, shown, detail, seen=shown))
 
     def _hold(self, write: PendingWrite, kind: HoldKind, detail: str) -> None:
-        self._keep(Hold(write.order_id, kind, write.change.facts, detail, since=self._link.clock.now()))
+        self._keep(Hold(write.order_id, kind, write.change.facts, detail))
 
     def _keep(self, hold: Hold) -> None:
         """Hold an order from the next commit on, until a person or changed facts decide."""
@@ -234,7 +232,7 @@ class OutcomeRecorder:
         if not self._noted:
             return
         done = {write.order_id for write, outcome in self._noted if outcome.outcome in IN_PLACE}
-        attempts = [*self._failures, *(Attempt(order, 0, 0.0, "") for order in done.intersection(self._attempts))]
+        attempts = [*self._failures, *(Attempt(order, 0) for order in done.intersection(self._attempts))]
         outcomes, holds = [outcome for _, outcome in self._noted], list(self._holds.values())
         now = self._link.clock.now()
         await self._link.store.record(self.lease.current, self._run, outcomes, now=now, holds=holds, attempts=attempts)
@@ -242,8 +240,8 @@ class OutcomeRecorder:
             _say(write.change, outcome)
         self._done += len(self._noted)
         self._noted, self._failures, self._holds = [], [], {}
-        if not self._heals:
-            self._link.progress("apply", self._done, self._total)
+        if self._planned is not None:
+            self._link.progress("apply", self._done, len(self._planned))
 
 
 def on_both_sides(planned: PlannedWrites) -> dict[int, list[Change]]:

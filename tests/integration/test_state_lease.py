@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import IO, Any
 
@@ -20,9 +20,9 @@ from syncd.state.leases import LeaseKeeper
 from syncd.state.locks import open_locks
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
-from tests.children import Child
 from tests.databases import execute
 from tests.fakes.clock import SetClock
+from tests.loaded_python import LoadedPython
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,10 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def start(script: str, url: str, holder: str) -> subprocess.Popen[str]:
-    return Child([sys.executable, "-c", script, url, holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return LoadedPython(
+        ["-c", script, url, holder], env=os.environ | {"PYTHONWARNINGS": "error"}, stdin=pipe, stdout=pipe
+    )
 
 
 @pytest.fixture

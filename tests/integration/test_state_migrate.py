@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -18,9 +19,9 @@ from syncd.state import migrate
 from syncd.state.migrate import Schema, current, require_current, scripts_folder, upgrade
 from syncd.state.schema import REVISION, metadata
 from syncd.state.store import open_store
-from tests.children import Child
 from tests.databases import execute
 from tests.fakes.clock import SetClock
+from tests.loaded_python import LoadedPython
 from tests.system.pooler import pooling
 
 SECOND = '''
@@ -69,8 +70,9 @@ def upgrade_elsewhere(url: str, scripts: Path | None = None) -> subprocess.Popen
         "import sys; from pathlib import Path; from syncd.state.migrate import upgrade\n"
         "print(upgrade(sys.argv[1], scripts=Path(sys.argv[2]) if sys.argv[2] else None).revision)"
     )
-    return Child(
-        [sys.executable, "-c", code, url, str(scripts or "")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    pipe = subprocess.PIPE
+    return LoadedPython(
+        ["-c", code, url, str(scripts or "")], env=os.environ | {"PYTHONWARNINGS": "error"}, stdout=pipe, stderr=pipe
     )
 
 

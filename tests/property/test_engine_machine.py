@@ -26,7 +26,7 @@ from tests.property.engine_script import Pass
 from tests.property.engine_world import EngineWorld
 from tests.simulation.switch import Name
 from tests.unit.engine.switches.lives import raced
-from tests.unit.engine.switches.of_decisions import the_crm_wins
+from tests.unit.engine.switches.of_decisions import left_alone
 
 LIVES = 30
 
@@ -41,7 +41,7 @@ def test_given_a_defect_when_a_life_breaks_a_promise_then_a_scenario_file_repeat
     kept = tmp_path / "machine.scenario"
     monkeypatch.setattr("sys.argv", ["replay", str(kept)])
     with pytest.MonkeyPatch.context() as patch:
-        Name("syncd.core.policy:_conflict", the_crm_wins).flip(patch)
+        Name("syncd.core.policy:_conflict", left_alone).flip(patch)
         with pytest.raises(AssertionError):
             play_lives(LIVES, keep=tmp_path, shrink=False)
         assert kept.read_text() in capsys.readouterr().out

@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from tests.children import Child
+from tests.loaded_python import LoadedPython
 from tests.system.shop import SECRET, Shop
 
 PATIENCE = 90.0
@@ -53,8 +52,8 @@ class RunningDaemon:
         self._log = directory / f"{name}.log"
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SYNCD_")}
         with self._log.open("a") as log:
-            self.process = Child(
-                [sys.executable, "-m", "syncd.cli.main", "--config", str(config), "--log-format", "json", "run"],
+            self.process = LoadedPython(
+                ["-m", "syncd.cli.main", "--config", str(config), "--log-format", "json", "run"],
                 cwd=directory,
                 env=kept | {"PYTHONWARNINGS": "error", "NOTIFY_SOCKET": str(address)} | environ,
                 stdin=subprocess.DEVNULL,

@@ -541,6 +541,7 @@ class KilledLink:
         counted = {
             "writes of syncd": sum(one.ours for one in log),
             "requests executed late": self.log.late_writes,
+            "rows rewritten by triggers": self.log.rewritten,
             "overwritten unseen, in the windows of the guarantees": self.unseen,
         }
         figures = self.outsiders.happened + self.happened + self.witness.happened + Counter(counted)

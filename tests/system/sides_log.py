@@ -104,7 +104,8 @@ class SidesLog:
     def __init__(self, shop: LinkPart, witness: Witness) -> None:
         self.kind = EDIT
         """What kind of edit others make in the portal at this moment."""
-        self.late_writes = 0
+        self.late_writes = self.rewritten = 0
+        """How many writes were executed late, and how many rows triggers have rewritten."""
         self.in_window: set[tuple[int, Reading]] = set()
         """(order, value) that somebody set between the list and the add of one request (docs/guarantees.md)."""
         self.processes = 0
@@ -310,6 +311,7 @@ class SidesLog:
             if after == before[order]:
                 continue
             if kind != SYNCD:
+                self.rewritten += kind == TRIGGER
                 self._witness.outsider(Side.TABLE, order, after, "" if kind == EDIT else kind)
             else:
                 self._witness.ours(Side.TABLE, order, before[order], _readable(after))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Child
+from tests.loaded_python import LoadedPython
 from tests.system.shop import DEAL, SECRET, Shop, open_shop
 
 ORDERS = 400
@@ -105,10 +106,10 @@ def on_a_terminal(shop: Shop, *args: str) -> str:
     """Run a command on a pseudo terminal of 80 columns."""
     shop.configure()
     env = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_") and name != "NO_COLOR"}
-    env |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    env |= {"PYTHONWARNINGS": "error", "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     primary, secondary = pty.openpty()
-    process = Child(
-        [sys.executable, "-m", "syncd.cli.main", *args],
+    process = LoadedPython(
+        ["-m", "syncd.cli.main", *args],
         cwd=shop.directory,
         env=env,
         stdin=secondary,

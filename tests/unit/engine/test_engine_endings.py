@@ -10,6 +10,7 @@ import pytest
 
 from syncd.core.model import Action, Outcome
 from syncd.core.ports import Listed, Write, WriteResult
+from syncd.core.records import Reached
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link, hold_lease
 from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped
@@ -161,6 +162,19 @@ async def test_given_a_long_listing_then_how_far_it_has_got_is_kept_with_the_lea
 
     assert report.exit_code == 0
     assert all(done - known <= 1 for done, known in told)
+
+
+async def test_given_progress_then_it_is_told_and_remembered_as_it_is() -> None:
+    told: list[tuple[str, int, int | None]] = []
+    link = World(options={"progress": lambda *what: told.append(what)}).link()
+
+    link.progress("applying", 3, 9)
+    link.progress("listing the portal", 4, None)
+
+    assert told == [("applying", 3, 9), ("listing the portal", 4, None)]
+    assert link.reached == Reached("listing the portal", 4, None)
+    link.progress("applying", 3, 9)
+    assert link.reached == Reached("applying", 3, 9)
 
 
 def slowly(world: World, link: Link, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> list[float]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from syncd.engine.link import hold_lease
 from syncd.errors import LeaseHeld
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
@@ -74,3 +76,30 @@ async def test_given_a_portal_that_asks_for_patience_when_a_lost_answer_is_looke
 
     assert met == ["LeaseHeld"]
     assert both(world, 5) == (deal(77), deal(77))
+
+
+@pytest.mark.parametrize(
+    ("ttl", "news", "renewals"),
+    [(30.0, (), [10, 20, 30]), (30.0, (25,), [10, 20, 25]), (6.0, range(1, 7), [2, 4, 6]), (60.0, (2, 5), [3, 6, 26])],
+)
+async def test_given_a_lease_then_it_is_renewed_after_a_third_of_its_time_and_sooner_where_there_is_news(
+    ttl: float, news: Sequence[int], renewals: list[float]
+) -> None:
+    world = World(options={"lease_ttl": ttl})
+    link = world.link()
+    renewed: list[float] = []
+    async with hold_lease(link) as lease:
+        renew, began = lease.renew, world.clock.now()
+
+        async def note_and_renew() -> None:
+            renewed.append(world.clock.now() - began)
+            await renew()
+
+        lease.renew = note_and_renew  # type: ignore[method-assign]
+        for second in range(1, 31):
+            await world.clock.sleep(1)
+            if second in news:
+                link.progress("applying", second, 30)
+            await lease.keep()
+
+    assert renewed[: len(renewals)] == renewals

@@ -187,11 +187,11 @@ async def test_given_bindings_in_many_segments_then_each_agreed_one_is_compared_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await in_step(
-        {order: 10 + order for order in range(1, 31) if order != 7}, options={"portal_address": "old.example"}
+        {order: 10 + order for order in range(1, 31) if order != 8}, options={"portal_address": "old.example"}
     )
-    world.edit_crm(7, (2, 1))
-    world.edit_table(7, (2, 2))
-    assert (await world.reconcile()).exit_code == 3  # nothing is agreed on order 7
+    world.edit_crm(8, (2, 1))
+    world.edit_table(8, (2, 2))
+    assert (await world.reconcile()).exit_code == 3  # nothing is agreed on order 8
     readdress(world)
     for order in (3, 12, 30):
         world.edit_crm(order, None)

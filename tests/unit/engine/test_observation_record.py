@@ -105,16 +105,11 @@ async def test_given_a_decision_to_try_again_that_changed_nothing_then_the_hold_
 async def test_given_a_pass_on_a_hint_then_it_leaves_a_row_where_anything_is_new(news: str) -> None:
     world = await in_conflict()
     if news == "held":
-        world.edit_crm(6, (2, 21))
-        world.edit_table(6, (2, 31))
+        world.table.add(6, 2, 99)  # a second row
     elif news == "released":
-        world.edit_crm(5, (2, 10))
-        await world.reconcile()  # the CRM is as it was agreed: the row's edit is copied
-        world.edit_crm(5, (2, 21))
-        world.edit_table(5, (2, 22))
+        world.table.add(6, 2, 99)
         await world.reconcile()
-        world.edit_crm(5, (2, 30))
-        world.edit_table(5, (2, 30))
+        world.table.stored.pop()
     elif news == "agreed":
         world.edit_crm(6, (2, 12))
         world.edit_table(6, (2, 12))
@@ -153,3 +148,17 @@ async def test_given_one_of_several_that_moves_while_they_are_confirmed_then_the
 
     assert await agreed_by(world, report) == [2, 3]
     assert await world.store.agreed_count(1) == 2
+
+
+async def test_given_one_of_several_ends_that_is_none_then_the_others_are_agreed() -> None:
+    world = await in_step({order: order for order in range(1, 4)})
+    for order in (1, 2, 3):
+        world.edit_table(order, None)
+    world.edit_crm(2, None)
+    world.edit_crm(3, None)
+    world.portal.omitted = {1}
+
+    await world.reconcile()
+
+    agreed = {row.order_id for row in await world.store.bindings(1, 0, None) if row.agreed_id is not None}
+    assert agreed == {1}

@@ -138,6 +138,23 @@ async def test_given_what_a_side_says_then_the_audit_has_it_and_what_was_there(
 
 
 @pytest.mark.parametrize(
+    ("found", "says", "known"),
+    [(OTHER, "2:30", True), (None, "unbound", True), (NOT_A_BINDING, "something else", False)],
+)
+async def test_given_an_order_that_was_read_and_moved_then_the_audit_has_what_is_there(
+    found: Reading, says: str, known: bool
+) -> None:
+    async with recording() as made:
+        made.recorder.moved(made.writes[0], found)
+        stored = await made.one()
+        assert (stored.outcome, stored.error) == (
+            Outcome.SKIPPED,
+            f"skipped: {says} is there now; the next run looks again",
+        )
+        assert (stored.found, stored.found_known) == (found if known else None, known)
+
+
+@pytest.mark.parametrize(
     ("change", "found", "says"),
     [
         (MOVE, OTHER, "the table says 2:30"),
@@ -230,6 +247,7 @@ async def test_given_an_undo_of_both_sides_then_its_order_is_held_as_both_are_le
         (MOVED_IN_TABLE, None, HoldKind.REMOVE_EDIT),
         (MOVED_IN_TABLE, NEW, HoldKind.EDIT_EDIT),
         (Facts(None, NEW, None), OTHER, HoldKind.CREATE_CREATE),
+        (Facts(None, NEW, None), NEW, HoldKind.EDIT_EDIT),
     ],
 )
 async def test_given_a_write_that_replaced_what_somebody_wrote_then_that_is_held_and_ours_is_agreed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sys
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from syncd.status.health import Health
 from syncd.status.owners import Titles
 from syncd.wiring import Workplace, open_workplace
 from tests.fakes.clock import SetClock
+from tests.loaded_python import LoadedPython
+from tests.system.shop import environment
 
 pytestmark = pytest.mark.anyio
 
@@ -180,9 +182,9 @@ on, and one may come while a slow process starts."""
 async def typed(folder: Path) -> list[tuple[int, str]]:
     """What each of `COMMANDS` prints in a process of its own at `NOW`, and its exit code."""
     flags = ["--config", str(folder / "syncd.toml"), "--log-level", "error"]
-    done = await asyncio.create_subprocess_exec(sys.executable, "-c", TYPE, *flags, stdout=asyncio.subprocess.PIPE)
-    out, _ = await asyncio.wait_for(done.communicate(), 60)
-    parts = out.decode().split(chr(0))
+    with LoadedPython(["-c", TYPE, *flags], env=environment(), stdout=subprocess.PIPE) as done:
+        out, _ = await asyncio.to_thread(done.communicate, timeout=60)
+    parts = out.split(chr(0))
     return [(int(code), text) for text, code in zip(parts[0::2], parts[1::2], strict=False)]
 
 

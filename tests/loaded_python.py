@@ -1,0 +1,242 @@
+"""Python as a child that has all of syncd loaded: it is forked from one that has, which saves most of a command's time.
+
+`LoadedPython` is a child like any other: `-m MODULE` or `-c CODE` with arguments; a process of its own with its own
+pipes, environment and directory, which ends as Python ends. Only its start is another: tests of that use a `Child`.
+
+Run as a module, this is the process that forks. It serves one test process over a socket, and ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.children import LIMIT, Child
+
+ROOT = Path(__file__).parents[1]
+BESIDE = ("alembic.command", "psycopg", "pymysql", "uvicorn.lifespan.on", "uvicorn.protocols.http.h11_impl")
+"""What syncd imports late."""
+READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_")
+"""How the variables begin that Python reads when it starts: children who differ in them have parents of their own."""
+LIFE = 12 * 3600.0
+"""Seconds that the process which forks lives at most."""
+
+
+class LoadedPython(Child):
+    """A child that runs Python.
+
+    Args:
+        argv: What follows `python`: `-m MODULE` or `-c CODE`, and arguments.
+        env: Its environment, whole.
+        limit: Seconds after which it is killed.
+        options: `cwd`, `stdin`, `stdout`, `stderr` and `start_new_session`, as `Popen` takes them.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], limit: float = LIMIT, **options: Any) -> None:
+        self._told: socket.socket | None = None
+        super().__init__([sys.executable, *argv], limit=limit, env=env, **options)
+
+    def _execute_child(self, args: Sequence[str], *given: Any) -> None:
+        """Take the place of `Popen`'s fork and exec: `given` are its arguments, the ends of the pipes among them."""
+        cwd, env, ends, session = given[4], given[5], given[9:15], given[20]
+        streams = [own if end == -1 else end for own, end in enumerate((ends[0], ends[3], ends[5]))]
+        job = _Job(list(args[1:]), str(cwd or Path.cwd()), dict(env), bool(session))
+        self._told, teller = socket.socketpair()
+        with teller:
+            forking = _forking(tuple(sorted(pair for pair in env.items() if pair[0].startswith(READ_AT_START))))
+            forking.order(job, [teller.fileno(), *streams])
+        self.pid = int(self._hear(LIMIT))
+        self._child_created = True
+        self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
+
+    def _hear(self, seconds: float | None) -> bytes:
+        """Return the next line that is told of it; empty if none comes within so many seconds."""
+        assert self._told is not None
+        if not select.select([self._told], [], [], seconds)[0]:
+            return b""
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = self._told.recv(1)
+            assert piece, "the process that forks is gone"
+            line += piece
+        return line
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        self._has_ended(0.0)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if not self._has_ended(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _has_ended(self, seconds: float | None) -> bool:
+        if self.returncode is None and self._told is not None and (line := self._hear(seconds)):
+            self.returncode = int(line)
+            self._told.close()
+        return self.returncode is not None
+
+
+class _Job(NamedTuple):
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    session: bool
+
+
+class _Forking:
+    """The process that forks, as the tests see it; it is loaded while they go on.
+
+    Args:
+        env: The variables that Python reads when it starts.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._one_at_a_time = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_START)}
+        with theirs:
+            number = theirs.fileno()
+            command = [sys.executable, "-m", "tests.loaded_python", str(number)]
+            null = subprocess.DEVNULL
+            self._process = Child(command, limit=LIFE, cwd=ROOT, env=kept | dict(env), stdin=null, pass_fds=[number])
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it; its children live on."""
+        self._socket.close()
+        self._process.wait(LIMIT)
+
+    def order(self, job: _Job, descriptors: list[int]) -> None:
+        """Order a child: where to tell of it, and its stdin, stdout and stderr."""
+        text = json.dumps(job).encode()
+        with self._one_at_a_time:
+            socket.send_fds(self._socket, [len(text).to_bytes(8, "big")], descriptors)
+            self._socket.sendall(text)
+
+
+@cache
+def _forking(env: tuple[tuple[str, str], ...]) -> _Forking:
+    return _Forking(dict(env))
+
+
+# ------------------------------------------------------------------ the process that forks
+
+
+def _load() -> None:
+    import syncd
+
+    for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
+        importlib.import_module(module.name)
+    for name in BESIDE:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+class _Children:
+    """The children that live, and whom to tell of their ends."""
+
+    def __init__(self) -> None:
+        self._tellers: dict[int, int] = {}
+
+    def add(self, pid: int, teller: int) -> None:
+        """Tell of a child's id now, and of its exit code when it ends."""
+        self._tellers[pid] = teller
+        self._tell(teller, pid)
+
+    def bury(self, *_: object) -> None:
+        """Tell of those that have ended."""
+        for pid, teller in list(self._tellers.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._tellers[pid]
+                self._tell(teller, os.waitstatus_to_exitcode(status))
+                os.close(teller)
+
+    def _tell(self, teller: int, number: int) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            os.write(teller, b"%d\n" % number)
+
+
+def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
+    """Return the job of the child that this process has become, and its stdin, stdout and stderr."""
+    children = _Children()
+    signal.signal(signal.SIGCHLD, children.bury)
+    while True:
+        head, descriptors, *_ = socket.recv_fds(orders, 8, 4)
+        if not head:
+            os._exit(0)
+        text = b""
+        while len(text) < int.from_bytes(head, "big"):
+            text += orders.recv(1 << 20)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until it is known whom to tell
+        pid = os.fork()
+        if not pid:
+            orders.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            return _Job(*json.loads(text)), descriptors[1:]
+        children.add(pid, descriptors[0])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
+
+
+def _become(job: _Job, streams: Sequence[int]) -> None:
+    """Take on what the job says of the process."""
+    if job.session:
+        os.setsid()
+    os.chdir(job.cwd)
+    coerced = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
+    os.environ.clear()
+    os.environ.update(job.env | coerced)  # Python sets LC_CTYPE for itself where the locale is C
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number, inheritable=True)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    unbuffered = bool(job.env.get("PYTHONUNBUFFERED"))
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        old = getattr(sys, name)
+        new = open(number, "w" if number else "r", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
+        new.reconfigure(line_buffering=not unbuffered and (number == 2 or new.isatty()), write_through=unbuffered)
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+
+
+def _run(how: str, what: str, *args: str) -> None:
+    """Be `python -m MODULE ARGS` or `python -c CODE ARGS`."""
+    sys.argv = [how, *args]
+    if how == "-m":
+        sys.path[0] = str(Path.cwd())
+        sys.modules.pop(what, None)  # else runpy warns of it
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = ""
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), vars(main))
+
+
+if __name__ == "__main__":
+    _load()
+    _job, _streams = _await_job(socket.socket(fileno=int(sys.argv[1])))
+    _become(_job, _streams)
+    _run(*_job.argv)
