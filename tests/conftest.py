@@ -25,8 +25,10 @@ sys.dont_write_bytecode = False
 TESTS = Path(__file__).parent
 
 # Each client of HTTPS, and each connection to MariaDB or MySQL, loads all authorities of the machine: 50 ms of work, some
-# thousand times. No test speaks to anybody but loopback, so one authority is enough, and nobody has its key.
-os.environ.setdefault("SSL_CERT_FILE", str(TESTS / "one_authority.pem"))
+# thousand times. No test speaks to anybody but loopback, so one authority is enough, and nobody has its key. pip gets the
+# machine's own (tests/system/test_install.py).
+os.environ.setdefault("SSL_CERT_FILE_OF_THE_MACHINE", os.environ.get("SSL_CERT_FILE", ""))
+os.environ["SSL_CERT_FILE"] = str(TESTS / "one_authority.pem")
 
 PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config")}
 """Folders whose tests run in memory, on an injected clock."""

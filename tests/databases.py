@@ -14,6 +14,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +28,15 @@ LOCAL_MYSQL = "mysql+pymysql://root@127.0.0.1:3306/?connect_timeout=3"
 
 def execute(url: str, *statements: str) -> None:
     """Run statements outside any transaction, as an administrator would."""
-    engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    with _administrator(url).connect() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
+
+
+@lru_cache(maxsize=8)
+def _administrator(url: str) -> sa.Engine:
+    """Return an engine; it asks a server who it is with its first connection only."""
+    return sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
 def _fresh_name() -> str:

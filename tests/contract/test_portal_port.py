@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -160,6 +160,23 @@ async def test_given_known_boundaries_when_bindings_came_and_went_then_the_listi
     rows = await listed(world.portal, known)
 
     assert [row.order_id for row in rows] == sorted(bindings)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [range(1, 4001), range(10_001, 10_401), (), range(1, 800, 2), range(700, 1100), (50_000,)],
+    ids=["ten times as many", "all beyond", "none", "every other, twice as far", "most beyond", "one far beyond"],
+)
+@pytest.mark.parametrize("known", [range(1, 401), range(3001, 3401)], ids=["from 1 on", "from 3001 on"])
+async def test_given_boundaries_of_what_is_no_longer_bound_when_listing_then_no_row_is_missed(
+    world: PortalSide, bound: Sequence[int], known: range
+) -> None:
+    """What was known costs requests at most, however much it has changed since."""
+    world.fill(dict.fromkeys(bound, DEAL), orders=max(bound, default=1))
+
+    rows = await listed(world.portal, tuple(known)[49::50])
+
+    assert [row.order_id for row in rows] == list(bound)
 
 
 async def test_given_a_range_in_scope_when_listing_then_both_its_ends_are_in_and_nothing_beyond(
