@@ -81,6 +81,17 @@ async def test_given_an_order_that_joins_those_that_waited_then_only_it_waits() 
     }
 
 
+async def test_given_some_that_waited_and_are_back_then_a_plan_shows_that_the_others_wait_anew() -> None:
+    world = await lost(4)
+    await world.reconcile()
+    await world.clock.sleep(60)
+    world.edit_table(1, deal(101))
+
+    report = await plan(world)
+
+    assert report.row.counts.waiting == 3
+
+
 async def test_given_a_table_that_is_loaded_row_by_row_then_nothing_is_removed_however_many_passes_see_it() -> None:
     world = await lost(20)
     before = written(world)
