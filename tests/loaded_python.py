@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -49,6 +50,8 @@ class LoadedPython(Child):
         options: `cwd`, `stdin`, `stdout`, `stderr` and `start_new_session`, as `Popen` takes them.
     """
 
+    FORMS = ("-m", "-c")
+
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], limit: float = LIMIT, **options: Any) -> None:
         self._told: socket.socket | None = None
         super().__init__([sys.executable, *argv], limit=limit, env=env, **options)
@@ -60,7 +63,7 @@ class LoadedPython(Child):
         job = _Job(list(args[1:]), str(cwd or Path.cwd()), dict(env), bool(session))
         self._told, teller = socket.socketpair()
         with teller:
-            forking = _forking(tuple(sorted(pair for pair in env.items() if pair[0].startswith(READ_AT_START))))
+            forking = _forking(tuple(sorted(_read_at_start(env).items())))
             forking.order(job, [teller.fileno(), *streams])
         self.pid = int(self._hear(LIMIT))
         self._child_created = True
@@ -133,6 +136,12 @@ class _Forking:
             self._socket.sendall(text)
 
 
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that Python reads when it starts, but for the one that is read anew (`_become`)."""
+    names = {name for name in env if name.startswith(READ_AT_START)} - {"PYTHONWARNINGS"}
+    return {name: env[name] for name in names}
+
+
 @cache
 def _forking(env: tuple[tuple[str, str], ...]) -> _Forking:
     return _Forking(dict(env))
@@ -144,11 +153,12 @@ def _forking(env: tuple[tuple[str, str], ...]) -> _Forking:
 def _load() -> None:
     import syncd
 
-    for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
-        importlib.import_module(module.name)
-    for name in BESIDE:
-        with suppress(ImportError):
-            importlib.import_module(name)
+    with warnings.catch_warnings(action="error"):
+        for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
+            importlib.import_module(module.name)
+        for name in BESIDE:
+            with suppress(ImportError):
+                importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
@@ -207,9 +217,12 @@ def _become(job: _Job, streams: Sequence[int]) -> None:
     if job.session:
         os.setsid()
     os.chdir(job.cwd)
-    coerced = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
+    coerced = _read_at_start(os.environ)  # Python sets LC_CTYPE for itself where the locale is C
     os.environ.clear()
-    os.environ.update(job.env | coerced)  # Python sets LC_CTYPE for itself where the locale is C
+    os.environ.update(job.env | coerced)
+    if options := job.env.get("PYTHONWARNINGS"):
+        sys.warnoptions[:] = options.split(",")
+        warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
     for number, stream in enumerate(streams):
         os.dup2(stream, number, inheritable=True)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))

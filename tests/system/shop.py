@@ -138,7 +138,7 @@ class Shop:
 def start(
     *args: str, directory: Path, program: tuple[str, ...] = Shop.program, **environ: str
 ) -> subprocess.Popen[str]:
-    """Start the program in a directory; it is loaded already, unless a test runs another."""
+    """Start the program in a directory; it is loaded already, unless a script starts it, or it is another syncd."""
     options: dict[str, Any] = {
         "cwd": directory,
         "env": environment() | environ,
@@ -146,7 +146,7 @@ def start(
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
-    if program != Shop.program or "PYTHONPATH" in environ:
+    if program[0] not in LoadedPython.FORMS or "PYTHONPATH" in environ:
         return Child([sys.executable, *program, *args], **options)
     return LoadedPython([*program, *args], **options)
 

@@ -6,13 +6,12 @@ import os
 import pty
 import select
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.children import Child
+from tests.loaded_python import LoadedPython
 from tests.system.shop import SECRET, Shop, call, open_shop
 
 PATIENCE = 60
@@ -36,8 +35,8 @@ class Conversation:
     def __init__(self, directory: Path, *args: str) -> None:
         primary, secondary = pty.openpty()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
-        self._process = Child(
-            [sys.executable, "-m", "syncd.cli.main", *args],
+        self._process = LoadedPython(
+            ["-m", "syncd.cli.main", *args],
             cwd=directory,
             env=environ | {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"},
             stdin=secondary,
