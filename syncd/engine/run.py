@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
@@ -196,7 +197,7 @@ class Run:
 
     async def second_look(self, draft: PlanDraft, *, noting: bool) -> SecondLook:
         """Compare the plan's absences with those noted before; a pass notes its own (`noting`)."""
-        in_parts = {side.other: parts.remove for side, parts in self.day.in_parts.items()}
+        in_parts = Counter({side.other: parts.remove for side, parts in self.day.in_parts.items()})
         now, row = self.link.clock.now(), self.row
         look = SecondLook(self.link, self.lease, noting, now, row.started_at, row.covers, in_parts)
         await look.begin(draft.absent, draft.absent_removes())

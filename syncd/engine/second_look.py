@@ -11,6 +11,7 @@ together with what waits elsewhere and what other such passes have removed since
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -47,10 +48,10 @@ class SecondLook:
     now: float
     began: float
     covers: OrderRanges | None = None
-    in_parts: Mapping[Side, int] = field(default_factory=dict)
+    in_parts: Counter[Side] = field(default_factory=Counter)
     many: set[Side] = field(default_factory=set)
     anew: set[Side] = field(default_factory=set)
-    noted: dict[Side, int] = field(default_factory=dict)
+    noted: Counter[Side] = field(default_factory=Counter)
 
     async def begin(self, absent: Mapping[Side, int], removes: Iterable[Sequence[Change]]) -> None:
         """Compare a plan with the absences noted before.
@@ -59,8 +60,7 @@ class SecondLook:
             absent: How many of the plan's removes rest on an absence, by the side that does not show the order.
             removes: Those removes, in chunks.
         """
-        counts = await self.link.store.absence_counts(self.lease.row.id, self.covers)
-        self.noted = {side: number for side, (number, _since) in counts.items()}
+        self.noted = _numbers(await self.link.store.absence_counts(self.lease.row.id, self.covers))
         still: dict[Side, list[int]] = {side: [] for side in Side}
         if self.noted:
             for chunk in removes:
@@ -86,14 +86,11 @@ class SecondLook:
         """Given the orders that are still absent, by side, return the sides on which some that waited are back."""
         return {side for side, number in self.noted.items() if len(still[side]) < number}
 
-    async def _elsewhere(self) -> dict[Side, int]:
+    async def _elsewhere(self) -> Counter[Side]:
         """Return how many absences of orders that were not looked at now belong to the same, by the side."""
         if self.covers is None:
-            return {side: self.in_parts.get(side, 0) for side in Side}
-        every = await self.link.store.absence_counts(self.lease.row.id)
-        return {
-            side: every.get(side, (0, 0.0))[0] - self.noted.get(side, 0) + self.in_parts.get(side, 0) for side in Side
-        }
+            return self.in_parts
+        return _numbers(await self.link.store.absence_counts(self.lease.row.id)) - self.noted + self.in_parts
 
     async def judge(self, removes: Sequence[Change]) -> dict[int, float]:
         """Given removes that rest on absences, return since when each of those that wait does, by order."""
@@ -118,7 +115,7 @@ class SecondLook:
             new = [
                 change.order_id
                 for change in waiting
-                if _lacking(change) is side and (side in self.anew or self._since(change, known) == self.now)
+                if _lacking(change) is side and self._since(change, known) == self.now
             ]
             if new:
                 await self.link.store.note_absences(await self.lease.prove(), side, new, self.now)
@@ -134,6 +131,11 @@ class SecondLook:
         if not self.noted:
             return {}
         return await self.link.store.absences(self.lease.row.id, [change.order_id for change in removes])
+
+
+def _numbers(counts: Mapping[Side, tuple[int, float]]) -> Counter[Side]:
+    """Given how many absences are noted, and since when, by side, return how many."""
+    return Counter({side: number for side, (number, _since) in counts.items()})
 
 
 def _not_later(noted: float, now: float) -> float:

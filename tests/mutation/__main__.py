@@ -58,17 +58,19 @@ class Mutants:
 
     Args:
         mutants: What is to be tried.
+        names: All there are.
     """
 
-    def __init__(self, mutants: list[Mutant]) -> None:
+    def __init__(self, mutants: list[Mutant], names: set[str]) -> None:
         self._mutants = mutants
+        self._all = names
         self._noticed: dict[str, Counter[str]] = defaultdict(Counter)
         """How many mutants of a function or a module each test has noticed, and each file of tests."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Find out which test reaches what, then try the mutants."""
         items = {item.nodeid: item for item in session.items}
-        reached = _reached(items)
+        reached = _reached(items, sorted({function_of(name) for name in self._all}))
         for file, name in self._mutants:
             function = function_of(name)
             tests = [test for test, (_, functions) in reached.items() if function in functions]
@@ -93,9 +95,10 @@ class Mutants:
         return True
 
 
-def _reached(items: dict[str, pytest.Item]) -> dict[str, tuple[float, list[str]]]:
-    """Run the tests that were not run before; return how long each takes, and which functions it reaches."""
-    known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
+def _reached(items: dict[str, pytest.Item], functions: list[str]) -> dict[str, tuple[float, list[str]]]:
+    """Run the tests that were not run with these functions before; return how long each takes, and what it reaches."""
+    kept = json.loads(REACHED.read_text()) if REACHED.exists() else {}
+    known = kept["tests"] if kept.get("functions") == functions else {}
     set_mutant_under_test("stats")
     for name in items.keys() - known.keys():
         state()._stats.clear()
@@ -105,7 +108,7 @@ def _reached(items: dict[str, pytest.Item]) -> dict[str, tuple[float, list[str]]
         else:
             print(f"left out, since it fails without a mutant: {name}", flush=True)
     set_mutant_under_test("")
-    REACHED.write_text(json.dumps(known))
+    REACHED.write_text(json.dumps({"functions": functions, "tests": known}))
     return {name: known[name] for name in items if name in known}
 
 
@@ -139,8 +142,8 @@ def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
     return (TIMEOUT if code < 0 else code), by
 
 
-def make(parts: Iterable[str]) -> list[Mutant]:
-    """Make all mutants, and ask the type checker; return the open ones of these parts, part by part."""
+def make(parts: Iterable[str]) -> Mutants:
+    """Make all mutants, ask the type checker, and return the open ones of these parts, part by part."""
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     with redirect_stdout(sys.stderr):
@@ -158,13 +161,14 @@ def make(parts: Iterable[str]) -> list[Mutant]:
             for name in [name for name, code in file.exit_code_by_key.items() if code is None]:
                 file.exit_code_by_key[name] = REFUSED if name in refused else UNTRIED
             file.save()
-    return [
+    wanted = [
         (file, name)
         for pattern in map(_pattern, parts)
         for file in files
         for name, code in file.exit_code_by_key.items()
         if code in OPEN and fnmatch(name, pattern)
     ]
+    return Mutants(wanted, {name for file in files for name in file.exit_code_by_key})
 
 
 @cache
@@ -201,7 +205,7 @@ def main(parts: list[str]) -> None:
     mutants = make(parts)
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
     os.chdir("mutants")
-    pytest.main(["-q", "--rootdir=.", *tests], plugins=[Mutants(mutants)])
+    pytest.main(["-q", "--rootdir=.", *tests], plugins=[mutants])
 
 
 if __name__ == "__main__":

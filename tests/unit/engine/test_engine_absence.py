@@ -10,7 +10,7 @@ from syncd.core.model import HoldKind, Outcome, Side
 from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
-from syncd.engine.report import to_json
+from syncd.engine.report import iso, to_json
 from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
@@ -46,6 +46,7 @@ async def test_given_few_absences_then_they_are_removed_at_once(side: Side) -> N
 async def test_given_many_absences_then_they_wait_until_a_later_pass_finds_the_same(side: Side) -> None:
     world = await lost(3, side=side)
     before = written(world)
+    since = iso(world.clock.now())
 
     first = await world.reconcile()
     await world.clock.sleep(59)
@@ -54,7 +55,9 @@ async def test_given_many_absences_then_they_wait_until_a_later_pass_finds_the_s
 
     assert [(one.exit_code, one.row.counts.waiting) for one in (first, too_soon)] == [(0, 3), (0, 3)]
     assert outcomes(first) == {(order, side.other.value): Outcome.WAITING for order in (1, 2, 3)}
-    assert "absent from" in first.changes[0].error
+    name = {Side.CRM: "the CRM", Side.TABLE: "the table"}[side]
+    waits = f"waits: absent from {name} since {since}; a later pass removes it if it is still absent"
+    assert {one.error for report in (first, too_soon) for one in report.changes} == {waits}
     assert written(world) == before
     later = await world.reconcile()
     assert (later.exit_code, later.row.counts.waiting) == (0, 0)
@@ -76,6 +79,17 @@ async def test_given_an_order_that_joins_those_that_waited_then_only_it_waits() 
         (3, "crm"): Outcome.APPLIED,
         (4, "crm"): Outcome.WAITING,
     }
+
+
+async def test_given_some_that_waited_and_are_back_then_a_plan_shows_that_the_others_wait_anew() -> None:
+    world = await lost(4)
+    await world.reconcile()
+    await world.clock.sleep(60)
+    world.edit_table(1, deal(101))
+
+    report = await plan(world)
+
+    assert report.row.counts.waiting == 3
 
 
 async def test_given_a_table_that_is_loaded_row_by_row_then_nothing_is_removed_however_many_passes_see_it() -> None:

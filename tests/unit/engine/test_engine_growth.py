@@ -10,10 +10,14 @@ import pytest
 
 from syncd.core.model import Action, Change, Facts, Owner, Reason, Side
 from syncd.core.pacing import ConcurrencyLimit
-from syncd.core.ports import Write
-from syncd.engine.outcomes import on_both_sides
+from syncd.core.ports import Write, WriteResult
+from syncd.core.records import Attempt
+from syncd.engine.link import hold_lease
+from syncd.engine.outcomes import UNANSWERED, on_both_sides
 from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue
+from tests.fakes.link import FREE
 from tests.simulation.world import World
+from tests.unit.engine.given import in_step
 
 pytestmark = pytest.mark.anyio
 
@@ -109,3 +113,36 @@ def test_given_a_plan_then_the_orders_it_writes_on_both_sides_are_found_without_
     planned = Planned(10_000, 3, 70)
     assert [*on_both_sides(planned)] == [3, 70]
     assert planned.read == 70
+
+
+async def test_given_rows_to_move_and_to_remove_then_one_transaction_does_both() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(5, (2, 11))
+    world.edit_crm(6, None)  # it frees the owner that order 5 takes
+    batches: list[list[int]] = []
+    write = world.table.write
+
+    async def note_and_write(batch: Sequence[Write]) -> list[WriteResult]:
+        batches.append([one.order_id for one in batch])
+        return await write(batch)
+
+    world.table.write = note_and_write  # type: ignore[method-assign]
+    assert (await world.reconcile()).exit_code == 0
+
+    assert batches == [[5, 6]]
+
+
+async def test_given_orders_whose_requests_were_lost_by_an_earlier_run_then_each_of_them_is_sent_alone() -> None:
+    world = await in_step(60, limits=FREE)
+    async with hold_lease(world.link()) as lease:
+        failed = [Attempt(order, 1, 0.0, UNANSWERED) for order in (5, 6)]
+        await world.store.record(lease.current, 1, [], now=0.0, attempts=failed)
+    for order in range(5, 9):
+        world.edit_table(order, (2, 200 + order))
+
+    batches: list[list[int]] = []
+    world.portal.before_write = lambda batch: batches.append([one.order_id for one in batch])
+
+    assert (await world.reconcile()).exit_code == 0
+
+    assert batches == [[7, 8], [5], [6]]

@@ -103,3 +103,22 @@ async def test_given_a_lease_then_it_is_renewed_after_a_third_of_its_time_and_so
             await lease.keep()
 
     assert renewed[: len(renewals)] == renewals
+
+
+@pytest.mark.parametrize(("ttl", "pauses"), [(30.0, [1, 1, 0.5]), (1.5, [0.5] * 5)])
+async def test_given_a_wait_then_the_stop_is_listened_for_every_second_and_the_lease_kept(
+    ttl: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(options={"lease_ttl": ttl})
+    slept: list[float] = []
+    sleep = world.clock.sleep
+
+    async def note_and_sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(world.clock, "sleep", note_and_sleep)
+    async with hold_lease(world.link()) as lease:
+        await lease.wait(2.5)
+
+    assert slept == pauses

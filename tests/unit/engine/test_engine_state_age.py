@@ -88,7 +88,9 @@ async def test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_go
     world = await restored()
     world.edit_table(5, (2, 20))
     world.edit_table(6, (2, 21))
-    assert (await world.reconcile()).exit_code == 0
+    report = await world.reconcile()
+    assert report.exit_code == 0
+    assert world.options["high_water"].known["shop"].run == report.row.id, "it has agreed on both orders"
     world.edit_crm(5, (2, 23))
     assert (await world.reconcile()).exit_code == 0
     assert both(world, 5) == (deal(23), deal(23))

@@ -101,7 +101,7 @@ SIZES = {
 DECIDING = (
     *(f"syncd.core.{name}" for name in ("diff", "guards", "model", "order_keys", "order_ranges", "pacing")),
     *(f"syncd.core.{name}" for name in ("plan", "policy", "silent_writes")),
-    "syncd.engine.recover",
+    *(f"syncd.engine.{name}" for name in ("observation_record", "outcomes", "recover", "second_look", "state_check")),
     "syncd.engine.verify",
 )
 """Modules that decide what is written, held or refused: each of their functions is mutated, or has a row."""

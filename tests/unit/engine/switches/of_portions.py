@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from syncd.core.model import Side
@@ -24,8 +25,8 @@ def with_all_holds(seen: Observation, covers: OrderRanges, unproved: Mapping[Ord
     seen.open_holds = holds
 
 
-async def none_elsewhere(_look: object) -> dict[Side, int]:
-    return dict.fromkeys(Side, 0)
+async def none_elsewhere(_look: object) -> Counter[Side]:
+    return Counter()
 
 
 async def of_all_orders(store: MemoryStore, link_id: int, _ranges: object = None) -> dict[Side, tuple[int, float]]:
