@@ -17,8 +17,8 @@ from hypothesis import Phase, settings
 
 pytest_plugins = ["tests.databases"]
 
-# Containers like to set PYTHONDONTWRITEBYTECODE. Then each of the thousand processes that tests start would compile all
-# of syncd anew, half a second of work, and each worker all tests.
+# Containers like to set PYTHONDONTWRITEBYTECODE. Then each process that tests start would compile all of syncd anew, half a
+# second of work, and each worker all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -29,6 +29,17 @@ TESTS = Path(__file__).parent
 # machine's own (tests/system/test_install.py).
 os.environ.setdefault("SSL_CERT_FILE_OF_THE_MACHINE", os.environ.get("SSL_CERT_FILE", ""))
 os.environ["SSL_CERT_FILE"] = str(TESTS / "one_authority.pem")
+
+LONGEST = {
+    "test_contention.py",
+    "test_daemon_day_on_disk.py",
+    "test_daemon_sharing.py",
+    "test_docs.py",
+    "test_engine_machine.py",
+    "test_install.py",
+    "test_kill_reconcile.py",
+}
+"""Modules with a test of more than ten seconds: one that began last would keep a worker while the others have ended."""
 
 PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config")}
 """Folders whose tests run in memory, on an injected clock."""
@@ -53,11 +64,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests over real processes, sockets and servers a second try, which the summary names as a rerun.
+    """Begin with the longest tests, and give those over real processes, sockets and servers a second try.
 
-    Such a test shares the machine with everything else on it. A test of `PURE` code does not, and has one try. Nor has a
-    judge who found a broken promise: no load excuses that.
+    Such a test shares the machine with everything else on it, and the summary names its second try as a rerun. A test of
+    `PURE` code does not, and has one try. Nor has a judge who found a broken promise: no load excuses that.
     """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if item.path.relative_to(TESTS).parts[:2] not in PURE:
             item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=[r"\(property \d+\)"]))
