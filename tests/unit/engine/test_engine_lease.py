@@ -80,7 +80,13 @@ async def test_given_a_portal_that_asks_for_patience_when_a_lost_answer_is_looke
 
 @pytest.mark.parametrize(
     ("ttl", "news", "renewals"),
-    [(30.0, (), [10, 20, 30]), (30.0, (25,), [10, 20, 25]), (6.0, range(1, 7), [2, 4, 6]), (60.0, (2, 5), [3, 6, 26])],
+    [
+        (30.0, (), [10, 20, 30]),
+        (30.0, (25,), [10, 20, 25]),
+        (60.0, (2, 5), [3, 6, 26]),
+        (6.0, range(1, 7), [2, 4, 6]),
+        (8.0, range(1, 7), [3, 6]),
+    ],
 )
 async def test_given_a_lease_then_it_is_renewed_after_a_third_of_its_time_and_sooner_where_there_is_news(
     ttl: float, news: Sequence[int], renewals: list[float]
