@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+from hypothesis.internal.conjecture import providers
 
 pytest_plugins = ["tests.databases"]
 
@@ -44,9 +45,15 @@ LONGEST = {
 PURE = {("unit", "core"), ("unit", "engine"), ("unit", "config")}
 """Folders whose tests run in memory, on an injected clock."""
 
+RANDOM = "SYNCD_TEST_RANDOM" in os.environ
 # No deadline: the machine is shared, and no property is about time. The examples are the same each time: a change is judged
 # by its own effect, not by the dice. SYNCD_TEST_RANDOM=1 looks for new ones.
-settings.register_profile("syncd", deadline=None, print_blob=True, derandomize="SYNCD_TEST_RANDOM" not in os.environ)
+settings.register_profile("syncd", deadline=None, print_blob=True, derandomize=not RANDOM)
+if not RANDOM:
+    # Hypothesis takes constants for its examples from the modules that are loaded. Which are, depends on the tests that ran
+    # before, and so would the examples. It has no setting for this.
+    assert hasattr(providers, "is_local_module_file")
+    providers.is_local_module_file = lambda _path: False
 # mutmut asks whether a test breaks, not for the smallest example: shrinking would only run into its time limit.
 settings.register_profile("mutation", settings.get_profile("syncd"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("mutation" if "MUTANT_UNDER_TEST" in os.environ else "syncd")
