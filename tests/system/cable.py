@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Cable:
         self._url = sa.make_url(url)
         self._sockets: list[socket.socket] = []
         self._words: bytes | None = None
+        self._heard = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._port: int = self._listener.getsockname()[1]
         self._carry()
@@ -34,9 +36,12 @@ class Cable:
         bare = self._url.set(host="127.0.0.1", port=self._port, query={})
         return bare.render_as_string(hide_password=False)
 
-    def cut_at(self, words: bytes) -> None:
-        """Cut when a client says these words, which the server then does not hear."""
-        self._words = words
+    def cut_at(self, words: bytes, *, heard: bool = False) -> None:
+        """Cut when a client says what this pattern finds.
+
+        The server hears it or not; the client hears no answer either way.
+        """
+        self._words, self._heard = words, heard
 
     def cut(self) -> None:
         """Break all connections; from now on nobody answers."""
@@ -69,8 +74,11 @@ class Cable:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if self._words is not None and self._words in data:
+                if self._words is not None and re.search(self._words, data):
                     self._words = None
+                    if self._heard:
+                        source.shutdown(socket.SHUT_RDWR)  # no answer finds its way back
+                        sink.sendall(data)
                     self.cut()
                 sink.sendall(data)
         for end in (source, sink):

@@ -620,3 +620,19 @@ def test_given_a_server_that_goes_away_in_the_middle_of_a_transaction_then_nothi
         way.mend()
         assert shop.call("runs", "--json").check(0).json == []
         heals(shop)
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["committed", "not-committed"])
+def test_given_a_commit_whose_answer_is_lost_then_the_pass_ends_and_the_next_one_goes_on(
+    new_shop: Shop, server_url: str, heard: bool
+) -> None:
+    with cable(server_url) as way:
+        new_shop.state_url = way.url
+        at_first_add(new_shop, lambda: way.cut_at(rb"COMMIT\x00?$", heard=heard))
+        refuses(new_shop.run("reconcile"), 69, "the connection was lost", "syncd continues where it stopped")
+        sent = len(new_shop.crm())
+        assert 0 < sent < MANY
+
+        way.mend()
+        heals(new_shop)
+        assert _found_after_interruption(new_shop) == (0 if heard else sent)
