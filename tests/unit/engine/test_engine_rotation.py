@@ -304,7 +304,9 @@ async def test_given_an_order_that_was_never_agreed_on_then_it_does_not_tell_tha
     assert guards(await over(world, "5")) == ["empty_side"]
 
 
-async def test_given_a_large_link_when_other_orders_are_asked_for_then_a_page_of_it_is_read() -> None:
+async def test_given_a_large_link_when_other_orders_are_asked_for_then_a_page_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = await in_step(200)
     lose(world, *range(1, 201))
     read: list[int] = []
@@ -315,7 +317,7 @@ async def test_given_a_large_link_when_other_orders_are_asked_for_then_a_page_of
         read.append(len(rows))
         return rows
 
-    world.store.bindings = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(world.store, "bindings", watched)
 
     assert guards(await over(world, "7")) == ["empty_side"]
     assert max(read) == ASKED_FOR
