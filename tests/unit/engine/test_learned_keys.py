@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.order_keys import CheckedKeys, KeyField, KeyOrders, KeyRow
+from syncd.core.order_keys import CheckedKeys, KeyField, KeyOrders, KeyRow, number_of_former
 from syncd.engine import learned_keys
 from syncd.engine.learned_keys import LearnedKeys
 from syncd.engine.link import hold_lease
@@ -153,3 +153,70 @@ async def test_given_orders_found_by_their_keys_in_this_run_then_a_check_asks_fo
         await keys.learn(["A6"])
         await keys.check([5, 6])
     assert shop.asked == [["A5"], ["A6"], ["A6"]], "more than are remembered"
+
+
+async def test_given_an_order_that_shows_the_key_of_another_then_both_have_it_and_no_number_stands_for_it() -> None:
+    shop = Shop({5: "A5"})
+    async with shop.run() as keys:
+        unknown = (await keys.learn(["A5", "A9"])).single["A9"]
+        shop.keys |= {8: "A5", 9: "A9"}
+        await keys.keys_of([8, 9])
+
+        assert unknown < 0
+        assert await keys.known(["A5", "A9"]) == KeyOrders({"A9": 9}, {"A5": [5, 8]})
+
+
+async def test_given_an_unknown_key_when_an_order_gets_it_then_it_is_that_orders_key_and_no_number_stands_for_it() -> (
+    None
+):
+    shop = Shop({5: "A5"})
+    async with shop.run() as keys:
+        await keys.learn(["A9"])
+        shop.keys[9] = "A9"
+        assert (await keys.learn(["A9"])).single == {"A9": 9}
+
+        assert await keys.known(["A9"]) == KeyOrders({"A9": 9}, {})
+
+
+@pytest.mark.parametrize("at_once", [100, 1])
+async def test_given_several_shared_and_moved_keys_then_a_check_names_each_however_many_requests_it_takes(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop({order: f"A{order}" for order in range(1, 9)})
+    async with shop.run() as keys:
+        await keys.learn(list(shop.keys.values()))
+        shop.keys |= {11: "A1", 12: "A2", 3: "B3", 4: "B4", 15: "A5", 16: "A6"}
+        del shop.keys[5], shop.keys[6]
+        await keys.learn(["A1"])  # need not be asked for again; A2 must be
+    monkeypatch.setattr(learned_keys, "ASKED_AT_ONCE", at_once)
+
+    async with shop.run() as keys:
+        assert await keys.check(range(1, 9)) == CheckedKeys(
+            {3: "B3", 4: "B4", 5: "", 6: ""}, {1: ("A1", [1, 11]), 2: ("A2", [2, 12])}
+        )
+
+
+async def test_given_a_deleted_order_then_it_keeps_the_key_it_had_so_that_its_row_can_be_removed() -> None:
+    shop = Shop({5: "A5", 6: "A6"})
+    async with shop.run() as keys:
+        await keys.learn(["A5", "A6"])
+    del shop.keys[5]
+    async with shop.run() as keys:
+        assert await keys.check([5, 6]) == CheckedKeys()
+        assert await keys.known(["A5"]) == KeyOrders({"A5": 5}, {})
+
+
+async def test_given_an_order_with_another_key_then_its_former_key_is_known_for_what_it_is_until_an_order_has_it() -> (
+    None
+):
+    shop = Shop({1: "A1"})
+    async with shop.run() as keys:
+        await keys.learn(["A1"])
+        shop.keys[1] = "B1"
+        await keys.learn(["B1"])
+
+        assert await keys.known(["A1"]) == KeyOrders({}, {}), "it is asked for as soon as a row has it"
+        assert (await keys.learn(["A1"])).single == {"A1": number_of_former(1)}
+        shop.keys[2] = "A1"
+        assert (await keys.learn(["A1"])).single == {"A1": 2}
+        assert await keys.known(["A1", "B1"]) == KeyOrders({"A1": 2, "B1": 1}, {})
