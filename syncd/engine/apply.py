@@ -203,7 +203,7 @@ class SideApplier:
         """Take a batch out of a queue, without the writes whose source has changed since the plan was made."""
         # The journal says in which order the writes of a request were sent: in that of their ids.
         batch = sorted(queue.take(self.writer.batch_size, self._limit), key=lambda one: one.id)
-        changed = await self.lease.keep_during(self.check.changed(batch, queue), stoppable=False)
+        changed = await self.lease.keep_during(self.check.changed(batch, queue))
         for write in batch:
             if write.order_id in changed:
                 self.recorder.lost_its_reason(write, changed[write.order_id])
