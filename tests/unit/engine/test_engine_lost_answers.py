@@ -325,3 +325,20 @@ async def test_given_a_batch_answered_in_part_when_its_orders_cannot_be_read_the
     assert both(world, 5) == (deal(10), deal(20))
     assert both(world, 6) == (deal(21), deal(21))
     assert sum(world.portal.sent.values()) == 2
+
+
+async def test_given_two_orders_that_break_their_requests_then_the_answers_to_others_say_that_the_portal_works() -> (
+    None
+):
+    world = await in_step(60)
+    for order in range(1, 41):
+        world.edit_table(order, (2, 500 + order))
+    world.portal.size = 16
+    requests = lose_requests_with(world, 3, 19)
+
+    report = await world.reconcile()
+
+    assert sum(len(batch) > 1 and not {3, 19}.isdisjoint(batch) for batch in requests) >= 8
+    done = outcomes(report)
+    assert (report.exit_code, done.pop((3, "crm")), done.pop((19, "crm"))) == (3, Outcome.FAILED, Outcome.FAILED)
+    assert set(done.values()) == {Outcome.APPLIED}
