@@ -154,6 +154,37 @@ async def test_given_a_run_that_failed_then_error_says_why() -> None:
     assert report.exit_code == AuthError.exit_code == 77
 
 
+async def test_given_a_client_that_earlier_runs_used_too_then_a_run_reports_what_it_used_itself() -> None:
+    world = await edited()
+    listing = world.portal.listing
+
+    def counted(*args: Any) -> Any:
+        world.portal._usage.listing_seconds += 2.5
+        return listing(*args)
+
+    world.portal.listing = counted  # type: ignore[method-assign]
+    await world.reconcile()
+
+    report = await world.reconcile()
+
+    assert form(report)["portal"] == {"requests": 1, "calls": 1, "seconds": 2.5}
+    assert report.row.conditional is True
+
+
+async def test_given_more_changes_than_a_report_shows_then_it_shows_the_first_and_counts_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncd.engine.run.REPORTED", 3)
+    world = await in_step(20)
+    for order in range(1, 6):
+        world.edit_table(order, (2, 500 + order))
+
+    report = await world.reconcile()
+
+    assert [one.change.order_id for one in report.changes] == [1, 2, 3]
+    assert report.outcomes == {Outcome.APPLIED: 5}
+
+
 async def test_given_an_incomplete_listing_then_the_state_is_incomplete() -> None:
     world = await edited()
     world.portal.listings.append(Surprise.INCOMPLETE)
