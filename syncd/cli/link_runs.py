@@ -9,9 +9,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from syncd.cli import failure
-from syncd.cli.app import App
-from syncd.cli.screen import GAP, Streamed
+from syncd.cli.app import App, describe_error, most_serious
+from syncd.cli.screen import GAP, Streamed, show_on_stderr
 from syncd.errors import Stopped, SyncdError
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class LinkRuns:
             except SyncdError as error:
                 if len(names) == 1 and self.form != "json":
                     raise
-                failure.show(failure.describe(error, about=name))
+                show_on_stderr(describe_error(error, about=name))
                 codes.append(error.exit_code)
                 continue
             codes.append(report.exit_code)
@@ -98,7 +97,7 @@ class LinkRuns:
             _show_error(report)
         if self.form == "json":
             self.app.screen.json(objects)
-        return failure.most_serious(codes)
+        return most_serious(codes)
 
     async def show(self, report: Report, *, gap: bool = False) -> None:
         """Print what came of a run: a table, or its text; with `--quiet` no text where all went well."""
@@ -144,13 +143,13 @@ async def show_table(app: App, place: Workplace, report: Report, form: str) -> N
         labels = await titles.labels(row.link, owners)
     changes = report.changes if not report.is_cut else await load_changes(place.store, row.id)
     app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_changes(row, changes, report.holds, labels)))
-    failure.show(render.conclusion(report))
+    show_on_stderr(render.conclusion(report))
 
 
 def _show_error(report: Report) -> None:
     """Say on stderr what ended a run early."""
     if report.error is not None:
-        failure.show(failure.describe(report.error, about=report.row.link))
+        show_on_stderr(describe_error(report.error, about=report.row.link))
 
 
 @contextmanager

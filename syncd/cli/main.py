@@ -12,9 +12,18 @@ from typing import Any
 import click
 
 from syncd import __version__
-from syncd.cli import failure, streams
-from syncd.cli.app import App
+from syncd.cli import streams
+from syncd.cli.app import (
+    INTERRUPTED,
+    UNEXPECTED,
+    USAGE,
+    App,
+    describe_bug,
+    describe_error,
+    describe_lost_output,
+)
 from syncd.cli.options import global_options
+from syncd.cli.screen import show_on_stderr
 from syncd.errors import SyncdError
 
 
@@ -158,7 +167,7 @@ def main(args: Sequence[str] | None = None) -> int:
         streams.discard()
         return streams.READER_GONE
     if output is not None and output.lost:
-        failure.show(failure.output_lost(output.lost, code))
+        show_on_stderr(describe_lost_output(output.lost, code))
         return code or streams.LOST
     return code
 
@@ -184,16 +193,16 @@ def _show_ending(error: BaseException, app: App) -> int:
         case click.Abort() | EOFError() | KeyboardInterrupt():
             with suppress(OSError):  # the terminal may be gone
                 click.echo("Aborted." if isinstance(error, click.Abort) else "\nAborted.", err=True)
-            return error.exit_code if isinstance(error, streams.QuestionInterrupted) else failure.INTERRUPTED
+            return error.exit_code if isinstance(error, streams.QuestionInterrupted) else INTERRUPTED
         case click.ClickException():
             error.show()
-            return failure.USAGE
+            return USAGE
         case SyncdError():
-            failure.show(failure.describe(error))
+            show_on_stderr(describe_error(error))
             return error.exit_code
         case _:
-            failure.show(failure.unexpected(error, debug=app.debug))
-            return failure.UNEXPECTED
+            show_on_stderr(describe_bug(error, debug=app.debug))
+            return UNEXPECTED
 
 
 if __name__ == "__main__":

@@ -178,6 +178,11 @@ class Screen:
             console.print(_rich(block))
 
 
+def show_on_stderr(blocks: Iterable[Block]) -> None:
+    """Print blocks on stderr: what is said about a result, and is no part of it."""
+    Screen(sys.stderr).show(blocks)
+
+
 def _rich(block: Block) -> RenderableType:
     from rich.padding import Padding
     from rich.table import Table as RichTable

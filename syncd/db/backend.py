@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from syncd.db.kinds import ErrorKind
+from syncd.db import ErrorKind
 from syncd.db.options import OptionError, Options
 from syncd.errors import ConfigError
 

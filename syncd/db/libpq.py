@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.db import ErrorKind
 from syncd.db.backend import CONNECT_SECONDS
-from syncd.db.kinds import ErrorKind
 from syncd.db.options import (
     OptionError,
     Options,

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 
+from syncd.db import ErrorKind
 from syncd.db.backend import CONNECT_SECONDS, Limits, Opening, is_module
-from syncd.db.kinds import ErrorKind
 from syncd.db.mysql_options import CLEARTEXT, MODULE, exposure, options_of
 from syncd.db.options import Options
 from syncd.db.server import Server

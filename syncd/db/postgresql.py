@@ -11,9 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 
-from syncd.db import libpq
+from syncd.db import ErrorKind, libpq
 from syncd.db.backend import CONNECT_SECONDS, Limits, is_module
-from syncd.db.kinds import ErrorKind
 from syncd.db.options import Options
 from syncd.db.server import Server
 

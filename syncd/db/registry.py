@@ -8,9 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from syncd.config.urls import parse_database_url
-from syncd.db import mysql, postgresql, sqlite
+from syncd.db import ErrorKind, mysql, postgresql, sqlite
 from syncd.db.backend import Backend
-from syncd.db.kinds import ErrorKind
 from syncd.errors import ConfigError
 from syncd.obs.redact import redact, remember
 

@@ -16,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.pool import NullPool, QueuePool
 
+from syncd.db import ErrorKind
 from syncd.db.backend import Backend, Limits, Opening
-from syncd.db.kinds import ErrorKind
 from syncd.db.options import OptionError, Options, once, unknown_option
 from syncd.errors import ConfigError
 

@@ -203,7 +203,7 @@ class SideApplier:
         """Take a batch out of a queue, without the writes whose source has changed since the plan was made."""
         # The journal says in which order the writes of a request were sent: in that of their ids.
         batch = sorted(queue.take(self.writer.batch_size, self._limit), key=lambda one: one.id)
-        changed = await self.lease.keep_during(self.check.changed(batch, queue), stoppable=False)
+        changed = await self.lease.keep_during(self.check.changed(batch, queue))
         for write in batch:
             if write.order_id in changed:
                 self.recorder.lost_its_reason(write, changed[write.order_id])
@@ -250,6 +250,7 @@ class SideApplier:
             else:
                 self.recorder.answered(write, result)
         self._adapt(batch, results)
+        self._count_lost(batch, silent)
         if silent:
             await self._lost(batch, silent)
         await self.recorder.commit()
@@ -276,12 +277,15 @@ class SideApplier:
         else:
             self._limit.quiet()
 
-    async def _lost(self, batch: _Batch, silent: set[int]) -> None:
-        """Find out what became of the writes of a batch whose answer was lost."""
+    def _count_lost(self, batch: _Batch, silent: set[int]) -> None:
+        """Count the lost requests in a row; one with a single write may be its order's fault, and does not count."""
         if len(silent) < len(batch.writes):
             self._lost_in_a_row = 0
         elif len(silent) > 1:
             self._lost_in_a_row += 1
+
+    async def _lost(self, batch: _Batch, silent: set[int]) -> None:
+        """Find out what became of the writes of a batch whose answer was lost."""
         try:
             await self._silent.add(batch.writes, silent, batch.queue)
         except LeaseLost:

@@ -79,9 +79,8 @@ class Run:
         return not self.covering.outside
 
     def cover_as(self, stored: RunRow) -> None:
-        """Read the orders that a stored run covers; an undo reads all."""
-        if stored.kind != "undo":
-            self.row.covers, self.row.part = stored.covers, stored.part
+        """Read the orders that a stored run covers; an undo covers all."""
+        self.row.covers, self.row.part = stored.covers, stored.part
 
     def show_holds(self, seen: Observation, draft: PlanDraft) -> None:
         """Report the holds this run found rather than those that are open: it keeps none of them."""
@@ -187,8 +186,9 @@ class Run:
         covers orders that were not covered since the event.
         """
         now, coverage = self.link.clock.now(), self.lease.row.coverage
-        stalest = now - DAY if coverage is None else coverage.stalest
-        return stalest if now - DAY < stalest <= now else now - DAY
+        if coverage is not None and now - DAY < coverage.stalest <= now:
+            return coverage.stalest
+        return now - DAY
 
     async def guard_state(self, draft: PlanDraft) -> list[GuardHit]:
         """Return the refusal of a plan that would write, made with a state that knows less than was noted outside."""

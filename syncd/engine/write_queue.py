@@ -60,7 +60,7 @@ class SideWriter:
     write: Callable[[Sequence[Write]], Coroutine[Any, Any, list[WriteResult]]]
 
 
-def crm_writer(portal: Portal, at_once: int = 1) -> SideWriter:
+def crm_writer(portal: Portal, at_once: int) -> SideWriter:
     """Return the portal as a side to write.
 
     Args:
@@ -221,7 +221,7 @@ class WriteQueue:
         offered = list(takewhile(lambda one: one.max_batch == most, islice(waiting, self._window)))
         self._fill(self._window * limit.most)
         share = limit.share(len(waiting))
-        fitting = max(1, min(most, len(offered), share, size([one.write for one in offered])))
+        fitting = max(1, min(most, share, size([one.write for one in offered])))
         return [waiting.popleft() for _ in range(fitting)]
 
     def upcoming(self, most: int) -> list[PendingWrite]:
@@ -285,9 +285,9 @@ class SourceCheck:
         if now - self._observed_at <= fresh:
             return {}
         orders = [one.order_id for one in batch]
-        if now - self._shown_at > fresh or not self._shown.keys() >= set(orders):
+        if now - self._shown_at > fresh or any(order not in self._shown for order in orders):
             ahead = CRM_ORDERS if self._source is Side.CRM else TABLE_ORDERS
-            more = [one.order_id for one in queue.upcoming(max(0, ahead - len(orders)))]
+            more = [one.order_id for one in queue.upcoming(ahead - len(orders))]
             self._shown = await self._read([*dict.fromkeys(orders + more)])
             self._shown_at = now
         return {

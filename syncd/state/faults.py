@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import exc
 
-from syncd.db.kinds import CLEARTEXT_HINT, ErrorKind
+from syncd.db import CLEARTEXT_HINT, ErrorKind
 from syncd.db.registry import code_and_words, error_kind, is_of_file
 from syncd.errors import AuthError, ConfigError, StateUnavailable, SyncdError
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.db import registry
+from syncd.db import CLEARTEXT_HINT, ErrorKind, registry
 from syncd.db.backend import Limits
-from syncd.db.kinds import CLEARTEXT_HINT, ErrorKind
 from syncd.db.registry import code_and_words, driver_errors, error_kind
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from syncd.cli import failure, streams
+from syncd.cli import streams
+from syncd.cli.app import INTERRUPTED
 from syncd.config.load import load
 from syncd.core.model import Outcome, Reason
 from syncd.errors import SyncdError
@@ -181,10 +182,7 @@ def test_given_the_exit_codes_page_then_it_has_every_code_an_error_can_end_with(
     told = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
 
     of_streams = {streams.LOST, streams.READER_GONE}
-    assert (
-        told
-        == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, failure.INTERRUPTED, 129} | of_streams
-    )
+    assert told == {error.exit_code for error in errors_below(SyncdError)} | {0, 2, 3, INTERRUPTED, 129} | of_streams
 
 
 def errors_below(error: type[SyncdError]) -> Iterator[type[SyncdError]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd.cli import failure, options
-from syncd.cli.app import App, who
+from syncd.cli import options
+from syncd.cli.app import App, most_serious, who
 
 if TYPE_CHECKING:
     from syncd.core.ports import Cancelled
@@ -83,7 +83,7 @@ def check_links(app: App, links: Sequence[str], *, as_json: bool = False) -> int
             app.screen.json([one.to_json() for one in found])
         else:
             app.screen.show(findings(found))
-        return failure.most_serious(one.code for one in found)
+        return most_serious(one.code for one in found)
 
     return stopping.run(work)
 

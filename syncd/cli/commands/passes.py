@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from syncd.cli import failure, options
+from syncd.cli import options
 from syncd.cli.app import App, who
 from syncd.cli.link_runs import LinkRuns
 
@@ -253,11 +253,11 @@ async def _note(
 
 def _write_metrics(path: Path, reports: Sequence[Report]) -> None:
     """Write the metrics of the runs. Where the file cannot be written, say so; the runs themselves are not affected."""
-    from syncd.cli.screen import Line
+    from syncd.cli.screen import Line, show_on_stderr
     from syncd.obs.metrics import write_textfile
 
     try:
         write_textfile(path, reports)
     except OSError as error:
         words = f"The metrics were not written to {path}: {error.strerror}. The runs are not affected."
-        failure.show([Line(words, "warn")])
+        show_on_stderr([Line(words, "warn")])

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import click
 
 from syncd.cli import options
-from syncd.cli.app import App
-from syncd.cli.failure import SERIOUS
+from syncd.cli.app import SERIOUS, App
 from syncd.cli.main import SECTIONS, cli
 
 SHELLS = ("bash", "zsh", "fish")

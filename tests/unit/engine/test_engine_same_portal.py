@@ -125,7 +125,10 @@ async def test_given_nothing_that_proves_it_then_the_refusal_names_the_command_t
     report = await world.reconcile()
 
     assert report.exit_code == 4
-    assert "`syncd rebase shop --same-portal`" in report.row.error
+    assert report.row.error == (
+        "The configuration of this link points elsewhere than its agreed state was made for (different: portal); "
+        "nothing was read or written. If it is the same portal at a new address: `syncd rebase shop --same-portal`."
+    )
 
 
 async def test_given_more_than_the_portal_changed_then_a_redirect_is_not_even_asked_for() -> None:
