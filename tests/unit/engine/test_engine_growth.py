@@ -35,21 +35,22 @@ def pending(many: int, pulled: list[int]) -> Iterator[PendingWrite]:
 
 
 def test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory() -> None:
-    pulled: list[int] = []
-    queue = WriteQueue(Action.ADD, pending(20_000, pulled), WINDOW)
-    limit = ConcurrencyLimit(1)
-    offered = taken = 0
+    for at_once in (1, 2):
+        pulled: list[int] = []
+        offered: list[int] = []
+        queue = WriteQueue(Action.ADD, pending(20_000, pulled), WINDOW)
+        limit = ConcurrencyLimit(at_once)
+        taken = 0
 
-    def size(writes: Sequence[Write]) -> int:
-        nonlocal offered
-        offered += len(writes)
-        return 15
+        def size(writes: Sequence[Write], offered: list[int] = offered) -> int:
+            offered.append(len(writes))
+            return 15
 
-    while queue:
-        taken += len(queue.take(size, limit))
-        assert len(pulled) - taken <= WINDOW
-    assert taken == 20_000
-    assert offered <= 20_000 * (WINDOW / 15 + 1)
+        while queue:
+            taken += len(queue.take(size, limit))
+            assert len(pulled) - taken <= WINDOW * at_once
+        assert taken == 20_000
+        assert sum(offered) <= 20_000 * (WINDOW / 15 + 1)
 
 
 def test_given_writes_that_come_back_then_refused_ones_are_next_and_lost_ones_last_the_larger_batches_first() -> None:
