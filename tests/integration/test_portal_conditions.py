@@ -312,6 +312,7 @@ async def test_given_the_witness_of_pairs_is_unbound_then_it_costs_the_binds_and
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)
+    portal.bind(14, *OTHER)
     async with client(portal, clock, conditional=None) as ours:
         await listed(ours)
         await ours.write([Write(500, None, DEAL)])
@@ -319,9 +320,12 @@ async def test_given_the_witness_of_pairs_is_unbound_then_it_costs_the_binds_and
         writes = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
         first = await ours.write(writes)
         second = await ours.write(writes)
+        before = portal.stats.calls[LIST]
+        await ours.write([Write(1002, None, DEAL)])
 
     assert {result.effect for result in first} == {Effect.NOT_SENT}
     assert {result.effect for result in second} == {Effect.DONE}
+    assert portal.stats.calls[LIST] == before + 1, "by a pair again"
 
 
 async def test_given_a_portal_that_becomes_an_old_box_when_binding_by_pairs_then_nothing_is_replaced(

@@ -12,7 +12,7 @@ from syncd.core.records import GuardHit
 from syncd.engine.verify import FLAPPING_AFTER
 from tests.fakes.link import FREE
 from tests.simulation.world import World
-from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, written
+from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, rebase, written
 
 pytestmark = pytest.mark.anyio
 
@@ -252,6 +252,23 @@ async def test_given_a_first_sync_with_wrong_owners_then_it_is_refused() -> None
 
     assert report.row.guards == [GuardHit("max_moves_percent", Side.CRM, 30, 100.0)]
     assert world.portal.bindings[7] == deal(107)
+
+
+async def test_given_a_rebase_onto_a_table_of_wrong_owners_then_the_first_pass_after_it_is_refused() -> None:
+    world = await in_step(40, limits=GuardLimits(), policy=policy(on_conflict=OnConflict.TABLE))
+    for order in range(1, 41):
+        world.edit_table(order, (2, 1))
+    world.options["fingerprint"] = "another table"
+    assert (await rebase(world)).exit_code == 0
+    before = written(world)
+
+    report = await world.reconcile()
+
+    assert report.row.guards == [
+        GuardHit("max_moves_percent", Side.CRM, 30, 100.0),
+        GuardHit("max_moves_percent_per_day", Side.CRM, 35, 100.0),
+    ]
+    assert written(world) == before
 
 
 async def test_given_the_table_of_last_night_then_what_was_done_today_is_not_undone() -> None:
