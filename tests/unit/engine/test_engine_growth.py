@@ -34,22 +34,30 @@ def pending(many: int, pulled: list[int]) -> Iterator[PendingWrite]:
         )
 
 
+def drain(many: int, at_once: int) -> tuple[list[int], list[int]]:
+    """Take so many writes out of a queue; return how many were offered for each batch, and were in memory before it."""
+    pulled: list[int] = []
+    offered: list[int] = []
+    in_memory: list[int] = []
+    queue = WriteQueue(Action.ADD, pending(many, pulled), WINDOW)
+    limit = ConcurrencyLimit(at_once)
+    taken = 0
+
+    def size(writes: Sequence[Write]) -> int:
+        offered.append(len(writes))
+        in_memory.append(len(pulled) - taken)
+        return 15
+
+    while queue:
+        taken += len(queue.take(size, limit))
+    assert taken == many
+    return offered, in_memory
+
+
 def test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory() -> None:
     for at_once in (1, 2):
-        pulled: list[int] = []
-        offered: list[int] = []
-        queue = WriteQueue(Action.ADD, pending(20_000, pulled), WINDOW)
-        limit = ConcurrencyLimit(at_once)
-        taken = 0
-
-        def size(writes: Sequence[Write], offered: list[int] = offered) -> int:
-            offered.append(len(writes))
-            return 15
-
-        while queue:
-            taken += len(queue.take(size, limit))
-            assert len(pulled) - taken <= WINDOW * at_once
-        assert taken == 20_000
+        offered, in_memory = drain(20_000, at_once)
+        assert max(in_memory) <= WINDOW * at_once
         assert sum(offered) <= 20_000 * (WINDOW / 15 + 1)
 
 
