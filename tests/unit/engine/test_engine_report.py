@@ -111,6 +111,22 @@ async def test_given_an_applied_pass_then_state_and_outcome_say_so() -> None:
     assert report.exit_code == 3
 
 
+async def test_given_a_hold_that_goes_on_when_planned_then_it_is_as_old_as_it_is_and_one_of_another_kind_is_new() -> (
+    None
+):
+    world = await edited()
+    began = world.clock.now()
+    await world.reconcile()
+    await world.clock.sleep(100)
+
+    (same,) = (await plan(world)).holds
+    world.edit_crm(6, None)
+    (other,) = (await plan(world)).holds
+
+    assert (same.kind, same.since) == (HoldKind.EDIT_EDIT, began)
+    assert (other.kind, other.since) == (HoldKind.REMOVE_EDIT, began + 100)
+
+
 async def test_given_a_plan_that_is_applied_after_an_order_moved_then_it_is_partial() -> None:
     world = await edited()
     run = (await plan(world)).row.id
