@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core import order_ranges
-from syncd.core.model import Change, HoldKind, Unreadable
+from syncd.core.model import Change, Direction, Facts, Hold, HoldKind, Owner, Unreadable
+from syncd.core.order_keys import KeyField, UnknownKey, number_of_former, unknown_key
 from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.engine import observe as module
+from syncd.engine.learned_keys import LearnedKeys
 from syncd.engine.link import hold_lease
-from syncd.engine.observe import Observation, observe
+from syncd.engine.observe import UNREAD, Observation, observe
 from syncd.engine.stored_plans import WantedChanges
 from tests.simulation.world import World
-from tests.unit.engine.given import policy
+from tests.unit.engine.given import deal, policy
 
 ODD = "odd"
-AT_ONCE = 10**6
 OWNERS = st.sampled_from([None, 1, 2])
 CELLS = st.sampled_from([None, 1, 2, 3, ODD])
 
@@ -33,6 +34,10 @@ class Sizes(NamedTuple):
     segment: int
     limit: int
     chunk: int
+
+
+AT_ONCE = Sizes(10**6, 10**6, 10**6)
+EVERYTHING = OrderRanges.of([OrderRange(1)])
 
 
 @contextmanager
@@ -112,7 +117,7 @@ def test_given_any_segments_and_ranges_then_each_order_comes_out_as_if_everythin
     async def tried() -> None:
         world = await agreed({order: one[0] for order, one in orders.items()})
         edit(world, {order: (crm, table) for order, (_, crm, table) in orders.items()})
-        everything = await read(world, Sizes(AT_ONCE, AT_ONCE, AT_ONCE))
+        everything = await read(world, AT_ONCE)
         asked = None if ranges is None else OrderRanges.of(OrderRange(one, one + more) for one, more in ranges)
         wide = [] if asked is None else [one for one in asked.ranges if one.span > 3]
         unproved = {one: f"{one} is lost" for at, one in enumerate(wide) if at in lost}
@@ -122,9 +127,9 @@ def test_given_any_segments_and_ranges_then_each_order_comes_out_as_if_everythin
 
         found = await read(world, how, asked)
 
-        covered = OrderRanges.of([OrderRange(1)]) if asked is None else asked - OrderRanges.of(unproved)
+        covered = EVERYTHING if asked is None else asked - OrderRanges.of(unproved)
         assert (found.covers, found.unproved) == (None if asked is None else covered, unproved)
-        assert seen(found, OrderRanges.of([OrderRange(1)])) == seen(everything, covered)
+        assert seen(found, EVERYTHING) == seen(everything, covered)
         rows = {
             order: (owner is not None, crm not in {None, ODD}, table is not None)
             for order, (owner, crm, table) in orders.items()
@@ -142,3 +147,111 @@ def test_given_any_segments_and_ranges_then_each_order_comes_out_as_if_everythin
         }
 
     asyncio.run(tried())
+
+
+@given(orders=SIDES, later=SIDES, how=SIZES, ranges=st.none() | RANGES)
+@settings(max_examples=40)
+def test_given_changes_that_a_person_named_then_each_is_compared_once_and_those_not_read_say_so(
+    orders: dict[int, tuple[Any, Any, Any]],
+    later: dict[int, tuple[Any, Any, Any]],
+    how: Sizes,
+    ranges: list[tuple[int, int]] | None,
+) -> None:
+    async def tried() -> None:
+        world = await agreed({order: one[0] for order, one in orders.items()})
+        edit(world, {order: (crm, table) for order, (_, crm, table) in orders.items()})
+        named = list((await read(world, AT_ONCE)).changes)
+        edit(world, {order: (crm, table) for order, (_, crm, table) in later.items()})
+        whole, wanted = WantedChanges(named), WantedChanges(named)
+        await read(world, AT_ONCE, wanted=whole)
+        asked = None if ranges is None else OrderRanges.of(OrderRange(one, one + more) for one, more in ranges)
+
+        await read(world, how, asked, wanted)
+
+        there = EVERYTHING if asked is None else asked
+        assert list(wanted.unmoved) == [one for one in whole.unmoved if one.order_id in there]
+        moved = [one for one in whole.moved if one[0].order_id in there]
+        unread = [(one, UNREAD) for one in named if one.order_id not in there]
+        assert sorted(wanted.moved, key=by_order) == sorted(moved + unread, key=by_order)
+
+    asyncio.run(tried())
+
+
+def by_order(moved: tuple[Change, str]) -> int:
+    return moved[0].order_id
+
+
+# ------------------------------------------------------------------ what is remembered, and rows without an order
+
+
+@pytest.mark.anyio
+async def test_given_owners_of_several_types_then_a_few_of_each_are_remembered_as_seen() -> None:
+    world = World(policy=policy())
+    for order in range(1, 31):
+        world.portal.bind(order, Owner(2 if order % 3 else 31, 100 + order // 6))
+
+    found = await read(world, Sizes(1, 10, 1))
+
+    assert found.witnesses == {
+        2: [deal(100), deal(101), deal(102)],
+        31: [Owner(31, 100), Owner(31, 101), Owner(31, 102)],
+    }
+
+
+@pytest.mark.anyio
+async def test_given_many_rows_without_an_order_then_one_hold_names_some_and_says_how_many_orders_wait() -> None:
+    world = await agreed(dict.fromkeys(range(1, 9), 1))
+    for number in range(1, 8):
+        world.table.add(None, 2, number)
+    details = []
+    for gone in (1, 2):
+        world.edit_table(gone, None)
+        found = await read(world, AT_ONCE)
+        hold = found.holds[0]
+        assert (list(found.holds), hold.order_id, hold.kind) == ([0], 0, HoldKind.INVALID_ROW)
+        assert hold.facts == Facts(None, None, None, Unreadable(HoldKind.INVALID_ROW, hold.detail))
+        details.append(hold.detail)
+
+    assert [detail.count("order_id is None") for detail in details] == [5, 5]
+    assert "read: order_id is None (2, 1); order_id is None (2, 2); " in details[0]
+    assert "(1 agreed order is absent" in details[0]
+    assert "(2 agreed orders are absent" in details[1]
+
+
+@pytest.mark.anyio
+async def test_given_rows_whose_keys_no_order_has_then_each_in_scope_is_held_by_its_number() -> None:
+    world = World(policy=policy())
+    world.options = {"order_keys": LearnedKeys(KeyField.XML_ID, world.portal, world.store, world.clock)}
+    former = number_of_former(7)
+    world.table.add(None, 2, 1)
+    world.table.unknown = {
+        -1: UnknownKey("out of scope", Owner(31, 1), {Owner(31, 1)}),
+        -2: UnknownKey("nobody's", deal(5), {deal(5)}),
+        -3: UnknownKey("of two rows", None, {deal(5), deal(6)}),
+        former: UnknownKey("order 7's", deal(7), {deal(7)}),
+    }
+    found = await read(world, AT_ONCE)
+
+    whys = {
+        -2: (deal(5), unknown_key(KeyField.XML_ID, "nobody's")),
+        -3: (None, unknown_key(KeyField.XML_ID, "of two rows")),
+        former: (deal(7), unknown_key(KeyField.XML_ID, "order 7's", 7)),
+    }
+    assert {number: hold for number, hold in found.holds.items() if number} == {
+        number: Hold(number, why.kind, Facts(None, owner, None, why), why.detail)
+        for number, (owner, why) in whys.items()
+    }
+
+    await world.reconcile()
+    del world.table.unknown[-2]
+    assert (await read(world, AT_ONCE)).released == [-2], "the others, and order 0, go on"
+    world.table.stored.clear()
+    assert sorted((await read(world, AT_ONCE)).released) == [-2, 0]
+
+
+@pytest.mark.anyio
+async def test_given_a_table_that_is_only_a_target_then_its_rows_of_unknown_keys_are_left_alone() -> None:
+    world = World(policy=policy(Direction.CRM_TO_TABLE))
+    world.table.unknown = {-2: UnknownKey("nobody's", deal(5), {deal(5)})}
+
+    assert (await read(world, AT_ONCE)).holds == {}
