@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core import order_ranges
-from syncd.core.model import Change, Direction, Facts, Hold, HoldKind, Owner, Unreadable
+from syncd.core.model import Change, Direction, Facts, Hold, HoldKind, Owner, Row, Unreadable
 from syncd.core.order_keys import KeyField, UnknownKey, number_of_former, unknown_key
 from syncd.core.order_ranges import OrderRange, OrderRanges
+from syncd.core.ports import Listed, Progress
+from syncd.core.records import BindingRow
 from syncd.engine import observe as module
 from syncd.engine.learned_keys import LearnedKeys
 from syncd.engine.link import hold_lease
 from syncd.engine.observe import UNREAD, Observation, observe
 from syncd.engine.stored_plans import WantedChanges
+from tests.fakes.table import FakeSnapshot
 from tests.simulation.world import World
 from tests.unit.engine.given import deal, policy
 
@@ -179,6 +182,62 @@ def test_given_changes_that_a_person_named_then_each_is_compared_once_and_those_
 
 def by_order(moved: tuple[Change, str]) -> int:
     return moved[0].order_id
+
+
+# ------------------------------------------------------------------ how much is read
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("text", "boundaries"), [(None, [50, 100, 150, 200]), ("10-79,90,101-250", [59, 150, 200])])
+async def test_given_some_orders_then_both_sides_are_asked_for_these_and_the_portal_by_its_pages(
+    text: str | None, boundaries: list[int]
+) -> None:
+    world = await agreed(dict.fromkeys(range(1, 241), 1))
+    asked = None if text is None else OrderRanges.parse(text)
+    calls: list[Any] = []
+    listing, snapshot = world.portal.listing, world.table.snapshot
+
+    def list_some(known: Sequence[int], *args: Any) -> AsyncIterator[Listed]:
+        calls.append((known, args[-1]))
+        return listing(known, *args)
+
+    def read_some(progress: Progress, ranges: OrderRanges | None = None) -> AbstractAsyncContextManager[FakeSnapshot]:
+        calls.append(ranges)
+        return snapshot(progress, ranges)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.portal, "listing", list_some)
+        patch.setattr(world.table, "snapshot", read_some)
+        await read(world, AT_ONCE, asked)
+
+    assert calls == [asked, (boundaries, asked)]
+
+
+@pytest.mark.anyio
+async def test_given_an_empty_crm_beside_a_large_table_then_no_more_than_the_limit_is_taken_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await agreed(dict.fromkeys(range(1, 41), 1))
+    world.portal.bindings.clear()
+    taken: list[int] = []
+    take, bindings = FakeSnapshot.take, world.store.bindings
+
+    def take_some(snapshot: FakeSnapshot, upto: int | None, limit: int | None = None) -> list[Row]:
+        rows = take(snapshot, upto, limit)
+        taken.append(len(rows))
+        return rows
+
+    async def some_bindings(*args: Any) -> list[BindingRow]:
+        rows = await bindings(*args)
+        taken.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(FakeSnapshot, "take", take_some)
+    monkeypatch.setattr(world.store, "bindings", some_bindings)
+    found = await read(world, Sizes(5, 10, 50))
+
+    assert len(found.changes) == 40
+    assert max(taken) == 10
 
 
 # ------------------------------------------------------------------ what is remembered, and rows without an order
