@@ -256,6 +256,7 @@ async def test_given_history_then_before_names_what_was_really_there() -> None:
 
     assert (told["run"], told["at"]) == (2, SINCE)
     assert told["before"] == {"owner_type_id": 2, "owner_id": 77}
+    assert change_json(stored)["before"] == {"owner_type_id": 2, "owner_id": 10}, "a report says what was planned"
     assert told["outcome"] == "applied"
 
 
@@ -282,12 +283,10 @@ def test_given_rows_without_an_order_then_the_holds_order_is_null() -> None:
 
 
 def test_given_a_guard_of_no_side_then_its_side_is_null_and_whole_numbers_stay_whole() -> None:
-    assert guard_json(GuardHit("fingerprint", None, 0, 1.0)) == {
-        "name": "fingerprint",
-        "side": None,
-        "limit": 0,
-        "actual": 1,
-    }
+    told = json.dumps(guard_json(GuardHit("fingerprint", None, 0, 1.0)))
+
+    assert told == '{"name": "fingerprint", "side": null, "limit": 0, "actual": 1}'
+    assert '"actual": 6.7}' in json.dumps(guard_json(GuardHit("max_moves_percent", Side.CRM, 5, 6.7)))
 
 
 @pytest.mark.parametrize(
