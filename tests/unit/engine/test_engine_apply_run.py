@@ -109,9 +109,10 @@ async def test_given_a_plan_that_is_spent_while_we_read_then_nothing_is_written(
         return False
 
     link.store.spend = spent  # type: ignore[method-assign]
-    with pytest.raises(StalePlan, match="applied already"):
+    with pytest.raises(StalePlan, match="applied already") as caught:
         await engine.apply(link, run)
 
+    assert "syncd plan shop" in caught.value.hint
     assert not world.portal.sent
     assert world.table.written == []
     (last, *_) = await world.store.runs("shop", 1)

@@ -369,3 +369,16 @@ async def test_given_a_small_link_then_its_owners_may_not_all_be_moved_and_it_ma
     assert GuardHit("max_moves_small", Side.CRM, 2, 19) in moved.row.guards
     assert flooded.row.guards == [GuardHit("max_adds_small", Side.CRM, 20, 3000)]
     assert len(world.portal.bindings) == 19
+
+
+async def test_given_a_plan_that_guards_refuse_then_none_of_its_changes_waits_for_a_second_look() -> None:
+    world = await in_step(40, limits=replace(FREE, second_look_above=2, max_removes=3))
+    for order in range(1, 6):
+        world.edit_table(order, None)
+
+    refused = await plan(world)
+
+    assert (refused.exit_code, refused.row.counts.waiting) == (4, 0)
+    assert set(outcomes(refused).values()) == {Outcome.PLANNED}
+    assert (await apply(world, refused.row.id)).exit_code == 0
+    assert len(world.portal.bindings) == 35
