@@ -197,7 +197,7 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
         return "what was read"
 
     async def stop() -> None:
-        await clock.sleep(5.5)
+        await clock.sleep(4.5)
         link.cancelled.set("SIGTERM")
 
     began = clock.monotonic()
@@ -211,7 +211,7 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
         await stopping
 
     assert ended == (["given up"] if stoppable else ["read"])
-    assert clock.monotonic() - began == (6 if stoppable else 30)
+    assert clock.monotonic() - began == (5 if stoppable else 30)
 
 
 async def test_given_a_reading_then_it_can_be_stopped_unless_it_is_said_that_it_cannot() -> None:
