@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from syncd.core.records import Reached
+from syncd.core.records import Lease, Reached
 from syncd.engine.link import Link, hold_lease
-from syncd.errors import LeaseHeld, Stopped
+from syncd.errors import LeaseHeld, Stopped, UnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import make_link
 from tests.fakes.portal import FakePortal, Surprise
@@ -137,6 +137,19 @@ async def test_given_a_wait_then_the_stop_is_listened_for_every_second_and_the_l
         await lease.wait(seconds)
 
     assert slept == pauses
+
+
+async def test_given_a_lease_that_cannot_be_given_back_then_the_run_ends_as_it_would_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await in_step({5: 10})
+
+    async def away(_lease: Lease) -> None:
+        raise UnavailableError("The state database is away.")
+
+    monkeypatch.setattr(world.store, "release", away)
+
+    assert (await world.reconcile()).exit_code == 0
 
 
 # ------------------------------------------------------------------ work that takes its time
