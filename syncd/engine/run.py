@@ -88,8 +88,9 @@ class Run:
 
     def _dated(self, hold: Hold, seen: Observation) -> Hold:
         before = seen.open_holds.get(hold.order_id)
-        known = before is not None and before.hold.kind is hold.kind
-        return replace(hold, since=before.hold.since if before is not None and known else self.link.clock.now())
+        if before is not None and before.hold.kind is hold.kind:
+            return replace(hold, since=before.hold.since)
+        return replace(hold, since=self.link.clock.now())
 
     async def fingerprint_matches(self) -> bool:
         """Refuse the run if the configuration points elsewhere than the agreed state was made for."""

@@ -188,13 +188,17 @@ async def test_given_a_range_that_cannot_be_proved_then_it_is_named_and_costs_it
 async def test_given_a_range_that_cannot_be_proved_when_the_rest_is_refused_then_the_run_says_both() -> None:
     world = await in_step(200, limits=replace(FREE, max_moves=1))
     edit(world, 5, 6, 70)
-    world.portal.unproved = {OrderRange(60, 99): "The portal's orders 60 to 99 could not be listed."}
+    world.portal.unproved = {
+        OrderRange(first, last): f"Orders {first} to {last} could not be listed."
+        for first, last in ((60, 99), (120, 130))
+    }
 
-    report = await over(world, "1-40,60-99")
+    report = await over(world, "1-40,60-99,120-130")
 
     assert (report.exit_code, report.row.state, guards(report)) == (69, "refused", ["max_moves"])
     assert report.row.error == (
-        "2 moves in the CRM; the limit is 1 a run; The portal's orders 60 to 99 could not be listed."
+        "2 moves in the CRM; the limit is 1 a run; "
+        "Orders 60 to 99 could not be listed. Orders 120 to 130 could not be listed."
     )
 
 

@@ -12,7 +12,7 @@ from syncd.core.model import Outcome
 from syncd.core.ports import Write
 from syncd.engine import reconcile as engine
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, undo
 
 pytestmark = pytest.mark.anyio
 
@@ -181,16 +181,20 @@ async def test_given_a_stored_plan_then_its_source_is_looked_at_again_too() -> N
     assert world.portal.bindings[8] == deal(108)
 
 
-async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source() -> None:
+async def overwritten() -> World:
+    """A link whose last pass replaced owner 77 of order 1 in the CRM by 901, and that a person tells to take it back."""
     world = await in_step(20)
     world.edit_table(1, (2, 901))
     world.portal.conditional = False
     world.races = [(1, (2, 77))]
     await world.reconcile()
     assert await world.held() == {1: "edit-edit"}
-    for order in (2, 3):
-        world.edit_table(order, (2, 900 + order))
     await world.store.decide(1, [1], "crm", world.clock.now())
+    return world
+
+
+def slow_table(world: World) -> None:
+    """Each transaction takes six seconds."""
     write = world.table.write
 
     async def slow(batch: Sequence[Write]) -> Any:
@@ -198,11 +202,34 @@ async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_ch
         return await write(batch)
 
     world.table.write = slow  # type: ignore[method-assign]
+
+
+async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source() -> None:
+    world = await overwritten()
+    for order in (2, 3):
+        world.edit_table(order, (2, 900 + order))
+    slow_table(world)
+
     report = await world.reconcile()
 
     assert report.exit_code == 0
     assert both(world, 1) == (deal(77), deal(77))
     assert await world.held() == {}
+
+
+async def test_given_an_undo_that_puts_back_another_owner_on_each_side_then_its_own_row_is_no_change_of_the_source() -> (
+    None
+):
+    world = await overwritten()
+    world.races = [(1, (2, 55))]
+    decided = await world.reconcile()
+    assert both(world, 1) == (deal(77), deal(77))
+    stored = await undo(world, decided.row.id)
+    slow_table(world)
+
+    await apply(world, stored.row.id)
+
+    assert both(world, 1) == (deal(55), deal(901))
 
 
 async def test_given_the_stop_while_the_source_is_read_again_then_the_run_ends_and_nothing_more_is_sent() -> None:
