@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -128,6 +128,15 @@ class MySQL(Server):
         """The server's own limits end a statement first; the driver's are for a server that stops answering."""
         timeouts = {"read_timeout": limits.statement + CONNECT_SECONDS, "write_timeout": _SEND_SECONDS}
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
+
+    def connect(self, driver: Any, args: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
+        """PyMySQL's limit for connecting ends with TCP's; it would wait for the greeting as long as for a statement."""
+        connection = driver.connect(*args, **{**arguments, "defer_connect": True})
+        for_statements = connection._read_timeout  # noqa: SLF001 - no argument of the driver sets it for a time
+        connection._read_timeout = min(connection.connect_timeout, for_statements or connection.connect_timeout)  # noqa: SLF001
+        connection.connect()
+        connection._read_timeout = for_statements  # noqa: SLF001 - as above
+        return connection
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
         """The session keeps the user's time zone, which their defaults, triggers and marks use."""
