@@ -275,7 +275,9 @@ class _Segments:
     def _compare(self, crm: list[Row], table: list[Row], bindings: list[BindingRow], upto: int | None) -> None:
         wanted = self._take_wanted(upto)
         asked = {change.order_id for change in wanted}
-        segment = self._differ.feed(crm, table, bindings, self._take_unreadable(upto), upto, asked=asked)
+        unreadable = self._take_unreadable(upto)
+        odd = unreadable.keys() - self._snapshot.unreadable.keys()
+        segment = self._differ.feed(crm, table, bindings, unreadable, upto, asked=asked, odd=odd)
         result = self._result
         result.changes.extend(segment.changes)
         result.agreements.extend(segment.agreements)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from syncd.core.guards import GuardLimits
-from syncd.core.model import HoldKind, OnConflict, Outcome
+from syncd.core.model import HoldKind, OnConflict, Outcome, Unreadable
 from syncd.core.records import GuardHit
 from syncd.engine.verify import FLAPPING_AFTER
 from tests.fakes.link import FREE
@@ -16,12 +16,16 @@ from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, 
 
 pytestmark = pytest.mark.anyio
 
+NO_OWNER = Unreadable(HoldKind.INVALID_ROW, "no owner that can be read")
 NOT_THIS = replace(FREE, max_removes_percent=100)
 
 
-async def test_given_a_side_that_reads_as_empty_then_nothing_is_written() -> None:
+@pytest.mark.parametrize("odd", [False, True])
+async def test_given_a_table_that_reads_as_empty_then_nothing_is_written_whatever_the_crm_shows(odd: bool) -> None:
     world = await in_step(3)
     world.table.stored.clear()
+    if odd:
+        world.portal.odd[99] = NO_OWNER
 
     report = await world.reconcile()
 
