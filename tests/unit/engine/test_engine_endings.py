@@ -399,11 +399,11 @@ async def test_given_a_run_that_is_cut_off_by_a_second_signal_then_it_was_interr
     assert (await world.reconcile()).exit_code == 0
 
 
-async def test_given_a_plan_whose_application_died_then_its_run_says_which_plan_it_applied() -> None:
+async def test_given_a_plan_whose_application_died_while_it_read_then_its_run_says_which_plan_it_applied() -> None:
     world = await with_changes()
     planned = await plan(world)
     steps = Steps()
-    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write before" else None
+    steps.meanwhile = lambda name: steps.die(name) if name == "store.spend before" else None
     link = world.link(steps)
     with pytest.raises(Crash):
         await engine.apply(link, planned.row.id)
