@@ -239,6 +239,7 @@ async def test_given_a_row_without_a_readable_order_id_then_no_absent_order_is_r
     assert report.exit_code == 3
     assert [hold.order_id for hold in report.holds] == [0]
     assert "2 agreed orders are absent" in report.holds[0].detail
+    assert report.holds[0].detail.count(f"order_id is {unreadable} ") == 2, "it says which rows"
     assert report.row.counts.waiting == 2
     assert world.portal.bindings == before
     assert both(world, 9) == (deal(900), deal(900)), "everything else goes on"

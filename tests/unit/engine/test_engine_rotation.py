@@ -188,6 +188,19 @@ async def test_given_a_pass_over_all_then_the_newest_are_as_fresh_as_the_rest_wh
     assert fresh.stalest == now
 
 
+async def test_given_a_slice_that_cannot_be_proved_when_the_rest_is_refused_then_another_slice_is_next() -> None:
+    world = await in_step(400, limits=replace(FREE, max_moves=1))
+    world.options = {"recent_orders": 50, "slices": 4}
+    edit(world, 398, 399)
+    world.portal.unproved = {OrderRange(1, 100): "no"}
+    both_asked = Portion(slice=True, recent=True)
+
+    refused = await pass_over(world, both_asked)
+
+    assert (refused.row.state, str(refused.row.covers), guards(refused)) == ("refused", "351-", ["max_moves"])
+    assert (await pass_over(world, both_asked)).row.part == "slice 2 of 4, the newest 50"
+
+
 async def test_given_a_pass_that_is_stopped_while_it_writes_then_its_orders_are_as_stale_as_before() -> None:
     world = await in_step(40)
     before = await coverage(world)
