@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ async def test_given_a_plan_too_long_for_memory_then_its_temporary_files_are_clo
         return files[-1]
 
     monkeypatch.setattr("tempfile.TemporaryFile", opened)
-    monkeypatch.setattr(SpillList.__init__, "__kwdefaults__", {"chunk": 2})
+    monkeypatch.setattr(SpillList, "__init__", partialmethod(SpillList.__init__, chunk=2))
     report = await act(world.link())
 
     assert len(report.changes) == 20
