@@ -85,7 +85,7 @@ bench: $(VENV)/.dev .venv-peers/.installed .venv-peers/.node
 figures: $(VENV)/.dev
 	$(BIN)/python -m tests.figures $(if $(SUITE),--suite $(SUITE)) --page docs/figures.md
 
-# The picture of the demo in README.md.
+# The pictures in README.md and the docs: of the demo, and of the status page where there is a Chromium.
 picture: $(VENV)/.dev
 	$(BIN)/python -m tests.figures.picture
 

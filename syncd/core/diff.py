@@ -130,16 +130,18 @@ class Differ:
         upto: int | None,
         *,
         asked: Collection[int] = (),
+        odd: Collection[int] = (),
     ) -> Segment:
         """Take the segment of order ids up to `upto` (None: to the end; see `join_segment`) and return what it makes.
 
-        Of the orders asked for, all of this segment, the facts are kept, even where nothing is to be done.
+        Of the orders asked for, all of this segment, the facts are kept, even where nothing is to be done. Of the
+        unreadable orders, the `odd` ones are so in the CRM alone; the others have rows in the table.
         """
         segment = Segment()
         looked_up = self._take_looked_up(upto)
         counts = self.counts
         counts.crm_rows += len(crm)
-        counts.table_rows += len(table) + len(unreadable)
+        counts.table_rows += len(table) + len(unreadable) - len(odd)
         looked_at = 0
         scope = self._policy.scope
         for order_id, facts, listed in join_segment(crm, table, bindings, unreadable, {*looked_up, *asked}):

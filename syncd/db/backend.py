@@ -65,11 +65,9 @@ class Backend(ABC):
         """Given an error of the driver, return the database's own code and message, without the contents of rows."""
 
     def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
-        """Given the driver's error at connecting, find out the code that the server answered, and set it on the error.
+        """Find out the code that the server answered, and set it on the driver's error at connecting.
 
-        Args:
-            error: As the driver raised it.
-            arguments: What the driver was called with.
+        `arguments` are what the driver was called with.
         """
         del error, arguments
 
@@ -297,6 +295,11 @@ class Backend(ABC):
         """Return the columns with a default that reflection does not show."""
         del connection, schema, table
         return set()
+
+    def unique_keys(self, connection: sa.Connection, schema: str | None, table: str) -> list[set[str]]:
+        """Return the columns of each unique key where reflection shows others; empty where it shows these."""
+        del connection, schema, table
+        return []
 
     def takes_writes(self, connection: sa.Connection) -> bool:
         """Return whether the database accepts writes in this transaction, which is a writing one."""

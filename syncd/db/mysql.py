@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -61,6 +61,12 @@ _ENGINE_WITHOUT_TRANSACTIONS = sa.text(
 _VIEW_DEFINITION = sa.text(
     "SELECT VIEW_DEFINITION FROM information_schema.VIEWS"
     " WHERE TABLE_SCHEMA = COALESCE(:schema, DATABASE()) AND TABLE_NAME = :table"
+)
+_UNIQUE_KEYS = sa.text(
+    "SELECT s.INDEX_NAME, s.COLUMN_NAME, c.GENERATION_EXPRESSION FROM information_schema.STATISTICS s"
+    " LEFT JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = s.TABLE_SCHEMA AND c.TABLE_NAME = s.TABLE_NAME"
+    " AND c.COLUMN_NAME = s.COLUMN_NAME"
+    " WHERE s.TABLE_SCHEMA = COALESCE(:schema, DATABASE()) AND s.TABLE_NAME = :table AND s.NON_UNIQUE = 0"
 )
 # The server keeps a view's definition with every table as `database`.`table`, and every column behind one more name.
 _TABLE_OF_VIEW = re.compile(r"`([^`]+)`\.`([^`]+)`(?!\.)")
@@ -122,6 +128,15 @@ class MySQL(Server):
         """The server's own limits end a statement first; the driver's are for a server that stops answering."""
         timeouts = {"read_timeout": limits.statement + CONNECT_SECONDS, "write_timeout": _SEND_SECONDS}
         return {"connect_timeout": CONNECT_SECONDS, **timeouts}
+
+    def connect(self, driver: Any, args: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
+        """PyMySQL's limit for connecting ends with TCP's; it would wait for the greeting as long as for a statement."""
+        connection = driver.connect(*args, **{**arguments, "defer_connect": True})
+        for_statements = connection._read_timeout  # noqa: SLF001 - no argument of the driver sets it for a time
+        connection._read_timeout = min(connection.connect_timeout, for_statements or connection.connect_timeout)  # noqa: SLF001
+        connection.connect()
+        connection._read_timeout = for_statements  # noqa: SLF001 - as above
+        return connection
 
     def table_engine(self, url: sa.URL, key: str, limits: Limits, *, opening: Opening = nullcontext) -> sa.Engine:
         """The session keeps the user's time zone, which their defaults, triggers and marks use."""
@@ -223,6 +238,20 @@ class MySQL(Server):
             " AND TABLE_NAME = :table AND (COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%GENERATED%')"
         )
         return set(connection.execute(query, {"schema": schema, "table": table}).scalars())
+
+    def unique_keys(self, connection: sa.Connection, schema: str | None, table: str) -> list[set[str]]:
+        """MariaDB's periods of time are in a key by their columns.
+
+        SQLAlchemy leaves out a period that a key names WITHOUT OVERLAPS: an order may have several rows there. And a
+        table with a history adds the end of a row's time to each key. It is the same in all current rows, so it counts
+        as absent.
+        """
+        keys: dict[str, set[str]] = {}
+        for index, column, generated in connection.execute(_UNIQUE_KEYS, {"schema": schema, "table": table}):
+            columns = keys.setdefault(index, set())
+            if generated != "ROW END":
+                columns.add(column or "")  # an expression has no name
+        return list(keys.values())
 
     # ------------------------------------------------------------ the mapping table's cells
 

@@ -93,6 +93,10 @@ class Server(Backend):
         self._guard(engine, key)
         return engine
 
+    def connect(self, driver: Any, args: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
+        """Given the driver and what it is called with, return a connection, within the time limit for connecting."""
+        return driver.connect(*args, **arguments)
+
     def missing_driver(self, key: str) -> ConfigError:
         """Return the error of a driver that is not installed."""
         return ConfigError(
@@ -108,7 +112,7 @@ class Server(Backend):
             driver: Any = engine.dialect.dbapi
             problem: SyncdError
             try:
-                return driver.connect(*args, **arguments)
+                return self.connect(driver, args, arguments)
             except driver.Error as error:
                 self.settle_refusal(error, arguments)
                 raise

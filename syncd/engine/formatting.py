@@ -70,9 +70,9 @@ ADVICE = {
     HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
     HoldKind.INVALID_ROW: "Correct the row in the table.",
     HoldKind.OUT_OF_SCOPE: "Change either side, or the setting that leaves the order out: owner_types or where.",
-    HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table, or keep what the CRM says.",
+    HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table.",
     HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
-    HoldKind.OWNER_MISSING: "Correct the owner in the table, or keep what the CRM says.",
+    HoldKind.OWNER_MISSING: "Correct the owner in the table.",
     HoldKind.AMBIGUOUS_KEY: "Give each order a key of its own in the portal.",
 }
 """What to fix for a kind of hold that is not a conflict; syncd releases it once the facts have changed."""

@@ -137,7 +137,7 @@ async def observe(
     """
     open_holds = {stored.hold.order_id: stored for stored in await link.store.holds(lease.row.id)}
     boundaries = await link.store.boundaries(lease.row.id, PAGE, _wide(covers))
-    result = Observation(open_holds, began_at=link.clock.monotonic(), covers=covers)
+    result = Observation(open_holds, began_at=link.clock.monotonic())
     attempts = await link.store.attempts(lease.row.id)
     now = link.clock.now()
     retried = {
@@ -275,7 +275,9 @@ class _Segments:
     def _compare(self, crm: list[Row], table: list[Row], bindings: list[BindingRow], upto: int | None) -> None:
         wanted = self._take_wanted(upto)
         asked = {change.order_id for change in wanted}
-        segment = self._differ.feed(crm, table, bindings, self._take_unreadable(upto), upto, asked=asked)
+        unreadable = self._take_unreadable(upto)
+        odd = unreadable.keys() - self._snapshot.unreadable.keys()
+        segment = self._differ.feed(crm, table, bindings, unreadable, upto, asked=asked, odd=odd)
         result = self._result
         result.changes.extend(segment.changes)
         result.agreements.extend(segment.agreements)

@@ -221,7 +221,7 @@ async def recover(link: Link, lease: HeldLease, run: int) -> None:
     recorder = OutcomeRecorder(link, lease, run)
     await recorder.open()
     resolver = IntentResolver(recorder, _interrupted, in_place=FOUND_IN_PLACE)
-    for writer in (table_writer(link.table), crm_writer(link.portal)):
+    for writer in (table_writer(link.table), crm_writer(link.portal, link.writers)):
         requests = [_request(group) for group in _by_request([*intents, *answered], writer.side)]
         if requests and not writer.transactional:
             # Also where all values are in place: somebody else may have set one, and its request may still be carried

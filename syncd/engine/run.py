@@ -79,9 +79,8 @@ class Run:
         return not self.covering.outside
 
     def cover_as(self, stored: RunRow) -> None:
-        """Read the orders that a stored run covers; an undo reads all."""
-        if stored.kind != "undo":
-            self.row.covers, self.row.part = stored.covers, stored.part
+        """Read the orders that a stored run covers; an undo covers all."""
+        self.row.covers, self.row.part = stored.covers, stored.part
 
     def show_holds(self, seen: Observation, draft: PlanDraft) -> None:
         """Report the holds this run found rather than those that are open: it keeps none of them."""
@@ -89,8 +88,9 @@ class Run:
 
     def _dated(self, hold: Hold, seen: Observation) -> Hold:
         before = seen.open_holds.get(hold.order_id)
-        known = before is not None and before.hold.kind is hold.kind
-        return replace(hold, since=before.hold.since if before is not None and known else self.link.clock.now())
+        if before is not None and before.hold.kind is hold.kind:
+            return replace(hold, since=before.hold.since)
+        return replace(hold, since=self.link.clock.now())
 
     async def fingerprint_matches(self) -> bool:
         """Refuse the run if the configuration points elsewhere than the agreed state was made for."""
@@ -187,8 +187,9 @@ class Run:
         covers orders that were not covered since the event.
         """
         now, coverage = self.link.clock.now(), self.lease.row.coverage
-        stalest = now - DAY if coverage is None else coverage.stalest
-        return stalest if now - DAY < stalest <= now else now - DAY
+        if coverage is not None and now - DAY < coverage.stalest <= now:
+            return coverage.stalest
+        return now - DAY
 
     async def guard_state(self, draft: PlanDraft) -> list[GuardHit]:
         """Return the refusal of a plan that would write, made with a state that knows less than was noted outside."""
@@ -280,7 +281,7 @@ class Run:
         done = row.state in {"applied", "partial"} and (error is None or isinstance(error, IncompleteListing))
         scope = self.link.policy.scope.orders
         after = self.covering.after(row, scope, done=done)
-        if done and self.unproved:
+        if self.unproved:
             after = after and after.attempted(self.covering.covers, row.started_at)
         if after is not None and after != self.lease.row.coverage:
             await self.link.store.set_coverage(self.lease.current, after)

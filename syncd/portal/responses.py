@@ -10,6 +10,7 @@ Errors are told apart by the code, with the status as fallback. Documentation, s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
@@ -119,11 +120,22 @@ _HINTS = {
 _SUPPORT = "Only the vendor lifts it: write to Bitrix24 support, and give the link a longer schedule."
 
 
+_LOCKED = re.compile(r"deadlock found|lock wait timeout|\((1205|1213)\)", re.IGNORECASE)
+"""What MySQL says, in a portal's error, where two transactions wait for each other's locks."""
+
+
+def is_lock_error(text: str) -> bool:
+    """Given an error's text, return whether the portal's database ended the call because of a lock (portal.md 7.2)."""
+    return _LOCKED.search(text) is not None
+
+
 def kind_of(error: ApiError) -> ApiErrorKind:
     """Given an error of a whole request (status set) or of a batch's command (status 0), return what it means."""
     known = _BY_CODE.get(error.code.upper())
     if known is not None:
         return known
+    if is_lock_error(error.text):
+        return ApiErrorKind.BROKEN
     if error.status == 410:
         return ApiErrorKind.CLOSED
     # Also 503 and 429: without the portal's own code they are a proxy's answer or a maintenance page, in place of an

@@ -25,6 +25,7 @@ from syncd.portal.responses import (
     ApiError,
     ApiErrorKind,
     CommandAnswer,
+    is_lock_error,
     kind_of,
     whole,
 )
@@ -161,7 +162,12 @@ def after_reading(write: Write, result: WriteResult, there: Mapping[int, Owner |
     if now == write.after:  # by syncd or by somebody else
         return result._replace(effect=Effect.DONE)
     # A write that broke with an error of its own and left no trace is over. Any other may have been replaced since.
-    return result._replace(effect=Effect.REFUSED) if result.code and now == write.before else result
+    return result._replace(effect=_without_trace(result)) if result.code and now == write.before else result
+
+
+def _without_trace(result: WriteResult) -> Effect:
+    """Given a write that broke and left no trace, return what that means: a lock is not the order's fault."""
+    return Effect.NOT_SENT if is_lock_error(result.text) else Effect.REFUSED
 
 
 def was_not_carried(result: WriteResult) -> bool:

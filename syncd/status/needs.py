@@ -1,4 +1,4 @@
-"""What a link needs of a person: why, as sentences, and the commands that help. Pure.
+"""What a link needs of a person: why, as sentences, and the commands that help; how a hold is decided. Pure.
 
 The status page, the terminal and the notifications say the same with the same words.
 """
@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from syncd.core.diff import resolvable
+from syncd.core.model import Hold, HoldKind, Policy, Side
 from syncd.core.records import RunRow
 from syncd.engine import formatting
 from syncd.status.health import Health
@@ -174,3 +176,37 @@ def _held(link: LinkStatus) -> str:
     numbers = Counter(formatting.HOLD_KINDS[hold.kind] for hold in link.holds)
     kinds = [f"{kind} ({number:,})" if number > 1 else kind for kind, number in numbers.most_common()]
     return f"{formatting.count(len(link.holds), 'order is', 'orders are')} held: {'; '.join(kinds)}."
+
+
+# ---------------------------------------------------------------------- holds
+
+_KEEP_CRM = {HoldKind.ORDER_MISSING, HoldKind.OWNER_MISSING}
+"""Where what the table says cannot be carried out, what the CRM says may be what is meant."""
+
+
+def undecidable(hold: Hold, decision: str, policy: Policy) -> str:
+    """Given a hold and a decision, return why `syncd resolve` refuses it, as a phrase; empty where it does not.
+
+    Args:
+        hold: The hold.
+        decision: `crm`, `table` or `retry`.
+        policy: The link's.
+    """
+    if hold.order_id < 0:
+        return "no order of the portal has its key yet; the hold is released once one has it, or once the row is gone"
+    if not hold.order_id:
+        return "the rows name no order; correct them, and the next pass releases the hold"
+    return "" if decision == "retry" else resolvable(hold, Side(decision), policy)
+
+
+def sides_to_keep(hold: Hold, policy: Policy) -> list[Side]:
+    """Given a hold, return the sides that `syncd resolve --keep` takes for it."""
+    return [side for side in Side if not undecidable(hold, side, policy)]
+
+
+def advice(hold: Hold, policy: Policy) -> str:
+    """Given a hold that is no conflict, return what to fix, as sentences; empty for conflicts."""
+    text = formatting.ADVICE.get(hold.kind, "")
+    if hold.kind in _KEEP_CRM and Side.CRM in sides_to_keep(hold, policy):
+        text += " Or keep what the CRM says."
+    return text

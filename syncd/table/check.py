@@ -100,8 +100,8 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
         # What cannot be read cannot be written either; the database would only report the same again.
         if not columns.order_is_unique and not columns.is_view:
             found.warnings.append(
-                f"{order_at}: the table has no unique index on {_what(columns)}, so two programs that add an order at "
-                "the same moment could make two rows of it"
+                f"{order_at}: the table has no unique index on {_what(columns)} {_beside(columns)}, so two programs "
+                "that add an order at the same moment could make two rows of it"
             )
         _Trial(home, columns, key, found).run()
     if found.problems and all(found.denied):
@@ -111,6 +111,10 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
 
 def _what(columns: Columns) -> str:
     return "the order's key" if isinstance(columns.order_id, OrderKeyColumn) else "the order id"
+
+
+def _beside(columns: Columns) -> str:
+    return "and the columns of `rows` alone" if columns.rows else "alone"
 
 
 def refused_settings(home: TableDatabase, columns: Columns, key: str) -> list[str]:

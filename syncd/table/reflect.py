@@ -272,6 +272,9 @@ class Reflection:
 
     def _uniques(self) -> list[set[str]]:
         """Return the sets of columns in which the database allows each combination of values once, except nulls."""
+        at = (self._connection, self.schema, self.name)
+        if own := _described(lambda: self._backend.unique_keys(*at)):
+            return own
         keys = _described(self._keys)
         indexes = _described(self._indexes)
         if keys is None or indexes is None:

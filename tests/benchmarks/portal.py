@@ -262,6 +262,11 @@ def _writing_marks(made: dict[Any, Sheet]) -> list[tuple[str, float, float]]:
         ("with writers = 10: wall / fast_bitrix24's", ten["wall"] / fast["wall"], 1.35),
         ("500 adds and 500 moves: lost or sent twice", _unsound(mine, 1000) + _unsound(ten, 1000), 0),
         ("500 adds and 500 moves: refused", mine["refused"] + ten["refused"], 0),
+        (
+            "500 adds and 500 moves: method time of add / fast_bitrix24's",
+            max(mine["add_seconds"], ten["add_seconds"]) / fast["add_seconds"],
+            1,
+        ),
     ]
 
 

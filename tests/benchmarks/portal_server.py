@@ -30,7 +30,7 @@ LATENCIES = {
     "scanned": Latencies(scan=0.00033),
 }
 
-LIST = "crm.orderentity.list"
+LIST, ADD = "crm.orderentity.list", "crm.orderentity.add"
 WINDOW = 600
 """Seconds that the portal's budget is for."""
 
@@ -142,7 +142,7 @@ async def serve(options: dict[str, Any]) -> None:
         stats = portal.stats
         lasting = Path(options["lasting"])
         lasting.write_text(json.dumps(sorted(meanwhile.lasting if meanwhile else range(1, rows + 1))))
-        adds = [written for written in stats.writes if written.method == "crm.orderentity.add"]
+        adds = [written for written in stats.writes if written.method == ADD]
         print(
             json.dumps(
                 {
@@ -150,6 +150,7 @@ async def serve(options: dict[str, Any]) -> None:
                     "refused": stats.refused,
                     "calls": sum(count for method, count in stats.calls.items() if method != "batch"),
                     "method_seconds": round(sum(stats.method_seconds.values()), 1),
+                    "add_seconds": round(stats.method_seconds[ADD], 1),
                     "listing_most": listing.most(),
                     "adds": [(one.order_id, one.after and one.after[1], one.at) for one in adds]
                     if options.get("adds")

@@ -155,14 +155,16 @@ class FakePortal:
             surprise = Surprise.DENIED
         bound = sorted(order for order in self.bindings if order in wanted and order not in self.odd)
         rows = [Row(order, *self.bindings[order]) for order in bound]
+        odd = {order: why for order, why in self.odd.items() if order in wanted}
         for start in range(0, len(rows), self.chunk):
             if surprise is not Surprise.FINE and start >= len(rows) // 2:
                 break
             progress("listing the portal", min(start + self.chunk, len(rows)), len(rows))
-            yield Listed(rows[start : start + self.chunk])
+            chunk = rows[start : start + self.chunk]
+            yield Listed(chunk, {order: odd.pop(order) for order in list(odd) if order < chunk[-1].order_id})
         if surprise is not Surprise.FINE:
             raise _ERRORS[surprise]
-        yield Listed([], {order: why for order, why in self.odd.items() if order in wanted})
+        yield Listed([], odd)
 
     async def read(self, order_ids: Sequence[int]) -> dict[int, Owner | Unreadable]:
         if not order_ids:

@@ -1,4 +1,4 @@
-"""`make picture`: what `syncd demo` shows at a terminal, as the picture that README opens with.
+"""`make picture`: what `syncd demo` shows at a terminal, as the picture that README opens with, and the status page.
 
 python -m tests.figures.picture
 """
@@ -11,7 +11,6 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
@@ -21,8 +20,10 @@ from syncd.cli.demo import play
 from syncd.cli.screen import Screen
 from syncd.core.ports import Cancelled
 from syncd.obs.logs import configure
+from tests.chromium import CHROMIUM
+from tests.figures.screenshots import FOLDER, take
 
-PICTURE = Path(__file__).parents[2] / "docs/screenshots/demo.svg"
+PICTURE = FOLDER / "demo.svg"
 WIDTH = 96
 FIRST, LAST = "4. ", "8. "
 """The steps that are shown: from the edits on both sides to both sides in step again."""
@@ -72,6 +73,7 @@ def main() -> None:
     configure("error", "console")
     os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH)}
     PICTURE.write_text(draw(asyncio.run(demo(Terminal()))), encoding="utf-8")
+    print(asyncio.run(take(CHROMIUM, FOLDER)))
 
 
 if __name__ == "__main__":

@@ -318,12 +318,16 @@ async def test_given_the_witness_of_pairs_is_unbound_then_it_costs_the_binds_and
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)
+    portal.bind(14, *OTHER)
     async with pairing(portal, clock) as ours:
         portal.unbind(12)
         first, second = [await ours.write(BINDS) for _ in range(2)]
+        before = portal.stats.calls[LIST]
+        await ours.write([Write(1002, None, DEAL)])
 
     assert {result.effect for result in first} == {Effect.NOT_SENT}
     assert {result.effect for result in second} == {Effect.DONE}
+    assert portal.stats.calls[LIST] == before + 1, "by a pair again"
 
 
 async def test_given_a_portal_that_becomes_an_old_box_when_binding_by_pairs_then_nothing_is_replaced(

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+import trustme
 from pydantic import SecretBytes, SecretStr
 
 from syncd.config.model import PortalSettings
@@ -423,6 +424,21 @@ async def test_given_a_refusal_that_cannot_heal_when_asked_then_the_run_ends_aft
     assert portal.stats.writes == []
 
 
+CAUSES = {
+    "INVALID_CREDENTIALS": ["was deleted", "expired", "an administrator edited it", "its code was found in public"],
+    "ACCESS_DENIED": ["a paid plan", "the Market subscription", "the user lacks the right"],
+}
+
+
+@pytest.mark.parametrize("code", CAUSES)
+async def test_given_a_refusal_of_several_causes_then_the_hint_names_each(clock: FakeClock, code: str) -> None:
+    async with client(sandbox(clock, status(401, code)), clock) as ours:
+        with pytest.raises(AuthError) as caught:
+            await listed(ours)
+
+    assert [cause for cause in CAUSES[code] if cause not in caught.value.hint] == []
+
+
 async def test_given_a_wrong_code_when_asked_then_the_real_refusal_ends_the_run(clock: FakeClock) -> None:
     async with client(sandbox(clock, code="another"), clock) as ours:
         with pytest.raises(AuthError, match="INVALID_CREDENTIALS"):
@@ -778,6 +794,32 @@ async def test_given_a_certificate_that_will_not_do_when_asked_then_the_sentence
             await ours.read([5])
 
     assert hint in caught.value.hint
+
+
+REAL_CERTIFICATES: dict[str, tuple[str, timedelta, str]] = {
+    "expired": ("127.0.0.1", timedelta(days=-1), "has expired"),
+    "another name": ("other.example", timedelta(days=1), "for another host name"),
+    "another address": ("127.0.0.2", timedelta(days=1), "for another host name"),
+}
+
+
+@pytest.mark.parametrize("case", REAL_CERTIFICATES.values(), ids=REAL_CERTIFICATES.keys())
+async def test_given_a_server_whose_certificate_will_not_do_when_asked_then_the_sentence_says_why(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, timedelta, str]
+) -> None:
+    name, lasts, words = case
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    now = datetime.now(UTC)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, not_before=now - timedelta(days=9), not_after=now + lasts).configure_cert(context)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    webhook, hosts = SecretStr(f"https://127.0.0.1:{port}/rest/1/{CODE}/"), Hosts(clock, runtime_dir=tmp_path)
+    async with server, client(sandbox(clock), clock, hosts=hosts, webhook=webhook) as ours:
+        with pytest.raises(UnavailableError, match=words):
+            await ours.read([5])
 
 
 async def test_given_a_proxy_that_refuses_when_asked_then_the_hint_names_its_variables(clock: FakeClock) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import httpx
@@ -98,6 +98,27 @@ async def test_given_an_add_that_broke_where_something_else_stands_by_now_when_r
         (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert (result.effect, result.code) == (Effect.UNKNOWN, "ERROR_CORE")
+
+
+LOCKED = {
+    "a deadlock": (
+        "400",
+        "Mysql query error: (1213) Deadlock found when trying to get lock; try restarting transaction",
+    ),
+    "a wait that ended": ("ERROR_CORE", "Mysql query error: (1205) Lock wait timeout exceeded"),
+}
+
+
+@pytest.mark.parametrize(("code", "text"), LOCKED.values(), ids=LOCKED.keys())
+@pytest.mark.parametrize(("when", "effect"), [("before", Effect.NOT_SENT), ("after", Effect.DONE)])
+async def test_given_an_add_that_met_a_lock_when_read_again_then_it_is_done_or_may_be_sent_again(
+    clock: FakeClock, code: str, text: str, when: Literal["before", "after"], effect: Effect
+) -> None:
+    portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code=code, text=text, when=when))
+    async with client(portal, clock) as ours:
+        met, beside = await ours.write([Write(9, None, DEAL), Write(11, None, DEAL)])
+
+    assert (met.effect, beside.effect) == (effect, Effect.DONE)
 
 
 ECHOES: dict[str, tuple[Any, Effect]] = {

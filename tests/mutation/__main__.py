@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from fnmatch import fnmatch
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import TypeAlias
 
@@ -83,9 +84,8 @@ class Mutants:
                     reached[one][0],
                 )
             )
-            most = 2 + 3 * sum(reached[one][0] for one in tests)
             began = time.monotonic()
-            code, by = _try(name, [items[one] for one in tests], most) if tests else (UNREACHED, "")
+            code, by = _try(name, [(items[one], reached[one][0]) for one in tests]) if tests else (UNREACHED, "")
             of_function[by] += 1
             of_module.update([by, by.partition("::")[0]])
             file.exit_code_by_key[name] = code
@@ -116,17 +116,23 @@ def _passes(item: pytest.Item) -> bool:
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
 
 
-def _try(name: str, items: list[pytest.Item], most: float) -> tuple[int, str]:
-    """Run tests with a mutant in a fork, until one fails; return mutmut's number, and the test that failed."""
+def _try(name: str, tests: list[tuple[pytest.Item, float]]) -> tuple[int, str]:
+    """Run tests with a mutant in a fork, until one fails; return mutmut's number, and the test that failed.
+
+    Args:
+        name: The mutant.
+        tests: The tests, each with the seconds of CPU time that it takes without a mutant.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         set_mutant_under_test(name)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + most) + 1, resource.RLIM_INFINITY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         code = SURVIVED
         try:
-            for item in items:
+            for item, seconds in tests:
+                most = time.process_time() + 2 + 3 * seconds
+                resource.setrlimit(resource.RLIMIT_CPU, (ceil(most), resource.RLIM_INFINITY))
                 signal.alarm(LONGEST)
                 if not _passes(item):
                     os.write(writer, item.nodeid.encode())

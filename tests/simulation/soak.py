@@ -90,6 +90,10 @@ last and nobody asked to change is there, or held, or part of a refused plan, or
 | values overwritten by a race in a portal without conditions, seen, and held | {held:,} |
 | orders agreed on a value that one side had moved on from while it was written to the other one | {moved:,} |
 
+A request is one step in these lives, and nobody edits inside it. How many of such edits are replaced, with conditions and
+the old way, is measured on a portal whose commands take time:
+[benchmarks](benchmarks.md#edits-that-hit-an-order-inside-the-request-that-is-to-write-it).
+
 See [guarantees](guarantees.md) for why.
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,9 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from syncd.core.model import Outcome
 from syncd.daemon.web_server import HEADERS, WebServer
 from syncd.portal.opening import budget_key
+from tests.chromium import CHROMIUM, visit
 from tests.unit.pages.shown_daemon import ShownDaemon, change, held, make_hostile, make_template, open_world, web
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
     pytest.mark.anyio,
@@ -27,10 +25,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
 ]
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-)  # fmt: skip
 WATCHING = """
 const seen = { violations: [], errors: [], refreshed: 0 };
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -175,29 +169,10 @@ class Chromium:
         assert CHROMIUM is not None
         self._opened += 1
         self._served.seen = {}
-        process = await asyncio.create_subprocess_exec(
-            CHROMIUM,
-            *FLAGS,
-            f"--user-data-dir={self._directory / f'profile-{self._opened}'}",
-            f"--window-size={size}",
-            f"--virtual-time-budget={seconds * 1000}",
-            "--enable-logging=stderr",
-            "--dump-dom",
-            *flags,
-            f"http://127.0.0.1:{self._served.port}{path}",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(90):
-                out, log = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise
-        assert self._served.seen, log.decode(errors="replace")
-        return Shown(out.decode(), self._served.seen, log.decode(errors="replace"))
+        address, profile = f"http://127.0.0.1:{self._served.port}{path}", self._directory / f"profile-{self._opened}"
+        dom, log = await visit(CHROMIUM, address, profile, "--dump-dom", *flags, seconds=seconds, size=size)
+        assert self._served.seen, log
+        return Shown(dom, self._served.seen, log)
 
 
 @pytest.fixture(scope="module")

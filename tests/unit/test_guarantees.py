@@ -8,6 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from syncd.core.guards import (
+    REVERTS_PERCENT,
+    SMALL,
+    SMALL_ADDS,
+    SMALL_MOVES,
+    SMALL_MOVES_PER_DAY,
+    SMALL_REMOVES,
+    SMALL_REMOVES_PER_DAY,
+    GuardLimits,
+)
+
 ROOT = Path(__file__).parents[2]
 NAMED = sorted(
     set(
@@ -46,3 +57,19 @@ def test_given_a_promise_then_the_test_it_names_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", ["test_that_is_nowhere", "tests/unit/test_nowhere.py", "no-such-*.scenario"])
 def test_given_a_name_that_is_nowhere_then_it_is_noticed(name: str) -> None:
     assert not is_there(name)
+
+
+def test_given_the_default_guards_then_the_page_tells_their_sizes() -> None:
+    page = " ".join((ROOT / "docs/guarantees.md").read_text().split())
+    limits = GuardLimits()
+    small = f"{SMALL_REMOVES} removals, {SMALL_MOVES} moves and {SMALL_ADDS} adds in a pass"
+    moves = f"{limits.max_moves_percent} % of the bindings or {limits.max_moves:,} in a pass"
+    removals = f"{limits.max_removes} and {limits.max_removes_percent} % of the bindings in a pass"
+    for size in (
+        f"{limits.second_look_above} removals in a pass. More of them wait",
+        f"at most {removals}, {limits.max_removes_per_day} and {limits.max_removes_percent_per_day} % in 24 hours",
+        f"{moves}, {limits.max_moves_percent_per_day} % in 24 hours",
+        f"{limits.max_reverts} orders, or {REVERTS_PERCENT} % of the bindings where that is more, in 24 hours",
+        f"fewer than {SMALL} bindings | {small}; {SMALL_REMOVES_PER_DAY} removals and {SMALL_MOVES_PER_DAY} moves in 24 hours",
+    ):
+        assert size in page

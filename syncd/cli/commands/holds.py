@@ -13,7 +13,6 @@ from syncd.cli import options
 from syncd.cli.app import App, who
 
 if TYPE_CHECKING:
-    from syncd.core.model import Policy
     from syncd.core.ports import Cancelled
     from syncd.core.records import StoredHold
     from syncd.wiring import Workplace
@@ -70,7 +69,8 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_mar
                 ]
             )
         else:
-            app.screen.show(render.holds(found, place.clock.now(), labels, keys))
+            policies = {name: place.settings.links[name].policy() for name in names}
+            app.screen.show(render.holds(found, policies, place.clock.now(), labels, keys))
         return 0
 
     return app.perform(work, secrets=False)
@@ -212,9 +212,9 @@ class _Outcome:
     def take(self, stored: StoredHold, decision: str, comment: str) -> None:
         """Take a decision, or say why it is left."""
         from syncd.engine import formatting
+        from syncd.status.needs import undecidable
 
-        policy = self._place.settings.links[self._link].policy()
-        why = _why_not(stored, decision, policy)
+        why = undecidable(stored.hold, decision, self._place.settings.links[self._link].policy())
         if not why and stored.decision and not self._override:
             why = f"it is decided already ({formatting.decision(stored.decision)}); --override replaces that decision"
         if why:
@@ -255,17 +255,6 @@ class _Outcome:
         elif not self.left:
             app.screen.show([Line("There is nothing to decide.")])
         return 0
-
-
-def _why_not(stored: StoredHold, decision: str, policy: Policy) -> str:
-    from syncd.core.diff import resolvable
-    from syncd.core.model import Side
-
-    if stored.hold.order_id < 0:
-        return "no order of the portal has its key yet; the hold is released once one has it, or once the row is gone"
-    if not stored.hold.order_id:
-        return "the rows name no order; correct them, and the next pass releases the hold"
-    return "" if decision == "retry" else resolvable(stored.hold, Side(decision), policy)
 
 
 def _said(stored: StoredHold, decision: str) -> Any:

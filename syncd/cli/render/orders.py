@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 from syncd.cli.render.runs import arrow
 from syncd.cli.screen import GAP, Block, Line, TextTable
-from syncd.core.model import Action, Outcome, Owner
+from syncd.core.model import Action, Outcome, Owner, Policy
 from syncd.core.records import PortalNames, StoredHold
 from syncd.engine import formatting
 from syncd.engine.formatting import OrderHistory, explain
+from syncd.status.needs import advice, sides_to_keep
 from syncd.status.owners import NO_LABELS, Labels, OwnedOrder
 
 
 def holds(
     by_link: Mapping[str, Sequence[StoredHold]],
+    policies: Mapping[str, Policy],
     now: float,
     labels: Mapping[str, Labels] = MappingProxyType({}),
     keys: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
@@ -26,6 +28,7 @@ def holds(
 
     Args:
         by_link: The holds of each link.
+        policies: The policy of each link, which says how its holds can be decided.
         now: Seconds since the epoch.
         labels: By link, the titles and addresses that are known.
         keys: By link, the keys of held orders, where the table holds keys of the shop's own.
@@ -40,14 +43,14 @@ def holds(
             yield GAP
         yield Line(f"Link {name}: {formatting.count(len(held), 'order')} held", "title")
         for one in held:
-            yield from _hold(one, now, labels.get(name, NO_LABELS), keys.get(name, {}).get(one.hold.order_id, ""))
+            order = formatting.order(one.hold.order_id, keys.get(name, {}).get(one.hold.order_id, ""))
+            yield from _hold(one, order, policies[name], now, labels.get(name, NO_LABELS))
         yield GAP
-        yield from _next(name, held)
+        yield from _next(name, held, policies[name])
 
 
-def _hold(stored: StoredHold, now: float, labels: Labels, key: str) -> Iterator[Block]:
+def _hold(stored: StoredHold, order: str, policy: Policy, now: float, labels: Labels) -> Iterator[Block]:
     hold = stored.hold
-    order = formatting.order(hold.order_id, key)
     yield Line(f"order {order}: {formatting.HOLD_KINDS[hold.kind]} ({hold.kind.value})", "warn", 2)
     facts = hold.facts
     table = "unreadable" if facts.unreadable is not None else formatting.titled(facts.table, labels.names)
@@ -62,21 +65,24 @@ def _hold(stored: StoredHold, now: float, labels: Labels, key: str) -> Iterator[
     ]
     addresses = [labels.order_url(hold.order_id), *map(labels.owner_url, dict.fromkeys([facts.crm, facts.table]))]
     rows += [["" if number else "open", one] for number, one in enumerate(filter(None, addresses))]
-    if hold.kind in formatting.ADVICE:
-        rows.append(["fix", formatting.ADVICE[hold.kind]])
+    if fix := advice(hold, policy):
+        rows.append(["fix", fix])
     if stored.decision:
         rows.append(["decided", f"{formatting.decision(stored.decision)}; the next pass carries it out"])
     yield TextTable(rows, indent=4)
 
 
-def _next(link: str, held: Sequence[StoredHold]) -> Iterator[Block]:
-    open_ones = [one.hold for one in held if not one.decision and one.hold.order_id > 0]
-    if not open_ones:
+def _next(link: str, held: Sequence[StoredHold], policy: Policy) -> Iterator[Block]:
+    """Yield the command that decides one of the holds: the first of those that leave most to choose."""
+    open_ones = [(one.hold.order_id, sides_to_keep(one.hold, policy)) for one in held if not one.decision]
+    order, sides = max(open_ones, key=lambda one: len(one[1]), default=(0, []))
+    if not sides:
         yield Line("All of them are decided, or must be fixed at their source. Next:")
         yield Line(f"syncd reconcile {link}", "command", indent=2)
         return
-    yield Line("To decide one, keeping what the CRM or the table says (or --retry, to try again as it is):")
-    yield Line(f"syncd resolve {link} {open_ones[0].order_id} --keep crm|table", "command", indent=2)
+    kept = " or ".join(map(formatting.side, sides))
+    yield Line(f"To decide one, keeping what {kept} says (or --retry, to try again as it is):")
+    yield Line(f"syncd resolve {link} {order} --keep {'|'.join(sides)}", "command", indent=2)
 
 
 WIDE = 100

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from syncd.config.model import LinkSettings
-from syncd.core.diff import resolvable
-from syncd.core.model import Action, HoldKind, Outcome, Owner, Side
+from syncd.core.model import Action, HoldKind, Outcome, Owner
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
 from syncd.daemon.pages.phrases import OUTCOMES, Badge
 from syncd.daemon.pages.runs import ChangeLine, change_line
@@ -31,6 +30,7 @@ from syncd.daemon.pages.site import (
 from syncd.engine import formatting
 from syncd.engine.formatting import OrderHistory, agreed_owner, explain, listed_owner
 from syncd.status.links import LinkStatus
+from syncd.status.needs import advice, sides_to_keep
 from syncd.status.owners import Labels, OwnedOrder, orders_of_owner, owners_of_facts, owners_of_order
 
 CHANGES_ON_A_PAGE: Final = 100
@@ -247,7 +247,7 @@ def _hold_card(link: LinkStatus, stored: StoredHold, labels: Labels, decision: D
         link=link.name,
         stored=stored,
         title=formatting.HOLD_KINDS[hold.kind],
-        advice=formatting.ADVICE.get(hold.kind, ""),
+        advice=advice(hold, link.settings.policy()),
         decided=formatting.decision(stored.decision) if stored.decision else "",
         commands=_deciding(link.name, link.settings, stored, labels) if hold.order_id > 0 else [],
         labels=labels,
@@ -256,16 +256,11 @@ def _hold_card(link: LinkStatus, stored: StoredHold, labels: Labels, decision: D
 
 
 def _deciding(link: str, settings: LinkSettings, stored: StoredHold, labels: Labels) -> list[tuple[str, str]]:
-    hold, policy = stored.hold, settings.policy()
-    found = []
-    for side, value in ((Side.CRM, hold.facts.crm), (Side.TABLE, hold.facts.table)):
-        if not resolvable(hold, side, policy):
-            does = (
-                f"{formatting.titled(value, labels.names)} on both sides"
-                if value is not None
-                else "unbound on both sides"
-            )
-            found.append((f"syncd resolve {link} {hold.order_id} --keep {side.value}", does))
+    hold, found = stored.hold, []
+    for side in sides_to_keep(hold, settings.policy()):
+        value = hold.facts.on_side(side)
+        kept = "unbound" if value is None else formatting.titled(value, labels.names)
+        found.append((f"syncd resolve {link} {hold.order_id} --keep {side.value}", f"{kept} on both sides"))
     found.append((f"syncd resolve {link} {hold.order_id} --retry", "look at it as if for the first time"))
     return found
 

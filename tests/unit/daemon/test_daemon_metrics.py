@@ -247,6 +247,22 @@ class TestMeters:
             "syncd_covered_timestamp_seconds{link=shop,part=recent}": NOON - 12,
         }
 
+    @pytest.mark.parametrize("conditional", [True, False])
+    async def test_given_a_run_that_found_out_about_conditions_then_it_is_shown_whether_writes_carry_them(
+        self, meters: Meters, metrics: Metrics, daemon: Daemon, conditional: bool
+    ) -> None:
+        refresh = partial(meters.refresh, lambda: look(SETTINGS, daemon.store, NOON), (), SETTINGS)
+        await refresh()
+        assert not [name for name in _samples(metrics) if "conditional" in name]
+        lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
+        run = await daemon.store.start_run(lease, "pass", "schedule", NOON)
+        ended = RunRow(run, "shop", lease.link_id, "pass", "applied", started_at=NOON, finished_at=NOON)
+        ended.conditional = conditional
+        await daemon.store.finish_run(lease, ended)
+        await refresh()
+        shown = {name: value for name, value in _samples(metrics).items() if "conditional" in name}
+        assert shown == {"syncd_portal_conditional_writes{link=shop}": conditional}
+
     async def test_given_an_application_then_it_is_shown_until_when_its_tokens_can_be_renewed(
         self, meters: Meters, metrics: Metrics, daemon: Daemon
     ) -> None:

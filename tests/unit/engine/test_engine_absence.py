@@ -11,6 +11,7 @@ from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import iso, to_json
+from syncd.engine.spill_list import SpillList
 from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
@@ -63,6 +64,15 @@ async def test_given_many_absences_then_they_wait_until_a_later_pass_finds_the_s
     assert (later.exit_code, later.row.counts.waiting) == (0, 0)
     assert {both(world, order) for order in (1, 2, 3)} == {(None, None)}
     assert await world.store.absence_counts(1) == {}
+
+
+async def test_given_a_plan_too_long_for_memory_then_all_that_wait_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpillList.__init__, "__kwdefaults__", {"chunk": 2})
+    world = await lost(5)
+
+    report = await world.reconcile()
+
+    assert (report.row.counts.waiting, len(outcomes(report))) == (5, 5)
 
 
 async def test_given_an_order_that_joins_those_that_waited_then_only_it_waits() -> None:
@@ -229,6 +239,7 @@ async def test_given_a_row_without_a_readable_order_id_then_no_absent_order_is_r
     assert report.exit_code == 3
     assert [hold.order_id for hold in report.holds] == [0]
     assert "2 agreed orders are absent" in report.holds[0].detail
+    assert report.holds[0].detail.count(f"order_id is {unreadable} ") == 2, "it says which rows"
     assert report.row.counts.waiting == 2
     assert world.portal.bindings == before
     assert both(world, 9) == (deal(900), deal(900)), "everything else goes on"

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import Action, Outcome
+from syncd.core.model import Action, Outcome, SideCounts
 from syncd.core.ports import Listed, Write, WriteResult
 from syncd.core.records import Reached
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link, hold_lease
-from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped
+from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped, UnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import Surprise
 from tests.fakes.store import MemoryStore
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
-from tests.unit.engine.given import in_step, outcomes, written
+from tests.unit.engine.given import in_step, outcomes, plan, written
 
 pytestmark = pytest.mark.anyio
 
@@ -360,6 +361,71 @@ async def test_given_a_bug_in_mid_run_then_the_run_is_closed_as_failed_and_the_b
     assert (await world.reconcile()).exit_code == 0
 
 
+async def test_given_a_bug_when_the_run_cannot_be_closed_either_then_it_is_the_bug_that_is_raised() -> None:
+    world = await with_changes()
+    link = world.link()
+
+    async def gone(*_args: Any) -> None:
+        raise UnavailableError("The state database cannot be used.")
+
+    async def broken(batch: Sequence[Write]) -> list[WriteResult]:
+        link.store.finish_run = gone  # type: ignore[method-assign, assignment]
+        raise ZeroDivisionError
+
+    link.portal.write = broken  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        await engine.reconcile(link)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert row.state == "running"
+    assert (await world.reconcile()).exit_code == 0
+
+
+async def test_given_a_run_that_is_cut_off_by_a_second_signal_then_it_was_interrupted_and_the_next_one_recovers() -> (
+    None
+):
+    world = await with_changes()
+    link = world.link()
+
+    async def cut_off(batch: Sequence[Write]) -> list[WriteResult]:
+        raise asyncio.CancelledError
+
+    link.portal.write = cut_off  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await engine.reconcile(link)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert (row.state, row.error) == ("partial", "interrupted")
+    assert (await world.reconcile()).exit_code == 0
+
+
+async def test_given_a_plan_whose_application_died_while_it_read_then_its_run_says_which_plan_it_applied() -> None:
+    world = await with_changes()
+    planned = await plan(world)
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "store.spend before" else None
+    link = world.link(steps)
+    with pytest.raises(Crash):
+        await engine.apply(link, planned.row.id)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert (row.kind, row.state, row.source) == ("apply", "running", planned.row.id)
+
+
+async def test_given_a_pass_that_died_while_it_wrote_then_its_run_says_what_it_had_found() -> None:
+    world = await with_changes()
+    world.edit_crm(20, (2, 1))
+    world.edit_table(20, (2, 2))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write before" else None
+    with pytest.raises(Crash):
+        await world.reconcile(steps)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert (row.state, row.counts.in_step, row.counts.holds) == ("running", 19, 1)
+    assert (row.counts.crm, row.counts.table) == (SideCounts(move=3), SideCounts(move=3))
+
+
 async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:
     world = await in_step({5: 10})
     link = world.link()
@@ -375,14 +441,17 @@ async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:
 # --------------------------------------------------------------------------- budget
 
 
-async def test_given_a_method_over_its_budget_then_the_other_goes_on_and_the_wait_is_no_longer_than_needed() -> None:
+@pytest.mark.parametrize("seconds", [300.0, 0.5])
+async def test_given_a_method_over_its_budget_then_the_other_goes_on_and_the_wait_is_no_longer_than_needed(
+    seconds: float,
+) -> None:
     world = await in_step(25)
     world.portal.size = 1
     for order in (1, 2):
         world.edit_table(order, (2, 900 + order))
     for order in (3, 4):
         world.edit_table(order, None)
-    reset = world.clock.time + 300
+    reset = world.clock.time + seconds
     sent: list[tuple[float, Action]] = []
 
     def wait_for(action: Action) -> float:
@@ -392,7 +461,7 @@ async def test_given_a_method_over_its_budget_then_the_other_goes_on_and_the_wai
     world.portal.before_write = lambda batch: sent.append((world.clock.time - reset, batch[0].action))
     report = await world.reconcile()
 
-    assert sent == [(-300, Action.REMOVE), (-300, Action.REMOVE), (0, Action.MOVE), (0, Action.MOVE)]
+    assert sent == [(-seconds, Action.REMOVE), (-seconds, Action.REMOVE), (0, Action.MOVE), (0, Action.MOVE)]
     assert report.exit_code == 0
 
 

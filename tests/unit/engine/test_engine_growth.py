@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from syncd.core.model import Action, Change, Facts, Owner, Reason, Side
 from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Write, WriteResult
 from syncd.core.records import Attempt
+from syncd.engine import reconcile as engine
 from syncd.engine.link import hold_lease
 from syncd.engine.outcomes import UNANSWERED, on_both_sides
+from syncd.engine.spill_list import SpillList
 from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue
 from tests.fakes.link import FREE
 from tests.simulation.world import World
@@ -34,22 +37,31 @@ def pending(many: int, pulled: list[int]) -> Iterator[PendingWrite]:
         )
 
 
-def test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory() -> None:
+def drain(many: int, at_once: int) -> tuple[list[int], list[int]]:
+    """Take so many writes out of a queue; return how many were offered for each batch, and were in memory before it."""
     pulled: list[int] = []
-    queue = WriteQueue(Action.ADD, pending(20_000, pulled), WINDOW)
-    limit = ConcurrencyLimit(1)
-    offered = taken = 0
+    offered: list[int] = []
+    in_memory: list[int] = []
+    queue = WriteQueue(Action.ADD, pending(many, pulled), WINDOW)
+    limit = ConcurrencyLimit(at_once)
+    taken = 0
 
     def size(writes: Sequence[Write]) -> int:
-        nonlocal offered
-        offered += len(writes)
+        offered.append(len(writes))
+        in_memory.append(len(pulled) - taken)
         return 15
 
     while queue:
         taken += len(queue.take(size, limit))
-        assert len(pulled) - taken <= WINDOW
-    assert taken == 20_000
-    assert offered <= 20_000 * (WINDOW / 15 + 1)
+    assert taken == many
+    return offered, in_memory
+
+
+def test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory() -> None:
+    for at_once in (1, 2):
+        offered, in_memory = drain(20_000, at_once)
+        assert max(in_memory) <= WINDOW * at_once
+        assert sum(offered) <= 20_000 * (WINDOW / 15 + 1)
 
 
 def test_given_writes_that_come_back_then_refused_ones_are_next_and_lost_ones_last_the_larger_batches_first() -> None:
@@ -113,6 +125,29 @@ def test_given_a_plan_then_the_orders_it_writes_on_both_sides_are_found_without_
     planned = Planned(10_000, 3, 70)
     assert [*on_both_sides(planned)] == [3, 70]
     assert planned.read == 70
+
+
+@pytest.mark.parametrize("act", [engine.reconcile, engine.plan])
+async def test_given_a_plan_too_long_for_memory_then_its_temporary_files_are_closed_when_the_run_ends(
+    act: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await in_step(60, limits=FREE)
+    for order in range(1, 21):
+        (world.edit_crm if order % 2 else world.edit_table)(order, (2, 500 + order))
+    files: list[Any] = []
+    make = tempfile.TemporaryFile
+
+    def opened(**options: Any) -> Any:
+        files.append(make(**options))
+        return files[-1]
+
+    monkeypatch.setattr("tempfile.TemporaryFile", opened)
+    monkeypatch.setattr(SpillList.__init__, "__kwdefaults__", {"chunk": 2})
+    report = await act(world.link())
+
+    assert len(report.changes) == 20
+    assert files
+    assert all(file.closed for file in files)
 
 
 async def test_given_rows_to_move_and_to_remove_then_one_transaction_does_both() -> None:

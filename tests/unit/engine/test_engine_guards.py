@@ -7,21 +7,26 @@ from dataclasses import replace
 import pytest
 
 from syncd.core.guards import GuardLimits
-from syncd.core.model import HoldKind, OnConflict, Outcome
+from syncd.core.model import HoldKind, OnConflict, Outcome, Unreadable
+from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import GuardHit
-from syncd.engine.verify import FLAPPING_AFTER
+from syncd.engine.verify import FLAPPING_AFTER, FLAPPING_WITHIN
 from tests.fakes.link import FREE
 from tests.simulation.world import World
-from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, written
+from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, rebase, written
 
 pytestmark = pytest.mark.anyio
 
+NO_OWNER = Unreadable(HoldKind.INVALID_ROW, "no owner that can be read")
 NOT_THIS = replace(FREE, max_removes_percent=100)
 
 
-async def test_given_a_side_that_reads_as_empty_then_nothing_is_written() -> None:
+@pytest.mark.parametrize("odd", [False, True])
+async def test_given_a_table_that_reads_as_empty_then_nothing_is_written_whatever_the_crm_shows(odd: bool) -> None:
     world = await in_step(3)
     world.table.stored.clear()
+    if odd:
+        world.portal.odd[99] = NO_OWNER
 
     report = await world.reconcile()
 
@@ -227,6 +232,39 @@ async def test_given_one_order_that_goes_back_and_forth_then_it_counts_once_and_
     assert (report.row.guards, [hold.kind for hold in report.holds]) == ([], [HoldKind.FLAPPING])
 
 
+@pytest.mark.parametrize(("seconds", "held"), [(FLAPPING_WITHIN, {7: "flapping"}), (FLAPPING_WITHIN + 1, {})])
+async def test_given_writes_that_were_undone_a_day_ago_then_the_order_is_held_for_a_day_and_no_longer(
+    seconds: float, held: dict[int, str]
+) -> None:
+    world = await in_step(30)
+    for _ in range(FLAPPING_AFTER):
+        world.edit_crm(7, (2, 999))
+        await world.reconcile()
+        world.edit_table(7, (2, 107))
+        await world.reconcile()
+    world.edit_crm(7, (2, 999))
+    await world.clock.sleep(seconds)
+
+    await world.reconcile()
+
+    assert await world.held() == held
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(REVERTS_WITHIN, "refused"), (REVERTS_WITHIN + 1, "applied")])
+async def test_given_a_side_put_back_then_what_was_replaced_within_a_week_before_it_was_read_last_is_a_revert(
+    seconds: float, state: str
+) -> None:
+    world = await in_step(3, limits=replace(FREE, max_reverts=0))
+    world.edit_crm(1, (2, 999))
+    await world.reconcile()
+    await world.clock.sleep(seconds)
+    await world.reconcile()
+    await world.clock.sleep(3600)
+    world.edit_table(1, (2, 101))
+
+    assert (await world.reconcile()).row.state == state
+
+
 async def test_given_a_decision_that_puts_back_then_it_is_no_revert() -> None:
     world = await in_step(3, limits=replace(FREE, max_reverts=0))
     world.edit_crm(1, (2, 999))
@@ -252,6 +290,23 @@ async def test_given_a_first_sync_with_wrong_owners_then_it_is_refused() -> None
 
     assert report.row.guards == [GuardHit("max_moves_percent", Side.CRM, 30, 100.0)]
     assert world.portal.bindings[7] == deal(107)
+
+
+async def test_given_a_rebase_onto_a_table_of_wrong_owners_then_the_first_pass_after_it_is_refused() -> None:
+    world = await in_step(40, limits=GuardLimits(), policy=policy(on_conflict=OnConflict.TABLE))
+    for order in range(1, 41):
+        world.edit_table(order, (2, 1))
+    world.options["fingerprint"] = "another table"
+    assert (await rebase(world)).exit_code == 0
+    before = written(world)
+
+    report = await world.reconcile()
+
+    assert report.row.guards == [
+        GuardHit("max_moves_percent", Side.CRM, 30, 100.0),
+        GuardHit("max_moves_percent_per_day", Side.CRM, 35, 100.0),
+    ]
+    assert written(world) == before
 
 
 async def test_given_the_table_of_last_night_then_what_was_done_today_is_not_undone() -> None:
@@ -314,3 +369,16 @@ async def test_given_a_small_link_then_its_owners_may_not_all_be_moved_and_it_ma
     assert GuardHit("max_moves_small", Side.CRM, 2, 19) in moved.row.guards
     assert flooded.row.guards == [GuardHit("max_adds_small", Side.CRM, 20, 3000)]
     assert len(world.portal.bindings) == 19
+
+
+async def test_given_a_plan_that_guards_refuse_then_none_of_its_changes_waits_for_a_second_look() -> None:
+    world = await in_step(40, limits=replace(FREE, second_look_above=2, max_removes=3))
+    for order in range(1, 6):
+        world.edit_table(order, None)
+
+    refused = await plan(world)
+
+    assert (refused.exit_code, refused.row.counts.waiting) == (4, 0)
+    assert set(outcomes(refused).values()) == {Outcome.PLANNED}
+    assert (await apply(world, refused.row.id)).exit_code == 0
+    assert len(world.portal.bindings) == 35

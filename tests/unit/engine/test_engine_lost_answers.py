@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.core.model import Outcome, Owner, Unreadable
-from syncd.core.ports import Effect, Write
+from syncd.core.ports import Effect, Write, WriteResult
 from tests.fakes.portal import Surprise
 from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
@@ -93,6 +93,9 @@ async def test_given_a_portal_that_answers_no_write_then_the_run_ends_unavailabl
     report = await world.reconcile()
 
     assert report.exit_code == 69
+    assert report.row.error == "The portal left 8 write requests in a row unanswered; the rest was not sent."
+    assert report.error is not None
+    assert report.error.hint == "The next run finds out what became of them, and goes on."
     assert len(requests) == 8
     assert await world.store.attempts(1) == {}
     world.portal.before_write = None
@@ -342,3 +345,110 @@ async def test_given_two_orders_that_break_their_requests_then_the_answers_to_ot
     done = outcomes(report)
     assert (report.exit_code, done.pop((3, "crm")), done.pop((19, "crm"))) == (3, Outcome.FAILED, Outcome.FAILED)
     assert set(done.values()) == {Outcome.APPLIED}
+
+
+async def test_given_a_portal_that_answers_one_write_request_and_no_more_then_eight_lost_ones_end_the_run() -> None:
+    world = await in_step(40)
+    for order in range(1, 21):
+        world.edit_table(order, (2, 500 + order))
+    world.portal.size = 2
+    requests = lose_requests_with(world, *range(3, 41))
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert [orders for orders in requests if len(orders) > 1] == requests
+    assert len(requests) == 9
+    assert outcomes(report)[1, "crm"] is Outcome.APPLIED
+
+
+async def test_given_many_orders_whose_requests_are_lost_even_alone_then_each_has_failed_and_the_others_are_written() -> (
+    None
+):
+    world = await in_step(40)
+    for order in range(1, 13):
+        world.edit_table(order, (2, 500 + order))
+    world.portal.size = 1
+    requests = lose_requests_with(world, *range(1, 11))
+
+    report = await world.reconcile()
+
+    done = outcomes(report)
+    assert (report.exit_code, len(requests)) == (3, 22)
+    assert {done[order, "crm"] for order in range(1, 11)} == {Outcome.FAILED}
+    assert {done[order, "crm"] for order in (11, 12)} == {Outcome.APPLIED}
+
+
+async def test_given_a_table_that_loses_every_commit_then_the_run_ends_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncd.engine.write_queue.TABLE_BATCH", 2)
+    world = await in_step(40)
+    for order in range(1, 31):
+        world.edit_crm(order, (2, 500 + order))
+    for _ in range(20):
+        world.table.lose(applied=False)
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert report.row.error == "The mapping table left 8 write requests in a row unanswered; the rest was not sent."
+    assert await world.store.attempts(1) == {}
+
+
+async def test_given_a_write_sent_twice_without_an_answer_when_the_portal_goes_away_then_the_audit_says_both() -> None:
+    world = await in_step(20)
+    for order in range(1, 5):
+        world.edit_table(order, (2, 500 + order))
+    world.portal.script.extend(
+        [Surprise.LOST_BEFORE, Surprise.LOST_BEFORE, Surprise.FINE, Surprise.UNAVAILABLE],
+    )
+
+    report = await world.reconcile()
+
+    assert report.exit_code == 69
+    assert {one.change.order_id: (one.outcome, one.error) for one in report.changes} == {
+        1: (Outcome.SKIPPED, "not sent: The portal fake cannot be used.; sent 2 times"),
+        2: (Outcome.APPLIED, "sent 3 times"),
+        3: (Outcome.APPLIED, "sent 2 times"),
+        4: (Outcome.APPLIED, "sent 2 times"),
+    }
+
+
+async def test_given_a_request_that_was_refused_for_a_limit_before_then_only_those_that_were_lost_count() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    world.portal.script.extend([Surprise.NOT_SENT, Surprise.LOST_BEFORE, Surprise.LOST_BEFORE])
+
+    report = await world.reconcile()
+
+    assert one_change(report).outcome is Outcome.FAILED
+    assert one_change(report).error == "no request with this write was answered; sent 2 times"
+    assert sum(world.portal.sent.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "why"),
+    [
+        ("QUERY_LIMIT_EXCEEDED", "Too many requests", "QUERY_LIMIT_EXCEEDED Too many requests"),
+        ("", "", "no reason given"),
+    ],
+)
+async def test_given_a_write_that_limits_keep_out_three_times_then_it_is_skipped_with_their_words(
+    code: str, text: str, why: str
+) -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    tries: list[int] = []
+
+    async def busy(batch: Sequence[Write]) -> Any:
+        tries.append(len(batch))
+        return [WriteResult(write.order_id, Effect.NOT_SENT, code=code, text=text) for write in batch]
+
+    world.portal.write = busy  # type: ignore[method-assign]
+    report = await world.reconcile()
+
+    assert tries == [1, 1, 1]
+    assert one_change(report).outcome is Outcome.SKIPPED
+    assert one_change(report).error == f"skipped: not executed 3 times, {why}"
+    assert await world.store.attempts(1) == {}

@@ -175,13 +175,31 @@ async def test_given_a_range_that_cannot_be_proved_then_it_is_named_and_costs_it
     report = await over(world, "1-40,60-99,140-180")
 
     assert isinstance(report.error, IncompleteListing)
+    assert report.error.hint == "The next pass over these orders lists them again."
     assert (report.exit_code, report.row.state) == (69, "partial")
-    assert "60 to 99" in report.row.error
+    assert report.row.error == "The portal's orders 60 to 99 could not be listed."
     assert [both(world, order)[0] for order in (5, 70, 150)] == [deal(905), deal(170), deal(1050)]
     assert str(report.row.covers) == "1-40,140-180"
     world.portal.unproved = {}
     assert (await over(world, "60-99")).exit_code == 0
     assert both(world, 70)[0] == deal(970)
+
+
+async def test_given_a_range_that_cannot_be_proved_when_the_rest_is_refused_then_the_run_says_both() -> None:
+    world = await in_step(200, limits=replace(FREE, max_moves=1))
+    edit(world, 5, 6, 70)
+    world.portal.unproved = {
+        OrderRange(first, last): f"Orders {first} to {last} could not be listed."
+        for first, last in ((60, 99), (120, 130))
+    }
+
+    report = await over(world, "1-40,60-99,120-130")
+
+    assert (report.exit_code, report.row.state, guards(report)) == (69, "refused", ["max_moves"])
+    assert report.row.error == (
+        "2 moves in the CRM; the limit is 1 a run; "
+        "Orders 60 to 99 could not be listed. Orders 120 to 130 could not be listed."
+    )
 
 
 async def test_given_a_range_not_proved_between_single_orders_then_its_rows_are_left_alone() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from syncd.core.guards import SMALL
 from syncd.core.model import Scope
-from syncd.core.order_ranges import Coverage, OrderRange
+from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
+from syncd.core.records import BindingRow
 from syncd.engine import observe
 from syncd.engine import reconcile as engine
-from syncd.engine.covering import DAY, Portion
+from syncd.engine.covering import ASKED_FOR, Portion, portion_of
 from syncd.engine.report import Report
 from syncd.errors import Stopped, UsageError
 from tests.fakes.link import FREE
@@ -21,8 +24,10 @@ from tests.unit.engine.test_engine_portions import coverage, edit, guards, over,
 
 pytestmark = pytest.mark.anyio
 
+DAY = 86400.0
 
-async def pass_over(world: World, portion: Portion) -> Report:
+
+async def pass_over(world: World, portion: Portion | None) -> Report:
     await world.clock.sleep(1)
     return await engine.reconcile(world.link(), origin="schedule", portion=portion)
 
@@ -33,6 +38,11 @@ def lose(world: World, *orders: int) -> None:
 
 
 # ------------------------------------------------------------------ what is covered
+
+
+def test_given_the_orders_that_a_command_names_then_these_are_covered_and_all_where_it_names_none() -> None:
+    assert portion_of(None) is None
+    assert portion_of(OrderRanges.parse("5")) == Portion(orders=OrderRanges.parse("5"))
 
 
 async def forget_coverage(world: World) -> None:
@@ -85,6 +95,7 @@ async def test_given_an_order_that_waits_for_its_retry_for_days_then_the_newest_
 
 async def test_given_very_many_held_orders_then_as_many_come_along_as_there_are_newest() -> None:
     world = await in_step(40)
+    world.table.add(None, 2, 9)  # held as order 0, which no pass can cover
     for order in range(1, 21):
         world.edit_crm(order, (2, 1))
         world.edit_table(order, (2, 2))
@@ -92,6 +103,26 @@ async def test_given_very_many_held_orders_then_as_many_come_along_as_there_are_
     await world.clock.sleep(DAY + 1)
 
     assert str((await recent(world)).row.covers) == "1-5,36-"
+
+
+async def test_given_a_link_without_orders_then_a_scheduled_pass_covers_all_and_takes_in_the_first() -> None:
+    world = await in_step({})
+    edit(world, 5)
+
+    report = await sliced(world)
+
+    assert (report.exit_code, report.row.covers, both(world, 5)) == (0, None, (deal(905),) * 2)
+
+
+async def test_given_named_orders_and_a_slice_in_one_pass_then_it_covers_both() -> None:
+    world = await in_step(40)
+    world.options = {"slices": 4}
+    edit(world, 5, 25, 35)
+
+    report = await pass_over(world, Portion(slice=True, orders=OrderRanges.parse("35"), called="hints"))
+
+    assert (report.row.part, str(report.row.covers)) == ("slice 1 of 4, hints", "1-10,35")
+    assert [both(world, order)[0] for order in (5, 25, 35)] == [deal(905), deal(125), deal(935)]
 
 
 async def test_given_new_orders_or_another_number_of_slices_then_they_are_cut_anew() -> None:
@@ -135,6 +166,39 @@ async def test_given_a_slice_that_cannot_be_proved_beside_the_newest_then_anothe
     report = await pass_over(world, Portion(slice=True))
 
     assert [failed.row.part, report.row.part] == ["slice 1 of 4, the newest 50", "slice 2 of 4"]
+
+
+@pytest.mark.parametrize("recent_orders", [5, 0])
+@pytest.mark.parametrize(
+    ("portion", "slices"), [(None, 4), (Portion(slice=True), 1), (Portion(orders=OrderRanges.parse("1-")), 4)]
+)
+async def test_given_a_pass_over_all_then_the_newest_are_as_fresh_as_the_rest_where_passes_cover_them(
+    portion: Portion | None, slices: int, recent_orders: int
+) -> None:
+    world = await in_step(40)
+    if recent_orders:
+        await recent(world)
+    world.options["slices"] = slices
+
+    report = await pass_over(world, portion)
+
+    fresh, now = await coverage(world), world.clock.now()
+    newest = (fresh.recent_from, fresh.recent_at, fresh.recent_run)
+    assert newest == ((36, now, report.row.id) if recent_orders else (0, 0.0, 0))
+    assert fresh.stalest == now
+
+
+async def test_given_a_slice_that_cannot_be_proved_when_the_rest_is_refused_then_another_slice_is_next() -> None:
+    world = await in_step(400, limits=replace(FREE, max_moves=1))
+    world.options = {"recent_orders": 50, "slices": 4}
+    edit(world, 398, 399)
+    world.portal.unproved = {OrderRange(1, 100): "no"}
+    both_asked = Portion(slice=True, recent=True)
+
+    refused = await pass_over(world, both_asked)
+
+    assert (refused.row.state, str(refused.row.covers), guards(refused)) == ("refused", "351-", ["max_moves"])
+    assert (await pass_over(world, both_asked)).row.part == "slice 2 of 4, the newest 50"
 
 
 async def test_given_a_pass_that_is_stopped_while_it_writes_then_its_orders_are_as_stale_as_before() -> None:
@@ -217,11 +281,61 @@ async def test_given_a_slice_that_is_empty_when_all_its_orders_were_written_toda
     assert guards(await pass_over(world, Portion(slice=True, recent=True))) == ["empty_side"]
 
 
-async def test_given_the_last_orders_of_a_link_that_are_gone_then_the_first_tell_whether_the_side_is_empty() -> None:
-    world = await in_step(100)
-    lose(world, 99, 100)
-    assert (await over(world, "99,100")).exit_code == 0
-    assert both(world, 99) == (None, None)
+async def test_given_a_range_of_just_as_many_orders_as_make_a_sample_when_it_is_empty_then_the_plan_is_refused() -> (
+    None
+):
+    orders = range(101, 101 + 2 * SMALL, 2)
+    world = await in_step(dict.fromkeys([*orders, *range(1, 10)], 7))
+    lose(world, *orders)
+
+    assert guards(await over(world, f"1-9,{orders[0]}-{orders[-1]}")) == ["empty_side"]
+
+
+@pytest.mark.parametrize("others", [range(1, 2), range(1, 99), range(1001, 1099)])
+async def test_given_the_last_orders_of_a_link_that_are_gone_then_the_first_tell_whether_the_side_is_empty(
+    others: range,
+) -> None:
+    last = (others[-1] + 1, others[-1] + 2)
+    world = await in_step(dict.fromkeys([*others, *last], 7))
+    lose(world, *last)
+    assert (await over(world, f"{last[0]}-{last[1]}")).exit_code == 0
+    assert both(world, last[0]) == (None, None)
+
+
+async def test_given_all_orders_of_a_link_that_are_gone_when_each_was_named_then_the_plan_is_refused() -> None:
+    world = await in_step({5: 10, 6: 11})
+    lose(world, 5, 6)
+
+    assert guards(await over(world, "5,6")) == ["empty_side"]
+
+
+async def test_given_an_order_that_was_never_agreed_on_then_it_does_not_tell_that_the_side_is_not_empty() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(9, (31, 12))
+    await world.reconcile()
+    for order in (5, 6):
+        world.edit_crm(order, None)
+
+    assert guards(await over(world, "5")) == ["empty_side"]
+
+
+async def test_given_a_large_link_when_other_orders_are_asked_for_then_a_page_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await in_step(200)
+    lose(world, *range(1, 201))
+    read: list[int] = []
+    bindings = world.store.bindings
+
+    async def watched(*args: Any) -> list[BindingRow]:
+        rows = await bindings(*args)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(world.store, "bindings", watched)
+
+    assert guards(await over(world, "7")) == ["empty_side"]
+    assert max(read) == ASKED_FOR
 
 
 async def test_given_a_range_in_several_segments_then_it_is_judged_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -137,6 +139,26 @@ async def test_given_a_limit_answer_then_its_batch_is_sent_again_next_and_half_a
     assert again - first <= 4
     assert max(portal.at_once[again : again + 4]) == 3  # half of four, and one more since those beside it ended well
     assert Counter(order for orders in portal.sent for order in orders).most_common(1)[0][1] == 2
+
+
+async def test_given_a_refusal_for_the_rate_that_was_waited_out_then_half_as_many_are_under_way() -> None:
+    world = await with_rows(60)
+    link = world.link()
+    usage = link.portal.usage
+    refused: list[int] = []
+    link.portal.usage = lambda: replace(usage(), refused=len(refused))  # type: ignore[method-assign]
+
+    def refuse_once(batch: Sequence[Write]) -> None:
+        if not refused and len(portal.sent) > 14:
+            refused.append(batch[0].order_id)
+
+    portal = SlowPortal(link, world, refuse_once)
+    report = await engine.reconcile(link)
+
+    assert report.exit_code == 0
+    peaks = [now for now, following in pairwise([*portal.at_once, 0]) if following <= now]
+    # Half of four, and one more since those beside it ended well; then all is quiet again.
+    assert peaks == [2, 4, 4, 4, 4, 3, 4, 4, 1]
 
 
 async def test_given_a_poison_order_then_it_costs_its_own_batch_only() -> None:

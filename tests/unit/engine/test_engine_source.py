@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from syncd.core.model import Outcome
 from syncd.core.ports import Write
+from syncd.engine import reconcile as engine
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, undo
 
 pytestmark = pytest.mark.anyio
 
@@ -179,16 +181,20 @@ async def test_given_a_stored_plan_then_its_source_is_looked_at_again_too() -> N
     assert world.portal.bindings[8] == deal(108)
 
 
-async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source() -> None:
+async def overwritten() -> World:
+    """A link whose last pass replaced owner 77 of order 1 in the CRM by 901, and that a person tells to take it back."""
     world = await in_step(20)
     world.edit_table(1, (2, 901))
     world.portal.conditional = False
     world.races = [(1, (2, 77))]
     await world.reconcile()
     assert await world.held() == {1: "edit-edit"}
-    for order in (2, 3):
-        world.edit_table(order, (2, 900 + order))
     await world.store.decide(1, [1], "crm", world.clock.now())
+    return world
+
+
+def slow_table(world: World) -> None:
+    """Each transaction takes six seconds."""
     write = world.table.write
 
     async def slow(batch: Sequence[Write]) -> Any:
@@ -196,8 +202,83 @@ async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_ch
         return await write(batch)
 
     world.table.write = slow  # type: ignore[method-assign]
+
+
+async def test_given_a_decision_that_writes_both_sides_then_its_own_row_is_no_change_of_the_source() -> None:
+    world = await overwritten()
+    for order in (2, 3):
+        world.edit_table(order, (2, 900 + order))
+    slow_table(world)
+
     report = await world.reconcile()
 
     assert report.exit_code == 0
     assert both(world, 1) == (deal(77), deal(77))
     assert await world.held() == {}
+
+
+async def test_given_an_undo_that_puts_back_another_owner_on_each_side_then_its_own_row_is_no_change_of_the_source() -> (
+    None
+):
+    world = await overwritten()
+    world.races = [(1, (2, 55))]
+    decided = await world.reconcile()
+    assert both(world, 1) == (deal(77), deal(77))
+    stored = await undo(world, decided.row.id)
+    slow_table(world)
+
+    await apply(world, stored.row.id)
+
+    assert both(world, 1) == (deal(55), deal(901))
+
+
+async def test_given_the_stop_while_the_source_is_read_again_then_the_run_ends_and_nothing_more_is_sent() -> None:
+    world = await in_step(20)
+    for order in range(1, 9):
+        world.edit_table(order, (2, 900 + order))
+    slow_portal(world, 6, {})
+    link = world.link()
+    read = link.table.read
+
+    async def stopping(orders: Sequence[int]) -> Any:
+        link.cancelled.set("SIGTERM")
+        for _turn in range(50):
+            await asyncio.sleep(0)
+        return await read(orders)
+
+    link.table.read = stopping  # type: ignore[method-assign, assignment]
+    report = await engine.reconcile(link)
+
+    assert (report.exit_code, report.row.state) == (143, "partial")
+    assert sorted(write.order_id for write in world.portal.sent) == [1, 2]
+    assert await world.store.open_intents(1) == []
+
+
+@pytest.mark.parametrize(("side", "limit"), [("crm", "TABLE_ORDERS"), ("table", "CRM_ORDERS")])
+async def test_given_a_long_plan_then_the_source_is_asked_for_no_more_orders_at_a_time_than_its_side_takes(
+    side: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"syncd.engine.write_queue.{limit}", 20)
+    monkeypatch.setattr("syncd.engine.write_queue.TABLE_BATCH", 2)
+    world = await in_step(60)
+    source, written = (world.table, world.portal) if side == "crm" else (world.portal, world.table)
+    for order in range(1, 51):
+        (world.edit_table if side == "crm" else world.edit_crm)(order, (2, 900 + order))
+    world.portal.size = 2
+    asked: list[int] = []
+    read, write = source.read, written.write
+
+    async def reading(orders: Sequence[int]) -> Any:
+        asked.append(len(orders))
+        return await read(orders)
+
+    async def slowly(batch: Sequence[Write]) -> Any:
+        world.clock.time += 6
+        return await write(batch)
+
+    source.read, written.write = reading, slowly  # type: ignore[method-assign, assignment]
+    report = await world.reconcile()
+
+    assert report.exit_code == 0
+    assert asked[0] == 20
+    assert sorted(asked, reverse=True) == asked

@@ -10,6 +10,7 @@ from syncd.config.model import Settings
 from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCounts
 from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
+from syncd.engine.report import iso
 from syncd.status.fire_times import GRACE, FireTimes, retry_pause
 from syncd.status.health import Health
 from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, look
@@ -320,6 +321,8 @@ async def test_given_absences_that_wait_for_unreadable_rows_then_they_are_shown_
     await shop.run(counts=Counts(waiting=7))
     link = await shop.look()
     assert (link.waiting, link.waiting_since) == (7, since)
+    form = link_json(link)
+    assert (form["waiting"], form["waiting_since"]) == (7, iso(since))
 
 
 # ------------------------------------------------------------------ parts of a link

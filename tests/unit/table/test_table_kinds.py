@@ -279,6 +279,47 @@ async def test_given_a_table_with_a_history_of_its_own_when_checked_then_the_lib
     assert [str(one.message) for one in recwarn if "schema content" in str(one.message)] == []
 
 
+_VALID = "f DATE NOT NULL DEFAULT '2020-01-01', t DATE NOT NULL DEFAULT '2030-01-01', PERIOD FOR valid (f, t)"
+_HISTORY = (
+    "rs TIMESTAMP(6) GENERATED ALWAYS AS ROW START, re TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
+    " PERIOD FOR SYSTEM_TIME (rs, re)"
+)
+
+
+@pytest.mark.mysql
+@pytest.mark.parametrize(
+    ("columns", "options", "is_unique"),
+    [
+        ("order_id BIGINT, deal_id BIGINT, {valid}, UNIQUE (order_id, valid WITHOUT OVERLAPS)", "", False),
+        ("order_id BIGINT, deal_id BIGINT, {valid}, PRIMARY KEY (order_id, valid WITHOUT OVERLAPS)", "", False),
+        ("order_id BIGINT, deal_id BIGINT, {valid}, UNIQUE (order_id)", "", True),
+        ("order_id BIGINT PRIMARY KEY, deal_id BIGINT, {history}", "WITH SYSTEM VERSIONING", True),
+        ("order_id BIGINT UNIQUE, deal_id BIGINT, {history}", "WITH SYSTEM VERSIONING", True),
+        ("order_id BIGINT UNIQUE, deal_id BIGINT", "WITH SYSTEM VERSIONING", True),
+        ("order_id BIGINT, deal_id BIGINT, {history}, UNIQUE (order_id, rs)", "WITH SYSTEM VERSIONING", False),
+        ("order_id BIGINT, deal_id BIGINT, {valid}, {history}, UNIQUE (order_id, valid WITHOUT OVERLAPS)", "WITH SYSTEM VERSIONING", False),
+    ],
+    ids=["period", "period in the primary key", "beside a period", "history", "history, unique", "hidden history", "start of a row", "both"],
+)  # fmt: skip
+async def test_given_a_key_over_a_period_of_time_when_checked_then_it_is_known_whether_an_order_can_have_two_rows(
+    mysql: Lab, columns: str, options: str, is_unique: bool
+) -> None:
+    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
+        return
+    mysql.run(f"CREATE TABLE m ({columns.format(valid=_VALID, history=_HISTORY)}) {options}")
+    found = await mysql.table().check()
+    assert found.problems == []
+    assert ["no unique index on the order id alone" in one for one in found.warnings] == ([] if is_unique else [True])
+    try:
+        mysql.run("INSERT INTO m (order_id, deal_id) VALUES (1, 7)")
+        second = "f, t" if "valid" in columns else "deal_id"
+        values = "'2010-01-01', '2020-01-01'" if "valid" in columns else "8"
+        mysql.run(f"INSERT INTO m (order_id, {second}) VALUES (1, {values})")
+    except sa.exc.IntegrityError:
+        pass
+    assert (mysql.rows("SELECT count(*) FROM m") == [(1,)]) is is_unique
+
+
 # -------------------------------------------------------------------------- keys
 
 

@@ -154,6 +154,20 @@ async def test_given_a_trigger_that_removes_other_orders_when_written_then_it_ne
     assert rows(lab) == [(1, 11), (2, 12), (3, 13)]
 
 
+@pytest.mark.postgres
+async def test_given_a_trigger_that_waits_for_the_commit_and_removes_another_order_then_it_never_does(
+    postgres: Lab,
+) -> None:
+    make(postgres, "deal_id BIGINT NOT NULL")
+    postgres.run(
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM m WHERE order_id = 6; RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON m DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW WHEN (NEW.order_id = 5) EXECUTE FUNCTION f()",
+    )
+    assert await effects(postgres.table(), move(5, 15, 25), move(4, 14, 24)) == [Effect.REFUSED, Effect.DONE]
+    assert rows(postgres)[3:] == [(4, 24), (5, 15), (6, 16)]
+
+
 async def test_given_on_conflict_replace_when_an_owner_is_taken_then_the_other_order_keeps_its_row(
     sqlite: Lab, small_chunks: None
 ) -> None:
