@@ -157,14 +157,14 @@ class SideApplier:
     # ----------------------------------------------------------------- sending
 
     async def _start_batches(self) -> float:
-        """Send batches while there is room for them; return the seconds until the budget lets the next one go."""
+        """Send batches while there is room; return the seconds until the budget lets the next one go, or infinity."""
         while len(self._under_way) < self._limit.current:
             waits = {queue: self.writer.wait_for(queue.action) for queue in self.queues if queue}
             if not waits:
                 break
             if self._lost_in_a_row >= MAX_SILENT:
                 raise UnavailableError(
-                    f"{self.writer.name.capitalize()} left {self._lost_in_a_row} write requests in a row unanswered; "
+                    f"{self.writer.name} left {self._lost_in_a_row} write requests in a row unanswered; "
                     "the rest was not sent.",
                     hint="The next run finds out what became of them, and goes on.",
                 )
@@ -183,7 +183,7 @@ class SideApplier:
             sent = asyncio.ensure_future(self.writer.write([one.write for one in batch]))
             self._under_way[sent] = _Batch(batch, queue, self._limit.begin())
             await self._let_go(sent)
-        return 0.0
+        return math.inf
 
     def _report_wait(self, seconds: float) -> None:
         """Report once until when the run waits for the operating budget, and once that the wait has ended."""
@@ -223,7 +223,7 @@ class SideApplier:
 
     async def _wait(self, pause: float) -> None:
         """Wait for an answer, for the budget, or for the time to look at a silent request again."""
-        await self.lease.wait_for_any(self._under_way, min(self._silent.next_look(), pause or math.inf))
+        await self.lease.wait_for_any(self._under_way, min(self._silent.next_look(), pause))
 
     async def _take_answers(self) -> None:
         for task in [task for task in self._under_way if task.done()]:

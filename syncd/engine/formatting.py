@@ -69,7 +69,7 @@ HOLD_KINDS = {
 ADVICE = {
     HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
     HoldKind.INVALID_ROW: "Correct the row in the table.",
-    HoldKind.OUT_OF_SCOPE: "Change either side, or the setting that leaves the order out: owner_types or where.",
+    HoldKind.OUT_OF_SCOPE: "Change the side that is out of scope, or the setting that says so: owner_types or where.",
     HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table.",
     HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
     HoldKind.OWNER_MISSING: "Correct the owner in the table.",

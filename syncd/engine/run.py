@@ -281,7 +281,7 @@ class Run:
         done = row.state in {"applied", "partial"} and (error is None or isinstance(error, IncompleteListing))
         scope = self.link.policy.scope.orders
         after = self.covering.after(row, scope, done=done)
-        if done and self.unproved:
+        if self.unproved:
             after = after and after.attempted(self.covering.covers, row.started_at)
         if after is not None and after != self.lease.row.coverage:
             await self.link.store.set_coverage(self.lease.current, after)

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Generic, TypeVar
 
+from syncd.errors import UnavailableError
+
 T = TypeVar("T")
 
 
@@ -31,15 +33,29 @@ class SpillList(Generic[T]):
             yield from chunk
 
     def extend(self, items: Iterable[T]) -> None:
-        """Append items; those of one call are never torn apart by `chunks`."""
+        """Append items; those of one call are never torn apart by `chunks`.
+
+        Raises:
+            UnavailableError: The temporary directory is full or cannot be written.
+        """
         self._tail.extend(items)
         if len(self._tail) >= self._chunk:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="syncd-")  # noqa: SIM115 - lives as long as the list
-            self._file.seek(0, 2)
-            pickle.dump(self._tail, self._file, protocol=pickle.HIGHEST_PROTOCOL)
-            self._stored += len(self._tail)
-            self._tail = []
+            try:
+                self._spill()
+            except OSError as error:
+                raise UnavailableError(
+                    f"What a pass collects cannot be kept in the temporary directory: {error.strerror}.",
+                    hint="Free some space in the folder for temporary files, or set $TMPDIR to another folder.",
+                ) from None
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="syncd-")  # noqa: SIM115 - lives as long as the list
+        self._file.seek(0, 2)
+        pickle.dump(self._tail, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._file.flush()
+        self._stored += len(self._tail)
+        self._tail = []
 
     def append(self, item: T) -> None:
         """Append one item."""

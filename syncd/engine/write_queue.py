@@ -7,7 +7,6 @@ the write.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ class SideWriter:
 
     Args:
         side: Which side it is.
-        name: What the side is called in a sentence.
+        name: What the side is called at the beginning of a sentence.
         transactional: Whether a batch is one transaction: carried out as a whole or not at all, and over once its
             answer is lost. A request to the portal may still be executed after its answer was given up.
         at_once: How many batches may be under way at once.
@@ -69,7 +68,7 @@ def crm_writer(portal: Portal, at_once: int) -> SideWriter:
     """
     return SideWriter(
         side=Side.CRM,
-        name="the portal",
+        name="The portal",
         transactional=False,
         at_once=at_once,
         window=CRM_BATCH,
@@ -85,7 +84,7 @@ def table_writer(table: Table) -> SideWriter:
     """Return the mapping table as a side to write. A database has neither a budget nor limits of requests."""
     return SideWriter(
         side=Side.TABLE,
-        name="the mapping table",
+        name="The mapping table",
         transactional=True,
         at_once=1,
         window=TABLE_BATCH,
@@ -271,7 +270,7 @@ class SourceCheck:
         self._both = both
         self._observed_at = observed_at
         self._shown: dict[int, Reading] = {}
-        self._shown_at = -math.inf
+        self._shown_at = observed_at
 
     async def changed(self, batch: Sequence[PendingWrite], queue: WriteQueue) -> dict[int, Reading]:
         """Given a batch that is about to be sent, return what the source shows of those orders that have changed there.

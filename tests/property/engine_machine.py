@@ -18,7 +18,8 @@ COMMON = ("crm-bind", "table-bind", "crm-unbind", "table-unbind")
 RARE = (
     "crm-invoice", "crm-delete", "table-nowhere", "table-null", "table-double", "table-deselect", "table-select",
     "table-refuses", "table-accepts", "owners-appear", "table-again", "crm-again", "table-unkey", "table-rekey",
-    "table-backup", "table-restore", "table-hide", "table-unhide", "crm-odd",
+    "table-backup", "table-restore", "table-hide", "table-unhide", "crm-odd", "table-reload", "table-loaded", "table-loaded",
+    "table-reaches", "table-keeps-apart", "crm-backup", "crm-restore",
 )  # fmt: skip
 
 kinds = st.one_of(st.sampled_from(COMMON), st.sampled_from(COMMON), st.sampled_from(RARE))

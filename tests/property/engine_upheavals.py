@@ -56,6 +56,15 @@ class StateFiles:
         self._path.write_bytes(content)
 
 
+def restore_bindings(crm: SandboxPortal, copy: dict[int, tuple[int, int]]) -> None:
+    """Put the portal's bindings back as a backup has them; orders that were deleted since then are there again."""
+    for order in crm.bindings.keys() - copy.keys():
+        crm.unbind(order)
+    for order, owner in copy.items():
+        if crm.bindings.get(order) != owner:
+            crm.bind(order, *owner)
+
+
 def bind_during_a_listing(crm: SandboxPortal, orders: count[int], times: int, look: Callable[[], None]) -> None:
     """Let somebody bind a new order before each of the next calls of a listing, so many times."""
     left = iter(range(times))

@@ -48,7 +48,7 @@ from tests.fakes.portal_client import WEBHOOK
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.property.engine_parts import RECENT, SLICES, Hints, portion_of
 from tests.property.engine_script import Pass, fault_line, pass_line
-from tests.property.engine_upheavals import NEW, ODD, StateFiles, bind_during_a_listing
+from tests.property.engine_upheavals import NEW, ODD, StateFiles, bind_during_a_listing, restore_bindings
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.causality import VEILED, Reading
 from tests.simulation.crash import Crash, Mortal, Steps
@@ -76,6 +76,8 @@ CREATE TRIGGER d AFTER DELETE ON bindings BEGIN INSERT INTO log VALUES (NULL, OL
 """
 
 DROP, PUT = "DELETE FROM bindings WHERE order_id = :order", "INSERT INTO bindings VALUES (:order, 2, :owner, 'web')"
+REACH = "CREATE TRIGGER IF NOT EXISTS reach"
+OF_3 = "ON bindings WHEN NEW.order_id = 3 BEGIN DELETE FROM bindings WHERE order_id = 4; END"
 TABLE_EDITS = {
     "table-bind": (DROP, PUT),
     "table-again": (DROP, PUT),
@@ -90,6 +92,11 @@ TABLE_EDITS = {
         "INSERT INTO bindings SELECT * FROM hidden WHERE order_id NOT IN (SELECT order_id FROM bindings)",
         "DELETE FROM hidden",
     ),
+    "table-reload": ("INSERT INTO hidden SELECT * FROM bindings", "DELETE FROM bindings"),
+    "table-loaded": (
+        "INSERT INTO bindings SELECT * FROM hidden WHERE order_id NOT IN (SELECT order_id FROM bindings) LIMIT 1",
+        "DELETE FROM hidden WHERE order_id IN (SELECT order_id FROM bindings)",
+    ),
     "table-nowhere": (DROP, PUT),
     "table-unbind": (DROP,),
     "table-null": ("UPDATE bindings SET owner_id = NULL WHERE order_id = :order",),
@@ -103,15 +110,18 @@ TABLE_EDITS = {
         "CREATE TRIGGER no BEFORE UPDATE ON bindings WHEN NEW.order_id IN (1, 2) BEGIN SELECT RAISE(ABORT, 'no'); END",
     ),
     "table-accepts": ("DROP TRIGGER IF EXISTS no",),
+    "table-reaches": (f"{REACH}_u AFTER UPDATE {OF_3}", f"{REACH}_i AFTER INSERT {OF_3}"),
+    "table-keeps-apart": ("DROP TRIGGER IF EXISTS reach_u", "DROP TRIGGER IF EXISTS reach_i"),
 }
 """What somebody does to the table. `table-again` sets the owner that the order had first; `table-nowhere` names an owner that does not exist; `table-refuses` lets the database
-take no moves of two orders."""
+take no moves of two orders; `table-reaches` lets the write of one order's row delete another one's, whoever writes it."""
 
 UPHEAVALS = {
     "table-unkey": "keys unreadable", "table-rekey": "keys unreadable", "table-restore": "backup restored",
-    "table-hide": "rows hidden", "table-unhide": "rows hidden",
+    "table-hide": "rows hidden", "table-unhide": "rows hidden", "table-reload": "reload", "table-loaded": "reload",
+    "crm-restore": "backup restored",
 }  # fmt: skip
-"""What happens to the table though nobody asked for anything."""
+"""What happens to a side though nobody asked for anything."""
 
 CLOCKS = {"clock-back": -(10**7), "clock-a-bit-back": -100, "clock-a-bit-on": 100, "clock-on": 10**7}
 PROCESS = ("stop", "rob", "stateless")
@@ -210,6 +220,8 @@ class EngineWorld:
         self.fresh = iter(range(1000, 10**9))
         self.processes = 0
         self.witness = Witness(self.policy, self.clock.monotonic)
+        self.crm_copy: dict[int, tuple[int, int]] = {}
+        """The portal's bindings as the last backup has them."""
         self.first: dict[int, int] = {}
         """The owner that each order had first."""
         self.happened: Counter[str] = Counter()
@@ -340,6 +352,10 @@ class EngineWorld:
                 self.crm.unbind(order)
             case "crm-delete":
                 self.crm.delete_order(order)
+            case "crm-backup":
+                self.crm_copy = dict(self.crm.bindings)
+            case "crm-restore":
+                restore_bindings(self.crm, self.crm_copy)
 
     def hint(self, order: int) -> None:
         """Somebody says that an order has changed, which need not be true."""
@@ -409,7 +425,7 @@ class EngineWorld:
         self.script.append("mend")
         self.crm.faults.clear()
         self._edit("table-back", 0)
-        for kind in ("table-accepts", "table-rekey", "table-unhide"):
+        for kind in ("table-accepts", "table-keeps-apart", "table-rekey", "table-unhide"):
             self._edit(kind, 0)
         for order in [order for order, owner in self.crm.bindings.items() if owner == ODD]:
             self._edit("crm-bind", order)
@@ -432,7 +448,7 @@ class EngineWorld:
                 self.witness.ours(Side.TABLE, order, before, after)
             self._seen_table = seq
         odd: dict[int, Reading] = dict.fromkeys((order for order, owner in crm.items() if owner == ODD), VEILED)
-        self.witness.look(Side.CRM, {**crm, **odd})
+        self.witness.look(Side.CRM, {**crm, **odd}, upheaval)
         table = self._table_says()
         if table is not None:
             self.witness.look(Side.TABLE, table, upheaval)

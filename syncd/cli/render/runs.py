@@ -113,7 +113,7 @@ def _invitation(report: Report) -> str:
             return "If the link is meant to point there now:"
         plan = "it" if row.plan == row.id else f"the plan that waits (syncd show {row.plan})"
         return f"Look at {plan}, and if it is what you want:"
-    if row.kind in {"plan", "undo"}:
+    if row.kind in {"plan", "undo"} and report.outcomes.keys() & TO_MAKE:
         return "Nothing was written. To carry it out:"
     if row.kind == "rename":
         return "The portal has the agreed bindings; they stay agreed, and neither side was touched. Next:"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from syncd.cli.render.runs import next_command, report
 from syncd.cli.screen import plain
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
@@ -55,6 +57,18 @@ def test_given_titles_then_a_change_ends_with_those_that_are_known_and_a_hold_sh
 
 def test_given_an_empty_plan_then_there_is_nothing_to_do() -> None:
     assert text(Report(run("plan", "planned"))).endswith("Nothing to do.")
+
+
+@pytest.mark.parametrize("kind", ["plan", "undo"])
+def test_given_a_plan_without_a_change_then_its_holds_are_what_is_next_and_nothing_is_to_be_carried_out(
+    kind: str,
+) -> None:
+    held = Hold(7, HoldKind.EDIT_EDIT, Facts(Owner(2, 1), Owner(2, 2), None), "Both changed it.")
+
+    assert text(Report(run(kind, "planned"), holds=[held])).splitlines()[-2:] == [
+        "Nothing to write; 1 order held; everything else is in step. To decide the held ones:",
+        "  syncd holds shop",
+    ]
 
 
 def test_given_a_pass_with_failures_then_they_are_never_among_the_uncounted() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import Action, Outcome
+from syncd.core.model import Action, Outcome, SideCounts
 from syncd.core.ports import Listed, Write, WriteResult
 from syncd.core.records import Reached
 from syncd.engine import reconcile as engine
@@ -399,17 +399,31 @@ async def test_given_a_run_that_is_cut_off_by_a_second_signal_then_it_was_interr
     assert (await world.reconcile()).exit_code == 0
 
 
-async def test_given_a_plan_whose_application_died_then_its_run_says_which_plan_it_applied() -> None:
+async def test_given_a_plan_whose_application_died_while_it_read_then_its_run_says_which_plan_it_applied() -> None:
     world = await with_changes()
     planned = await plan(world)
     steps = Steps()
-    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write before" else None
+    steps.meanwhile = lambda name: steps.die(name) if name == "store.spend before" else None
     link = world.link(steps)
     with pytest.raises(Crash):
         await engine.apply(link, planned.row.id)
 
     (row, *_) = await world.store.runs("shop", 1)
     assert (row.kind, row.state, row.source) == ("apply", "running", planned.row.id)
+
+
+async def test_given_a_pass_that_died_while_it_wrote_then_its_run_says_what_it_had_found() -> None:
+    world = await with_changes()
+    world.edit_crm(20, (2, 1))
+    world.edit_table(20, (2, 2))
+    steps = Steps()
+    steps.meanwhile = lambda name: steps.die(name) if name == "portal.write before" else None
+    with pytest.raises(Crash):
+        await world.reconcile(steps)
+
+    (row, *_) = await world.store.runs("shop", 1)
+    assert (row.state, row.counts.in_step, row.counts.holds) == ("running", 19, 1)
+    assert (row.counts.crm, row.counts.table) == (SideCounts(move=3), SideCounts(move=3))
 
 
 async def test_given_a_run_that_died_then_the_next_one_closes_it() -> None:

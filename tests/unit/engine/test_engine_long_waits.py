@@ -1,8 +1,9 @@
-"""A wait for the portal's operating budget is told once, with its end, and it is told when it is over."""
+"""A wait for the portal's operating budget is told once, with its end, and when it is over; what is logged names its run."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 import structlog
@@ -32,3 +33,18 @@ async def test_given_a_spent_budget_when_writing_then_the_log_and_the_progress_s
     assert datetime.fromisoformat(line["until"]).timestamp() == pytest.approx(began + 300, abs=1)
     waits = [step for step in told if step[0].startswith("waiting until ")]
     assert [step[1:] for step in waits] == [(0, 1), (1, 1)]
+
+
+async def test_given_a_run_then_all_that_is_logged_meanwhile_names_its_link_and_its_number() -> None:
+    named: list[dict[str, Any]] = []
+    world = await in_step(
+        {5: 10}, options={"progress": lambda *_: named.append(structlog.contextvars.get_contextvars())}
+    )
+    world.edit_table(6, (2, 11))
+    named.clear()
+
+    report = await world.reconcile()
+
+    assert named
+    assert [one for one in named if one != {"link": "shop", "run_id": report.row.id}] == []
+    assert structlog.contextvars.get_contextvars() == {}

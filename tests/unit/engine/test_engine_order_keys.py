@@ -61,6 +61,7 @@ async def test_given_an_order_whose_key_another_one_has_too_then_it_is_held_and_
     (hold,) = report.holds
     assert (hold.order_id, hold.kind) == (5, HoldKind.AMBIGUOUS_KEY)
     assert hold.detail.startswith("The orders 5, 9 have the same accountNumber 'A5'")
+    assert report.keys == {5: "A5", 6: "A6"}
 
 
 @pytest.mark.parametrize("other", [{5: "B5"}, {9: "A5"}])

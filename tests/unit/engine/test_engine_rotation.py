@@ -13,7 +13,7 @@ from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
 from syncd.core.records import BindingRow
 from syncd.engine import observe
 from syncd.engine import reconcile as engine
-from syncd.engine.covering import ASKED_FOR, DAY, Portion, portion_of
+from syncd.engine.covering import ASKED_FOR, Portion, portion_of
 from syncd.engine.report import Report
 from syncd.errors import Stopped, UsageError
 from tests.fakes.link import FREE
@@ -23,6 +23,8 @@ from tests.unit.engine.given import both, deal, in_step, policy
 from tests.unit.engine.test_engine_portions import coverage, edit, guards, over, recent, sliced
 
 pytestmark = pytest.mark.anyio
+
+DAY = 86400.0
 
 
 async def pass_over(world: World, portion: Portion | None) -> Report:
@@ -184,6 +186,19 @@ async def test_given_a_pass_over_all_then_the_newest_are_as_fresh_as_the_rest_wh
     newest = (fresh.recent_from, fresh.recent_at, fresh.recent_run)
     assert newest == ((36, now, report.row.id) if recent_orders else (0, 0.0, 0))
     assert fresh.stalest == now
+
+
+async def test_given_a_slice_that_cannot_be_proved_when_the_rest_is_refused_then_another_slice_is_next() -> None:
+    world = await in_step(400, limits=replace(FREE, max_moves=1))
+    world.options = {"recent_orders": 50, "slices": 4}
+    edit(world, 398, 399)
+    world.portal.unproved = {OrderRange(1, 100): "no"}
+    both_asked = Portion(slice=True, recent=True)
+
+    refused = await pass_over(world, both_asked)
+
+    assert (refused.row.state, str(refused.row.covers), guards(refused)) == ("refused", "351-", ["max_moves"])
+    assert (await pass_over(world, both_asked)).row.part == "slice 2 of 4, the newest 50"
 
 
 async def test_given_a_pass_that_is_stopped_while_it_writes_then_its_orders_are_as_stale_as_before() -> None:

@@ -6,7 +6,20 @@ import re
 
 import pytest
 
-from syncd.core.model import Facts, HoldKind, Owner, Reason, Side, Unreadable
+from syncd.core.model import (
+    Direction,
+    Facts,
+    Hold,
+    HoldKind,
+    OnConflict,
+    Owner,
+    Policy,
+    Reason,
+    Scope,
+    Side,
+    Unreadable,
+)
+from syncd.core.policy import decide
 from syncd.core.records import GuardHit, RunRow
 from syncd.engine import formatting
 
@@ -53,6 +66,17 @@ def test_given_numbers_and_lists_then_they_read_as_language() -> None:
     assert formatting.listed(["a"]) == "a"
     assert formatting.listed(["a", "b", "c"]) == "a, b and c"
     assert formatting.order(0) == "unreadable"
+
+
+def test_given_an_order_out_of_scope_on_one_side_then_the_advice_is_to_change_that_one() -> None:
+    policy = Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({2})))
+    invoice, deal, other = Owner(31, 9), Owner(2, 5), Owner(2, 6)
+
+    of_the_other_side = [decide(5, Facts(invoice, table, deal), policy) for table in (deal, other, None)]
+
+    assert all(isinstance(one, Hold) and one.kind is HoldKind.OUT_OF_SCOPE for one in of_the_other_side)
+    assert "either side" not in formatting.ADVICE[HoldKind.OUT_OF_SCOPE]
+    assert not isinstance(decide(5, Facts(other, deal, deal), policy), Hold)
 
 
 @pytest.mark.parametrize("setting", ["owner_types", "where"])

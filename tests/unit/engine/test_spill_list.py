@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.engine.spill_list import SpillList
+from syncd.errors import UnavailableError
 
 
 @given(parts=st.lists(st.lists(st.integers(), max_size=7), max_size=9), chunk=st.integers(1, 6))
@@ -43,3 +45,14 @@ def test_given_orders_of_several_changes_then_no_chunk_ends_within_one(sizes: li
 
     assert all(before[-1] != after[0] for before, after in pairwise(kept.chunks()))
     kept.close()
+
+
+def test_given_a_full_temporary_directory_then_the_sentence_says_so() -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = SpillList(range(4), chunk=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", full)
+        with pytest.raises(UnavailableError, match="temporary directory: No space left on device"):
+            kept.append(4)

@@ -23,6 +23,7 @@ from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_lost_answers as on_lost_answers
 from tests.unit.engine import test_engine_side_by_side as on_side_by_side
 from tests.unit.engine import test_engine_source as on_source
+from tests.unit.engine import test_spill_list as on_spilling
 from tests.unit.engine.switches.of_decisions import nothing
 
 APPLY, INTENTS, OUTCOMES, QUEUE, RECOVER, SILENCE, SOURCE, WRITERS = (
@@ -144,6 +145,11 @@ SWITCHES = [
         "Only a window of the plan is on its way.",
         Name(f"{QUEUE}:WriteQueue._fill", take_up_all),
         on_growth.test_given_a_long_queue_then_each_write_is_offered_a_few_times_and_only_a_window_is_in_memory,
+    ),
+    rule(
+        "A plan that cannot be kept ends the run.",
+        Silent("syncd.engine.spill_list:SpillList.extend"),
+        on_spilling.test_given_a_full_temporary_directory_then_the_sentence_says_so,
     ),
     # --------------------------------------------------------------------- side by side
     rule(
