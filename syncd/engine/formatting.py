@@ -114,6 +114,20 @@ def refusals(row: RunRow) -> list[str]:
     return [row.error if hit.name == FINGERPRINT else guards.sentence(hit, row.counts) for hit in row.guards]
 
 
+def remedy(row: RunRow) -> str:
+    """Given a refused run, return what to do if it shows a mistake, as a sentence; empty if nothing is."""
+    names = {hit.name for hit in row.guards}
+    if FINGERPRINT in names:
+        return "If that is a mistake, correct the link's settings; what was agreed is kept."
+    if guards.STATE_OLDER in names:
+        return "If that is a mistake, restore the newest backup of the state database, or correct [state] url."
+    causes = {hit.side if hit.name == "empty_side" else hit.side.other for hit in row.guards if hit.side is not None}
+    if not causes:
+        return ""
+    cause = side(causes.pop() if len(causes) == 1 else None)
+    return f"If that is a mistake, correct {cause}; the next pass compares anew."
+
+
 def owner_type(owner_type_id: int, names: PortalNames = NAMELESS) -> str:
     """Given an owner type, return its name: the portal's own, where that is another word than ours; else nothing."""
     ours, theirs = OWNER_NAMES.get(owner_type_id, ""), names.types.get(owner_type_id, "")
