@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from syncd.config.render import secret_values
 from syncd.config.service_places import service_places
 from syncd.config.sources import Source
 from syncd.config.urls import database_identity, sqlite_file
+from syncd.core.model import Direction
 from syncd.daemon.channels import problems
 from syncd.engine import formatting
 from syncd.errors import ConfigError, SyncdError, UnavailableError
@@ -39,7 +40,7 @@ async def run_checks(loaded: Loaded, names: Sequence[str]) -> list[Finding]:
     with _temporary_state(settings) if not usable else nullcontext(settings) as used:
         async with open_workplace(used, upgrade=not usable) as place:
             of_links = await asyncio.gather(*(check_link(place, name, state=usable) for name in names))
-    about = [*_files(loaded), *_web(loaded.settings), *_notifying(settings)]
+    about = [*_files(loaded), *_web(loaded.settings), *_notifying(settings), *_overlaps(settings)]
     return [*about, *state, *(finding for found in of_links for finding in found)]
 
 
@@ -88,6 +89,23 @@ def _notifying(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for each way of notifying that cannot work."""
     for problem in problems(settings.notify):
         yield Finding("notifications", problem, ConfigError.exit_code, "Then try it with: syncd notify --test")
+
+
+def _overlaps(settings: Settings) -> Iterator[Finding]:
+    """Yield a warning for each two links that write the same orders of one portal.
+
+    Where only one of them writes to the portal, the other one follows it.
+    """
+    writing = {name: link for name, link in settings.links.items() if link.direction is not Direction.CRM_TO_TABLE}
+    for (one, first), (other, second) in combinations(writing.items(), 2):
+        a, b = first.scope(), second.scope()
+        if first.portal.address == second.portal.address and a.owner_types & b.owner_types and a.orders & b.orders:
+            text = (
+                f"{one} and {other} both write to the CRM, and their scopes overlap: each of them carries on, or "
+                "undoes, what the other one writes"
+            )
+            hint = "Give them `orders` or `owner_types` that exclude each other."
+            yield Finding("links", text, hint=hint, warning=True)
 
 
 @contextmanager

@@ -137,7 +137,7 @@ async def observe(
     """
     open_holds = {stored.hold.order_id: stored for stored in await link.store.holds(lease.row.id)}
     boundaries = await link.store.boundaries(lease.row.id, PAGE, _wide(covers))
-    result = Observation(open_holds, began_at=link.clock.monotonic(), covers=covers)
+    result = Observation(open_holds, began_at=link.clock.monotonic())
     attempts = await link.store.attempts(lease.row.id)
     now = link.clock.now()
     retried = {

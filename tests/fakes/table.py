@@ -92,6 +92,8 @@ class FakeTable:
         self.stored = [FakeRow(order_id, *owner) for order_id, owner in self.owners.items()]
         self.calls: list[str] = []
         self.written: list[Write] = []
+        self.unknown: dict[int, UnknownKey] = {}
+        """What snapshots show of rows whose keys no order has."""
         self.trigger: Callable[[Write], None] | None = None
         """A trigger of the table's: called right after each write, within its transaction."""
         self._meanwhile: dict[str, list[Callable[[], object]]] = {}
@@ -228,7 +230,7 @@ class FakeTable:
                 unreadable[order_id] = value.unreadable
             elif value.owner is not None:
                 readable.append(Row(order_id, *value.owner))
-        return FakeSnapshot(readable, unreadable, orderless)
+        return FakeSnapshot(readable, unreadable, orderless, self.unknown)
 
     def _rows(self, order_id: int) -> list[FakeRow]:
         return [

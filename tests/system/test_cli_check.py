@@ -66,6 +66,45 @@ def test_given_a_token_for_hints_and_no_listener_then_check_warns(shop: Shop) ->
     assert "0123456789abcdef" not in ran.out + ran.err
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ({}, {}, True),
+        ({"orders": "[1, 50]"}, {"orders": "[50, 99]"}, True),
+        ({"orders": "[1, 50]"}, {"orders": "[51, 99]"}, False),
+        ({"owner_types": "[2, 31]"}, {}, True),
+        ({"owner_types": "[31]"}, {}, False),
+        ({"direction": '"table-to-crm"'}, {}, True),
+        ({"direction": '"crm-to-table"'}, {}, False),
+        ({}, {"direction": '"crm-to-table"'}, False),
+    ],
+)
+def test_given_two_links_that_write_the_same_orders_of_one_portal_then_check_warns(
+    shop: Shop, one: dict[str, str], other: dict[str, str], warned: bool
+) -> None:
+    shop.sql("CREATE TABLE more (order_id INTEGER PRIMARY KEY, owner_type INTEGER, deal_id INTEGER)")
+    table = f'url = "sqlite:///{shop.file}"\nname = "more"\n'
+    table += 'columns = { order_id = "order_id", owner_type_id = "owner_type", owner_id = "deal_id" }'
+    settings = "\n".join(f"{key} = {value}" for key, value in one.items())
+    portal = f'webhook = "{shop.server.webhook_url}"'
+    shop.more_links = f"[links.two]\n{settings}\n[links.two.portal]\n{portal}\n[links.two.table]\n{table}"
+    shop.settings |= other
+
+    ran = shop.call("check").check(0)
+
+    assert ("shop and two both write to the CRM, and their scopes overlap" in ran.out) is warned
+
+
+def test_given_links_of_two_portals_then_check_does_not_compare_their_scopes(shop: Shop, tmp_path: Path) -> None:
+    shop.sql("CREATE TABLE more (order_id INTEGER PRIMARY KEY, deal_id INTEGER)")
+    with open_shop(tmp_path) as elsewhere:
+        portal = f'webhook = "{elsewhere.server.webhook_url}"'
+        table = f'url = "sqlite:///{shop.file}"\nname = "more"\ncolumns = {shop.columns}'
+        shop.more_links = f"[links.two.portal]\n{portal}\n[links.two.table]\n{table}"
+
+        assert "shop and two" not in shop.call("check").check(0).out
+
+
 @pytest.mark.postgres
 def test_given_a_fresh_state_database_on_a_server_then_check_says_that_it_will_be_made(
     shop: Shop, postgres_url: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from syncd.core.model import Outcome
@@ -9,7 +11,7 @@ from syncd.core.records import Lease
 from syncd.engine import reconcile as engine
 from syncd.errors import LeaseHeld, StalePlan, UsageError
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, policy, rebase, written
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, policy, rebase, undo, written
 
 pytestmark = pytest.mark.anyio
 
@@ -107,9 +109,10 @@ async def test_given_a_plan_that_is_spent_while_we_read_then_nothing_is_written(
         return False
 
     link.store.spend = spent  # type: ignore[method-assign]
-    with pytest.raises(StalePlan, match="applied already"):
+    with pytest.raises(StalePlan, match="applied already") as caught:
         await engine.apply(link, run)
 
+    assert "syncd plan shop" in caught.value.hint
     assert not world.portal.sent
     assert world.table.written == []
     (last, *_) = await world.store.runs("shop", 1)
@@ -235,3 +238,47 @@ async def test_given_a_first_sync_that_waits_for_a_person_when_its_run_is_applie
     assert (asked.exit_code, report.exit_code) == (4, 0)
     assert both(world, 5) == (deal(10), deal(10))
     assert both(world, 6) == (deal(11), deal(11))
+
+
+async def test_given_each_command_then_its_run_says_what_it_was_who_asked_and_which_run_was_named() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    planned = (await plan(world)).row
+    applied = (await apply(world, planned.id)).row
+    undone = (await undo(world, applied.id)).row
+    await rebase(world)
+
+    rows = [await world.store.run(number) for number in range(1, 6)]
+    assert [(row.kind, row.state, row.origin, row.source) for row in rows if row is not None] == [
+        ("pass", "applied", "command", None),
+        ("plan", "planned", "command", None),
+        ("apply", "applied", "command", planned.id),
+        ("undo", "planned", "command", applied.id),
+        ("rebase", "applied", "command", None),
+    ]
+    assert undone.id == 4
+
+
+@pytest.mark.parametrize("act", [engine.reconcile, engine.plan])
+async def test_given_the_schedule_when_it_asks_for_a_run_then_the_run_says_so(act: Any) -> None:
+    world = await in_step({5: 10})
+
+    assert (await act(world.link(), origin="schedule")).row.origin == "schedule"
+
+
+async def test_given_a_plan_that_may_not_be_applied_then_the_hint_says_how_to_make_another() -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_table(5, (2, 20))
+    run = (await plan(world)).row.id
+    await apply(world, run)
+    with pytest.raises(StalePlan) as spent:
+        await apply(world, run)
+    other = (await plan(world)).row.id
+    await rebase(world)
+    with pytest.raises(StalePlan) as rebased:
+        await apply(world, other)
+
+    assert "applied already" in spent.value.message
+    assert "before the link was rebased" in rebased.value.message
+    assert "syncd plan shop" in spent.value.hint
+    assert "syncd plan shop" in rebased.value.hint

@@ -8,8 +8,9 @@ import pytest
 
 from syncd.core.guards import GuardLimits
 from syncd.core.model import HoldKind, OnConflict, Outcome, Unreadable
+from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import GuardHit
-from syncd.engine.verify import FLAPPING_AFTER
+from syncd.engine.verify import FLAPPING_AFTER, FLAPPING_WITHIN
 from tests.fakes.link import FREE
 from tests.simulation.world import World
 from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, rebase, written
@@ -231,6 +232,39 @@ async def test_given_one_order_that_goes_back_and_forth_then_it_counts_once_and_
     assert (report.row.guards, [hold.kind for hold in report.holds]) == ([], [HoldKind.FLAPPING])
 
 
+@pytest.mark.parametrize(("seconds", "held"), [(FLAPPING_WITHIN, {7: "flapping"}), (FLAPPING_WITHIN + 1, {})])
+async def test_given_writes_that_were_undone_a_day_ago_then_the_order_is_held_for_a_day_and_no_longer(
+    seconds: float, held: dict[int, str]
+) -> None:
+    world = await in_step(30)
+    for _ in range(FLAPPING_AFTER):
+        world.edit_crm(7, (2, 999))
+        await world.reconcile()
+        world.edit_table(7, (2, 107))
+        await world.reconcile()
+    world.edit_crm(7, (2, 999))
+    await world.clock.sleep(seconds)
+
+    await world.reconcile()
+
+    assert await world.held() == held
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(REVERTS_WITHIN, "refused"), (REVERTS_WITHIN + 1, "applied")])
+async def test_given_a_side_put_back_then_what_was_replaced_within_a_week_before_it_was_read_last_is_a_revert(
+    seconds: float, state: str
+) -> None:
+    world = await in_step(3, limits=replace(FREE, max_reverts=0))
+    world.edit_crm(1, (2, 999))
+    await world.reconcile()
+    await world.clock.sleep(seconds)
+    await world.reconcile()
+    await world.clock.sleep(3600)
+    world.edit_table(1, (2, 101))
+
+    assert (await world.reconcile()).row.state == state
+
+
 async def test_given_a_decision_that_puts_back_then_it_is_no_revert() -> None:
     world = await in_step(3, limits=replace(FREE, max_reverts=0))
     world.edit_crm(1, (2, 999))
@@ -335,3 +369,16 @@ async def test_given_a_small_link_then_its_owners_may_not_all_be_moved_and_it_ma
     assert GuardHit("max_moves_small", Side.CRM, 2, 19) in moved.row.guards
     assert flooded.row.guards == [GuardHit("max_adds_small", Side.CRM, 20, 3000)]
     assert len(world.portal.bindings) == 19
+
+
+async def test_given_a_plan_that_guards_refuse_then_none_of_its_changes_waits_for_a_second_look() -> None:
+    world = await in_step(40, limits=replace(FREE, second_look_above=2, max_removes=3))
+    for order in range(1, 6):
+        world.edit_table(order, None)
+
+    refused = await plan(world)
+
+    assert (refused.exit_code, refused.row.counts.waiting) == (4, 0)
+    assert set(outcomes(refused).values()) == {Outcome.PLANNED}
+    assert (await apply(world, refused.row.id)).exit_code == 0
+    assert len(world.portal.bindings) == 35

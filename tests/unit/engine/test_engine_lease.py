@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from syncd.core.records import Reached
+from syncd.core.records import Lease, Reached
 from syncd.engine.link import Link, hold_lease
-from syncd.errors import LeaseHeld, Stopped
+from syncd.errors import LeaseHeld, Stopped, UnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import make_link
 from tests.fakes.portal import FakePortal, Surprise
@@ -139,6 +139,19 @@ async def test_given_a_wait_then_the_stop_is_listened_for_every_second_and_the_l
     assert slept == pauses
 
 
+async def test_given_a_lease_that_cannot_be_given_back_then_the_run_ends_as_it_would_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await in_step({5: 10})
+
+    async def away(_lease: Lease) -> None:
+        raise UnavailableError("The state database is away.")
+
+    monkeypatch.setattr(world.store, "release", away)
+
+    assert (await world.reconcile()).exit_code == 0
+
+
 # ------------------------------------------------------------------ work that takes its time
 
 
@@ -197,7 +210,7 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
         return "what was read"
 
     async def stop() -> None:
-        await clock.sleep(5.5)
+        await clock.sleep(4.5)
         link.cancelled.set("SIGTERM")
 
     began = clock.monotonic()
@@ -211,7 +224,7 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
         await stopping
 
     assert ended == (["given up"] if stoppable else ["read"])
-    assert clock.monotonic() - began == (6 if stoppable else 30)
+    assert clock.monotonic() - began == (5 if stoppable else 30)
 
 
 async def test_given_a_reading_then_it_can_be_stopped_unless_it_is_said_that_it_cannot() -> None:

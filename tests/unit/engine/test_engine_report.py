@@ -256,6 +256,7 @@ async def test_given_history_then_before_names_what_was_really_there() -> None:
 
     assert (told["run"], told["at"]) == (2, SINCE)
     assert told["before"] == {"owner_type_id": 2, "owner_id": 77}
+    assert change_json(stored)["before"] == {"owner_type_id": 2, "owner_id": 10}, "a report says what was planned"
     assert told["outcome"] == "applied"
 
 
@@ -282,12 +283,10 @@ def test_given_rows_without_an_order_then_the_holds_order_is_null() -> None:
 
 
 def test_given_a_guard_of_no_side_then_its_side_is_null_and_whole_numbers_stay_whole() -> None:
-    assert guard_json(GuardHit("fingerprint", None, 0, 1.0)) == {
-        "name": "fingerprint",
-        "side": None,
-        "limit": 0,
-        "actual": 1,
-    }
+    told = json.dumps(guard_json(GuardHit("fingerprint", None, 0, 1.0)))
+
+    assert told == '{"name": "fingerprint", "side": null, "limit": 0, "actual": 1}'
+    assert '"actual": 6.7}' in json.dumps(guard_json(GuardHit("max_moves_percent", Side.CRM, 5, 6.7)))
 
 
 @pytest.mark.parametrize(
@@ -408,7 +407,7 @@ def test_given_more_changes_than_a_report_holds_then_it_says_so_and_its_json_tak
         row, [stored], tally={(Side.CRM, Action.ADD, Outcome.APPLIED): 2, (Side.TABLE, Action.ADD, Outcome.APPLIED): 3}
     )
 
-    assert (whole.is_cut, cut.is_cut) == (False, True)
+    assert (Report(row, [stored]).is_cut, whole.is_cut, cut.is_cut) == (False, False, True)
     assert (whole.outcomes, cut.outcomes) == ({Outcome.APPLIED: 1}, {Outcome.APPLIED: 5})
     assert to_json(cut, ["all", "of", "them"])["changes"] == ["all", "of", "them"]
 

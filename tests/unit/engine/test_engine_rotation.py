@@ -13,7 +13,7 @@ from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
 from syncd.core.records import BindingRow
 from syncd.engine import observe
 from syncd.engine import reconcile as engine
-from syncd.engine.covering import ASKED_FOR, DAY, Portion, portion_of
+from syncd.engine.covering import ASKED_FOR, Portion, portion_of
 from syncd.engine.report import Report
 from syncd.errors import Stopped, UsageError
 from tests.fakes.link import FREE
@@ -23,6 +23,8 @@ from tests.unit.engine.given import both, deal, in_step, policy
 from tests.unit.engine.test_engine_portions import coverage, edit, guards, over, recent, sliced
 
 pytestmark = pytest.mark.anyio
+
+DAY = 86400.0
 
 
 async def pass_over(world: World, portion: Portion | None) -> Report:

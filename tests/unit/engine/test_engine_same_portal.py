@@ -153,7 +153,12 @@ async def test_given_the_agreed_bindings_are_there_when_a_person_says_it_is_the_
 
     report = await rename(world)
 
-    assert (report.row.kind, report.row.state, report.exit_code) == ("rename", "applied", 0)
+    assert (report.row.kind, report.row.origin, report.row.state, report.exit_code) == (
+        "rename",
+        "command",
+        "applied",
+        0,
+    )
     assert written(world) == before
     assert ((await row(world)).generation, (await row(world)).portal) == (1, "new.example")
     assert (await world.reconcile()).exit_code == 0
@@ -236,8 +241,9 @@ async def test_given_nothing_changed_then_there_is_nothing_to_do() -> None:
     world = await renamed()
     world.options |= {"portal_address": "old.example", "fingerprint": "ends", "changed_ends": lambda _: ()}
 
-    with pytest.raises(UsageError, match="nothing changed"):
+    with pytest.raises(UsageError, match="here nothing changed") as caught:
         await rename(world)
+    assert caught.value.hint == ""
 
 
 async def test_given_nothing_agreed_then_a_plain_rebase_is_named() -> None:

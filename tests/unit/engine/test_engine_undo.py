@@ -93,8 +93,9 @@ async def test_given_a_run_that_wrote_nothing_when_undone_then_it_says_so() -> N
     world = await in_step({5: 10})
     run = (await plan(world)).row.id
 
-    with pytest.raises(UsageError, match="wrote nothing"):
+    with pytest.raises(UsageError, match="wrote nothing") as caught:
         await undo(world, run)
+    assert f"syncd show {run}" in caught.value.hint
 
 
 async def test_given_a_run_of_another_link_or_none_at_all_when_undone_then_it_is_a_usage_error() -> None:

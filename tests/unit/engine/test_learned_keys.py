@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.order_keys import CheckedKeys, KeyField, KeyOrders, KeyRow, number_of_former
+from syncd.core.order_keys import CheckedKeys, KeyField, KeyOrders, KeyRow, number_of_former, order_of_former
 from syncd.engine import learned_keys
 from syncd.engine.learned_keys import LearnedKeys
 from syncd.engine.link import hold_lease
@@ -164,6 +164,15 @@ async def test_given_an_order_that_shows_the_key_of_another_then_both_have_it_an
 
         assert unknown < 0
         assert await keys.known(["A5", "A9"]) == KeyOrders({"A9": 9}, {"A5": [5, 8]})
+
+
+async def test_given_keys_that_no_order_ever_had_then_none_of_their_numbers_says_that_one_had_it() -> None:
+    async with Shop({}).run() as keys:
+        found = (await keys.learn([f"nobody's {number}" for number in range(50)])).single
+
+    assert len(set(found.values())) == 50
+    assert {order_of_former(number) for number in found.values()} == {None}
+    assert max(found.values()) < 0
 
 
 async def test_given_an_unknown_key_when_an_order_gets_it_then_it_is_that_orders_key_and_no_number_stands_for_it() -> (
