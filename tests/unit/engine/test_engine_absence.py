@@ -12,7 +12,7 @@ from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import iso, to_json
-from syncd.engine.spill_list import SpillList
+from syncd.spill import SpillList
 from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World

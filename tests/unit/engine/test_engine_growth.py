@@ -17,8 +17,8 @@ from syncd.core.records import Attempt
 from syncd.engine import reconcile as engine
 from syncd.engine.link import hold_lease
 from syncd.engine.outcomes import UNANSWERED, on_both_sides
-from syncd.engine.spill_list import SpillList
 from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue
+from syncd.spill import SpillList
 from tests.fakes.link import FREE
 from tests.simulation.world import World
 from tests.unit.engine.given import in_step

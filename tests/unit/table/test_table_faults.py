@@ -513,10 +513,10 @@ async def test_given_no_room_for_the_spool_when_snapshot_then_that_is_said(
 ) -> None:
     lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("syncd.table.spool.Spool.append", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(UnavailableError, match="temporary file"):
         await snapshot(lab.table())
 
