@@ -54,6 +54,7 @@ class LoadedPython(Child):
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], limit: float = LIMIT, **options: Any) -> None:
         self._told: socket.socket | None = None
+        self._hearing = threading.Lock()
         super().__init__([sys.executable, *argv], limit=limit, env=env, **options)
 
     def _execute_child(self, args: Sequence[str], *given: Any) -> None:
@@ -65,16 +66,23 @@ class LoadedPython(Child):
         with teller:
             forking = _forking(tuple(sorted(_read_at_start(env).items())))
             forking.order(job, [teller.fileno(), *streams])
-        self.pid = int(self._hear(LIMIT))
+        self._await_news(LIMIT)
+        self.pid = int(self._hear())
         self._child_created = True
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
-    def _hear(self, seconds: float | None) -> bytes:
-        """Return the next line that is told of it; empty if none comes within so many seconds."""
+    def _await_news(self, seconds: float | None) -> None:
+        """Wait until something is told of it, or so many seconds."""
         assert self._told is not None
-        if not select.select([self._told], [], [], seconds)[0]:
-            return b""
+        with suppress(OSError, ValueError):  # another thread has heard of its end, and closed the socket
+            select.select([self._told], [], [], seconds)
+
+    def _hear(self) -> bytes:
+        """Return the next line that is told of it; empty if there is none yet."""
+        assert self._told is not None
         line = b""
+        if not select.select([self._told], [], [], 0.0)[0]:
+            return line
         while not line.endswith(b"\n"):
             piece = self._told.recv(1)
             assert piece, "the process that forks is gone"
@@ -92,9 +100,12 @@ class LoadedPython(Child):
         return self.returncode
 
     def _has_ended(self, seconds: float | None) -> bool:
-        if self.returncode is None and self._told is not None and (line := self._hear(seconds)):
-            self.returncode = int(line)
-            self._told.close()
+        if self.returncode is None and self._told is not None:
+            self._await_news(seconds)
+            with self._hearing:  # one thread may wait for it while another kills it
+                if self._told.fileno() != -1 and (line := self._hear()):
+                    self.returncode = int(line)
+                    self._told.close()
         return self.returncode is not None
 
 

@@ -27,6 +27,8 @@ CONFIG = "SYNCD_CONFIG"
 _OF_OTHERS = re.compile(r"SYNCD_(TEST_\w+|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)\w*)?))")
 """Variables of Kubernetes for services whose names begin with syncd, and those of syncd's tests."""
 _SEPARATOR = "__"
+_BYTE_ORDER_MARK = "\ufeff"
+"""What editors of Windows write before the text; to a secret, it would be a character of it that nobody sees."""
 _LARGEST_SECRET = 64 * 1024
 _FROM_FOLDER = "syncd_"
 """The prefix that systemd gives to the files of a folder: `LoadCredential=syncd:/etc/syncd/credentials`."""
@@ -171,7 +173,7 @@ def read_file(path: Path, values: Values, text: str | None = None, *, named: boo
     problem = ""
     tree: dict[str, Any] = {}
     try:
-        tree = tomllib.loads(_text_of(path, named=named) if text is None else text)
+        tree = tomllib.loads((_text_of(path, named=named) if text is None else text).removeprefix(_BYTE_ORDER_MARK))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
@@ -275,7 +277,7 @@ def read_secret_files(values: Values, directory: Path) -> None:
 
 
 def read_secret(file: Path) -> str:
-    """Given a file, return its text without white space at the end.
+    """Given a file, return its text without a byte order mark, and without white space at the end.
 
     Raises:
         ValueError: It cannot be read, is not text, is empty or too large. The sentence does not name the file.
@@ -285,7 +287,7 @@ def read_secret(file: Path) -> str:
             raw = opened.read(_LARGEST_SECRET + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    text = raw.decode(errors="replace").rstrip()
+    text = raw.decode(errors="replace").removeprefix(_BYTE_ORDER_MARK).rstrip()
     if len(raw) > _LARGEST_SECRET:
         raise ValueError(f"is larger than {_LARGEST_SECRET // 1024} KiB, so it is hardly one secret")
     if "\ufffd" in text:

@@ -191,9 +191,8 @@ def sentence(hit: GuardHit, counts: Counts) -> str:
         return f"{side} reads as empty{where}, while {agreed} agreed"
     if hit.name == "max_reverts":
         return (
-            f"{_count(actual, 'order', 'orders')} in {side} would get back within 24 hours, this plan included, what "
-            "syncd itself replaced in the week before both sides were last compared; a restored backup looks like "
-            f"that; the limit is {limit}"
+            f"{_count(actual, 'order', 'orders')} in {side} would get back within 24 hours what syncd replaced in the "
+            f"week before the last pass, as after a restored backup; the limit is {limit}"
         )
     action, part, small, per_day = _parts(hit.name)
     what = _count(actual, action, f"{action}s")

@@ -47,6 +47,8 @@ GATHER: Final = 0.5
 """Seconds for which hints are collected before their pass is triggered."""
 APART: Final = 3.0
 """Seconds between two passes for hints, at least."""
+UNSIGNED: Final = "no token: expected a form with auth[application_token], or application/json and a bearer token"
+REFUSED: Final = "wrong token, or no link of this name takes hints; see hook_token of the link"
 EVENTS: Final = frozenset({"ONSALEORDERSAVED", "ONORDERENTITYSAVED", "ONORDERDELETED"})
 """The events that name an order; others are answered, and mean nothing."""
 EVERY: Final = 3.0
@@ -91,8 +93,8 @@ class Hooks:
             return PlainTextResponse(f"{error}\n", 400)
         name = request.url.path.removeprefix(HOOKS)
         if not self._is_token(name, token):
-            log.debug("hint refused", link=name, reason="wrong token")
-            return PlainTextResponse("wrong token\n", 403)
+            log.debug("hint refused", link=name, reason="wrong token" if token else "no token")
+            return PlainTextResponse(f"{REFUSED if token else UNSIGNED}\n", 403)
         if orders:
             self._gather(name, orders)
         return PlainTextResponse("noted\n", 202)

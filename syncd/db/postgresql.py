@@ -93,7 +93,9 @@ class PostgreSQL(Server):
         """The full text of an error would quote the whole row; its primary message names the constraint."""
         diagnosis = getattr(error, "diag", None)
         primary = getattr(diagnosis, "message_primary", None)
-        return getattr(error, "sqlstate", None) or "", primary or str(error)
+        # libpq indents its questions to the reader, such as whether the server is running.
+        words = "\n".join(line for line in str(error).splitlines() if not line.startswith("\t"))
+        return getattr(error, "sqlstate", None) or "", primary or words
 
     def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
         """When a server refuses the connection, libpq does not return its code."""

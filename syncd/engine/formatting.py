@@ -69,7 +69,7 @@ HOLD_KINDS = {
 ADVICE = {
     HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
     HoldKind.INVALID_ROW: "Correct the row in the table.",
-    HoldKind.OUT_OF_SCOPE: "Change either side, or the setting that leaves the order out: owner_types or where.",
+    HoldKind.OUT_OF_SCOPE: "Change the side that is out of scope, or the setting that says so: owner_types or where.",
     HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table.",
     HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
     HoldKind.OWNER_MISSING: "Correct the owner in the table.",
@@ -112,6 +112,20 @@ def run_kind(row: RunRow, before: str = "") -> str:
 def refusals(row: RunRow) -> list[str]:
     """Given a refused run, return why, a phrase with its numbers for each guard."""
     return [row.error if hit.name == FINGERPRINT else guards.sentence(hit, row.counts) for hit in row.guards]
+
+
+def remedy(row: RunRow) -> str:
+    """Given a refused run, return what to do if it shows a mistake, as a sentence; empty if nothing is."""
+    names = {hit.name for hit in row.guards}
+    if FINGERPRINT in names:
+        return "If that is a mistake, correct the link's settings; what was agreed is kept."
+    if guards.STATE_OLDER in names:
+        return "If that is a mistake, restore the newest backup of the state database, or correct [state] url."
+    causes = {hit.side if hit.name == "empty_side" else hit.side.other for hit in row.guards if hit.side is not None}
+    if not causes:
+        return ""
+    cause = side(causes.pop() if len(causes) == 1 else None)
+    return f"If that is a mistake, correct {cause}; the next pass compares anew."
 
 
 def owner_type(owner_type_id: int, names: PortalNames = NAMELESS) -> str:

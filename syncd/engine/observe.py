@@ -26,8 +26,8 @@ from syncd.core.ports import Listed, Snapshot
 from syncd.core.records import BindingRow, BindingUpdate, StoredHold
 from syncd.engine.formatting import count
 from syncd.engine.link import HeldLease, Link
-from syncd.engine.spill_list import SpillList
 from syncd.engine.stored_plans import WantedChanges
+from syncd.spill import SpillList
 
 PAGE = 50
 """Rows on a page of the portal's listing: order ids known at that distance make one call of each page."""

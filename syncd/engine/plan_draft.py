@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from syncd.core.model import Change, Hold, HoldKind, Side, SideCounts
 from syncd.core.plan import digest_line
-from syncd.engine.spill_list import SpillList
+from syncd.spill import SpillList
 
 SORTED = 50_000
 """Lines that are sorted at a time."""

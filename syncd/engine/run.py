@@ -35,12 +35,12 @@ from syncd.engine.plan_draft import PlanDraft
 from syncd.engine.recover import recover
 from syncd.engine.report import LEFTOVERS, REPORTED, Report
 from syncd.engine.second_look import SecondLook, waits_since
-from syncd.engine.spill_list import SpillList
 from syncd.engine.state_check import StateAge
 from syncd.engine.stored_plans import OnHold, WantedChanges, load_changes, refused_plan
 from syncd.engine.verify import verify
 from syncd.engine.write_queue import PlannedWrites
 from syncd.errors import IncompleteListing, LeaseLost, StalePlan, SyncdError, UsageError
+from syncd.spill import SpillList
 
 log = structlog.get_logger("syncd.engine")
 

@@ -19,8 +19,8 @@ from syncd.core.records import Decision, GuardHit, RunRow, StoredChange
 from syncd.core.store import Store
 from syncd.engine.formatting import span
 from syncd.engine.link import Link
-from syncd.engine.spill_list import SpillList
 from syncd.errors import StalePlan, UsageError
+from syncd.spill import SpillList
 
 RECENT: Final = 50
 """Runs among which the last one that came to its end is looked for."""

@@ -18,7 +18,7 @@ from syncd.engine.formatting import count
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.observe import Observation
 from syncd.engine.plan_draft import DraftPart, Holds, PlanDraft
-from syncd.engine.spill_list import SpillList
+from syncd.spill import SpillList
 
 FLAPPING_AFTER = 3
 FLAPPING_WITHIN = 86400.0

@@ -20,7 +20,7 @@ from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Portal, Table, TableValue, Write, WriteResult
 from syncd.core.silent_writes import NOT_A_BINDING, Reading
 from syncd.engine.link import Link
-from syncd.engine.spill_list import SpillList
+from syncd.spill import SpillList
 
 TABLE_BATCH = 500
 """Rows of the mapping table that are written in one transaction: short enough never to hold locks for long."""

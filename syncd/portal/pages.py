@@ -5,36 +5,27 @@ A million rows pass through here, so C code does the work: flat lists of numbers
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple
 
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
-from syncd.errors import UnavailableError
 from syncd.portal.commands import OPEN
 from syncd.portal.responses import CommandAnswer, as_list, whole
-
-ROW_BYTES: Final = 24
-"""Bytes of a packed row: three numbers of 64 bits."""
+from syncd.spill import WIDTH, RowFile, rows_of
 
 NO_OWNER: Final = Unreadable(HoldKind.INVALID_ROW, "The order's row in the CRM names no owner that can be read.")
 """The owner of an order whose row names none (portal.md 13.46)."""
-
-IN_MEMORY: Final = 256 * 1024
-"""Bytes of rows that need no file: some ten thousand."""
 
 CHUNK: Final = 1000
 """Rows that are yielded at a time, at least."""
 
 _FIELDS: Final = ("orderId", "ownerTypeId", "ownerId")
 _fields = itemgetter(*_FIELDS)
-_WIDTH: Final = len(_FIELDS)
-_new: Final[Callable[[type[Row], tuple[int, int, int]], Row]] = tuple.__new__
 
 
 class UnusablePage(Exception):
@@ -59,20 +50,20 @@ class RowPage:
         return cls(list(chain.from_iterable(found)))
 
     def __len__(self) -> int:
-        return len(self.numbers) // _WIDTH
+        return len(self.numbers) // WIDTH
 
     @property
     def order_ids(self) -> list[int]:
         """The rows' order ids, in the portal's order."""
-        return self.numbers[::_WIDTH]
+        return self.numbers[::WIDTH]
 
     def rows(self) -> list[Row]:
         """Return the rows one by one, in the portal's order."""
-        return _rows(self.numbers)
+        return rows_of(self.numbers)
 
     def beyond(self, order_id: int) -> RowPage:
         """Given an order id, return the rows after it; for a page that ascends."""
-        return RowPage(self.numbers[_WIDTH * bisect_right(self.order_ids, order_id) :])
+        return RowPage(self.numbers[WIDTH * bisect_right(self.order_ids, order_id) :])
 
 
 def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
@@ -95,7 +86,7 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     except (KeyError, TypeError):
         numbers = []
     if (
-        len(numbers) != _WIDTH * len(page)
+        len(numbers) != WIDTH * len(page)
         or not set(map(type, numbers)) <= {int}
         or (numbers and (min(numbers) <= 0 or max(numbers) > OPEN))
     ):
@@ -137,21 +128,6 @@ def ascending(order_ids: Sequence[int]) -> bool:
     return all(map(lt, order_ids, order_ids[1:]))
 
 
-def pack(page: RowPage) -> bytes:
-    """Given a page, return its rows as `ROW_BYTES` each."""
-    return array("q", page.numbers).tobytes()
-
-
-def unpack(packed: bytes) -> list[Row]:
-    """Given packed rows, return them."""
-    return _rows(array("q", packed))
-
-
-def _rows(numbers: Sequence[int]) -> list[Row]:
-    one: Iterator[int] = iter(numbers)
-    return list(map(_new, repeat(Row), zip(one, one, one, strict=True)))
-
-
 def _row_by_field(row: Any) -> tuple[int, int, int]:
     """Given a row that is not three positive integers at first sight, return it field by field.
 
@@ -169,16 +145,16 @@ def _row_by_field(row: Any) -> tuple[int, int, int]:
 
 
 class ReadRange(NamedTuple):
-    """A range of order ids (after, upto] that was read, with its number of rows and where they are."""
+    """A range of order ids (after, upto] that was read, with its number of rows and the first one's place."""
 
     after: int
     upto: int
     rows: int
-    offset: int
+    first: int
 
 
 class RowBuffer:
-    """The rows of one listing, by the ranges they were read in: packed, in a file once there are many.
+    """The rows of one listing, by the ranges they were read in: packed in a file.
 
     Yielded rows cannot be taken back, and a page with missing rows has to be read again. So nothing is yielded before
     the proof. Memory holds only a small tuple for each page.
@@ -186,27 +162,17 @@ class RowBuffer:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="syncd-")  # noqa: SIM115 - `close` closes it
-        self._end = 0
+        self._file = RowFile()
         self._read_ranges: list[ReadRange] = []
 
     def put(self, after: int, upto: int, page: RowPage) -> None:
         """Keep the rows of the range (after, upto].
 
         Raises:
-            UnavailableError: The temporary directory is full or cannot be written.
+            UnavailableError: The folder for temporary files is full or cannot be written.
         """
-        packed = pack(page)
-        try:
-            self._file.seek(self._end)
-            self._file.write(packed)
-        except OSError as error:
-            raise UnavailableError(
-                f"The listing cannot be kept in the temporary directory: {error.strerror}.",
-                hint="It needs 24 bytes a binding; TMPDIR names another directory.",
-            ) from None
-        self._read_ranges.append(ReadRange(after, upto, len(page), self._end))
-        self._end += len(packed)
+        first = self._file.append(array("q", page.numbers))
+        self._read_ranges.append(ReadRange(after, upto, len(page), first))
         self.rows += len(page)
 
     def drop(self, after: int, upto: int) -> None:
@@ -232,9 +198,8 @@ class RowBuffer:
     def chunks(self) -> Iterator[list[Row]]:
         """Yield all rows in order of order id."""
         rows: list[Row] = []
-        for offset, size in self._stretches():
-            self._file.seek(offset)
-            rows += unpack(self._file.read(size))
+        for first, count in self._stretches():
+            rows += self._file.rows(first, count)
             if len(rows) >= CHUNK:
                 yield rows
                 rows = []
@@ -242,16 +207,16 @@ class RowBuffer:
             yield rows
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """Yield where the rows are, in order of order id, as (offset, bytes): ranges that lie end to end in one."""
-        offset = size = 0
+        """Yield where the rows are, in order of order id, as (first, count): ranges that lie end to end in one."""
+        first = count = 0
         for one in filter(attrgetter("rows"), self.read_ranges()):
-            if one.offset != offset + size or size >= CHUNK * ROW_BYTES:
-                if size:
-                    yield offset, size
-                offset, size = one.offset, 0
-            size += one.rows * ROW_BYTES
-        if size:
-            yield offset, size
+            if one.first != first + count or count >= CHUNK:
+                if count:
+                    yield first, count
+                first, count = one.first, 0
+            count += one.rows
+        if count:
+            yield first, count
 
     def close(self) -> None:
         """Delete all rows."""

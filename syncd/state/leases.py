@@ -44,7 +44,7 @@ def prove(connection: Connection, lease: Lease) -> None:
     if connection.scalar(query.with_for_update()) is None:
         raise LeaseLost(
             f"The lease of link {lease.link} ended or was taken over by another process. Nothing more was written.",
-            hint=f"See who has it with: syncd status {lease.link}",
+            hint=f"The next pass finishes what is left. See who has it with: syncd status {lease.link}",
         )
 
 

@@ -157,6 +157,8 @@ def _refused(link: LinkStatus, row: RunRow, now: float) -> Iterator[Need]:
     yield Need(f"Run {row.plan} wrote nothing: {reasons[0]}", f"syncd show {row.plan}", "shows the plan")
     yield from map(Need, reasons[1:])
     command = next_command(row, now, link.settings.plan_ttl_seconds)
+    if command and (text := formatting.remedy(row)):
+        yield Need(text)
     if row.points_elsewhere:
         yield Need("If the new ends are right, start a new agreed state.", command, "starts it; deletes nothing")
     elif command:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from operator import is_, itemgetter
@@ -15,10 +13,11 @@ from syncd.core.model import MaybeOwner, Unreadable
 from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shared_key
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, TableValue, Write, WriteResult
+from syncd.spill import SpillList
 from syncd.table.columns import Columns, OrderKeyColumn
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
-from syncd.table.sql import SqlTable, TableSetup, spooling, tells_of_failure
+from syncd.table.sql import SqlTable, TableSetup, tells_of_failure
 
 ASKED_AT_ONCE: Final = 2400
 """Rows with unknown keys that are collected before the portal is asked for their orders."""
@@ -33,28 +32,24 @@ _first = itemgetter(0)
 
 
 class KeyReading:
-    """Rows with their keys, in a temporary file that the system deletes when the process ends."""
+    """Rows with their keys, in a temporary file."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="syncd-keys-")  # noqa: SIM115 - close() ends it
-        self._chunks = 0
+        self._kept: SpillList[tuple[Sequence[str | None] | None, list[RowCells]]] = SpillList(chunk=1)
 
     def append(self, keys: Sequence[str | None], rows: Sequence[Sequence[Any]]) -> None:
         """Keep a chunk of rows, and the key in each one's cell; None if it holds none."""
         plain = all(map(is_, keys, map(_first, rows)))
-        pickle.dump((None if plain else keys, list(map(tuple, rows))), self._file, pickle.HIGHEST_PROTOCOL)
-        self._chunks += 1
+        self._kept.append((None if plain else keys, list(map(tuple, rows))))
 
     def chunks(self) -> Iterator[tuple[list[str | None], list[RowCells]]]:
         """Yield the chunks in the sequence in which they were added."""
-        self._file.seek(0)
-        for _ in range(self._chunks):
-            keys, rows = pickle.load(self._file)  # noqa: S301 - a file of our own, which has no name
-            yield list(map(_first, rows)) if keys is None else keys, rows
+        for keys, rows in self._kept:
+            yield list(map(_first, rows) if keys is None else keys), rows
 
     def close(self) -> None:
         """Free the disk space."""
-        self._file.close()
+        self._kept.close()
 
 
 class KeyTranslation:
@@ -203,8 +198,7 @@ class KeyedTable(SqlTable):
         reading = await self._read_in_thread(self._key_reading, progress)
         try:
             assert self._columns is not None
-            with spooling():
-                snapshot = await KeyTranslation(self._columns, self._orders(ranges), self._keys).translate(reading)
+            snapshot = await KeyTranslation(self._columns, self._orders(ranges), self._keys).translate(reading)
         finally:
             reading.close()
         try:

@@ -5,18 +5,15 @@ The spool lets the database transaction end before the first network call, and k
 
 from __future__ import annotations
 
-import os
-import tempfile
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from operator import itemgetter
-from struct import iter_unpack
 from typing import NamedTuple
 
 from syncd.core.model import Row, Unreadable
 from syncd.core.order_keys import UnknownKey
+from syncd.spill import WIDTH, RowFile
 
 BLOCK = 4096
 """How many rows are read back at once."""
@@ -24,12 +21,6 @@ BLOCK = 4096
 MERGED = 16 * BLOCK
 """How many rows of all runs together are in memory while they are merged."""
 _FEWEST = 64
-
-_WIDTH = 3
-_ROW_BYTES = 8 * _WIDTH
-
-
-_row = partial(tuple.__new__, Row)
 
 
 class SortedRun(NamedTuple):
@@ -40,10 +31,10 @@ class SortedRun(NamedTuple):
 
 
 class Spool:
-    """A temporary file of rows, which the system deletes when the process ends in any way."""
+    """A temporary file of rows, in one run or several."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="syncd-table-", buffering=0)  # noqa: SIM115 - close() ends it
+        self._file = RowFile()
         self.runs = [SortedRun(0, 0)]
         self._rows = 0
 
@@ -54,15 +45,16 @@ class Spool:
             orders: Order ids, ascending strictly, beyond those of the run so far.
             types: The owner types, or the one that all have.
             owners: The owner ids.
+
+        Raises:
+            UnavailableError: The folder for temporary files is full or cannot be written.
         """
         count = len(orders)
-        block = array("q", bytes(count * _ROW_BYTES))
-        block[0::_WIDTH] = array("q", orders)
-        block[1::_WIDTH] = array("q", [types]) * count if isinstance(types, int) else array("q", types)
-        block[2::_WIDTH] = array("q", owners)
-        data = memoryview(block).cast("B")
-        while data:
-            data = data[self._file.write(data) :]
+        block = array("q", [0]) * (count * WIDTH)
+        block[0::WIDTH] = array("q", orders)
+        block[1::WIDTH] = array("q", [types]) * count if isinstance(types, int) else array("q", types)
+        block[2::WIDTH] = array("q", owners)
+        self._file.append(block)
         last = self.runs[-1]
         self.runs[-1] = last._replace(rows=last.rows + count)
         self._rows += count
@@ -75,9 +67,7 @@ class Spool:
         """Yield a run's rows, `size` at a time; by default `BLOCK`."""
         size = size or BLOCK
         for start in range(0, run.rows, size):
-            count = min(size, run.rows - start)
-            data = os.pread(self._file.fileno(), count * _ROW_BYTES, (run.start + start) * _ROW_BYTES)
-            yield list(map(_row, iter_unpack("qqq", data)))
+            yield self._file.rows(run.start + start, min(size, run.rows - start))
 
     def merged(self) -> Iterator[list[Row]]:
         """Yield the rows of all runs in order of order id, in pieces; all rows of one order are in one piece.

@@ -193,8 +193,7 @@ class SqlTable:
         with self._translated_errors(), ExitStack() as unless_done:
             with self._home.snapshot() as connection:
                 self._columns = self._look(connection)
-                with spooling():
-                    reading = read(connection, self._columns)
+                reading = read(connection, self._columns)
                 unless_done.callback(reading.close)
             unless_done.pop_all()
         return reading
@@ -276,18 +275,6 @@ class SqlTable:
             if not future.cancelled() and future.exception() is None and dispose is not None:
                 dispose(future.result())
             raise
-
-
-@contextmanager
-def spooling() -> Iterator[None]:
-    """Raise an `UnavailableError` if a temporary file cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UnavailableError(
-            f"The mapping table cannot be kept in a temporary file ({error.strerror}). Nothing was written.",
-            hint="Free some space in the folder for temporary files, or set $TMPDIR to another folder.",
-        ) from None
 
 
 def tells_of_failure(results: Sequence[WriteResult]) -> bool:

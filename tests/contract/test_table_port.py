@@ -15,28 +15,15 @@ from syncd.core.model import HoldKind, Owner, Row, Scope
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Snapshot, Table, TableValue, Write
 from syncd.table.opening import open_table
+from tests.fakes.clock import SetClock
 from tests.fakes.table import FakeTable
 
 pytestmark = pytest.mark.anyio
 
 DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
 ALL_ORDERS = Scope(frozenset({2}))
-
-
-class SetClock:
-    """A clock that shows one moment: 2026-05-04 03:02:01 UTC."""
-
-    def now(self) -> float:
-        return 1_777_863_721.0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        return None
-
-    def random(self) -> float:
-        return 0.0
+NOW = 1_777_863_721.0
+"""2026-05-04 03:02:01 UTC."""
 
 
 class TableSide(Protocol):
@@ -136,7 +123,7 @@ class SqlTableSide:
                 **settings,
             ),
             scope=scope,
-            clock=SetClock(),
+            clock=SetClock(NOW),
             link="shop",
         )
 

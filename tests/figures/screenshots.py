@@ -46,7 +46,7 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("overview-light", "/", "1200,950"),
+    Shot("overview-light", "/", "1200,968"),
     Shot("overview-phone", "/", "390,844"),
     Shot("link-light", f"/links/{SHOP}", "1280,856"),
     Shot("run-light", "/runs/{refused}", "1120,760"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import structlog.testing
 
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Effect, Write
+from syncd.portal.client import BitrixPortal
 from syncd.portal.commands import SMALLEST_PAIRED
 from syncd.portal.hosts import REMEMBERED, Hosts
 from syncd.portal.probes import KEPT, Witnesses
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 ADD, LIST = "crm.orderentity.add", "crm.orderentity.list"
 DEAL, OTHER = Owner(2, 10), Owner(2, 11)
+BINDS = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
 
 
 @pytest.fixture
@@ -197,8 +201,7 @@ async def test_given_a_witness_that_vanished_when_binding_then_it_costs_the_bind
     portal = sandbox(clock)
     async with client(portal, clock) as ours:
         portal.unbind(5)
-        first = await ours.write([Write(20, None, DEAL), Write(21, None, DEAL)])
-        second = await ours.write([Write(20, None, DEAL), Write(21, None, DEAL)])
+        first, second = [await ours.write(BINDS) for _ in range(2)]
 
     assert {result.effect for result in first} == {Effect.NOT_SENT}
     assert {result.effect for result in second} == {Effect.DONE}
@@ -252,6 +255,15 @@ def pairs(clock: FakeClock, **options: Any) -> SandboxPortal:
     return sandbox(clock, bound={12: DEAL, 13: OTHER, 5: DEAL}, **options)
 
 
+@asynccontextmanager
+async def pairing(portal: SandboxPortal, clock: FakeClock) -> AsyncIterator[BitrixPortal]:
+    """A client that has found out with its first bind, of order 500, whether the portal binds by pairs."""
+    async with client(portal, clock, conditional=None) as ours:
+        await listed(ours)
+        await ours.write([Write(500, None, DEAL)])
+        yield ours
+
+
 @pytest.mark.parametrize(
     ("version", "lists"), [(Version.NEW, 1), (Version.MID, 1), (Version.OLD, 2)], ids=["new", "mid", "old"]
 )
@@ -259,9 +271,7 @@ async def test_given_a_portal_that_sorts_in_lists_when_binding_then_one_list_an_
     clock: FakeClock, version: Version, lists: int
 ) -> None:
     portal = pairs(clock, version=version)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         before = portal.stats.calls[LIST]
         writes = [Write(order, None, DEAL) for order in range(1000, 1010)]
         (*results,) = [(await ours.write([write]))[0] for write in writes]
@@ -275,9 +285,7 @@ async def test_given_orders_bound_meanwhile_when_binding_by_pairs_then_each_keep
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.bind(1000, *OTHER)
         portal.bind(1001, *DEAL)
         portal.delete_order(1002)
@@ -298,9 +306,7 @@ async def test_given_a_php_whose_infinity_is_its_largest_integer_when_binding_a_
     cast = php._float_to_int
     monkeypatch.setattr(php, "_float_to_int", lambda number: 2**63 - 1 if number == float("inf") else cast(number))
     portal = pairs(clock)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.bind(1000, *OTHER)
         (result,) = await ours.write([Write(1000, None, DEAL)])
 
@@ -313,13 +319,9 @@ async def test_given_the_witness_of_pairs_is_unbound_then_it_costs_the_binds_and
 ) -> None:
     portal = pairs(clock)
     portal.bind(14, *OTHER)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.unbind(12)
-        writes = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
-        first = await ours.write(writes)
-        second = await ours.write(writes)
+        first, second = [await ours.write(BINDS) for _ in range(2)]
         before = portal.stats.calls[LIST]
         await ours.write([Write(1002, None, DEAL)])
 
@@ -333,14 +335,10 @@ async def test_given_a_portal_that_becomes_an_old_box_when_binding_by_pairs_then
 ) -> None:
     portal = pairs(clock)
     portal.bind(1, *OTHER)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.version = Version.OLD
         portal.bind(1000, *OTHER)
-        writes = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
-        first = await ours.write(writes)
-        second = await ours.write(writes)
+        first, second = [await ours.write(BINDS) for _ in range(2)]
 
     assert {result.effect for result in first} == {Effect.NOT_SENT}
     assert [result.effect for result in second] == [Effect.MOVED, Effect.DONE]
@@ -351,9 +349,7 @@ async def test_given_a_portal_that_sorts_no_pair_any_more_then_what_was_replaced
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.bind(1000, *OTHER)
         portal.faults.add(FaultRule(Fault.SHUFFLE, key="l1000"))
         (result,) = await ours.write([Write(1000, None, DEAL)])
@@ -368,9 +364,7 @@ async def test_given_an_answer_about_pairs_that_is_lost_then_binds_are_made_with
 ) -> None:
     portal = pairs(clock)
     portal.faults.add(FaultRule(Fault.LOSE_KEY, method=LIST, key=key))
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         assert ours.usage().conditional is True
         before = portal.stats.calls[LIST]
         (result,) = await ours.write([Write(1000, None, DEAL)])
@@ -434,9 +428,7 @@ async def test_given_a_racer_when_binding_by_pairs_then_it_edits_what_is_written
 ) -> None:
     portal = pairs(clock)
     writes = [Write(order, None, DEAL) for order in range(1000, 1200)]
-    async with client(portal, clock, conditional=None) as ours:
-        await listed(ours)
-        await ours.write([Write(500, None, DEAL)])
+    async with pairing(portal, clock) as ours:
         portal.faults.add(FaultRule(Fault.RACE, times=None, probability=10.0))
         for at in range(0, len(writes), 10):
             await ours.write(writes[at : at + 10])

@@ -421,14 +421,12 @@ async def test_given_numbers_as_strings_when_listed_then_they_are_numbers(clock:
 async def test_given_a_full_temporary_directory_when_listed_then_the_sentence_says_so(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.portal.pages.IN_MEMORY", 100)
-
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     async with client(bound(range(1, 200), clock), clock) as ours:
-        with pytest.raises(Exception, match="temporary directory: No space left on device"):
+        with pytest.raises(Exception, match="temporary file: No space left on device"):
             await listed(ours)
 
 

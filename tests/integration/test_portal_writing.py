@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -38,6 +38,17 @@ def sandbox(
     for rule in rules:
         portal.faults.add(rule)
     return portal
+
+
+def echoing(*, listed: Callable[[], Any] = list, written: Any) -> Callable[[httpx.Request], httpx.Response]:
+    """Return a portal that answers each list with the rows of `listed`, and each write with `written`."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        rows = {"orderEntity": listed()}
+        sent = json.loads(request.content)["cmd"]
+        return batch_answer({key: rows if LIST in command else written for key, command in sent.items()})
+
+    return answer
 
 
 def by_order(results: list[WriteResult]) -> dict[int, Effect]:
@@ -125,44 +136,27 @@ ECHOES: dict[str, tuple[Any, Effect]] = {
 async def test_given_an_echo_when_adding_then_only_the_wanted_triple_confirms_it(
     clock: FakeClock, echo: Any, effect: Effect
 ) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent = json.loads(request.content)["cmd"]
-        return batch_answer({key: {"orderEntity": []} if LIST in command else echo for key, command in sent.items()})
-
-    async with client(answer, clock) as ours:
+    async with client(echoing(written=echo), clock) as ours:
         (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert result.effect is effect
 
 
 async def test_given_an_empty_echo_when_the_owner_is_found_in_place_then_it_is_done(clock: FakeClock) -> None:
-    requests = 0
+    rows: Iterator[Any] = iter([[], [{"orderId": 9, "ownerId": 10, "ownerTypeId": 2}]])  # before the add, and after it
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal requests
-        requests += 1
-        row = [{"orderId": 9, "ownerId": 10, "ownerTypeId": 2}] if requests == 2 else []
-        sent = json.loads(request.content)["cmd"]
-        return batch_answer(
-            {key: {"orderEntity": row} if LIST in command else {"dealOrder": []} for key, command in sent.items()}
-        )
-
-    async with client(answer, clock) as ours:
+    async with client(echoing(listed=lambda: next(rows), written={"dealOrder": []}), clock) as ours:
         (result,) = await ours.write([Write(9, None, DEAL)])
 
     assert result.effect is Effect.DONE
-    assert requests == 2
+    assert not list(rows)
 
 
 @pytest.mark.parametrize("result", [False, [], {"dealOrder": []}, "true"])
 async def test_given_a_delete_that_is_not_confirmed_when_the_order_is_unbound_then_it_is_done(
     clock: FakeClock, result: Any
 ) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent = json.loads(request.content)["cmd"]
-        return batch_answer({key: {"orderEntity": []} if LIST in command else result for key, command in sent.items()})
-
-    async with client(answer, clock) as ours:
+    async with client(echoing(written=result), clock) as ours:
         (told,) = await ours.write([Write(9, DEAL, None)])
 
     assert told.effect is Effect.DONE

@@ -12,6 +12,7 @@ import itertools
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,10 +35,10 @@ from syncd.sandbox.bindings import ListPage
 from syncd.state.rows import change_of, hold_of
 from syncd.state.schema import absence, change, hold
 from syncd.state.store import SqlStore, open_store
+from tests.loaded_python import LoadedPython
 from tests.simulation.acts import Act, Records, read_records
 from tests.simulation.judge import judge_audit, judge_rest
 from tests.simulation.witness import Witness
-from tests.system.fork_server import Forked, ForkServer
 from tests.system.link_part import EXISTING, PORTAL, TABLE, UNKNOWN, LinkPart
 from tests.system.outsiders import Outsiders
 from tests.system.shop import environment, open_shop
@@ -46,6 +47,22 @@ from tests.system.timeline import Timeline, Told, orders_in
 
 T = TypeVar("T")
 Due = Callable[[], bool]
+
+SET_FORWARD = """
+import os, sys, time
+from syncd.cli.main import main
+from syncd.obs.clock import SystemClock
+
+later = float(sys.argv.pop(1))
+SystemClock.now = lambda _: time.time() + later
+code = main()
+sys.stderr.flush()
+os._exit(code)
+"""
+"""The program with its time of day set forward by so many seconds, its first argument.
+
+It ends at once: to take down all that is loaded would cost several times what the command does.
+"""
 
 SLOW_ADD = FaultRule(Fault.SLOW, method="crm.orderentity.add", probability=0.1, times=None, seconds=0.005)
 """An add that takes a moment now and then, so that others get a word in within a batch."""
@@ -112,15 +129,12 @@ class KilledLink:
 
     Args:
         shop: The link, before anything is written; both sides are to have its first `orders` orders.
-        processes: Starts the program.
         orders: How many those are.
         seed: Of the moments and the edits.
         beside: A link that shares the portal and the state database.
     """
 
-    def __init__(
-        self, shop: LinkPart, processes: ForkServer, orders: int, seed: int, beside: KilledLink | None = None
-    ) -> None:
+    def __init__(self, shop: LinkPart, orders: int, seed: int, beside: KilledLink | None = None) -> None:
         self.beside = beside
         self.links = [self, *([beside] if beside else [])]
         self.later: Later = beside.later if beside else Later()
@@ -131,7 +145,6 @@ class KilledLink:
         self.outsiders = Outsiders(shop, self.log, orders, seed)
         self.timeline = Timeline(self.witness, self.log.pages)
         self.unseen = 0
-        self._processes = processes
         self._dice = random.Random(seed)
         self._backups: list[Backup] = []
         self._put_right: tuple[Side, dict[int, int]] | None = None
@@ -305,11 +318,12 @@ class KilledLink:
 
     def _killed(self, verb: str, *words: str) -> int | None:
         """Start a process and kill it; return its exit code if it was quicker."""
-        with next(self._moments)() as (name, watch):
+        directory, printed = self.shop.directory, self.shop.directory / "printed"
+        with next(self._moments)() as (name, watch), printed.open("w") as output:
             config = str(self.shop.configure())
-            process = self._processes.start(
-                ["--config", config, "--log-level", "error", verb, *words], self.later.seconds
-            )
+            program = ["-c", SET_FORWARD, str(self.later.seconds), "--config", config, "--log-level", "error"]
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            process = LoadedPython([*program, verb, *words], env=environment(), cwd=directory, **streams)
             due = watch(process)
             while process.poll() is None and not due():
                 time.sleep(0.005)
@@ -319,21 +333,21 @@ class KilledLink:
             self.happened[f"killed at {name}"] += 1
             return None
         self.log.let_go()
-        assert code in {0, 3, 4, 5}, f"{verb} ended with {code}\n{process.printed}"
+        assert code in {0, 3, 4, 5}, f"{verb} ended with {code}\n{printed.read_text()}"
         self.happened["came to its end first"] += 1
         return code
 
     @contextmanager
-    def _at_a_write(self) -> Iterator[tuple[str, Callable[[Forked], Due]]]:
+    def _at_a_write(self) -> Iterator[tuple[str, Callable[[LoadedPython], Due]]]:
         """Right before the portal executes the so-many-th write."""
         left = itertools.count(self._dice.randrange(1, 12), -1)
-        running: list[Forked] = []
+        running: list[LoadedPython] = []
 
         def count(method: str, _params: object, _request: int) -> None:
             if method.startswith("crm.orderentity.") and not method.endswith(".list") and next(left) == 1:
                 running[0].kill()
 
-        def watch(process: Forked) -> Due:
+        def watch(process: LoadedPython) -> Due:
             running.append(process)
             return lambda: False
 
@@ -342,20 +356,20 @@ class KilledLink:
         stop()
 
     @contextmanager
-    def _after_a_table_write(self) -> Iterator[tuple[str, Callable[[Forked], Due]]]:
+    def _after_a_table_write(self) -> Iterator[tuple[str, Callable[[LoadedPython], Due]]]:
         wanted, place = self._dice.randrange(1, 12), self.log.place()
         yield "a write to the table", lambda _: lambda: self.log.written_to_table(place) >= wanted
 
     @contextmanager
-    def _before_a_late_request(self) -> Iterator[tuple[str, Callable[[Forked], Due]]]:
+    def _before_a_late_request(self) -> Iterator[tuple[str, Callable[[LoadedPython], Due]]]:
         self.log.hold_up(self._dice.randrange(1, 3))
         yield "a request that is executed later", lambda _: lambda: self.log.is_holding
 
     @contextmanager
-    def _at_any_time(self) -> Iterator[tuple[str, Callable[[Forked], Due]]]:
+    def _at_any_time(self) -> Iterator[tuple[str, Callable[[LoadedPython], Due]]]:
         seconds = self._dice.uniform(0.05, 0.8)
 
-        def watch(_: Forked) -> Due:
+        def watch(_: LoadedPython) -> Due:
             end = time.monotonic() + seconds
             return lambda: time.monotonic() >= end
 
@@ -569,12 +583,11 @@ def open_killed_link(directory: Path, orders: int, seed: int, *, beside: int = 0
         part, other = (LinkPart(shop, name, first) for name, (first, _) in firsts.items())
         shop.settings |= part.settings()
         shop.portal_settings, shop.extra = PORTAL, TABLE
-        processes = stack.enter_context(ForkServer(directory, environment()))
         mart = None
         if beside:
             shop.more_links = other.section()
-            mart = KilledLink(other, processes, beside, seed)
-        link = KilledLink(part, processes, orders, seed, mart)
+            mart = KilledLink(other, beside, seed)
+        link = KilledLink(part, orders, seed, mart)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(SystemClock, "now", lambda _: link.now())
         patch.setattr(ListPage, "_dicts", _some_without_field)

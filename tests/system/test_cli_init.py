@@ -195,17 +195,23 @@ def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130
     assert list(directory.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
-def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_which(
-    shop: Shop, question: str, number: signal.Signals, code: int
-) -> None:
+def asked(shop: Shop, question: str) -> tuple[Conversation, Path]:
+    """Return an `init` that has asked one of its first two questions, and the folder that it works in."""
     directory = shop.directory / "new"
     directory.mkdir()
     talk = Conversation(directory, "init")
     if question != "Name of the link":
         talk.answer("Name of the link")
     talk.hear(question)
+    return talk, directory
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
+def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_which(
+    shop: Shop, question: str, number: signal.Signals, code: int
+) -> None:
+    talk, directory = asked(shop, question)
 
     assert talk.end_by(number) == code
     assert "Aborted." in talk.text
@@ -217,12 +223,7 @@ def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_
 def test_given_a_terminal_that_is_closed_at_a_question_then_the_command_ends_and_calls_it_no_bug(
     shop: Shop, question: str
 ) -> None:
-    directory = shop.directory / "new"
-    directory.mkdir()
-    talk = Conversation(directory, "init")
-    if question != "Name of the link":
-        talk.answer("Name of the link")
-    talk.hear(question)
+    talk, directory = asked(shop, question)
 
     assert talk.hang_up() in {129, 130}
     assert list(directory.iterdir()) == []

@@ -120,7 +120,8 @@ def test_given_a_configuration_then_add_appends_a_link_and_keeps_every_line_that
     assert after.startswith(before + "\n\n# One portal and one mapping table")
     assert stat.S_IMODE((empty / "syncd.toml").stat().st_mode) == 0o600
     assert [one.name for one in empty.iterdir() if one.name.startswith(".")] == []
-    assert "All is well." in ran.out
+    assert "shop and other both write to the CRM, and their scopes overlap" in ran.out
+    assert "All is well; 1 warning." in ran.out
     assert "SIGHUP" in ran.out
     assert call("plan", "other", directory=empty).code == 2
     assert call("plan", "shop", directory=empty).code == 0

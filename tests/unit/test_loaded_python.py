@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ def test_given_a_child_that_runs_then_it_has_an_id_takes_signals_and_is_waited_f
 def test_given_a_child_that_never_ends_when_its_time_is_over_then_it_is_killed() -> None:
     with LoadedPython(["-c", HANGS], env=environment(), limit=0.5, stdout=-1) as child:
         assert child.wait(60) == -signal.SIGKILL
+
+
+def test_given_threads_that_wait_for_a_child_when_it_is_killed_then_each_hears_of_its_end() -> None:
+    with LoadedPython(["-c", HANGS], env=environment(), stdout=-1) as child, ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(child.wait, 60) for _ in range(8)]
+        child.kill()
+        assert {one.result() for one in waiting} == {-signal.SIGKILL}
 
 
 def test_given_a_session_of_its_own_then_it_leads_it() -> None:

@@ -43,7 +43,7 @@ def report(report: Report, *, first: int | None = FIRST, names: PortalNames = NA
     """
     row = report.row
     yield Line(_headline(row), "title")
-    if report.error is None or row.counts.in_step:
+    if row.counts.in_step or (report.error is None and not row.points_elsewhere):
         yield Line(_summary(report))
     yield from changes(report.changes, report.tally, first=first, names=names)
     yield from _held(report, first, names)
@@ -77,7 +77,7 @@ def _summary(report: Report) -> str:
     ]
     sentence = f"{formatting.count(counts.in_step, 'order')} in step"
     if sides:
-        planned = report.row.state in {"planned", "refused"}
+        planned = report.row.state in {"planned", "refused"} or (report.row.state == "failed" and not written(report))
         sentence += f"; {'to write' if planned else 'changes'}: {formatting.listed(sides)}"
     if report.holds:
         sentence += f"; {len(report.holds):,} held"
@@ -97,6 +97,8 @@ def _verdict(report: Report) -> Iterator[Block]:
     if report.error is None or report.changes:
         yield GAP
     if command:
+        if report.row.state == "refused" and (text := formatting.remedy(report.row)):
+            yield Line(text)
         yield Line(_invitation(report))
         yield Line(command, "command", indent=2)
     else:

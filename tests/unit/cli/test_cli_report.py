@@ -95,6 +95,7 @@ def test_given_a_refusal_then_the_guards_are_sentences_and_apply_is_the_way_on()
     told = Report(run("pass", "refused", guards=[hit], error="…"))
 
     assert "- 4,000 removes in the table; the limit is 100 a run" in text(told)
+    assert "If that is a mistake, correct the CRM; the next pass compares anew." in text(told)
     assert text(told).endswith("syncd apply 12")
 
 
@@ -105,7 +106,8 @@ def test_given_a_look_at_a_refused_plan_then_the_run_that_holds_it_is_shown_and_
     lines = text(told).splitlines()
 
     assert lines[0] == "Look at run 7: link shop, run 12"
-    assert lines[-2:] == [
+    assert lines[-3:] == [
+        "If that is a mistake, correct the CRM; the next pass compares anew.",
         "Look at the plan that waits (syncd show 7), and if it is what you want:",
         "  syncd apply 7",
     ]
@@ -116,6 +118,8 @@ def test_given_a_refusal_because_the_ends_changed_then_rebase_is_the_way_on() ->
     told = Report(run("pass", "refused", guards=[hit], error="The configuration points elsewhere."))
 
     assert "The configuration points elsewhere." in text(told)
+    assert "in step" not in text(told)  # nothing was read
+    assert "If that is a mistake, correct the link's settings; what was agreed is kept." in text(told)
     assert next_command(told) == "syncd rebase shop"
 
 
@@ -124,6 +128,19 @@ def test_given_an_error_before_any_write_then_it_says_that_nothing_was_written()
 
     assert text(told).endswith("Nothing was written.")
     assert next_command(told) == ""
+
+
+def test_given_an_error_before_any_write_then_its_changes_are_still_to_be_written() -> None:
+    failed = run("pass", "failed", error="down")
+    failed.counts.in_step, failed.counts.crm.move = 7, 53
+    planned, applied = change(1, Outcome.PLANNED), change(2, Outcome.APPLIED)
+
+    assert "7 orders in step; to write: 53 in the CRM." in text(
+        Report(failed, [planned], error=UnavailableError("down"))
+    )
+    assert "7 orders in step; changes: 53 in the CRM." in text(
+        Report(failed, [applied], error=UnavailableError("down"))
+    )
 
 
 def test_given_an_error_after_writes_then_it_says_where_they_stand() -> None:

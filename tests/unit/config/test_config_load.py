@@ -9,7 +9,7 @@ import pytest
 
 from syncd.config.load import load
 from syncd.config.model import Settings
-from syncd.config.sources import Origin, Source
+from syncd.config.sources import Origin, Source, read_secret
 from syncd.config.urls import sqlite_file
 from syncd.errors import ConfigError
 from tests.unit.config.conftest import Configuration, revealed
@@ -62,6 +62,16 @@ class TestReading:
         (problem,) = configuration.problems()
         assert "syncd.toml: is not valid TOML" in problem
         assert "line 2" in problem
+
+    @pytest.mark.parametrize("given", [None, "[log]\nlevel = 'debug'\n"])
+    def test_a_byte_order_mark_of_a_windows_editor_is_no_part_of_the_text(
+        self, configuration: Configuration, given: str | None
+    ) -> None:
+        configuration.file.write_bytes(b"\xef\xbb\xbf[log]\r\nlevel = 'debug'\r\n")
+
+        loaded = load(configuration.file, {}, text=None if given is None else f"\ufeff{given}")
+
+        assert loaded.settings.log.level == "debug"
 
     def test_bytes_that_are_no_text_are_reported(self, configuration: Configuration) -> None:
         configuration.file.write_bytes(b"a = '\xff'")
@@ -333,6 +343,14 @@ class TestSecretFiles:
         assert revealed(portal.webhook) == "https://example.bitrix24.com/rest/7/fromfile/"
         assert portal.webhook_file is None
         assert str(loaded.origin("links.shop.portal.webhook")) == f"secret file {configuration.directory / 'hook'}"
+
+    def test_a_byte_order_mark_is_no_part_of_a_secret(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfs3cret\r\n")
+        (tmp_path / "nothing").write_bytes(b"\xef\xbb\xbf\r\n")
+
+        assert read_secret(tmp_path / "secret") == "s3cret"
+        with pytest.raises(ValueError, match="is empty"):
+            read_secret(tmp_path / "nothing")
 
     def test_an_absolute_path_counts_as_it_stands(
         self, configuration: Configuration, tmp_path_factory: pytest.TempPathFactory

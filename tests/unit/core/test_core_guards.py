@@ -354,9 +354,10 @@ def test_given_a_restored_side_or_a_range_that_reads_as_empty_then_the_sentence_
     assert sentence(GuardHit("empty_side", Side.TABLE, 1, 0), part) == (
         "the table reads as empty in a range of the orders that were read, while 40 bindings are agreed"
     )
-    assert [sentence(GuardHit("max_reverts", Side.CRM, 5, number), part).partition(",")[0] for number in (1, 6)] == [
-        "1 order in the CRM would get back within 24 hours",
-        "6 orders in the CRM would get back within 24 hours",
+    assert [sentence(GuardHit("max_reverts", Side.CRM, 5, number), part) for number in (1, 6)] == [
+        f"{orders} in the CRM would get back within 24 hours what syncd replaced in the week before the last pass, as after "
+        "a restored backup; the limit is 5"
+        for orders in ("1 order", "6 orders")
     ]
 
 

@@ -136,10 +136,14 @@ ANSWERS = {
 
 @asynccontextmanager
 async def answering(answer: bytes, *, trickle: bool = False) -> AsyncIterator[str]:
-    """A receiver that answers with these bytes, at once or one at a time."""
+    """A receiver that answers with these bytes, at once or one at a time, until the end of the block."""
+    talking: list[asyncio.Task[Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        task = asyncio.current_task()
+        assert task is not None
+        talking.append(task)
+        with suppress(OSError, asyncio.CancelledError):
             await reader.read(100)
             for part in [bytes([one]) for one in answer] if trickle else [answer]:
                 writer.write(part)
@@ -147,9 +151,16 @@ async def answering(answer: bytes, *, trickle: bool = False) -> AsyncIterator[st
                 if trickle:
                     await asyncio.sleep(0.05)
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks/topsecretcode"
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks/topsecretcode"
+        finally:
+            for task in talking:
+                task.cancel()
+            await asyncio.gather(*talking, return_exceptions=True)
 
 
 @pytest.mark.parametrize("what", ANSWERS)

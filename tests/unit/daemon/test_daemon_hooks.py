@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+WRONG = {"Authorization": "Bearer wrong"}
 
 
 def event(order: Any = 5, token: str = TOKEN, name: str = "ONSALEORDERSAVED") -> dict[str, str]:
@@ -87,6 +88,8 @@ async def test_given_a_wrong_token_then_nothing_is_brought_forward(
     body = await client.post("/hooks/shop", json={"orders": [5]}, headers=bearer)
     await settled()
     assert (form.status_code, body.status_code, hinted) == (403, 403, [])
+    assert form.text == body.text
+    assert form.text.startswith("wrong token, or no link of this name takes hints" if token else "no token: expected")
     assert TOKEN not in form.text + body.text
 
 
@@ -103,7 +106,7 @@ async def test_given_a_link_without_a_token_or_no_link_then_the_answers_are_thos
     ]
     for one in sent:
         answer = await client.post(path, **one)
-        wrong = {"data": event(token="wrong")} if one == sent[0] else one | {"headers": {}} if "json" in one else one
+        wrong = {"data": event(token="wrong")} if one == sent[0] else one | {"headers": WRONG} if "json" in one else one
         usual = await client.post("/hooks/shop", **wrong)
         assert (answer.status_code, answer.text, answer.headers) == (usual.status_code, usual.text, usual.headers)
     await settled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 
@@ -11,7 +12,7 @@ from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.report import iso, to_json
-from syncd.engine.spill_list import SpillList
+from syncd.spill import SpillList
 from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
@@ -67,8 +68,10 @@ async def test_given_many_absences_then_they_wait_until_a_later_pass_finds_the_s
 
 
 async def test_given_a_plan_too_long_for_memory_then_all_that_wait_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SpillList.__init__, "__kwdefaults__", {"chunk": 2})
+    monkeypatch.setattr(SpillList, "__init__", partialmethod(SpillList.__init__, chunk=2))
+    monkeypatch.setattr("syncd.engine.observe.SEGMENT", 2)
     world = await lost(5)
+    world.portal.chunk = 2
 
     report = await world.reconcile()
 

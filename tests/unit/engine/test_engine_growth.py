@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from syncd.core.records import Attempt
 from syncd.engine import reconcile as engine
 from syncd.engine.link import hold_lease
 from syncd.engine.outcomes import UNANSWERED, on_both_sides
-from syncd.engine.spill_list import SpillList
 from syncd.engine.write_queue import PendingWrite, PlannedWrites, WriteQueue
+from syncd.spill import SpillList
 from tests.fakes.link import FREE
 from tests.simulation.world import World
 from tests.unit.engine.given import in_step
@@ -142,7 +143,7 @@ async def test_given_a_plan_too_long_for_memory_then_its_temporary_files_are_clo
         return files[-1]
 
     monkeypatch.setattr("tempfile.TemporaryFile", opened)
-    monkeypatch.setattr(SpillList.__init__, "__kwdefaults__", {"chunk": 2})
+    monkeypatch.setattr(SpillList, "__init__", partialmethod(SpillList.__init__, chunk=2))
     report = await act(world.link())
 
     assert len(report.changes) == 20

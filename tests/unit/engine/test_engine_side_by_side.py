@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -240,3 +241,23 @@ async def test_given_the_same_world_twice_then_the_same_requests_are_sent_in_the
         await engine.reconcile(link)
         traces.append((portal.sent, portal.at_once, world.clock.monotonic()))
     assert traces[0] == traces[1]
+
+
+async def test_given_batches_side_by_side_then_nothing_waits_by_another_clock_than_the_links(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await with_rows(20)
+    link = world.link()
+    SlowPortal(link, world)
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    timers: list[float] = []
+
+    def at_once(delay: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(delay)
+        return call_later(0, *args, **options)
+
+    monkeypatch.setattr(loop, "call_later", at_once)
+    report = await engine.reconcile(link)
+
+    assert (report.exit_code, timers) == (0, [])

@@ -6,7 +6,21 @@ import re
 
 import pytest
 
-from syncd.core.model import Facts, HoldKind, Owner, Reason, Unreadable
+from syncd.core.model import (
+    Direction,
+    Facts,
+    Hold,
+    HoldKind,
+    OnConflict,
+    Owner,
+    Policy,
+    Reason,
+    Scope,
+    Side,
+    Unreadable,
+)
+from syncd.core.policy import decide
+from syncd.core.records import GuardHit, RunRow
 from syncd.engine import formatting
 
 
@@ -54,7 +68,53 @@ def test_given_numbers_and_lists_then_they_read_as_language() -> None:
     assert formatting.order(0) == "unreadable"
 
 
+def test_given_an_order_out_of_scope_on_one_side_then_the_advice_is_to_change_that_one() -> None:
+    policy = Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({2})))
+    invoice, deal, other = Owner(31, 9), Owner(2, 5), Owner(2, 6)
+
+    of_the_other_side = [decide(5, Facts(invoice, table, deal), policy) for table in (deal, other, None)]
+
+    assert all(isinstance(one, Hold) and one.kind is HoldKind.OUT_OF_SCOPE for one in of_the_other_side)
+    assert "either side" not in formatting.ADVICE[HoldKind.OUT_OF_SCOPE]
+    assert not isinstance(decide(5, Facts(other, deal, deal), policy), Hold)
+
+
 @pytest.mark.parametrize("setting", ["owner_types", "where"])
 def test_given_an_order_that_a_setting_leaves_out_then_the_advice_names_the_setting(setting: str) -> None:
     assert setting in formatting.ADVICE[HoldKind.OUT_OF_SCOPE]
     assert "type" not in formatting.HOLD_KINDS[HoldKind.OUT_OF_SCOPE]
+
+
+@pytest.mark.parametrize(
+    ("hits", "remedy"),
+    [
+        (
+            [GuardHit("max_removes", Side.CRM, 100, 150)],
+            "If that is a mistake, correct the table; the next pass compares anew.",
+        ),
+        (
+            [GuardHit("max_removes", Side.CRM, 100, 150), GuardHit("empty_side", Side.TABLE, 1, 0)],
+            "If that is a mistake, correct the table; the next pass compares anew.",
+        ),
+        (
+            [GuardHit("max_removes", Side.CRM, 100, 150), GuardHit("max_moves", Side.TABLE, 100, 150)],
+            "If that is a mistake, correct both sides; the next pass compares anew.",
+        ),
+        (
+            [GuardHit("max_removes", Side.CRM, 100, 150), GuardHit("state_older", None, 0, 7)],
+            "If that is a mistake, restore the newest backup of the state database, or correct [state] url.",
+        ),
+        (
+            [GuardHit("fingerprint", None, 0, 1)],
+            "If that is a mistake, correct the link's settings; what was agreed is kept.",
+        ),
+        ([GuardHit("first_sync", None, 0, 300)], ""),
+    ],
+    ids=["one side", "an empty side", "both sides", "an older state", "other ends", "a first sync"],
+)
+def test_given_a_refused_run_then_it_is_said_what_to_do_if_it_shows_a_mistake(
+    hits: list[GuardHit], remedy: str
+) -> None:
+    row = RunRow(7, "shop", 1, "pass", "refused", "schedule", None, 1.0, 2.0)
+    row.guards = hits
+    assert formatting.remedy(row) == remedy

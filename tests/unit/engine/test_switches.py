@@ -102,7 +102,7 @@ NOT_DECIDING = {
     *(f"syncd.core.{name}" for name in ("ports", "records", "store")),
     "syncd.engine.formatting",
     *(f"syncd.engine.{name}" for name in ("covering", "learned_keys", "link", "observe")),
-    *(f"syncd.engine.{name}" for name in ("reconcile", "report", "spill_list")),
+    *(f"syncd.engine.{name}" for name in ("reconcile", "report")),
 }
 """Protocols, values and words; then what was not mutated to the end yet. All other modules, new ones as well, decide what
 is written, held or refused: each of their functions is mutated, or has a row."""

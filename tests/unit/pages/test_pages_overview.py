@@ -66,6 +66,7 @@ async def test_given_a_refused_pass_then_its_numbers_and_the_command_that_applie
     page = await browser.get("/")
     assert (await _row(browser))["Health"] == "▲refused for 58 s"
     assert f"Run {run} wrote nothing: 4,000 removes in the CRM; the limit is 100 a run." in page.text_of("needs-shop")
+    assert "If that is a mistake, correct the table; the next pass compares anew." in page.text_of("needs-shop")
     assert page.commands == [f"syncd show {run}", f"syncd apply {run}"]
     assert page.title == "1 needs attention · syncd"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,55 +18,55 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def test_a_lock_has_one_holder(database: Path) -> None:
-    first, second = FileLocks(database), FileLocks(database)
-    assert first.take("shop")
-    assert not second.take("shop")
-    first.drop("shop")
-    assert second.take("shop")
-    second.close()
+@pytest.fixture
+def locks(database: Path) -> Iterator[FileLocks]:
+    with closing(FileLocks(database)) as made:
+        yield made
 
 
-def test_taking_a_lock_twice_is_having_it_once(database: Path) -> None:
-    locks, other = FileLocks(database), FileLocks(database)
+@pytest.fixture
+def others(database: Path) -> Iterator[FileLocks]:
+    """The same locks as another process has them: a lock is its descriptor's."""
+    with closing(FileLocks(database)) as made:
+        yield made
+
+
+def test_a_lock_has_one_holder(locks: FileLocks, others: FileLocks) -> None:
+    assert locks.take("shop")
+    assert not others.take("shop")
+    locks.drop("shop")
+    assert others.take("shop")
+
+
+def test_taking_a_lock_twice_is_having_it_once(locks: FileLocks, others: FileLocks) -> None:
     assert locks.take("shop")
     assert locks.take("shop")
     locks.drop("shop")
-    assert other.take("shop")
-    other.close()
+    assert others.take("shop")
 
 
-def test_locks_of_links_are_apart(database: Path) -> None:
-    first, second = FileLocks(database), FileLocks(database)
-    assert first.take("shop")
-    assert second.take("outlet")
-    first.close()
-    second.close()
+def test_locks_of_links_are_apart(locks: FileLocks, others: FileLocks) -> None:
+    assert locks.take("shop")
+    assert others.take("outlet")
 
 
-def test_closing_lets_all_locks_go(database: Path) -> None:
-    first, second = FileLocks(database), FileLocks(database)
-    assert first.take("shop")
-    assert first.take("outlet")
-    first.close()
-    assert second.take("shop")
-    assert second.take("outlet")
-    second.close()
+def test_closing_lets_all_locks_go(locks: FileLocks, others: FileLocks) -> None:
+    assert locks.take("shop")
+    assert locks.take("outlet")
+    locks.close()
+    assert others.take("shop")
+    assert others.take("outlet")
 
 
-def test_a_link_may_be_called_anything(database: Path) -> None:
-    locks = FileLocks(database)
+def test_a_link_may_be_called_anything(database: Path, locks: FileLocks) -> None:
     assert locks.take("../a/b c")
     assert [path.parent for path in database.parent.iterdir()] == [database.parent]
-    locks.close()
 
 
-def test_a_lock_file_is_its_owners_only(database: Path) -> None:
-    locks = FileLocks(database)
+def test_a_lock_file_is_its_owners_only(database: Path, locks: FileLocks) -> None:
     locks.take("shop")
     [file] = database.parent.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
-    locks.close()
 
 
 def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
@@ -72,8 +74,7 @@ def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
         take_lock(tmp_path / "nowhere" / "state.db.shop.lock", beside=tmp_path / "nowhere" / "state.db")
 
 
-def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(database: Path) -> None:
-    locks = FileLocks(database)
+def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(locks: FileLocks) -> None:
     name, boot_id = locks.scope.split()
     assert locks.proves(locks.scope)
     assert locks.proves(f"{name} an-earlier-boot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,23 +16,10 @@ from syncd.config.model import TableSettings
 from syncd.core.model import Row, Scope, Unreadable
 from syncd.table.opening import open_table
 from syncd.table.sql import SqlTable
+from tests.fakes.clock import SetClock
 
 NOW = 1_777_863_721.25
 """2026-05-04 03:02:01.25 UTC."""
-
-
-class SetClock:
-    def now(self) -> float:
-        return NOW
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        return None
-
-    def random(self) -> float:
-        return 0.0
 
 
 @dataclass
@@ -76,7 +64,7 @@ class Lab:
         table = open_table(
             TableSettings(url=SecretStr(url or self.url), name=name, **settings),
             scope=Scope(frozenset({2})),
-            clock=SetClock(),
+            clock=SetClock(NOW),
             link="shop",
             writable=writable,
         )
@@ -90,39 +78,40 @@ async def snapshot(table: SqlTable) -> tuple[list[Row], dict[int, Unreadable], l
         return taken.take(None), dict(taken.unreadable), list(taken.orderless)
 
 
-async def _closed(lab: Lab) -> None:
-    for table in lab.opened:
-        await table.aclose()
-    lab.engine.dispose()
+@asynccontextmanager
+async def _open_lab(url: str) -> AsyncIterator[Lab]:
+    lab = Lab(url)
+    try:
+        yield lab
+    finally:
+        for table in lab.opened:
+            await table.aclose()
+        lab.engine.dispose()
 
 
 @pytest.fixture
 async def lab(database_url: str) -> AsyncIterator[Lab]:
     """A laboratory in each kind of database."""
-    made = Lab(database_url)
-    yield made
-    await _closed(made)
+    async with _open_lab(database_url) as made:
+        yield made
 
 
 @pytest.fixture
 async def sqlite(sqlite_url: str) -> AsyncIterator[Lab]:
-    made = Lab(sqlite_url)
-    yield made
-    await _closed(made)
+    async with _open_lab(sqlite_url) as made:
+        yield made
 
 
 @pytest.fixture
 async def postgres(postgres_url: str) -> AsyncIterator[Lab]:
-    made = Lab(postgres_url)
-    yield made
-    await _closed(made)
+    async with _open_lab(postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
 async def mysql(mysql_url: str) -> AsyncIterator[Lab]:
-    made = Lab(mysql_url)
-    yield made
-    await _closed(made)
+    async with _open_lab(mysql_url) as made:
+        yield made
 
 
 @pytest.fixture

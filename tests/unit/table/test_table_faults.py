@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from sqlalchemy import event, exc
 from syncd.core.model import Owner
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Write
+from syncd.db.backend import Limits
+from syncd.db.postgresql import PostgreSQL
 from syncd.db.registry import code_and_words
 from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
 from syncd.table.database import TableFault, fault_of, translate
@@ -510,10 +513,10 @@ async def test_given_no_room_for_the_spool_when_snapshot_then_that_is_said(
 ) -> None:
     lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("syncd.table.spool.Spool.append", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(UnavailableError, match="temporary file"):
         await snapshot(lab.table())
 
@@ -634,3 +637,12 @@ def test_given_words_with_a_secret_then_they_are_masked_and_on_one_line() -> Non
 async def test_given_words_with_the_databases_password_then_it_is_masked(sqlite: Lab) -> None:
     sqlite.table(url="mysql://u:sesame-open-99@127.0.0.1:1/db")
     assert code_and_words(mysql_error(1045, "cannot use sesame-open-99")) == ("1045", "cannot use ***")
+
+
+def test_given_no_server_then_libpq_s_questions_to_the_reader_are_left_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    engine = PostgreSQL().table_engine(sa.make_url(f"postgresql://u@127.0.0.1:{port}/d"), "table", Limits(1, 1))
+    with pytest.raises(sa.exc.OperationalError) as told:
+        engine.connect()
+    assert code_and_words(told.value)[1].endswith("Connection refused")

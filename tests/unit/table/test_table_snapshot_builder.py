@@ -138,22 +138,3 @@ def test_given_a_number_beyond_all_ids_then_its_row_is_told_and_not_read(row: tu
     assert snapshot.take(None) == [(1, 2, 7)]
     assert len(snapshot.orderless) + len(snapshot.unreadable) == 1
     snapshot.close()
-
-
-def test_given_a_disk_that_takes_a_part_at_a_time_then_all_of_a_run_is_written() -> None:
-    spool = Spool()
-    file, spool._file = spool._file, Dribble(spool._file)  # type: ignore[assignment]
-    spool.append([1, 2, 3], 2, [7, 8, 9])
-    spool._file = file
-    assert list(spool.merged()) == [[(1, 2, 7), (2, 2, 8), (3, 2, 9)]]
-    spool.close()
-
-
-class Dribble:
-    """A file that takes ten bytes at a time."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: memoryview) -> int:
-        return int(self._file.write(data[:10]))

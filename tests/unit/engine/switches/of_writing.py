@@ -17,13 +17,13 @@ from syncd.engine.write_queue import PendingWrite, SourceCheck, WriteQueue
 from tests.fakes.portal import Surprise
 from tests.fakes.store import MemoryStore
 from tests.simulation.switch import Name, Silent, rule, specification
+from tests.unit import test_spill as on_spilling
 from tests.unit.engine import test_engine_endings as on_endings
 from tests.unit.engine import test_engine_growth as on_growth
 from tests.unit.engine import test_engine_holds as on_holds
 from tests.unit.engine import test_engine_lost_answers as on_lost_answers
 from tests.unit.engine import test_engine_side_by_side as on_side_by_side
 from tests.unit.engine import test_engine_source as on_source
-from tests.unit.engine import test_spill_list as on_spilling
 from tests.unit.engine.switches.of_decisions import nothing
 
 APPLY, INTENTS, OUTCOMES, QUEUE, RECOVER, SILENCE, SOURCE, WRITERS = (
@@ -148,7 +148,7 @@ SWITCHES = [
     ),
     rule(
         "A plan that cannot be kept ends the run.",
-        Silent("syncd.engine.spill_list:SpillList.extend"),
+        Silent("syncd.spill:SpillFile.append"),
         on_spilling.test_given_a_full_temporary_directory_then_the_sentence_says_so,
     ),
     # --------------------------------------------------------------------- side by side
