@@ -210,6 +210,20 @@ async def test_given_a_row_that_a_view_hid_when_it_is_there_again_then_its_hold_
     assert (found.released, found.decided) == ([15], set())
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("side", ["crm", "table"])
+async def test_given_a_hold_that_a_person_decided_then_it_is_over_once_the_change_is_made(side: str) -> None:
+    world = await agreed({5: 1, 6: 1})
+    edit(world, {5: (2, 3)})
+    await world.reconcile()
+    await world.store.decide(1, [5], side, world.clock.now())
+
+    found = await read(world, AT_ONCE)
+
+    assert [str(one.side) for one in found.changes] == ["table" if side == "crm" else "crm"]
+    assert (found.released, found.decided) == ([], {5})
+
+
 # ------------------------------------------------------------------ how much is read
 
 
@@ -324,6 +338,17 @@ async def test_given_many_rows_without_an_order_then_one_hold_names_some_and_say
     assert "read: order_id is None (2, 1); order_id is None (2, 2); " in details[0]
     assert "(1 agreed order is absent" in details[0]
     assert "(2 agreed orders are absent" in details[1]
+
+
+@pytest.mark.anyio
+async def test_given_rows_without_an_order_when_some_orders_are_read_then_their_hold_stays_as_it_is() -> None:
+    world = await agreed(dict.fromkeys(range(1, 9), 1))
+    world.table.add(None, 2, 1)
+    await world.reconcile()
+    (stored,) = await world.store.holds(1)
+    world.table.add(None, 2, 2)
+
+    assert (await read(world, AT_ONCE, OrderRanges.parse("1,5"))).holds == {0: stored.hold}
 
 
 @pytest.mark.anyio
