@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncd.core import order_ranges
+from syncd.core.diff import Differ, Segment
 from syncd.core.model import Change, Direction, Facts, Hold, HoldKind, Owner, Row, Unreadable
 from syncd.core.order_keys import KeyField, UnknownKey, number_of_former, unknown_key
 from syncd.core.order_ranges import OrderRange, OrderRanges
@@ -107,11 +108,14 @@ async def read(
             return await observe(link, lease, wanted, covers)
 
 
-RANGES = st.lists(st.tuples(st.integers(1, 45), st.sampled_from([0, 0, 1, 5, 9])), min_size=1, max_size=5)
-SIDES = st.dictionaries(st.integers(1, 45), st.tuples(OWNERS, CELLS, CELLS), min_size=5, max_size=30)
-SIZES = st.builds(Sizes, st.integers(1, 9), st.integers(2, 9), st.integers(1, 9))
+RANGES = st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0, 0, 0, 1, 5, 9])), min_size=3, max_size=8)
+"""The first of each, and how many more."""
+SIDES = st.dictionaries(st.integers(1, 40), st.tuples(OWNERS, CELLS, CELLS), min_size=12, max_size=30)
+THREE = dict.fromkeys((5, 7, 9), (1, 1, 1))
+SIZES = st.builds(Sizes, st.integers(1, 4), st.integers(2, 6), st.integers(1, 5))
 
 
+@example(orders=THREE, later=THREE, how=Sizes(1, 2, 1), ranges=[(5, 0), (7, 0), (9, 0)], lost=set())
 @given(orders=SIDES, later=SIDES, how=SIZES, ranges=st.none() | RANGES, lost=st.sets(st.integers(0, 4)))
 @settings(max_examples=80)
 def test_given_any_segments_and_ranges_then_each_order_comes_out_as_if_everything_was_read_at_once(
@@ -187,6 +191,25 @@ def by_order(moved: tuple[Change, str]) -> int:
     return moved[0].order_id
 
 
+@pytest.mark.anyio
+async def test_given_a_row_that_a_view_hid_when_it_is_there_again_then_its_hold_is_over_before_anything_is_written() -> (
+    None
+):
+    world = await agreed(dict.fromkeys(range(1, 21), 1))
+    world.table.hides_effects = True
+    world.edit_crm(5, (2, 2))
+    await world.reconcile()
+    world.edit_table(15, None)
+    await world.reconcile()
+    assert await world.held() == {15: "uncertain"}
+    world.edit_table(15, (2, 3))
+
+    found = await read(world, AT_ONCE)
+
+    assert [one.order_id for one in found.changes] == [15]
+    assert (found.released, found.decided) == ([15], set())
+
+
 # ------------------------------------------------------------------ how much is read
 
 
@@ -217,11 +240,14 @@ async def test_given_some_orders_then_both_sides_are_asked_for_these_and_the_por
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("known", [True, False])
 async def test_given_an_empty_crm_beside_a_large_table_then_no_more_than_the_limit_is_taken_at_a_time(
-    monkeypatch: pytest.MonkeyPatch,
+    known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = await agreed(dict.fromkeys(range(1, 41), 1))
+    world = await agreed(dict.fromkeys(range(1, 41), 1) if known else {})
     world.portal.bindings.clear()
+    for order in range(1, 41):
+        world.edit_table(order, (2, 1))
     taken: list[int] = []
     take, bindings = FakeSnapshot.take, world.store.bindings
 
@@ -241,6 +267,26 @@ async def test_given_an_empty_crm_beside_a_large_table_then_no_more_than_the_lim
 
     assert len(found.changes) == 40
     assert max(taken) == 10
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", [None, "1-40", "1-15,20-40"])
+async def test_given_many_rows_in_a_range_then_they_are_compared_a_segment_at_a_time(
+    text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await agreed(dict.fromkeys(range(1, 41), 1))
+    compared: list[int] = []
+    feed = Differ.feed
+
+    def watched(differ: Differ, crm: Sequence[Row], *args: Any, **more: Any) -> Segment:
+        compared.append(len(crm))
+        return feed(differ, crm, *args, **more)
+
+    monkeypatch.setattr(Differ, "feed", watched)
+    found = await read(world, Sizes(5, 10, 1), None if text is None else OrderRanges.parse(text))
+
+    assert found.counts.in_step == sum(compared)
+    assert max(compared) == 5
 
 
 # ------------------------------------------------------------------ what is remembered, and rows without an order
