@@ -245,8 +245,8 @@ class Run:
         """Store a plan that guards refuse, once: one that is stored already is kept if it stands for this one."""
         for chunk in draft.absent_removes():
             await look.keep(chunk)
-        stored = await refused_plan(self.link, self.lease.row.id)
-        if stored is not None and stored.stands_for(plan_.guards, self.link, self.row.covers):
+        stored = await refused_plan(self.link, self.lease.row.id, self.row.covers)
+        if stored is not None and stored.stands_for(plan_.guards, self.link):
             self.say_refused(plan_, standing=stored.plan.id)
             return
         (await self.store(plan_, draft)).close()

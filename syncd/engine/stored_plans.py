@@ -92,39 +92,31 @@ class RefusedPlan:
 
     plan: RunRow
 
-    def stands_for(self, refused: Sequence[GuardHit], link: Link, orders: OrderRanges | None) -> bool:
-        """Given what refuses the plan of now, return whether the stored one may still be approved instead.
-
-        Args:
-            refused: The guards.
-            link: The link.
-            orders: What the plan of now covers; None: all.
-        """
-        if self.plan.covers != orders:
-            return False
+    def stands_for(self, refused: Sequence[GuardHit], link: Link) -> bool:
+        """Given the guards that refuse the plan of now, return whether the stored one may still be approved instead."""
         young = link.clock.now() - self.plan.started_at <= FRESH * link.plan_ttl
         return young and covers_refusal(self.plan.guards, refused)
 
 
-async def refused_plan(link: Link, link_id: int) -> RefusedPlan | None:
-    """Return the refused plan that waits on this generation of a link; None where none does.
+async def refused_plan(link: Link, link_id: int, orders: OrderRanges | None) -> RefusedPlan | None:
+    """Return the refused plan that waits on this generation of a link, and covers just these orders (None: all).
 
-    The newest pass that came to its end says so. One that failed, or refused because the link points elsewhere, says
-    nothing of it, nor does one over other orders; a plan that was applied, or another one that was, has decided.
+    The newest refused pass over them says so. A run that failed, or was refused because the link points elsewhere, says
+    nothing of it, nor does one over other orders. Runs that carried something out have decided: one over all orders, or
+    several that cover them together.
     """
     settled = OrderRanges()
     for row in await link.store.runs(link.name, RECENT):
-        if row.link_id != link_id or row.kind == "apply":
+        if row.link_id != link_id:
             return None
         if row.state in {"applied", "partial"}:
             if row.covers is None:
                 return None
             settled |= row.covers
-            continue
-        if row.covers is not None and settled.includes(row.covers):
-            return None
-        if row.kind == "pass" and row.state == "refused" and not row.points_elsewhere:
-            plan = row if row.plan == row.id else await link.store.run(row.plan)
+            if orders is not None and settled.includes(orders):
+                return None
+        elif row.kind == "pass" and row.state == "refused" and row.covers == orders and not row.points_elsewhere:
+            plan = await link.store.run(row.plan)
             return RefusedPlan(plan) if plan is not None and plan.spent_by is None else None
     return None
 

@@ -520,6 +520,18 @@ async def test_given_a_refused_plan_when_a_pass_over_other_orders_is_fine_then_t
     assert {both(world, order) for order in (1, 2, 3)} == {(None, None)}
 
 
+async def test_given_two_parts_that_are_refused_in_turn_then_the_plan_of_each_is_stored_once() -> None:
+    world = await in_step(100, limits=replace(FREE, max_removes=2))
+    for order in (1, 2, 3, 51, 52, 53):
+        world.edit_table(order, None)
+
+    looks = [await over(world, orders) for orders in ("1-50", "51-") * 3]
+
+    first, second = looks[:2]
+    assert [one.row.state for one in looks] == ["refused"] * 6
+    assert [one.row.plan for one in looks] == [first.row.id, second.row.id] * 3
+
+
 # ------------------------------------------------------------------ absences
 
 

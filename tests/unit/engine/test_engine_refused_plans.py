@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from syncd.core.records import GuardHit
+from syncd.core.order_ranges import OrderRanges
+from syncd.core.records import GuardHit, RunRow
 from syncd.engine import reconcile as engine
+from syncd.engine.link import hold_lease
 from syncd.engine.report import Report
+from syncd.engine.stored_plans import refused_plan
 from syncd.errors import StalePlan, UnavailableError
-from tests.fakes.link import FREE
+from tests.fakes.link import FREE, SecondLink
 from tests.simulation.world import World
 from tests.unit.engine.given import Side, apply, deal, in_step, rebase, written
 
@@ -232,3 +235,86 @@ async def test_given_a_link_that_pointed_elsewhere_for_a_while_then_the_plan_sti
 
     assert elsewhere.row.guards == [GuardHit("fingerprint", None, 0, 1)]
     assert report.row.plan == first.row.id
+
+
+async def test_given_an_apply_that_failed_before_it_wrote_then_the_plan_still_waits_under_its_number() -> None:
+    world, first = await refused()
+    world.table.fail("snapshot", UnavailableError("The mapping table's database is out of reach."))
+
+    failed = await apply(world, first.row.id)
+    report = await look(world)
+
+    assert failed.exit_code == 69
+    assert (report.row.state, report.row.plan, report.changes) == ("refused", first.row.id, [])
+
+
+async def test_given_runs_of_another_link_then_they_say_nothing_of_this_ones_plan() -> None:
+    world, first = await refused()
+    await SecondLink(world.clock).live(5, world.store)
+
+    report = await look(world)
+
+    assert report.row.plan == first.row.id
+
+
+async def history(*runs: dict[str, Any]) -> tuple[World, int]:
+    """A link that has had these runs, from 1 on: refused passes over all orders, but for what is said of each."""
+    world = World()
+    for number, run in enumerate(runs, 1):
+        async with hold_lease(world.link()) as lease:
+            row = RunRow(number, "shop", lease.row.id, **({"kind": "pass", "state": "refused"} | run))
+            assert await world.store.start_run(lease.current, row.kind, "schedule", 0, row.source) == number
+            await world.store.finish_run(lease.current, row)
+    return world, lease.row.id
+
+
+def over(orders: str, **run: Any) -> dict[str, Any]:
+    return {"covers": OrderRanges.parse(orders), **run}
+
+
+ELSEWHERE = [GuardHit("fingerprint", None, 0, 1)]
+
+
+FIRST, LAST = OrderRanges.parse("1-20"), OrderRanges.parse("21-")
+
+
+@pytest.mark.parametrize(
+    ("later", "orders", "waits"),
+    [
+        ([], None, 1),
+        ([{}], None, 2),
+        ([{"source": 1}], None, 1),
+        ([{"state": "failed"}, {"state": "incomplete"}, {"guards": ELSEWHERE}], None, 1),
+        ([{"kind": "plan", "state": "planned"}, {"kind": "undo", "state": "planned"}], None, 1),
+        ([{"kind": "plan"}, {"kind": "apply", "state": "failed"}], None, 1),
+        ([{"state": "applied"}], None, None),
+        ([{"state": "partial"}], None, None),
+        ([{"kind": "apply", "state": "partial"}], None, None),
+        ([{"kind": "rebase", "state": "applied"}], None, None),
+        ([over("1-20", state="applied")], None, 1),
+        ([over("1-20", state="failed"), over("1-20", state="applied")], None, 1),
+        ([], FIRST, None),
+        ([over("1-20"), over("21-")], FIRST, 2),
+        ([over("1-20"), over("21-")], LAST, 3),
+        ([over("1-20"), over("21-")], None, 1),
+        ([over("1-20"), over("1-9", state="applied"), over("10-19", state="partial")], FIRST, 2),
+        ([over("1-20"), over("1-9", state="applied"), over("10-20", state="partial")], FIRST, None),
+        ([over("1-20"), over("10-20", state="partial"), over("1-9", state="applied")], FIRST, None),
+        ([over("1-20"), over("5-30", state="applied")], LAST, None),
+    ],
+    ids=str,
+)
+async def test_given_later_runs_then_the_newest_refusal_over_the_same_orders_waits_unless_one_of_them_settled_it(
+    later: list[dict[str, Any]], orders: OrderRanges | None, waits: int | None
+) -> None:
+    world, link_id = await history({}, *later)
+
+    found = await refused_plan(world.link(), link_id, orders)
+
+    assert (found and found.plan.id) == waits
+
+
+async def test_given_a_plan_of_an_earlier_generation_then_it_does_not_wait_on_this_one() -> None:
+    world, link_id = await history({})
+
+    assert await refused_plan(world.link(), link_id + 1, None) is None
