@@ -156,6 +156,30 @@ def test_percentages_of_a_day_count_what_was_written_with_the_plan(side: Side, a
     assert evaluate(counts(side, agreed=500), limits, day(900)) == []
 
 
+def test_a_side_nothing_was_moved_on_today_counts_from_zero(side: Side) -> None:
+    limits = replace(FREE, max_moves_percent_per_day=10)
+
+    assert evaluate(counts(side, agreed=1000, move=100), limits) == []
+    assert names(evaluate(counts(side, agreed=1000, move=101), limits)) == [("max_moves_percent_per_day", side)]
+
+
+@pytest.mark.parametrize("action", ["add", "move", "remove"])
+def test_what_was_written_in_parts_counts_with_a_plan_of_the_same_action_and_with_no_other(
+    side: Side, action: str
+) -> None:
+    guard = f"max_{action}s_percent"
+    limits = replace(FREE, **{guard: 10})
+
+    def parts(number: int) -> LastDay:
+        written: dict[str, int] = {action: number}
+        return LastDay(None, {}, {}, in_parts={side: SideCounts(**written), side.other: SideCounts(900, 900, 900)})
+
+    plan = counts(side, agreed=1000, **{action: 40})
+    assert evaluate(plan, limits, parts(60)) == []
+    assert evaluate(plan, limits, parts(61)) == [GuardHit(guard, side, 10, 10.1)]
+    assert evaluate(counts(side, agreed=1000), limits, parts(900)) == []
+
+
 def test_max_moves_counts_the_moves_of_one_side(side: Side) -> None:
     assert evaluate(counts(side, agreed=1000, move=5), replace(FREE, max_moves=5)) == []
     assert evaluate(counts(side, agreed=1000, move=6), replace(FREE, max_moves=5)) == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.pacing import MAX_ATTEMPTS, order_pause, pause
+from syncd.core.pacing import LONGEST_PAUSE, MAX_ATTEMPTS, is_waiting, order_pause, pause
 
 
 def test_pauses_double_from_the_first_one() -> None:
@@ -35,3 +35,13 @@ def test_without_chance_nothing_is_added() -> None:
 def test_an_order_waits_from_a_minute_to_an_hour_and_is_held_after_five_attempts() -> None:
     assert [order_pause(attempt) for attempt in range(1, 9)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     assert MAX_ATTEMPTS == 5
+
+
+@pytest.mark.parametrize(
+    ("left", "waits"),
+    [(-1, False), (0, False), (0.5, True), (60, True), (LONGEST_PAUSE, True), (LONGEST_PAUSE + 1, False)],
+    ids=["over", "just over", "nearly over", "a minute", "the longest pause", "a clock that was set back"],
+)
+def test_an_order_waits_until_its_pause_is_over_and_no_longer_than_the_longest_one(left: float, waits: bool) -> None:
+    now = 1_700_000_000.0
+    assert is_waiting(now + left, now) is waits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,16 @@ def test_given_other_slices_when_they_are_cut_anew_then_each_is_as_fresh_as_the_
     coverage = Coverage.whole(1).cut([10, 20]).covered(OrderRanges.of([(11, 20)]), 7)
     assert times(coverage.cut([5, 15, 18])) == [1, 1, 7, 1]
     assert times(coverage.cut([])) == [1]
+    assert coverage.cut([10, 20]) == coverage
+
+
+def test_given_the_first_order_as_a_slice_of_its_own_then_a_slice_cut_from_it_is_as_stale_as_it_is() -> None:
+    coverage = Coverage.whole(1).cut([1]).covered(OrderRanges.of([(2, LARGEST)]), 7)
+    assert times(coverage.cut([10])) == [1, 7]
+
+
+def test_given_bounds_outside_or_at_the_ends_of_all_order_ids_then_they_make_no_slice() -> None:
+    assert Coverage.whole(1).cut([0, 10, 10, LARGEST]) == Coverage.whole(1).cut([10])
 
 
 def test_given_other_slices_then_each_was_tried_when_the_first_of_those_it_overlaps_was() -> None:
@@ -65,6 +77,10 @@ def test_given_passes_over_parts_then_each_order_knows_the_newest_run_that_cover
     assert [coverage.run_of(order) for order in (10, 11, 17, 18, 21)] == [3, 4, 4, 5, 5]
     assert [coverage.at_of(order) for order in (10, 11, 17, 18, 21)] == [0, 1, 1, 2, 2]
     assert [one.run for one in coverage.cut([15]).slices] == [3, 3]
+    from_the_first = replace(coverage, recent_from=1)
+    assert [(from_the_first.run_of(order), from_the_first.at_of(order)) for order in (1, 11)] == [(5, 2), (5, 2)]
+    of_none = replace(coverage, recent_from=0)
+    assert [(of_none.run_of(order), of_none.at_of(order)) for order in (1, 11)] == [(3, 0), (4, 1)]
     assert coverage.attempted(OrderRanges.of([(1, 10)]), 9) == Coverage(
         (coverage.slices[0]._replace(tried=9), *coverage.slices[1:]), 18, 2, 5
     )

@@ -41,7 +41,7 @@ def test_given_a_text_that_names_no_orders_when_parsed_then_it_says_which_part(t
 
 @pytest.mark.parametrize(
     ("text", "order"),
-    [("5", 5), ("0005", 5), (str(LARGEST), LARGEST)]
+    [("1", 1), ("5", 5), ("0005", 5), (str(LARGEST), LARGEST)]
     + [(text, None) for text in ("", "0", "-5", "5.0", " 5", "\u0665", str(LARGEST + 1), "9" * 5000)],
 )
 def test_given_a_text_then_it_is_an_order_id_or_none(text: str, order: int | None) -> None:
@@ -94,3 +94,9 @@ def ids_of(ranges: OrderRanges) -> set[int]:
 def test_given_many_single_orders_then_their_pieces_are_bounded() -> None:
     pieces = list(OrderRanges.of_orders(range(2, 4 * FEW, 2)).pieces())
     assert [len(piece.orders) for piece in pieces if isinstance(piece, FewOrders)] == [FEW, FEW - 1]
+
+
+@given(SETS)
+def test_the_hull_of_a_set_is_everything_from_its_first_id_to_its_last(ranges: OrderRanges) -> None:
+    found = ids(ranges)
+    assert ids(ranges.hull()) == (set(range(min(found), max(found) + 1)) if found else set())
