@@ -253,7 +253,7 @@ def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Ch
     reason = Reason.RESOLVED_CRM if keep is Side.CRM else Reason.RESOLVED_TABLE
     if lets_go(hold, keep, policy):
         if facts.agreed is not None:
-            yield Change(hold.order_id, None, Action.AGREE, facts.agreed, None, reason, facts, agreed_after=None)
+            yield Change(hold.order_id, None, Action.AGREE, facts.agreed, None, reason, facts)
         return
     source = SOURCE.get(policy.direction)
     for side, there in ((Side.CRM, facts.crm), (Side.TABLE, facts.table)):
