@@ -245,17 +245,33 @@ def in_doubt(hold: Hold, facts: Facts, policy: Policy) -> bool:
 def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Change]:
     """Given a hold a person decided, yield the writes that give both sides the value of the side to keep.
 
-    A one-way link's source is never written, whatever was decided, and nothing is agreed that only one side says;
+    A one-way link's source is never written, whatever was decided, and nothing is agreed that only one side says. An
+    order that is let go (`lets_go`) is written on neither side, and nothing is agreed about it any more.
     `resolvable` tells beforehand whether the decision can be carried out.
     """
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
     reason = Reason.RESOLVED_CRM if keep is Side.CRM else Reason.RESOLVED_TABLE
+    if lets_go(hold, keep, policy):
+        if facts.agreed is not None:
+            yield Change(hold.order_id, None, Action.AGREE, facts.agreed, None, reason, facts)
+        return
     source = SOURCE.get(policy.direction)
     for side, there in ((Side.CRM, facts.crm), (Side.TABLE, facts.table)):
         if there != value and side is not source:
             yield make_change(hold.order_id, side, facts, value, reason)
     if facts.crm == facts.table == value != facts.agreed:
         yield Change(hold.order_id, None, Action.AGREE, facts.agreed, value, reason, facts, agreed_after=value)
+
+
+def lets_go(hold: Hold, keep: Side, policy: Policy) -> bool:
+    """Given a hold and a decision, return whether the decision leaves the order to whom it belongs to now.
+
+    It does where the side to keep binds the order out of scope, and the other side no longer knows it: the link that
+    agreed on it has nothing to carry on, and to write to either side would be to write an order of somebody else's.
+    """
+    kept, other = hold.facts.on_side(keep), hold.facts.on_side(keep.other)
+    left = kept is not None and not policy.scope.holds_owner(kept)
+    return hold.kind is HoldKind.OUT_OF_SCOPE and left and other is None
 
 
 def _is_deselected(facts: Facts, policy: Policy) -> bool:
@@ -272,7 +288,8 @@ def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
         return "its rows in the table cannot be read as one binding; correct the rows, and syncd releases the hold"
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
     if value is not None and not policy.scope.holds_owner(value):
-        return f"type {value.owner_type_id} is outside this link's owner_types"
+        outside = f"type {value.owner_type_id} is outside this link's owner_types"
+        return "" if lets_go(hold, keep, policy) else outside
     if hold.kind is HoldKind.OUT_OF_SCOPE and _is_deselected(now, policy):
         return (
             "the table has a row for it that `where` does not select, and syncd writes neither that row nor a second "

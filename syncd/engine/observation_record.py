@@ -80,7 +80,8 @@ async def _confirmed(
     """Leave out orders that have moved since they were read.
 
     The table was read before the portal; an order is agreed only if the table still says so after the listing, so
-    that there was a moment when both sides had the value. One that seems unbound on both is asked for by id.
+    that there was a moment when both sides had the value. One about which nothing is to be agreed any more, since it
+    seems unbound on both sides or is let go, is asked for by id.
     """
     kept: list[tuple[Change, BindingUpdate]] = []
     for start in range(0, len(pairs), CONFIRM):
@@ -95,7 +96,9 @@ async def _confirmed(
         for change, update in part:
             value = there.get(change.order_id)
             absent = change.facts.table is None
-            if change.order_id in bound or (absent and value is not None and hold_if_present(draft, change, value)):
+            if change.agreed_after is None and bound.get(change.order_id) != change.facts.crm:
+                continue
+            if absent and value is not None and hold_if_present(draft, change, value):
                 continue
             if (value.owner if value is not None else None) == change.facts.table:
                 kept.append((change, update))

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from syncd.core.diff import resolvable
+from syncd.core.diff import lets_go, resolvable
 from syncd.core.model import Hold, HoldKind, Policy, Side
-from syncd.core.records import RunRow
+from syncd.core.records import NAMELESS, PortalNames, RunRow
 from syncd.engine import formatting
 from syncd.status.health import Health
 from syncd.status.links import LinkStatus
@@ -204,6 +204,13 @@ def undecidable(hold: Hold, decision: str, policy: Policy) -> str:
 def sides_to_keep(hold: Hold, policy: Policy) -> list[Side]:
     """Given a hold, return the sides that `syncd resolve --keep` takes for it."""
     return [side for side in Side if not undecidable(hold, side, policy)]
+
+
+def outcome_of(hold: Hold, side: Side, policy: Policy, names: PortalNames = NAMELESS) -> str:
+    """Given a hold and the side to keep, return what will be, as a phrase."""
+    if lets_go(hold, side, policy):
+        return "stays as it is, and is no longer this link's"
+    return f"{formatting.titled(hold.facts.on_side(side), names)} on both sides"
 
 
 def advice(hold: Hold, policy: Policy) -> str:

@@ -206,6 +206,23 @@ def test_given_a_conflict_when_resolved_then_the_next_pass_gives_both_sides_the_
     assert contested.crm()[2] == contested.table()[2] == owner
 
 
+def test_given_an_order_that_another_link_took_over_when_it_is_let_go_then_neither_side_is_written(
+    synced: Shop,
+) -> None:
+    synced.portal.bind(2, 31, 5)
+    synced.sql("DELETE FROM bindings WHERE order_id = 2")
+    synced.call("reconcile").check(3)
+    assert "syncd resolve shop 2 --keep crm|table" in synced.call("holds").check(0).out
+
+    ran = synced.call("resolve", "2", "--keep", "crm").check(0)
+    assert "order 2: stays with smart invoice 5, and is no longer this link's" in ran.out
+    (report,) = synced.call("reconcile", "--json").check(0).json
+
+    assert report["changes"] == report["holds"] == []
+    assert 2 not in synced.table()
+    synced.call("reconcile").check(0)
+
+
 def test_given_a_conflict_when_all_of_its_kind_are_resolved_then_it_is_decided(contested: Shop) -> None:
     (decided,) = contested.call("resolve", "shop", "--all", "--kind", "edit-edit", "--keep", "crm", "--json").json
 

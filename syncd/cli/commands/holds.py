@@ -246,7 +246,7 @@ class _Outcome:
         if as_json:
             app.screen.json([_json(one) | {"decision": decision} for one, decision, _ in self.taken])
             return 0
-        app.say([_said(one, decision) for one, decision, _ in self.taken])
+        app.say([self._said(one, decision) for one, decision, _ in self.taken])
         orders = {order: formatting.order(order, self._keys.get(order, "")) for order in self.left}
         app.screen.show(Line(f"order {orders[one]}: left as it is; {why}", "warn") for one, why in self.left.items())
         if self.taken:
@@ -256,18 +256,21 @@ class _Outcome:
             app.screen.show([Line("There is nothing to decide.")])
         return 0
 
+    def _said(self, stored: StoredHold, decision: str) -> Any:
+        from syncd.cli.screen import Line
+        from syncd.core.diff import lets_go
+        from syncd.core.model import Side
+        from syncd.engine import formatting
 
-def _said(stored: StoredHold, decision: str) -> Any:
-    from syncd.cli.screen import Line
-    from syncd.engine import formatting
-
-    hold = stored.hold
-    if decision == "retry":
-        return Line(f"order {hold.order_id}: will be looked at as if for the first time")
-    kept = hold.facts.crm if decision == "crm" else hold.facts.table
-    if kept is None:
-        return Line(f"order {hold.order_id}: will be unbound on both sides")
-    return Line(f"order {hold.order_id}: both sides will have {formatting.owner(kept)}")
+        hold = stored.hold
+        if decision == "retry":
+            return Line(f"order {hold.order_id}: will be looked at as if for the first time")
+        kept = hold.facts.on_side(Side(decision))
+        if kept is None:
+            return Line(f"order {hold.order_id}: will be unbound on both sides")
+        if lets_go(hold, Side(decision), self._place.settings.links[self._link].policy()):
+            return Line(f"order {hold.order_id}: stays with {formatting.owner(kept)}, and is no longer this link's")
+        return Line(f"order {hold.order_id}: both sides will have {formatting.owner(kept)}")
 
 
 async def _open(place: Workplace, name: str) -> list[StoredHold]:

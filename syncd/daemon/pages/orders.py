@@ -30,7 +30,7 @@ from syncd.daemon.pages.site import (
 from syncd.engine import formatting
 from syncd.engine.formatting import OrderHistory, agreed_owner, explain, listed_owner
 from syncd.status.links import LinkStatus
-from syncd.status.needs import advice, sides_to_keep
+from syncd.status.needs import advice, outcome_of, sides_to_keep
 from syncd.status.owners import Labels, OwnedOrder, orders_of_owner, owners_of_facts, owners_of_order
 
 CHANGES_ON_A_PAGE: Final = 100
@@ -257,10 +257,10 @@ def _hold_card(link: LinkStatus, stored: StoredHold, labels: Labels, decision: D
 
 def _deciding(link: str, settings: LinkSettings, stored: StoredHold, labels: Labels) -> list[tuple[str, str]]:
     hold, found = stored.hold, []
-    for side in sides_to_keep(hold, settings.policy()):
-        value = hold.facts.on_side(side)
-        kept = "unbound" if value is None else formatting.titled(value, labels.names)
-        found.append((f"syncd resolve {link} {hold.order_id} --keep {side.value}", f"{kept} on both sides"))
+    policy = settings.policy()
+    for side in sides_to_keep(hold, policy):
+        does = outcome_of(hold, side, policy, labels.names)
+        found.append((f"syncd resolve {link} {hold.order_id} --keep {side.value}", does))
     found.append((f"syncd resolve {link} {hold.order_id} --retry", "look at it as if for the first time"))
     return found
 

@@ -9,8 +9,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from syncd.core.diff import resolvable, resolve
-from syncd.core.model import Action, Change, Direction, Hold, HoldKind, Reason, Side
-from syncd.core.policy import make_change
+from syncd.core.model import Action, Change, Direction, Hold, HoldKind, Policy, Reason, Side
+from syncd.core.policy import NoAction, decide, make_change
 from tests.unit.core.builders import INVALID, OWNERS, facts, hold, policy
 
 TO_TABLE = policy(Direction.CRM_TO_TABLE)
@@ -101,6 +101,24 @@ def test_a_value_out_of_scope_cannot_be_kept_but_can_be_replaced() -> None:
     assert resolvable(held, Side.CRM, policy()) != ""
     assert resolvable(held, Side.TABLE, policy()) == ""
     assert resolvable(hold("XoX"), Side.TABLE, policy()) != ""
+
+
+@pytest.mark.parametrize(("letters", "keep"), [("o-X", Side.CRM), ("-oX", Side.TABLE)])
+@pytest.mark.parametrize("by", [policy(), TO_TABLE, TO_CRM], ids=lambda by: by.direction.value)
+def test_an_order_that_left_the_scope_and_is_gone_from_the_other_side_can_be_let_go(
+    letters: str, keep: Side, by: Policy
+) -> None:
+    held = hold(letters, HoldKind.OUT_OF_SCOPE)
+
+    assert resolvable(held, keep, by) == ""
+    (change,) = resolve(held, facts(letters), keep, by)
+    assert (change.side, change.before, change.after, change.agreed_after) == (None, OWNERS["X"], None, None)
+    assert decide(1, facts(letters)._replace(agreed=None), by) is NoAction.LEFT_ALONE
+
+
+@pytest.mark.parametrize(("letters", "keep"), [("oXX", Side.CRM), ("XoX", Side.TABLE), ("ooX", Side.CRM)])
+def test_an_order_that_the_other_side_still_binds_is_not_let_go(letters: str, keep: Side) -> None:
+    assert "outside this link's owner_types" in resolvable(hold(letters, HoldKind.OUT_OF_SCOPE), keep, policy())
 
 
 def test_an_absent_value_can_be_kept() -> None:

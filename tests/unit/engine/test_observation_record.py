@@ -162,3 +162,17 @@ async def test_given_one_of_several_ends_that_is_none_then_the_others_are_agreed
 
     agreed = {row.order_id for row in await world.store.bindings(1, 0, None) if row.agreed_id is not None}
     assert agreed == {1}
+
+
+async def test_given_one_of_several_ends_whose_row_where_hides_then_the_others_are_agreed() -> None:
+    world = await in_step({order: order for order in range(1, 4)})
+    for order in (1, 2):
+        world.edit_crm(order, None)
+    world.edit_table(2, None)
+    (hidden,) = (row for row in world.table.stored if row.order_id == 1)
+    hidden.selected = False
+
+    report = await world.reconcile()
+
+    assert [hold.order_id for hold in report.holds] == [1]
+    assert {row.order_id for row in await world.store.bindings(1, 0, None) if row.agreed_id is not None} == {1, 3}

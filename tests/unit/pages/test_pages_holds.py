@@ -91,6 +91,13 @@ async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: Shown
     assert page.all("bdi", class_="does")[0].text == "unbound on both sides"
 
 
+async def test_given_an_order_that_can_be_let_go_then_keeping_it_says_so(world: ShownDaemon, browser: Browser) -> None:
+    await world.run(holds=[held(77, HoldKind.OUT_OF_SCOPE, facts=Facts(Owner(31, 5), None, deal(10)))])
+    page = await browser.get("/holds")
+    assert page.commands[0] == "syncd resolve shop 77 --keep crm"
+    assert page.all("bdi", class_="does")[0].text == "stays as it is, and is no longer this link's"
+
+
 async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path) -> None:
     links = {"shop": {}, "oneway": {"direction": "crm-to-table"}}
     async with open_world(tmp_path, empty_state, links) as world:

@@ -58,6 +58,11 @@ SWITCHES = [
         "out-of-scope-is-no-removal",
     ),
     rule(
+        "An order that left the scope and is gone from the other side can be let go.",
+        Name(f"{DIFF}:lets_go", lambda *_: False),
+        "an-order-that-left-the-scope-is-let-go",
+    ),
+    rule(
         "Orders outside the range are neither read nor written.",
         Together(
             Name(f"{MODEL}:Scope.holds_order", lambda _scope, _order: True),
