@@ -176,7 +176,7 @@ class Differ:
             if isinstance(decision, Change) and decision.action is Action.AGREE:
                 agreed = decision.agreed_after
                 segment.agreements.append((decision, BindingUpdate(order_id, observed, agreed)))
-                self.counts.in_step += facts.crm is not None
+                self.counts.in_step += agreed is not None
             elif isinstance(decision, Change):
                 segment.changes.append(decision)
             elif decision is NoAction.IN_STEP:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from syncd.core import guards
-from syncd.core.model import Action, Facts, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
+from syncd.core.model import Action, Change, Facts, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import (
     FINGERPRINT,
@@ -354,11 +354,20 @@ def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> I
         elif not story.changes:
             yield "syncd does not know this order: it is bound on neither side, or outside the link's scope."
         return
+    if was_let_go(last.change):
+        yield f"It is no longer this link's since run {last.run}, {ago(last.at, now)}: {REASONS[last.change.reason]}."
+        return
     how = "both sides said so already" if last.change.action is Action.AGREE else REASONS[last.change.reason]
     state = f"bound to {titled(agreed, names)}" if agreed is not None else "unbound"
     yield f"It has been {state} on both sides since run {last.run}, {ago(last.at, now)}: {how}."
     if listed != agreed:
         yield f"The CRM has since been seen with {titled(listed, names)}; the next pass looks at that."
+
+
+def was_let_go(change: Change) -> bool:
+    """Given a change, return whether it ended what was agreed about an order that a side still binds."""
+    is_bound = change.facts.crm is not None or change.facts.table is not None
+    return change.action is Action.AGREE and change.agreed_after is None and is_bound
 
 
 def _moved_agreement(one: StoredChange) -> bool:

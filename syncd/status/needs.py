@@ -218,4 +218,6 @@ def advice(hold: Hold, policy: Policy) -> str:
     text = formatting.ADVICE.get(hold.kind, "")
     if hold.kind in _KEEP_CRM and Side.CRM in sides_to_keep(hold, policy):
         text += " Or keep what the CRM says."
+    if left := next((side for side in Side if lets_go(hold, side, policy)), None):
+        text += f" Or let it go: keep what {formatting.side(left)} says, and nothing is written."
     return text

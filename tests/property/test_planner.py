@@ -120,7 +120,7 @@ def test_3_locality_the_plan_is_what_deciding_order_by_order_gives(world: World,
                 in_step += 1
             elif isinstance(one, Change) and one.action is Action.AGREE:
                 agreed.append(one)
-                in_step += order.crm is not None
+                in_step += one.agreed_after is not None
             elif isinstance(one, Change):
                 changes.append(one)
 

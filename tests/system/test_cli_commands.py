@@ -219,7 +219,10 @@ def test_given_an_order_that_another_link_took_over_when_it_is_let_go_then_neith
     (report,) = synced.call("reconcile", "--json").check(0).json
 
     assert report["changes"] == report["holds"] == []
-    assert 2 not in synced.table()
+    assert (2 in synced.table(), report["counts"]["in_step"]) == (False, 2)
+    told = synced.call("history", "2").check(0).out
+    assert "It is no longer this link's since run 3" in told
+    assert "let go" in told
     synced.call("reconcile").check(0)
 
 

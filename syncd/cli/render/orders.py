@@ -141,6 +141,9 @@ def _changes(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
     for one in story.changes:
         change = one.change
         reason = formatting.REASONS[change.reason]
+        if formatting.was_let_go(change):
+            yield _Event(one.at, one.run, "let go", reason, "dim")
+            continue
         if change.action is Action.AGREE:
             yield _Event(one.at, one.run, "agreed", f"{formatting.titled(change.after, names)}; {reason}", "dim")
             continue

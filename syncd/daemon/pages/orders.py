@@ -163,7 +163,7 @@ def _of_change(one: StoredChange, begun: Mapping[int, float]) -> HistoryEvent:
     change = one.change
     badge = OUTCOMES[one.outcome]
     if change.action is Action.AGREE:
-        title = "Both sides agreed"
+        title = "Let go" if formatting.was_let_go(change) else "Both sides agreed"
     elif one.outcome is Outcome.PLANNED:
         title = f"Planned: {change.action.value} in {formatting.side(change.side)}"
     else:

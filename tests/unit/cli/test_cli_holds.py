@@ -65,6 +65,13 @@ def test_given_holds_of_which_one_can_be_decided_then_its_command_is_shown() -> 
     assert _offered([stored(deselected), stored(conflict, "crm")], policy()) == (0, [])
 
 
+@pytest.mark.parametrize(("letters", "side"), [("o-X", "the CRM"), ("-oX", "the table")])
+def test_given_an_order_that_can_be_let_go_then_that_is_advised(letters: str, side: str) -> None:
+    text = f"Or let it go: keep what {side} says, and nothing is written."
+    assert text in advice(hold(letters, HoldKind.OUT_OF_SCOPE), policy())
+    assert "let it go" not in advice(hold("oXX", HoldKind.OUT_OF_SCOPE), policy())
+
+
 def test_given_an_owner_that_is_missing_then_the_crm_is_advised_only_where_the_table_is_written() -> None:
     missing = hold("-X-", HoldKind.OWNER_MISSING)
     assert advice(missing, policy()) == "Correct the owner in the table. Or keep what the CRM says."

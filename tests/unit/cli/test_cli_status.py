@@ -201,7 +201,7 @@ def change(
 ) -> StoredChange:
     side = None if action is Action.AGREE else Side.CRM
     facts = Facts(None, Owner(2, 5), None)
-    made = Change(9, side, action, None, Owner(2, 5), Reason.TABLE_CHANGED, facts)
+    made = Change(9, side, action, None, Owner(2, 5), Reason.TABLE_CHANGED, facts, agreed_after=Owner(2, 5))
     return StoredChange(run, run, made, outcome, error, at)
 
 
@@ -235,6 +235,22 @@ def test_given_an_agreement_then_both_sides_said_so_already() -> None:
     told = story(change(Outcome.APPLIED, action=Action.AGREE), binding=BOUND)
 
     assert "both sides said so already" in " ".join(explain(told, NOW))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (Facts(None, None, Owner(2, 5)), "It has been unbound on both sides since run 3"),
+        (Facts(Owner(31, 7), None, Owner(2, 5)), "It is no longer this link's since run 3"),
+        (Facts(None, Owner(31, 7), Owner(2, 5)), "It is no longer this link's since run 3"),
+    ],
+)
+def test_given_an_end_then_it_says_whether_the_order_is_unbound_or_was_let_go(facts: Facts, said: str) -> None:
+    ended = Change(9, None, Action.AGREE, Owner(2, 5), None, Reason.RESOLVED_CRM, facts)
+    told = story(StoredChange(3, 3, ended, Outcome.APPLIED, "", NOW - 60))
+
+    assert said in " ".join(explain(told, NOW))
+    assert ("let go" in "\n".join(plain(history(told, NOW)))) == ("no longer" in said)
 
 
 def test_given_a_crm_that_moved_on_then_it_says_that_the_next_pass_looks() -> None:
