@@ -97,3 +97,12 @@ def test_given_trouble_in_the_rise_then_requests_are_no_smaller_for_it() -> None
     limit = ConcurrencyLimit(10)
     limit.trouble(limit.begin())
     assert limit.share(1000) == 1000
+
+
+def test_given_trouble_again_then_what_was_under_way_beside_it_halves_nothing_either() -> None:
+    limit = ConcurrencyLimit(16)
+    quiet(limit, 100)
+    limit.trouble(limit.begin())
+    for ticket in [limit.begin() for _ in range(8)]:
+        limit.trouble(ticket)
+    assert limit.current == 4

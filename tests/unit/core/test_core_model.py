@@ -69,6 +69,10 @@ def test_counts_are_kept_by_side() -> None:
     assert (counts.of(Side.CRM).total, counts.of(Side.TABLE).total) == (7, 56)
 
 
+def test_the_counts_of_two_runs_are_their_sums() -> None:
+    assert SideCounts(1, 2, 4, 8).plus(SideCounts(16, 32, 64, 128)) == SideCounts(17, 34, 68, 136)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "action"),
     [("-", "X", Action.ADD), ("X", "Y", Action.MOVE), ("X", "-", Action.REMOVE)],

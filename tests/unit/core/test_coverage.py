@@ -86,6 +86,11 @@ def test_given_passes_over_parts_then_each_order_knows_the_newest_run_that_cover
     )
 
 
+def test_given_a_pass_whose_run_is_not_said_then_no_run_is_known() -> None:
+    whole = Coverage.whole(1)
+    assert (whole.run_of(5), Coverage.whole(1, 3).covered(None, 2).run_of(5)) == (0, 0)
+
+
 def test_given_a_coverage_of_an_earlier_version_then_no_run_is_known() -> None:
     coverage = Coverage.read('{"slices":[[10,1.0,2.0],[9223372036854775807,3.0,3.0]],"recent_from":5,"recent_at":4.0}')
     assert (times(coverage), coverage.run_of(7), coverage.run_of(11)) == ([1, 3], 0, 0)
