@@ -1,4 +1,4 @@
-"""The digest of a plan that is too large for memory is that of any other plan."""
+"""A plan that is too large for memory is like any other: its digest, and its holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.model import Action, Change, Facts, Owner, Reason, Side
+from syncd.core.model import Action, Change, Facts, HoldKind, Owner, Reason, Side
 from syncd.core.plan import digest
 from syncd.engine import plan_draft
 
@@ -33,3 +33,15 @@ def test_given_changes_in_runs_of_any_size_then_the_digest_is_the_same(
 
     assert made.hexdigest() == digest(changes)
     made.close()
+
+
+def test_given_holds_made_in_several_parts_of_a_plan_then_each_of_them_stays_and_lasts_as_it_was_made() -> None:
+    draft = plan_draft.PlanDraft()
+    for order in (1, 2, 3):
+        part = plan_draft.DraftPart()
+        change = Change(order, Side.CRM, Action.ADD, None, Owner(2, 5), Reason.TABLE_CHANGED, Facts(None, None, None))
+        part.hold(change, HoldKind.UNCERTAIN, "Because.", sticky=order < 3)
+        draft.add(part)
+
+    assert (draft.holds.keys(), draft.sticky) == ({1, 2, 3}, {1, 2})
+    draft.close()
