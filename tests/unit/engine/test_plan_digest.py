@@ -43,5 +43,5 @@ def test_given_holds_made_in_several_parts_of_a_plan_then_each_of_them_stays_and
         part.hold(change, HoldKind.UNCERTAIN, "Because.", sticky=order < 3)
         draft.add(part)
 
-    assert (draft.holds.keys(), draft.sticky) == ({1, 2, 3}, {1, 2})
+    assert (set(draft.holds), draft.sticky) == ({1, 2, 3}, {1, 2})
     draft.close()
