@@ -18,6 +18,9 @@ _HEAD = """# Figures
 
 Made by `make figures`. "Before" is commit a6ee058, which was compared with other projects of the field. syncd does more
 since then (order numbers, partitions, windows, titles), so compare the shares rather than the sums.
+
+The test suite was timed in `make test` of either tree, on the same two quiet cores on 2026-11-30: 5,264 tests one after the
+other, and 8,687 by three workers.
 """
 
 
