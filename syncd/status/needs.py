@@ -216,8 +216,9 @@ def outcome_of(hold: Hold, side: Side, policy: Policy, names: PortalNames = NAME
 def advice(hold: Hold, policy: Policy) -> str:
     """Given a hold that is no conflict, return what to fix, as sentences; empty for conflicts."""
     text = formatting.ADVICE.get(hold.kind, "")
-    if hold.kind in _KEEP_CRM and Side.CRM in sides_to_keep(hold, policy):
+    sides = sides_to_keep(hold, policy)
+    if hold.kind in _KEEP_CRM and Side.CRM in sides:
         text += " Or keep what the CRM says."
-    if left := next((side for side in Side if lets_go(hold, side, policy)), None):
+    if left := next((side for side in sides if lets_go(hold, side, policy)), None):
         text += f" Or let it go: keep what {formatting.side(left)} says, and nothing is written."
     return text

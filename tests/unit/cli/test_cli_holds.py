@@ -70,6 +70,8 @@ def test_given_an_order_that_can_be_let_go_then_that_is_advised(letters: str, si
     text = f"Or let it go: keep what {side} says, and nothing is written."
     assert text in advice(hold(letters, HoldKind.OUT_OF_SCOPE), policy())
     assert "let it go" not in advice(hold("oXX", HoldKind.OUT_OF_SCOPE), policy())
+    unreadable = replace(hold(letters, HoldKind.OUT_OF_SCOPE), facts=facts(letters, INVALID))
+    assert "let it go" not in advice(unreadable, policy())
 
 
 def test_given_an_owner_that_is_missing_then_the_crm_is_advised_only_where_the_table_is_written() -> None:
