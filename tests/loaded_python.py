@@ -54,7 +54,6 @@ class LoadedPython(Child):
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], limit: float = LIMIT, **options: Any) -> None:
         self._told: socket.socket | None = None
-        self._hearing = threading.Lock()
         super().__init__([sys.executable, *argv], limit=limit, env=env, **options)
 
     def _execute_child(self, args: Sequence[str], *given: Any) -> None:
@@ -66,28 +65,20 @@ class LoadedPython(Child):
         with teller:
             forking = _forking(tuple(sorted(_read_at_start(env).items())))
             forking.order(job, [teller.fileno(), *streams])
-        self._await_news(LIMIT)
-        self.pid = int(self._hear())
+        news = self._await_news(LIMIT)
+        assert news, "the process that forks has not answered"
+        self.pid = int(self._told.recv(news.index(b"\n") + 1))
         self._child_created = True
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
-    def _await_news(self, seconds: float | None) -> None:
-        """Wait until something is told of it, or so many seconds."""
+    def _await_news(self, seconds: float | None) -> bytes:
+        """Return what is told of it and was not taken yet; empty if nothing is told in so many seconds."""
         assert self._told is not None
-        with suppress(OSError, ValueError):  # another thread has heard of its end, and closed the socket
-            select.select([self._told], [], [], seconds)
-
-    def _hear(self) -> bytes:
-        """Return the next line that is told of it; empty if there is none yet."""
-        assert self._told is not None
-        line = b""
-        if not select.select([self._told], [], [], 0.0)[0]:
-            return line
-        while not line.endswith(b"\n"):
-            piece = self._told.recv(1)
-            assert piece, "the process that forks is gone"
-            line += piece
-        return line
+        if not select.select([self._told], [], [], seconds)[0]:
+            return b""
+        news = self._told.recv(64, socket.MSG_PEEK)
+        assert news, "the process that forks is gone"
+        return news
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         self._has_ended(0.0)
@@ -100,13 +91,14 @@ class LoadedPython(Child):
         return self.returncode
 
     def _has_ended(self, seconds: float | None) -> bool:
-        if self.returncode is None and self._told is not None:
-            self._await_news(seconds)
-            with self._hearing:  # one thread may wait for it while another kills it
-                if self._told.fileno() != -1 and (line := self._hear()):
-                    self.returncode = int(line)
-                    self._told.close()
+        if self.returncode is None and self._told is not None and (news := self._await_news(seconds)):
+            self.returncode = int(news)  # it stays there, for others that wait in other threads
         return self.returncode is not None
+
+    def __del__(self, *_: Any) -> None:
+        if self._told is not None:
+            self._told.close()
+        super().__del__()
 
 
 class _Job(NamedTuple):
@@ -185,7 +177,7 @@ class _Children:
         self._tellers[pid] = teller
         self._tell(teller, pid)
 
-    def bury(self, *_: object) -> None:
+    def bury(self) -> None:
         """Tell of those that have ended."""
         for pid, teller in list(self._tellers.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -202,23 +194,34 @@ class _Children:
 def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
     """Return the job of the child that this process has become, and its stdin, stdout and stderr."""
     children = _Children()
-    signal.signal(signal.SIGCHLD, children.bury)
+    # A signal that arrives right before a call that waits does not end the call; a byte in a pipe does.
+    ends, mark = os.pipe()
+    os.set_blocking(ends, False)
+    os.set_blocking(mark, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(mark, warn_on_full_buffer=False)
     while True:
+        ready, *_ = select.select([orders.fileno(), ends], [], [])
+        if ends in ready:
+            with suppress(BlockingIOError):
+                while os.read(ends, 1 << 10):
+                    pass
+            children.bury()
+        if orders.fileno() not in ready:
+            continue
         head, descriptors, *_ = socket.recv_fds(orders, 8, 4)
         if not head:
             os._exit(0)
         text = b""
         while len(text) < int.from_bytes(head, "big"):
             text += orders.recv(1 << 20)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until it is known whom to tell
         pid = os.fork()
         if not pid:
-            orders.close()
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            orders.close()
             return _Job(*json.loads(text)), descriptors[1:]
         children.add(pid, descriptors[0])
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         for descriptor in descriptors[1:]:
             os.close(descriptor)
 

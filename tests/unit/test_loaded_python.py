@@ -97,6 +97,14 @@ def test_given_threads_that_wait_for_a_child_when_it_is_killed_then_each_hears_o
         assert {one.result() for one in waiting} == {-signal.SIGKILL}
 
 
+def test_given_children_that_end_at_the_same_time_then_each_end_is_told() -> None:
+    for _ in range(8):
+        children = [LoadedPython(["-c", "import time; time.sleep(600)"], env=environment()) for _ in range(16)]
+        for child in children:
+            child.kill()
+        assert {child.wait(60) for child in children} == {-signal.SIGKILL}
+
+
 def test_given_a_session_of_its_own_then_it_leads_it() -> None:
     code = "import os; print(os.getsid(0) == os.getpid())"
     with LoadedPython(["-c", code], env=environment(), stdout=-1, start_new_session=True) as child:
