@@ -211,7 +211,7 @@ def main(parts: list[str]) -> None:
     mutants = make(parts)
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
     os.chdir("mutants")
-    pytest.main(["-q", "--rootdir=.", *tests], plugins=[mutants])
+    pytest.main(["-q", "--rootdir=.", "--timeout=0", *tests], plugins=[mutants])
 
 
 if __name__ == "__main__":
