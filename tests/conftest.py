@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.internal.conjecture import providers
+
+from tests.limits import limited
 
 pytest_plugins = ["tests.databases"]
 
@@ -80,6 +83,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).parts[:2] not in PURE:
             item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=[r"\(property \d+\)"]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Give an asynchronous test a limit of its own: pytest-timeout would show the loop at rest, and not the line that waits."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = limited(pyfuncitem.obj)
 
 
 def pytest_collection_finish() -> None:
