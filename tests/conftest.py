@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,10 @@ pytest_plugins = ["tests.databases"]
 # second of work, and each worker all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Moments that a test writes out are UTC. A test of another time zone sets its own.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 TESTS = Path(__file__).parent
 
