@@ -84,7 +84,9 @@ def broken(_file: int, _size: int, _place: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("pread", "why"), [(broken, "Input/output error"), (lambda *_: bytes(24), "it is too short")], ids=["broken", "short"]
+    ("pread", "why"),
+    [(broken, "Input/output error"), (lambda *_: bytes(24), "it is too short")],
+    ids=["broken", "short"],
 )
 def test_given_a_file_that_gives_back_less_than_was_added_then_that_ends_the_pass_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, pread: Callable[[int, int, int], bytes], why: str
