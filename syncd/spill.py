@@ -47,7 +47,8 @@ class SpillFile:
                 place, left = place + written, left[written:]
         except OSError as error:
             raise UnavailableError(
-                f"What a pass reads and plans cannot be kept in a temporary file: {error.strerror}. The pass ended.",
+                f"What syncd reads and plans cannot be kept in a temporary file: {error.strerror}. "
+                "Nothing more was written.",
                 hint="Free some space in the folder for temporary files, or set $TMPDIR to another folder.",
             ) from None
         self._end = place
@@ -77,7 +78,7 @@ class SpillFile:
 
 def _unreadable(why: str | None) -> UnavailableError:
     return UnavailableError(
-        f"What a pass has read and planned cannot be read back from its temporary file: {why}. The pass ended.",
+        f"What syncd reads and plans cannot be read back from a temporary file: {why}. Nothing more was written.",
         hint="Check the disk of the folder for temporary files, or set $TMPDIR to another folder.",
     )
 

@@ -99,7 +99,7 @@ def test_given_a_file_that_gives_back_less_than_was_added_then_that_ends_the_pas
     for read in (lambda: rows.rows(0, 3), lambda: list(items)):
         with pytest.raises(UnavailableError, match=why) as raised:
             read()
-        assert "The pass ended" in raised.value.message
+        assert "Nothing more was written" in raised.value.message
     rows.close()
     items.close()
 
