@@ -10,27 +10,12 @@ from syncd.core.records import NAMELESS, PortalNames, RunRow, StoredChange
 from syncd.engine import formatting
 from syncd.engine.covering import NAMED
 from syncd.engine.report import LEFTOVERS, TO_MAKE, Report
+from syncd.status.health import tone_of_outcome, tone_of_run
 
 FIRST = 10
 """How many changes of each kind, and how many holds, are shown before the rest is counted."""
 HEADINGS = {Side.CRM: "In the CRM", Side.TABLE: "In the table"}
 ACTIONS = {Action.ADD: "add", Action.MOVE: "move", Action.REMOVE: "remove"}
-_OUTCOME_TONES = {
-    Outcome.APPLIED: "good",
-    Outcome.ALREADY: "good",
-    Outcome.SKIPPED: "warn",
-    Outcome.FAILED: "bad",
-    Outcome.UNCERTAIN: "bad",
-    Outcome.INTENDED: "bad",
-}
-_STATE_TONES = {
-    "applied": "good",
-    "planned": "",
-    "partial": "warn",
-    "refused": "bad",
-    "failed": "bad",
-    "incomplete": "bad",
-}
 
 
 def report(report: Report, *, first: int | None = FIRST, names: PortalNames = NAMELESS) -> Iterator[Block]:
@@ -242,13 +227,14 @@ def _rows(group: Sequence[StoredChange], number: int, first: int | None, names: 
     shown = ordered if first is None else ordered[:first]
     rows, tones = [], []
     for one in shown:
-        said = formatting.REASONS[one.change.reason]
+        said, tone = formatting.REASONS[one.change.reason], ""
         if one.outcome not in {Outcome.PLANNED, Outcome.APPLIED}:
+            tone = tone_of_outcome(one.outcome)
             said = one.error or formatting.outcome(one.outcome)
             if one.error and not said.startswith(formatting.outcome(one.outcome)):
                 said = f"{formatting.outcome(one.outcome)}: {said}"
         rows.append([f"order {one.change.order_id}", arrow(one), f"{said}{_titles(one, names)}"])
-        tones.append(_OUTCOME_TONES.get(one.outcome, "") if one.outcome is not Outcome.APPLIED else "")
+        tones.append(tone)
     yield TextTable(rows, indent=4, tones=tones, toned=2)
     if len(shown) < number:
         yield Line(f"… and {number - len(shown):,} more", "dim", indent=4)
@@ -314,7 +300,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
             for row in rows
         ],
         heads=["run", "link", "kind", "state", "began", "took", "what"],
-        tones=[_STATE_TONES.get(row.state, "") for row in rows],
+        tones=[tone_of_run(row) for row in rows],
         toned=3,
         right=frozenset({0}),
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from syncd.cli.render.runs import next_command, report
-from syncd.cli.screen import plain
+from syncd.cli.render.runs import next_command, report, runs
+from syncd.cli.screen import TextTable, plain
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import GuardHit, PortalNames, RunRow, StoredChange
@@ -204,6 +204,13 @@ def test_given_a_spent_plan_then_it_offers_no_next_command() -> None:
 
     assert next_command(told) == ""
     assert text(told).endswith("Applied by run 13.")
+
+
+def test_given_a_refused_plan_that_was_applied_then_the_list_of_runs_is_no_longer_red_for_it() -> None:
+    (table,) = runs([run("pass", "refused", spent_by=13), run("pass", "refused")], 0.0)
+
+    assert isinstance(table, TextTable)
+    assert table.tones == ["good", "bad"]
 
 
 def test_given_hostile_texts_then_nothing_reaches_the_terminal_as_a_control_sequence() -> None:
