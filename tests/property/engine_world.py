@@ -41,7 +41,7 @@ from syncd.sandbox.data import UI
 from syncd.sandbox.faults import FaultRule
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import DEALS, FREE, SecondLink, make_link
 from tests.fakes.portal_client import WEBHOOK
