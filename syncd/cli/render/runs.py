@@ -140,10 +140,16 @@ def _done(report: Report) -> str:
     left = sum(came_to[outcome] for outcome in LEFTOVERS)
     if came_to[Outcome.WAITING] and not left and not report.holds:
         return _waiting(report, number)
-    wrote = f"{formatting.count(number, 'change')} applied" if number else "nothing to write"
+    wrote = "no change applied" if left else "nothing to write"
+    if number:
+        wrote = f"{formatting.count(number, 'change')} applied"
     if not left and not report.holds:
         return f"Both sides are in step; {wrote}."
-    rest = [f"{formatting.count(left, 'change')} not carried out"] if left else []
+    # Of these, nobody knows: the answer was lost, or the run was interrupted.
+    uncertain = came_to[Outcome.UNCERTAIN] + came_to[Outcome.INTENDED]
+    rest = [f"{formatting.count(left - uncertain, 'change')} not carried out"] if left > uncertain else []
+    if uncertain:
+        rest.append(f"{formatting.count(uncertain, 'change')} uncertain")
     if report.holds:
         rest.append(f"{formatting.count(len(report.holds), 'order')} held")
     return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}; everything else is in step." + (

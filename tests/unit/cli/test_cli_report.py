@@ -82,6 +82,28 @@ def test_given_a_pass_with_failures_then_they_are_never_among_the_uncounted() ->
     assert "1 change not carried out" in shown
 
 
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.SKIPPED])
+def test_given_a_pass_whose_every_change_was_left_then_it_does_not_say_that_there_was_nothing_to_write(
+    outcome: Outcome,
+) -> None:
+    told = Report(run("pass", "partial"), [change(1, outcome, error="500 broken"), change(2, outcome, error="500")])
+
+    assert text(told).splitlines()[-1] == (
+        "No change applied; 2 changes not carried out; everything else is in step. The next pass looks at them again."
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNCERTAIN, Outcome.INTENDED])
+def test_given_a_change_whose_answer_was_lost_then_it_is_not_said_that_it_was_not_carried_out(outcome: Outcome) -> None:
+    told = Report(run("pass", "partial"), [change(1, outcome), change(2, Outcome.FAILED, error="500 broken")])
+
+    assert (
+        text(told)
+        .splitlines()[-1]
+        .startswith("No change applied; 1 change not carried out and 1 change uncertain; everything else is in step.")
+    )
+
+
 def test_given_holds_then_each_says_why_and_the_next_command_is_holds() -> None:
     facts = Facts(Owner(2, 1), Owner(2, 2), Owner(2, 3))
     told = Report(run("pass", "applied"), holds=[Hold(7, HoldKind.EDIT_EDIT, facts, "Both sides changed.")])
