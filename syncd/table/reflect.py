@@ -295,7 +295,7 @@ class Reflection:
                 same = f"every row that syncd inserts would have the same {names}, which the table allows only once"
                 advice = '; give an expression that differs from row to row, as { sql = "…" }'
                 sentences.append(f"extra: {same}{advice}" if unique & extra else f"rows: {same}")
-        return sentences
+        return list(dict.fromkeys(sentences))  # a unique constraint may also be listed as the index under it
 
     def _keys(self) -> list[list[str]]:
         """Return the columns of the primary key and of each unique constraint."""
