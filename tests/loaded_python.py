@@ -214,7 +214,10 @@ def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
             os._exit(0)
         text = b""
         while len(text) < int.from_bytes(head, "big"):
-            text += orders.recv(1 << 20)
+            part = orders.recv(1 << 20)
+            if not part:
+                os._exit(0)  # the test process was killed in the middle of an order
+            text += part
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
