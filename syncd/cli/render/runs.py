@@ -123,17 +123,31 @@ def _done(report: Report) -> str:
     came_to = report.outcomes
     number = came_to[Outcome.APPLIED] + came_to[Outcome.ALREADY]
     left = sum(came_to[outcome] for outcome in LEFTOVERS)
-    if came_to[Outcome.WAITING] and not left and not report.holds:
+    waiting = came_to[Outcome.WAITING]
+    if waiting and not left and not report.holds:
         return _waiting(report, number)
     wrote = f"{formatting.count(number, 'change')} applied" if number else "nothing to write"
+    compared, others = _compared(report.row)
     if not left and not report.holds:
-        return f"Both sides are in step; {wrote}."
+        return f"{compared}; {wrote}."
     rest = [f"{formatting.count(left, 'change')} not carried out"] if left else []
+    if waiting:
+        rest.append(formatting.count(waiting, "remove waits", "removes wait"))
     if report.holds:
         rest.append(f"{formatting.count(len(report.holds), 'order')} held")
-    return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}; everything else is in step." + (
-        " To decide the held ones:" if report.holds else " The next pass looks at them again."
+    again = f" The next pass looks at {'it' if left + waiting == 1 else 'them'} again."
+    return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}{others}." + (
+        " To decide the held ones:" if report.holds else again
     )
+
+
+def _compared(row: RunRow) -> tuple[str, str]:
+    """Return what is in step after a run that left nothing, and beside what it left. A plan says nothing of others."""
+    if row.kind == "apply":
+        return "The plan is carried out", ""
+    if row.covers is not None:
+        return "These orders are in step", "; the others of these orders are in step"
+    return "Both sides are in step", "; everything else is in step"
 
 
 def _waiting(report: Report, applied: int) -> str:
