@@ -47,15 +47,26 @@ class SpillFile:
                 place, left = place + written, left[written:]
         except OSError as error:
             raise UnavailableError(
-                f"What a pass reads and plans cannot be kept in a temporary file: {error.strerror}. The pass ended.",
+                f"What syncd reads and plans cannot be kept in a temporary file: {error.strerror}. "
+                "Nothing more was written.",
                 hint="Free some space in the folder for temporary files, or set $TMPDIR to another folder.",
             ) from None
         self._end = place
         return begin
 
     def read(self, place: int, size: int) -> bytes:
-        """Return so many bytes from a place on."""
-        return b"" if self._file is None else os.pread(self._file.fileno(), size, place)
+        """Return so many bytes from a place on.
+
+        Raises:
+            UnavailableError: The file does not give them back. Rows that it lost would look like orders that are gone.
+        """
+        try:
+            found = b"" if self._file is None else os.pread(self._file.fileno(), size, place)
+        except OSError as error:
+            raise _unreadable(error.strerror) from None
+        if len(found) < size:
+            raise _unreadable("it is too short")
+        return found
 
     def close(self) -> None:
         """Forget everything, and free the disk space."""
@@ -63,6 +74,13 @@ class SpillFile:
             self._file.close()
             self._file = None
         self._end = 0
+
+
+def _unreadable(why: str | None) -> UnavailableError:
+    return UnavailableError(
+        f"What syncd reads and plans cannot be read back from a temporary file: {why}. Nothing more was written.",
+        hint="Check the disk of the folder for temporary files, or set $TMPDIR to another folder.",
+    )
 
 
 class RowFile:

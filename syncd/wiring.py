@@ -27,7 +27,7 @@ from syncd.state import migrate
 from syncd.state.high_water import mark_files
 from syncd.state.store import SqlStore, open_store
 from syncd.status.owners import Titles
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from syncd.table.sql import SqlTable
 
 RARELY = 20_000, 20, 20

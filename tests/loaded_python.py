@@ -214,7 +214,10 @@ def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
             os._exit(0)
         text = b""
         while len(text) < int.from_bytes(head, "big"):
-            text += orders.recv(1 << 20)
+            part = orders.recv(1 << 20)
+            if not part:
+                os._exit(0)  # the test process was killed in the middle of an order
+            text += part
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
@@ -262,8 +265,30 @@ def _run(how: str, what: str, *args: str) -> None:
         exec(compile(what, "<string>", "exec"), vars(main))
 
 
+def _end(code: int) -> None:
+    """End as Python ends, but for the modules: taking them down costs more than most commands do.
+
+    Whatever is out of the ordinary is left to Python: its words, and its own exit codes.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    gc.collect()  # what was left open complains now
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     _load()
     _job, _streams = _await_job(socket.socket(fileno=int(sys.argv[1])))
     _become(_job, _streams)
-    _run(*_job.argv)
+    _code = 0
+    try:
+        _run(*_job.argv)
+    except SystemExit as _ended:
+        if not isinstance(_ended.code, int | None):
+            raise
+        _code = _ended.code or 0
+    with suppress(OSError, ValueError):  # a stream that is closed
+        _end(_code & 0xFF)
+    sys.exit(_code)

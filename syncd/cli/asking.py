@@ -26,7 +26,7 @@ from syncd.config.urls import parse_database_url, parse_webhook
 from syncd.core.records import PortalNames
 from syncd.engine import formatting
 from syncd.errors import AuthError, SyncdError, UnavailableError, UsageError
-from syncd.table.opening import Proposal, propose_columns
+from syncd.table.proposals import Proposal, propose_columns
 from syncd.wiring import open_workplace
 
 SHOWN = 12

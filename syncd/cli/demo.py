@@ -24,6 +24,7 @@ from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.errors import Stopped
 from syncd.sandbox import SandboxPortal, SandboxServer
+from syncd.status.needs import consequence
 from syncd.wiring import Workplace, open_workplace
 
 LINK = "shop"
@@ -221,8 +222,9 @@ class Story:
         assert row is not None
         orders = [hold.order_id for hold in report.holds]
         await self._stage.place.store.decide(row.id, orders, "crm", self._stage.place.clock.now())
+        policy = self._stage.place.settings.links[LINK].policy()
         for hold in report.holds:
-            self._show(Line(f"order {hold.order_id}: both sides will have {formatting.owner(hold.facts.crm)}"))
+            self._show(Line(f"order {hold.order_id}: {consequence(hold, 'crm', policy)}"))
 
     async def _pass(self, title: str, command: str, act: Callable[[Link], Awaitable[Report]]) -> Report:
         self._heading(title, command)

@@ -25,12 +25,16 @@ NARROWEST = 40
 """A last column with less room than half of this goes below its row instead of being squeezed."""
 
 _BREAKS = re.compile(r"\s*[\r\n]+\s*")
-_STYLES = {"title": "bold", "good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "command": "bold cyan"}
+STYLES = {
+    "title": "bold", "command": "bold cyan", "dim": "dim",
+    "good": "green", "busy": "", "calm": "", "warn": "yellow", "bad": "bold red",
+}  # fmt: skip
+"""The look of each part of a text, and of each `syncd.status.health.Tone`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One paragraph, without line breaks. tone is "", title, good, bad, warn, dim or command; indent counts spaces."""
+    """One paragraph, without line breaks. tone is empty or a name of `STYLES`; indent counts spaces."""
 
     text: str = ""
     tone: str = ""
@@ -192,7 +196,7 @@ def _rich(block: Block) -> RenderableType:
         if not block.text:
             return Text(" ")  # a padded nothing would be no line at all
         return Padding(
-            Text(_shown(block.text), style=_STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
+            Text(_shown(block.text), style=STYLES.get(block.tone, "")), (0, 0, 0, block.indent), expand=False
         )
     made = RichTable(box=None, show_header=bool(block.heads), pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     columns = max((len(row) for row in [block.heads, *block.rows]), default=0)
@@ -205,7 +209,7 @@ def _rich(block: Block) -> RenderableType:
         )
     for number, row in enumerate(block.rows):
         tone = block.tones[number] if number < len(block.tones) else ""
-        styles = [_STYLES.get(tone, "") if index == block.toned else "" for index in range(len(row))]
+        styles = [STYLES.get(tone, "") if index == block.toned else "" for index in range(len(row))]
         made.add_row(*(Text(_shown(cell), style) for cell, style in zip(row, styles, strict=True)))
     return Padding(made, (0, 0, 0, block.indent), expand=False)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from syncd.core.pacing import SKEW
+
 LARGEST: Final = 2**63 - 1
 """The largest order id; a range up to it is open."""
 
@@ -227,6 +229,18 @@ class Coverage:
             "recent_run": self.recent_run,
         }
         return json.dumps(kept, separators=(",", ":"))
+
+    def known_at(self, now: float) -> Coverage:
+        """Return what of it can be true at a time: what a clock noted that was set back since counts as never done.
+
+        Else a slice, and the newest orders, would wait until it is that time again.
+        """
+        latest = now + SKEW
+        slices = tuple(
+            one._replace(at=one.at if one.at <= latest else 0.0, tried=one.tried if one.tried <= latest else 0.0)
+            for one in self.slices
+        )
+        return replace(self, slices=slices, recent_at=self.recent_at if self.recent_at <= latest else 0.0)
 
     @property
     def stalest(self) -> float:

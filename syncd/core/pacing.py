@@ -14,6 +14,9 @@ MAX_ATTEMPTS = 5
 LONGEST_PAUSE = 3600.0
 """Seconds; an order that fails is never left alone for longer."""
 
+SKEW = 300.0
+"""Seconds by which the clocks of hosts may differ. A time further in the future is of a clock that was set back."""
+
 
 def pause(attempt: int, *, first: float, most: float, spread: float = 0.0, chance: float = 0.0) -> float:
     """Given the number of the failed attempt (from 1), return the seconds to wait before the next one.

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
+from syncd.core.pacing import SKEW
 from syncd.core.records import LinkRow, RunRow
 from syncd.daemon.runner_context import RunnerContext
 from syncd.daemon.triggers import Trigger
@@ -25,9 +26,6 @@ from syncd.status.fire_times import FireTimes
 from syncd.status.health import Parking, parked_as, was_cut_off
 
 log = structlog.get_logger("syncd.daemon")
-
-SKEW = 300.0
-"""A pass that began further in the future was recorded by a clock that was wrong; it must not silence the schedule."""
 
 
 class RunDecision(NamedTuple):
@@ -98,12 +96,13 @@ def _is_well(at: RunFacts) -> bool:
 def _recent_is_due(at: RunFacts) -> bool:
     assert at.link is not None
     assert at.link.coverage is not None
-    due = at.between.after(at.link.coverage.recent_at) if at.between is not None else None
+    covered_at = at.link.coverage.known_at(at.now).recent_at
+    due = at.between.after(covered_at) if at.between is not None else None
     return due is not None and due <= at.now
 
 
 def _by_others(triggers: Mapping[Trigger, float], at: RunFacts) -> RunDecision:
-    if at.last is not None and at.last.started_at > at.now + SKEW:
+    if at.last is not None and at.last.started_at > at.now + SKEW:  # it must not silence the schedule
         at = at._replace(last=None, look=0.0, served=None)
     signalled = Trigger.SIGNAL in triggers and not _served_since(at.last, triggers[Trigger.SIGNAL])
     if signalled or (Trigger.REQUEST in triggers and at.requested):

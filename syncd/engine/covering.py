@@ -96,7 +96,7 @@ class Covering:
 
 async def covering(link: Link, row: LinkRow, portion: Portion | None) -> Covering:
     """Given a link, its row and what is asked for (None: everything), return what a pass covers."""
-    coverage = row.coverage
+    coverage = None if row.coverage is None else row.coverage.known_at(link.clock.now())
     if portion is None or (coverage is None and (portion.slice or portion.recent)):
         return Covering(coverage=coverage)  # nothing has ever been covered as a whole
     if portion.slice and link.slices == 1:

@@ -199,6 +199,11 @@ def decision(word: str) -> str:
     return {"crm": "keep what the CRM says", "table": "keep what the table says"}.get(word, "try again")
 
 
+def why_released(stored: StoredHold) -> str:
+    """Given a hold that was released, return why, as a phrase."""
+    return f"decided: {decision(stored.decision)}" if stored.decision else "the facts changed"
+
+
 def asked(one: Decision) -> str:
     """Given who asked for a run, return it as a sentence."""
     what = {"apply": "Applied", "undo": "Undone", "rebase": "Started anew"}.get(one.kind, one.kind.capitalize())

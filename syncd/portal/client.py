@@ -65,13 +65,21 @@ class _WriteBatch:
     made: Composed = field(default_factory=lambda: Composed({}, {}, {}))
 
     async def make_commands(self) -> dict[str, str]:
-        """Return the commands to send, without bare writes whose order is not as expected: `add` would overwrite it."""
+        """Return the commands to send, without bare writes whose order is not as expected: `add` would overwrite it.
+
+        Writes at the end are left for another batch where they no longer fit: the batch was sized for pairs, and the
+        last witness of one has gone since, or the portal has stopped sorting.
+        """
         bare = [write for write in self.left if write.order_id in self.bare]
         there = await self.reader.read([write.order_id for write in bare]) if bare else {}
         skipped = [one for write in bare if (one := not_as_expected(write, there.get(write.order_id))) is not None]
         self.results |= {one.order_id: one for one in skipped}
         self.left = [write for write in self.left if write.order_id not in self.results]
         self.made = compose(self.left, self.bare, self.witnesses)
+        while len(self.made.commands) > MAX_COMMANDS:
+            late = self.left.pop().order_id
+            self.results[late] = WriteResult(late, Effect.NOT_SENT, text="its request was full")
+            self.made = compose(self.left, self.bare, self.witnesses)
         return self.made.commands
 
     def set_all(self, effect: Effect, text: str) -> None:

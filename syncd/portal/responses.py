@@ -120,7 +120,7 @@ _HINTS = {
 _SUPPORT = "Only the vendor lifts it: write to Bitrix24 support, and give the link a longer schedule."
 
 
-_LOCKED = re.compile(r"deadlock found|lock wait timeout|\((1205|1213)\)", re.IGNORECASE)
+_LOCKED = re.compile(r"deadlock found|lock wait timeout|query error\W*\((1205|1213)\)", re.IGNORECASE)
 """What MySQL says, in a portal's error, where two transactions wait for each other's locks."""
 
 

@@ -57,7 +57,9 @@ _READ_ONLY_FILE = Explanation(
 )
 _READ_ONLY_SERVER = Explanation(StateUnavailable, "is read-only", "Point [state] url to the primary server.")
 _FULL = Explanation(
-    StateUnavailable, "has no room left: its disk is full", "Free some space; syncd continues where it stopped."
+    StateUnavailable,
+    "has no room left: its disk is full, or the one for temporary files",
+    "Free some space on both; syncd continues where it stopped.",
 )
 _OVERLOADED = Explanation(
     StateUnavailable, "is out of memory, disk space or connections", "Check the server's log and its limits."

@@ -1,4 +1,4 @@
-"""How a link is, derived from the state database. Pure.
+"""How a link is, derived from the state database, and the tone of each state that is shown. Pure.
 
 The newest pass that was not cut off decides how a link is (`LinkHealth`). What happens right now comes before that: a
 process works on it, a person paused it, or a pass is overdue.
@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import dropwhile
 from typing import NamedTuple
 
+from syncd.core.model import Outcome
 from syncd.core.records import LinkRow, RunRow
 from syncd.engine.report import Report
 from syncd.errors import AuthError, PortalBlocked, SyncdError
@@ -20,6 +21,20 @@ _CUT_OFF = ("Stopped by ", "interrupted")
 BEGINNING = 10.0
 """Seconds during which a run that says `running` is not called interrupted although no lease was seen: runs and leases
 are read one after the other, and a run may begin in between."""
+
+
+class Tone(StrEnum):
+    """How much a state asks for attention. The page and the terminal each have a look for every tone.
+
+    GOOD: as it should be. BUSY: at work. CALM: nothing has happened yet, or nothing is to. WARN: something is left, or
+    may be. BAD: something is wrong.
+    """
+
+    GOOD = "good"
+    BUSY = "busy"
+    CALM = "calm"
+    WARN = "warn"
+    BAD = "bad"
 
 
 class Health(StrEnum):
@@ -45,6 +60,58 @@ class Health(StrEnum):
     def words(self) -> str:
         """The health as a person reads it: `in step`."""
         return self.value.replace("-", " ")
+
+    @property
+    def tone(self) -> Tone:
+        """How much the health asks for attention."""
+        return _OF_HEALTH[self]
+
+
+_OF_HEALTH = {
+    Health.NEW: Tone.CALM,
+    Health.IN_STEP: Tone.GOOD,
+    Health.WORKING: Tone.BUSY,
+    Health.HELD: Tone.WARN,
+    Health.REFUSED: Tone.BAD,
+    Health.PARKED: Tone.BAD,
+    Health.FAILING: Tone.BAD,
+    Health.LATE: Tone.BAD,
+    Health.PAUSED: Tone.CALM,
+}
+_OF_STATE = {
+    "running": Tone.BUSY,
+    "planned": Tone.CALM,
+    "applied": Tone.GOOD,
+    "partial": Tone.WARN,
+    "refused": Tone.BAD,
+    "failed": Tone.BAD,
+    "incomplete": Tone.BAD,
+}
+_OF_OUTCOME = {
+    Outcome.PLANNED: Tone.CALM,
+    Outcome.WAITING: Tone.CALM,
+    Outcome.INTENDED: Tone.BAD,
+    Outcome.APPLIED: Tone.GOOD,
+    Outcome.ALREADY: Tone.GOOD,
+    Outcome.SKIPPED: Tone.WARN,
+    Outcome.FAILED: Tone.BAD,
+    Outcome.UNCERTAIN: Tone.BAD,
+}
+
+
+def tone_of_state(state: str) -> Tone:
+    """Given the state of a run, return its tone; an unknown one is calm."""
+    return _OF_STATE.get(state, Tone.CALM)
+
+
+def tone_of_run(row: RunRow) -> Tone:
+    """Given a run, return its tone: that of its state, but a plan that another run has carried out is good."""
+    return Tone.GOOD if row.spent_by is not None else tone_of_state(row.state)
+
+
+def tone_of_outcome(outcome: Outcome) -> Tone:
+    """Given what became of a change, return its tone."""
+    return _OF_OUTCOME[outcome]
 
 
 WELL = frozenset({Health.NEW, Health.IN_STEP})

@@ -153,7 +153,7 @@ def _late(link: LinkStatus, now: float, moment: Moment) -> Need:
 
 
 def _refused(link: LinkStatus, row: RunRow, now: float) -> Iterator[Need]:
-    reasons = [sentence(one) for one in formatting.refusals(row)] or [sentence(row.error)]
+    reasons = refusals(row) or [sentence(row.error)]
     yield Need(f"Run {row.plan} wrote nothing: {reasons[0]}", f"syncd show {row.plan}", "shows the plan")
     yield from map(Need, reasons[1:])
     command = next_command(row, now, link.settings.plan_ttl_seconds)
@@ -166,6 +166,11 @@ def _refused(link: LinkStatus, row: RunRow, now: float) -> Iterator[Need]:
     else:
         yield Need("That plan is too old to be applied.", f"syncd plan {link.name}", "makes a new one")
     yield from _next_look(link, now)
+
+
+def refusals(row: RunRow) -> list[str]:
+    """Given a refused run, return why, each guard a sentence with its numbers."""
+    return [sentence(one) for one in formatting.refusals(row)]
 
 
 def _next_look(link: LinkStatus, now: float) -> Iterator[Need]:
@@ -206,11 +211,23 @@ def sides_to_keep(hold: Hold, policy: Policy) -> list[Side]:
     return [side for side in Side if not undecidable(hold, side, policy)]
 
 
-def outcome_of(hold: Hold, side: Side, policy: Policy, names: PortalNames = NAMELESS) -> str:
-    """Given a hold and the side to keep, return what will be, as a phrase."""
-    if lets_go(hold, side, policy):
-        return "stays as it is, and is no longer this link's"
-    return f"{formatting.titled(hold.facts.on_side(side), names)} on both sides"
+def consequence(hold: Hold, decision: str, policy: Policy, names: PortalNames = NAMELESS) -> str:
+    """Given a hold and a decision that is possible, return what becomes of the order, as a phrase after its number.
+
+    Args:
+        hold: The hold.
+        decision: `crm`, `table` or `retry`.
+        policy: The link's.
+        names: The titles that are known.
+    """
+    if decision == "retry":
+        return "will be looked at as if for the first time"
+    kept = hold.facts.on_side(Side(decision))
+    if kept is None:
+        return "will be unbound on both sides"
+    if lets_go(hold, Side(decision), policy):
+        return f"stays with {formatting.titled(kept, names)}, and is no longer this link's"
+    return f"both sides will have {formatting.titled(kept, names)}"
 
 
 def advice(hold: Hold, policy: Policy) -> str:

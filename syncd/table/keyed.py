@@ -1,4 +1,4 @@
-"""A mapping table that holds the shop's own keys. Only this module sees keys; all others work with order ids."""
+"""A mapping table with order ids, or with the shop's own keys. Only this module sees keys; all others work with ids."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from syncd.core.model import MaybeOwner, Unreadable
+from syncd.config.model import TableSettings
+from syncd.config.portal_and_table import RowSecurity
+from syncd.core.model import MaybeOwner, Scope, Unreadable
 from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shared_key
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.ports import Effect, Progress, TableValue, Write, WriteResult
+from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
+from syncd.errors import ConfigError
+from syncd.obs.clock import UNMEASURED, Measure
 from syncd.spill import SpillList
 from syncd.table.columns import Columns, OrderKeyColumn
+from syncd.table.database import TableDatabase
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.sql import SqlTable, TableSetup, tells_of_failure
@@ -257,3 +262,39 @@ class KeyedTable(SqlTable):
             return reading
 
         return self._read_whole(read)
+
+
+def open_table(
+    settings: TableSettings,
+    *,
+    scope: Scope,
+    clock: Clock,
+    link: str,
+    keys: OrderKeys | None = None,
+    writable: bool = True,
+    measure: Measure = UNMEASURED,
+) -> SqlTable:
+    """Return the mapping table of a link. Nothing connects yet.
+
+    Args:
+        settings: `[links.X.table]`, with the URL itself (a `url_file` has been read).
+        scope: The link's scope. Only its order range is used, since rows with owners of other types count too.
+        clock: Measures how long the database takes.
+        link: The link's name, for the keys in problems.
+        keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
+        writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
+        measure: Called with the duration of every read and write.
+
+    Raises:
+        ConfigError: The URL cannot be used, or the driver is not installed.
+    """
+    key = f"links.{link}.table"
+    if settings.url is None:
+        raise ConfigError(f"{key}.url: is missing.", hint="Give the link's table a url or url_file.")
+    home = TableDatabase(
+        settings.url.get_secret_value(),
+        f"{key}.url",
+        refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
+    )
+    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
+    return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)

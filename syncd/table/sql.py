@@ -45,7 +45,7 @@ STAGE = "table"
 
 @dataclass(frozen=True, slots=True)
 class TableSetup:
-    """What the adapter of a link's mapping table is made from; `syncd.table.opening.open_table` describes the rest.
+    """What the adapter of a link's mapping table is made from; `syncd.table.keyed.open_table` describes the rest.
 
     Args:
         home: The database the table is in.

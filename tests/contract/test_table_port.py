@@ -14,7 +14,7 @@ from syncd.config.model import TableSettings
 from syncd.core.model import HoldKind, Owner, Row, Scope
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, Snapshot, Table, TableValue, Write
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import SetClock
 from tests.fakes.table import FakeTable
 

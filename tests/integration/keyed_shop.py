@@ -22,7 +22,7 @@ from syncd.engine.link import Link
 from syncd.engine.report import Report
 from syncd.portal.client import BitrixPortal
 from syncd.sandbox import SandboxPortal
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import DEALS, make_link
 from tests.fakes.portal_client import client

@@ -14,7 +14,7 @@ import structlog.testing
 from syncd.core.model import Owner, Row
 from syncd.core.ports import Effect, Write
 from syncd.portal.client import BitrixPortal
-from syncd.portal.commands import SMALLEST_PAIRED
+from syncd.portal.commands import MAX_COMMANDS, SMALLEST_PAIRED
 from syncd.portal.hosts import REMEMBERED, Hosts
 from syncd.portal.probes import KEPT, Witnesses
 from syncd.sandbox import Fault, FaultRule, Latencies, References, SandboxPortal, Version, php
@@ -395,6 +395,26 @@ def test_given_orders_too_small_for_pairs_then_they_take_no_place_from_those_tha
 
     assert witnesses.for_order(900) == Row(1, 2, 1)
     assert witnesses.pair_for(900) == Row(SMALLEST_PAIRED + KEPT - 1, 2, 1)
+
+
+async def test_given_a_batch_sized_for_pairs_when_their_last_witness_goes_then_what_no_longer_fits_waits_for_another(
+    clock: FakeClock,
+) -> None:
+    portal = pairs(clock)
+    writes = [Write(order, None, DEAL) for order in range(1000, 1200)]
+    async with pairing(portal, clock) as ours:
+        while (size := ours.batch_size(writes)) * 3 <= MAX_COMMANDS:
+            await ours.write(writes[:size])
+            del writes[:size]
+        await ours.write([Write(12, DEAL, None), Write(13, OTHER, None), Write(500, DEAL, None)])
+        results = await ours.write(writes[:size])
+        left = [write for write, result in zip(writes, results, strict=False) if result.effect is Effect.NOT_SENT]
+        rest = await ours.write(left)
+
+    fit = MAX_COMMANDS // 3
+    assert [result.effect for result in results] == [Effect.DONE] * fit + [Effect.NOT_SENT] * (size - fit)
+    assert [result.effect for result in rest] == [Effect.DONE] * len(left)
+    assert all(portal.bindings[write.order_id] == DEAL for write in writes[:size])
 
 
 # ---------------------------------------------------------------- inside a request

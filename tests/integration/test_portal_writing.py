@@ -106,6 +106,7 @@ LOCKED = {
         "Mysql query error: (1213) Deadlock found when trying to get lock; try restarting transaction",
     ),
     "a wait that ended": ("ERROR_CORE", "Mysql query error: (1205) Lock wait timeout exceeded"),
+    "a deadlock, in the words of another language": ("400", "MySQL Query Error: (1213) Взаимная блокировка"),
 }
 
 
@@ -119,6 +120,16 @@ async def test_given_an_add_that_met_a_lock_when_read_again_then_it_is_done_or_m
         met, beside = await ours.write([Write(9, None, DEAL), Write(11, None, DEAL)])
 
     assert (met.effect, beside.effect) == (effect, Effect.DONE)
+
+
+async def test_given_a_refusal_that_names_an_order_with_the_number_of_a_lock_then_it_is_that_orders_refusal(
+    clock: FakeClock,
+) -> None:
+    rule = FaultRule(Fault.ERROR, method=ADD, code="SALE_ORDER_LOCKED", text="Order 9 (1205) is closed for changes")
+    async with client(sandbox(clock, rule), clock) as ours:
+        (result,) = await ours.write([Write(9, None, DEAL)])
+
+    assert result.effect is Effect.REFUSED
 
 
 ECHOES: dict[str, tuple[Any, Effect]] = {

@@ -41,7 +41,7 @@ from syncd.sandbox.data import UI
 from syncd.sandbox.faults import FaultRule
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import FakeClock
 from tests.fakes.link import DEALS, FREE, SecondLink, make_link
 from tests.fakes.portal_client import WEBHOOK
@@ -555,7 +555,8 @@ class EngineWorld:
             # A loop is running here already; another process has its own.
             robber = threading.Thread(target=lambda: asyncio.run(self._rob(steps)))
             robber.start()
-            robber.join()
+            robber.join(60)
+            assert not robber.is_alive(), "the other process never came to its end"
         else:
             self._edit(kind, order)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from array import array
+from collections.abc import Callable
 from itertools import chain, pairwise
 from typing import IO, Any
 
@@ -75,6 +77,40 @@ def test_given_a_disk_that_takes_little_at_a_time_then_everything_is_written(mon
 
     assert list(kept) == list(range(100))
     kept.close()
+
+
+def broken(_file: int, _size: int, _place: int) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize(
+    ("pread", "why"),
+    [(broken, "Input/output error"), (lambda *_: bytes(24), "it is too short")],
+    ids=["broken", "short"],
+)
+def test_given_a_file_that_gives_back_less_than_was_added_then_that_ends_the_pass_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, pread: Callable[[int, int, int], bytes], why: str
+) -> None:
+    rows = RowFile()
+    rows.append(array("q", range(9)))
+    items = SpillList(range(100), chunk=10)
+    monkeypatch.setattr("os.pread", pread)
+
+    for read in (lambda: rows.rows(0, 3), lambda: list(items)):
+        with pytest.raises(UnavailableError, match=why) as raised:
+            read()
+        assert "Nothing more was written" in raised.value.message
+    rows.close()
+    items.close()
+
+
+def test_given_rows_whose_file_was_closed_then_they_are_not_read_as_none() -> None:
+    rows = RowFile()
+    rows.append(array("q", range(9)))
+    rows.close()
+
+    with pytest.raises(UnavailableError):
+        rows.rows(0, 3)
 
 
 def test_given_a_closed_list_then_its_file_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

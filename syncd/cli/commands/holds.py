@@ -242,11 +242,16 @@ class _Outcome:
         """Print what was decided and what was left; return the exit code."""
         from syncd.cli.screen import Line
         from syncd.engine import formatting
+        from syncd.status.needs import consequence
 
         if as_json:
             app.screen.json([_json(one) | {"decision": decision} for one, decision, _ in self.taken])
             return 0
-        app.say([self._said(one, decision) for one, decision, _ in self.taken])
+        policy = self._place.settings.links[self._link].policy()
+        app.say(
+            Line(f"order {one.hold.order_id}: {consequence(one.hold, decision, policy)}")
+            for one, decision, _ in self.taken
+        )
         orders = {order: formatting.order(order, self._keys.get(order, "")) for order in self.left}
         app.screen.show(Line(f"order {orders[one]}: left as it is; {why}", "warn") for one, why in self.left.items())
         if self.taken:
@@ -255,22 +260,6 @@ class _Outcome:
         elif not self.left:
             app.screen.show([Line("There is nothing to decide.")])
         return 0
-
-    def _said(self, stored: StoredHold, decision: str) -> Any:
-        from syncd.cli.screen import Line
-        from syncd.core.diff import lets_go
-        from syncd.core.model import Side
-        from syncd.engine import formatting
-
-        hold = stored.hold
-        if decision == "retry":
-            return Line(f"order {hold.order_id}: will be looked at as if for the first time")
-        kept = hold.facts.on_side(Side(decision))
-        if kept is None:
-            return Line(f"order {hold.order_id}: will be unbound on both sides")
-        if lets_go(hold, Side(decision), self._place.settings.links[self._link].policy()):
-            return Line(f"order {hold.order_id}: stays with {formatting.owner(kept)}, and is no longer this link's")
-        return Line(f"order {hold.order_id}: both sides will have {formatting.owner(kept)}")
 
 
 async def _open(place: Workplace, name: str) -> list[StoredHold]:

@@ -13,6 +13,7 @@ from syncd.core.model import Action, Outcome, Owner, Policy
 from syncd.core.records import PortalNames, StoredHold
 from syncd.engine import formatting
 from syncd.engine.formatting import OrderHistory, explain
+from syncd.status.health import tone_of_outcome
 from syncd.status.needs import advice, sides_to_keep
 from syncd.status.owners import NO_LABELS, Labels, OwnedOrder
 
@@ -152,7 +153,7 @@ def _changes(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
         detail = f"{arrow(one, names)}; {reason}"
         if one.outcome not in {Outcome.APPLIED, Outcome.PLANNED}:
             detail += f"; {done}" + (f": {one.error}" if one.error else "")
-        tone = {Outcome.APPLIED: "good", Outcome.PLANNED: "dim", Outcome.FAILED: "bad"}.get(one.outcome, "")
+        tone = "dim" if one.outcome is Outcome.PLANNED else tone_of_outcome(one.outcome)
         yield _Event(one.at, one.run, what if one.outcome is not Outcome.PLANNED else f"planned: {what}", detail, tone)
 
 
@@ -161,8 +162,7 @@ def _holds(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
         hold = stored.hold
         yield _Event(hold.since, stored.run, f"held: {hold.kind.value}", formatting.says(hold.facts, names), "warn")
         if released is not None:
-            decided = f"decided: {stored.decision}" if stored.decision else "the facts changed"
-            yield _Event(released, 0, "released", decided, "dim")
+            yield _Event(released, 0, "released", formatting.why_released(stored), "dim")
 
 
 def _decisions(story: OrderHistory) -> Iterator[_Event]:

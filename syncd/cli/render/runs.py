@@ -10,27 +10,12 @@ from syncd.core.records import NAMELESS, PortalNames, RunRow, StoredChange
 from syncd.engine import formatting
 from syncd.engine.covering import NAMED
 from syncd.engine.report import LEFTOVERS, TO_MAKE, Report
+from syncd.status.health import tone_of_outcome, tone_of_run
 
 FIRST = 10
 """How many changes of each kind, and how many holds, are shown before the rest is counted."""
 HEADINGS = {Side.CRM: "In the CRM", Side.TABLE: "In the table"}
 ACTIONS = {Action.ADD: "add", Action.MOVE: "move", Action.REMOVE: "remove"}
-_OUTCOME_TONES = {
-    Outcome.APPLIED: "good",
-    Outcome.ALREADY: "good",
-    Outcome.SKIPPED: "warn",
-    Outcome.FAILED: "bad",
-    Outcome.UNCERTAIN: "bad",
-    Outcome.INTENDED: "bad",
-}
-_STATE_TONES = {
-    "applied": "good",
-    "planned": "",
-    "partial": "warn",
-    "refused": "bad",
-    "failed": "bad",
-    "incomplete": "bad",
-}
 
 
 def report(report: Report, *, first: int | None = FIRST, names: PortalNames = NAMELESS) -> Iterator[Block]:
@@ -138,23 +123,37 @@ def _done(report: Report) -> str:
     came_to = report.outcomes
     number = came_to[Outcome.APPLIED] + came_to[Outcome.ALREADY]
     left = sum(came_to[outcome] for outcome in LEFTOVERS)
-    if came_to[Outcome.WAITING] and not left and not report.holds:
+    waiting = came_to[Outcome.WAITING]
+    if waiting and not left and not report.holds:
         return _waiting(report, number)
     wrote = "no change applied" if left else "nothing to write"
     if number:
         wrote = f"{formatting.count(number, 'change')} applied"
+    compared, others = _compared(report.row)
     if not left and not report.holds:
-        return f"Both sides are in step; {wrote}."
+        return f"{compared}; {wrote}."
     # Of these, nobody knows: the answer was lost, or the run was interrupted.
     uncertain = came_to[Outcome.UNCERTAIN] + came_to[Outcome.INTENDED]
     rest = [f"{formatting.count(left - uncertain, 'change')} not carried out"] if left > uncertain else []
     if uncertain:
         rest.append(f"{formatting.count(uncertain, 'change')} uncertain")
+    if waiting:
+        rest.append(formatting.count(waiting, "remove waits", "removes wait"))
     if report.holds:
         rest.append(f"{formatting.count(len(report.holds), 'order')} held")
-    return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}; everything else is in step." + (
-        " To decide the held ones:" if report.holds else " The next pass looks at them again."
+    again = f" The next pass looks at {'it' if left + waiting == 1 else 'them'} again."
+    return f"{wrote[:1].upper()}{wrote[1:]}; {formatting.listed(rest)}{others}." + (
+        " To decide the held ones:" if report.holds else again
     )
+
+
+def _compared(row: RunRow) -> tuple[str, str]:
+    """Return what is in step after a run that left nothing, and beside what it left. A plan says nothing of others."""
+    if row.kind == "apply":
+        return "The plan is carried out", ""
+    if row.covers is not None:
+        return "These orders are in step", "; the others of these orders are in step"
+    return "Both sides are in step", "; everything else is in step"
 
 
 def _waiting(report: Report, applied: int) -> str:
@@ -234,13 +233,14 @@ def _rows(group: Sequence[StoredChange], number: int, first: int | None, names: 
     shown = ordered if first is None else ordered[:first]
     rows, tones = [], []
     for one in shown:
-        said = formatting.REASONS[one.change.reason]
+        said, tone = formatting.REASONS[one.change.reason], ""
         if one.outcome not in {Outcome.PLANNED, Outcome.APPLIED}:
+            tone = tone_of_outcome(one.outcome)
             said = one.error or formatting.outcome(one.outcome)
             if one.error and not said.startswith(formatting.outcome(one.outcome)):
                 said = f"{formatting.outcome(one.outcome)}: {said}"
         rows.append([f"order {one.change.order_id}", arrow(one), f"{said}{_titles(one, names)}"])
-        tones.append(_OUTCOME_TONES.get(one.outcome, "") if one.outcome is not Outcome.APPLIED else "")
+        tones.append(tone)
     yield TextTable(rows, indent=4, tones=tones, toned=2)
     if len(shown) < number:
         yield Line(f"… and {number - len(shown):,} more", "dim", indent=4)
@@ -306,7 +306,7 @@ def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:
             for row in rows
         ],
         heads=["run", "link", "kind", "state", "began", "took", "what"],
-        tones=[_STATE_TONES.get(row.state, "") for row in rows],
+        tones=[tone_of_run(row) for row in rows],
         toned=3,
         right=frozenset({0}),
     )

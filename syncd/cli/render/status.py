@@ -11,16 +11,6 @@ from syncd.status.health import Health
 from syncd.status.links import LinkStatus
 from syncd.status.needs import freshness, needs_of
 
-_TONES = {
-    Health.IN_STEP: "good",
-    Health.PARKED: "bad",
-    Health.REFUSED: "bad",
-    Health.FAILING: "bad",
-    Health.LATE: "bad",
-    Health.HELD: "warn",
-}
-
-
 _HEADS = ("link", "health", "agreed", "held", "last run", "next", "at work")
 _LEAST_FIRST = ("agreed", "last run", "at work", "next", "held")
 """The columns that a narrow screen leaves out, one after the other. The name and the health always stay."""
@@ -39,7 +29,7 @@ def status(links: Sequence[LinkStatus], now: float, width: int | None = None) ->
     yield TextTable(
         [[row[head] for head in heads] for row in rows],
         heads=heads,
-        tones=[_TONES.get(link.health, "") for link in links],
+        tones=[link.health.tone for link in links],
         toned=1,
         right=frozenset(place for place, head in enumerate(heads) if head in {"agreed", "held"}),
     )
@@ -57,7 +47,7 @@ def check(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
             said.append(f"{link.condition.health.words} before")
         needs = needs_of(link, now)
         said.append(needs[0].sentence if needs and not link.is_well else f"last pass {_last_pass(link, now)}")
-        yield Line("; ".join(said), "" if link.is_well else "bad")
+        yield Line("; ".join(said), "" if link.is_well else link.steady.tone)
 
 
 def _cells(link: LinkStatus, now: float) -> dict[str, str]:

@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from syncd.core.model import Direction
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.daemon.pages.phrases import DIRECTIONS, HEALTHS, Badge
+from syncd.daemon.pages.badges import Badge, badge_of_health
 from syncd.daemon.pages.plots import PLOTS, RUNS, Range, Tick, caption, drawn, strip
 from syncd.daemon.pages.runs import RunLine, line
 from syncd.daemon.pages.site import Site, StatusSnapshot, number_in_query, word_in_query
@@ -21,6 +22,12 @@ from syncd.engine import formatting
 from syncd.status.health import WELL, Health
 from syncd.status.links import LinkStatus
 from syncd.status.needs import Need, freshness, needs_of, sentence
+
+DIRECTIONS: Final = {
+    Direction.TWO_WAY: "CRM ⇄ table",
+    Direction.CRM_TO_TABLE: "CRM → table",
+    Direction.TABLE_TO_CRM: "table → CRM",
+}
 
 
 class Spent(NamedTuple):
@@ -122,7 +129,7 @@ def chosen_of(request: Request, look: StatusSnapshot) -> Chosen:
         HTTPException: 400, a word is unknown.
     """
     counts = Counter(link.health for link in look.links.values())
-    healths = [(one.value, HEALTHS[one].word, counts[one]) for one in _WORST if counts[one]]
+    healths = [(one.value, one.words, counts[one]) for one in _WORST if counts[one]]
     health = "" if not request.query_params.get("health") else str(word_in_query(request, "health", Health))
     sort = word_in_query(request, "sort", Sort) or Sort.CONFIGURED
     return Chosen(request.query_params.get("name", ""), health, sort, healths, list(Sort))
@@ -168,14 +175,9 @@ def summary(look: StatusSnapshot) -> str:
     """Given how the links are, return one sentence about all of them; it changes only when a link's health does."""
     if not look.links:
         return "The configuration has no links."
-    counts = Counter(HEALTHS[_steady(link)].word for link in look.links.values())
+    counts = Counter(link.steady.words for link in look.links.values())
     healths = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
     return f"{formatting.count(len(look.links), 'link')}: {healths}."
-
-
-def _steady(link: LinkStatus) -> Health:
-    """Return a link's health, leaving out that it is at work for a moment."""
-    return link.condition.health if link.health is Health.WORKING else link.health
 
 
 def card(look: StatusSnapshot, name: str) -> Card:
@@ -183,7 +185,7 @@ def card(look: StatusSnapshot, name: str) -> Card:
     link = look.links[name]
     return Card(
         link=link,
-        badge=HEALTHS[link.health],
+        badge=badge_of_health(link.health),
         lasting=_lasting(link, look.at),
         direction=DIRECTIONS[link.settings.direction],
         doing=_doing(link),
@@ -201,7 +203,7 @@ def _lasting(link: LinkStatus, now: float) -> str:
     length = f"for {formatting.about(now - condition.since)}" if condition.since else ""
     if condition.health is link.health:
         return length
-    word = HEALTHS[condition.health].word
+    word = condition.health.words
     # No pass has looked since: it may have changed.
     return f"{word} at the last pass" if link.health in {Health.LATE, Health.PAUSED} else f"{word} {length}".rstrip()
 
@@ -233,7 +235,7 @@ def late_card(late: Sequence[LinkStatus], now: float) -> Needs:
     said = f"No pass of these links has been made in time; the longest is overdue by {formatting.about(now - first)}."
     commands = [("systemctl status syncd", "shows whether a daemon runs"), ("syncd status", "lists the links")]
     title = formatting.count(len(late), "link")
-    return Needs("", HEALTHS[Health.LATE], first, [said, "Is a daemon running?"], commands, title)
+    return Needs("", badge_of_health(Health.LATE), first, [said, "Is a daemon running?"], commands, title)
 
 
 def needs_card(link: LinkStatus, now: float, trouble: str = "") -> Needs | None:
@@ -253,8 +255,8 @@ def needs_card(link: LinkStatus, now: float, trouble: str = "") -> Needs | None:
     said = [need.sentence for need in needs]
     lasting = link.condition.health
     if link.health in {Health.LATE, Health.PAUSED} or lasting in WELL:  # its start is not recorded
-        return Needs(link.name, HEALTHS[link.health], link.overdue or 0.0, said, commands)
-    return Needs(link.name, HEALTHS[lasting], link.condition.since, said, commands)
+        return Needs(link.name, badge_of_health(link.health), link.overdue or 0.0, said, commands)
+    return Needs(link.name, badge_of_health(lasting), link.condition.since, said, commands)
 
 
 RUNS_ON_A_PAGE: Final = 25

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from syncd.config.model import LinkSettings
 from syncd.core.model import Action, HoldKind, Outcome, Owner
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
-from syncd.daemon.pages.phrases import OUTCOMES, Badge
+from syncd.daemon.pages.badges import Badge, badge, badge_of_outcome
 from syncd.daemon.pages.runs import ChangeLine, change_line
 from syncd.daemon.pages.site import (
     LARGEST,
@@ -29,15 +29,15 @@ from syncd.daemon.pages.site import (
 )
 from syncd.engine import formatting
 from syncd.engine.formatting import OrderHistory, agreed_owner, explain, listed_owner
+from syncd.status.health import Tone
 from syncd.status.links import LinkStatus
-from syncd.status.needs import advice, outcome_of, sides_to_keep
+from syncd.status.needs import advice, consequence, sides_to_keep
 from syncd.status.owners import Labels, OwnedOrder, orders_of_owner, owners_of_facts, owners_of_order
 
 CHANGES_ON_A_PAGE: Final = 100
 """Changes on one page."""
 OWNED: Final = 200
 """Orders of one deal that are shown."""
-DECIDED: Final = Badge("decided", "busy", "✎")
 _TYPED: Final = re.compile(r"[\s#№.,'_\u00a0\u202f]")
 """What people type around and within a number."""
 
@@ -161,7 +161,6 @@ def events(story: OrderHistory, begun: Mapping[int, float], *, since: float, who
 
 def _of_change(one: StoredChange, begun: Mapping[int, float]) -> HistoryEvent:
     change = one.change
-    badge = OUTCOMES[one.outcome]
     if change.action is Action.AGREE:
         title = "Let go" if formatting.was_let_go(change) else "Both sides agreed"
     elif one.outcome is Outcome.PLANNED:
@@ -170,21 +169,24 @@ def _of_change(one: StoredChange, begun: Mapping[int, float]) -> HistoryEvent:
         title = f"{formatting.action(change.action).capitalize()} in {formatting.side(change.side)}"
         if one.outcome not in {Outcome.APPLIED, Outcome.ALREADY}:
             title = f"{change.action.value.capitalize()} in {formatting.side(change.side)}, not carried out"
-    return HistoryEvent(one.at or begun.get(one.run, 0.0), one.run, badge, title, change=change_line(one))
+    return HistoryEvent(
+        one.at or begun.get(one.run, 0.0), one.run, badge_of_outcome(one.outcome), title, change=change_line(one)
+    )
 
 
 def _of_holds(past: Sequence[tuple[StoredHold, float | None]]) -> Iterator[HistoryEvent]:
     for stored, released in past:
         kind = formatting.HOLD_KINDS[stored.hold.kind]
-        yield HistoryEvent(stored.hold.since, stored.run, Badge("held", "warn", "■"), f"Held: {kind}", hold=stored)
+        yield HistoryEvent(stored.hold.since, stored.run, badge("held", Tone.WARN), f"Held: {kind}", hold=stored)
         if released is not None:
-            how = f"decided: {formatting.decision(stored.decision)}" if stored.decision else "the facts changed"
-            yield HistoryEvent(released, 0, Badge("released", "calm", "○"), f"Released: {how}")
+            how = formatting.why_released(stored)
+            yield HistoryEvent(released, 0, badge("released", Tone.CALM), f"Released: {how}")
 
 
 def _of_decisions(story: OrderHistory) -> Iterator[HistoryEvent]:
     for one in story.decisions:
-        yield HistoryEvent(one.at, 0, DECIDED, f"Decided: {formatting.decision(one.said)}", decision=one)
+        said = formatting.decision(one.said)
+        yield HistoryEvent(one.at, 0, badge("decided", Tone.BUSY), f"Decided: {said}", decision=one)
 
 
 HOLDS_ON_A_PAGE: Final = 50
@@ -256,13 +258,12 @@ def _hold_card(link: LinkStatus, stored: StoredHold, labels: Labels, decision: D
 
 
 def _deciding(link: str, settings: LinkSettings, stored: StoredHold, labels: Labels) -> list[tuple[str, str]]:
-    hold, found = stored.hold, []
-    policy = settings.policy()
-    for side in sides_to_keep(hold, policy):
-        does = outcome_of(hold, side, policy, labels.names)
-        found.append((f"syncd resolve {link} {hold.order_id} --keep {side.value}", does))
-    found.append((f"syncd resolve {link} {hold.order_id} --retry", "look at it as if for the first time"))
-    return found
+    hold, policy = stored.hold, settings.policy()
+    options = {side.value: f"--keep {side.value}" for side in sides_to_keep(hold, policy)} | {"retry": "--retry"}
+    return [
+        (f"syncd resolve {link} {hold.order_id} {option}", consequence(hold, decision, policy, labels.names))
+        for decision, option in options.items()
+    ]
 
 
 async def open_holds(site: Site, request: Request) -> Response:

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.daemon.pages.phrases import STATES, Badge
 from syncd.engine import formatting
 from syncd.state.page_queries import Point
+from syncd.status.health import Tone, tone_of_state
 
 POINTS: Final = 120
 """Points of a plot at most: more cannot be distinguished on a phone, and make bars too thin to see."""
@@ -180,7 +180,7 @@ class Tick(NamedTuple):
 
     place: int
     height: int
-    tone: str
+    tone: Tone
     title: str
 
 
@@ -200,8 +200,8 @@ def strip_said(ticks: Sequence[Tick]) -> str:
 def _tick(place: int, point: Point) -> Tick:
     changed = point.counts.crm.total + point.counts.table.total
     height = LOW + round((TALL - LOW) * min(1.0, math.log10(changed + 1) / _FULL))
-    badge = STATES.get(point.state, Badge(point.state, "calm", ""))
-    tone = "warn" if badge.tone == "good" and point.counts.holds else badge.tone
+    tone = tone_of_state(point.state)
+    tone = Tone.WARN if tone is Tone.GOOD and point.counts.holds else tone
     number = formatting.count(changed, "change") if changed else "nothing to change"
     held = f", {point.counts.holds:,} held" if point.counts.holds else ""
-    return Tick(place, height, tone, f"Run {point.id}: {badge.word}, {number}{held}")
+    return Tick(place, height, tone, f"Run {point.id}: {point.state}, {number}{held}")

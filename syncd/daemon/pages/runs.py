@@ -14,13 +14,13 @@ from starlette.responses import Response
 from syncd.config.model import Settings
 from syncd.core.model import Outcome
 from syncd.core.records import RunRow, StoredChange
-from syncd.daemon.pages.phrases import OUTCOMES, Badge, badge_of_run, refusals
+from syncd.daemon.pages.badges import Badge, badge_of_outcome, badge_of_run
 from syncd.daemon.pages.site import Site, StatusSnapshot, number_in_path, number_in_query, word_in_query
 from syncd.engine import formatting
 from syncd.engine.report import LEFTOVERS
 from syncd.engine.stored_plans import asked_for
 from syncd.state.page_queries import WINDOW, OutcomeCounts
-from syncd.status.needs import next_command
+from syncd.status.needs import next_command, refusals
 from syncd.status.owners import owners_of_changes, owners_of_facts
 
 PAGE: Final = 100
@@ -85,7 +85,7 @@ def change_line(stored: StoredChange) -> ChangeLine:
     """Given a change, return it as it is shown."""
     return ChangeLine(
         stored=stored,
-        badge=OUTCOMES[stored.outcome],
+        badge=badge_of_outcome(stored.outcome),
         reason=formatting.REASONS[stored.change.reason],
     )
 
@@ -150,4 +150,4 @@ async def _changes(site: Site, run: int, which: Show, after: int) -> tuple[Seque
 
 def _told(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
     """Return the number of changes of each outcome, in the order of `Outcome`."""
-    return [(OUTCOMES[outcome], tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]
+    return [(badge_of_outcome(outcome), tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]

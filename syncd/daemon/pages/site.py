@@ -26,7 +26,6 @@ from syncd import __version__
 from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner
 from syncd.daemon.lifecycle import Process
-from syncd.daemon.pages.phrases import ago
 from syncd.daemon.pages.plots import strip_said
 from syncd.daemon.web import PATIENCE
 from syncd.engine import formatting
@@ -139,6 +138,11 @@ def _environment() -> Environment:
     }
     made.filters |= {"stamp": formatting.utc_moment, "iso": iso, "outside_text": outside_text, "number": number}
     return made
+
+
+def ago(then: float, now: float) -> str:
+    """Given a moment and now, return how far apart they are, no finer than `formatting.about`."""
+    return f"in {formatting.about(then - now)}" if then > now else f"{formatting.about(now - then)} ago"
 
 
 def iso(seconds: float) -> str:

@@ -12,9 +12,9 @@ import pytest
 from syncd.cli.render.orders import holds
 from syncd.cli.screen import plain
 from syncd.core.diff import resolvable
-from syncd.core.model import Direction, Hold, HoldKind, Policy, Side
-from syncd.core.records import StoredHold
-from syncd.status.needs import advice, undecidable
+from syncd.core.model import Direction, Hold, HoldKind, Owner, Policy, Side
+from syncd.core.records import PortalNames, StoredHold
+from syncd.status.needs import advice, consequence, undecidable
 from tests.unit.core.builders import DUPLICATE, INVALID, facts, hold, policy, stored
 
 NOW = 1_800_000_000.0
@@ -72,6 +72,23 @@ def test_given_an_order_that_can_be_let_go_then_that_is_advised(letters: str, si
     assert "let it go" not in advice(hold("oXX", HoldKind.OUT_OF_SCOPE), policy())
     unreadable = replace(hold(letters, HoldKind.OUT_OF_SCOPE), facts=facts(letters, INVALID))
     assert "let it go" not in advice(unreadable, policy())
+
+
+@pytest.mark.parametrize(
+    ("letters", "decision", "said"),
+    [
+        ("XYZ", "crm", "both sides will have deal 11"),
+        ("XYZ", "table", "both sides will have deal 12 (Desks)"),
+        ("-YX", "crm", "will be unbound on both sides"),
+        ("o-X", "crm", "stays with type 128: 11, and is no longer this link's"),
+        ("oYX", "table", "both sides will have deal 12 (Desks)"),
+        ("XYZ", "retry", "will be looked at as if for the first time"),
+    ],
+)
+def test_given_a_decision_then_it_is_said_what_becomes_of_the_order(letters: str, decision: str, said: str) -> None:
+    names = PortalNames({Owner(2, 12): "Desks"})
+    one = hold(letters, HoldKind.OUT_OF_SCOPE if "o" in letters else HoldKind.EDIT_EDIT)
+    assert consequence(one, decision, policy(), names) == said
 
 
 def test_given_an_owner_that_is_missing_then_the_crm_is_advised_only_where_the_table_is_written() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from syncd.cli.render.runs import next_command, report
-from syncd.cli.screen import plain
+from syncd.cli.render.runs import next_command, report, runs
+from syncd.cli.screen import TextTable, plain
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
+from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import GuardHit, PortalNames, RunRow, StoredChange
 from syncd.engine.formatting import moment
 from syncd.engine.report import Report
@@ -69,6 +73,52 @@ def test_given_a_plan_without_a_change_then_its_holds_are_what_is_next_and_nothi
         "Nothing to write; 1 order held; everything else is in step. To decide the held ones:",
         "  syncd holds shop",
     ]
+
+
+HELD = Hold(7, HoldKind.EDIT_EDIT, Facts(Owner(2, 1), Owner(2, 2), None), "Both changed it.")
+SKIPPED = change(1, Outcome.SKIPPED)
+DONE = change(2, Outcome.APPLIED)
+
+
+@pytest.mark.parametrize(
+    ("of", "changes", "holds", "said"),
+    [
+        ({}, [], [], "Both sides are in step; nothing to write."),
+        ({"kind": "apply"}, [DONE], [], "The plan is carried out; 1 change applied."),
+        (
+            {"kind": "apply"},
+            [SKIPPED],
+            [],
+            "No change applied; 1 change not carried out. The next pass looks at it again.",
+        ),
+        ({"kind": "apply"}, [DONE], [HELD], "1 change applied; 1 order held. To decide the held ones:"),
+        (
+            {},
+            [SKIPPED, change(3, Outcome.WAITING)],
+            [],
+            (
+                "No change applied; 1 change not carried out and 1 remove waits; everything else is in step. "
+                "The next pass looks at them again."
+            ),
+        ),
+        ({"covers": OrderRanges.parse("5-9")}, [DONE], [], "These orders are in step; 1 change applied."),
+        (
+            {"covers": OrderRanges.parse("5-9")},
+            [SKIPPED],
+            [],
+            (
+                "No change applied; 1 change not carried out; the others of these orders are in step. "
+                "The next pass looks at it again."
+            ),
+        ),
+    ],
+)
+def test_given_a_run_that_looked_at_a_part_then_it_does_not_say_that_the_rest_is_in_step(
+    of: dict[str, Any], changes: list[StoredChange], holds: list[Hold], said: str
+) -> None:
+    row = replace(run(of.get("kind", "pass"), "applied"), covers=of.get("covers"))
+
+    assert said in text(Report(row, changes, holds)).splitlines()
 
 
 def test_given_a_pass_with_failures_then_they_are_never_among_the_uncounted() -> None:
@@ -176,6 +226,13 @@ def test_given_a_spent_plan_then_it_offers_no_next_command() -> None:
 
     assert next_command(told) == ""
     assert text(told).endswith("Applied by run 13.")
+
+
+def test_given_a_refused_plan_that_was_applied_then_the_list_of_runs_is_no_longer_red_for_it() -> None:
+    (table,) = runs([run("pass", "refused", spent_by=13), run("pass", "refused")], 0.0)
+
+    assert isinstance(table, TextTable)
+    assert table.tones == ["good", "bad"]
 
 
 def test_given_hostile_texts_then_nothing_reaches_the_terminal_as_a_control_sequence() -> None:

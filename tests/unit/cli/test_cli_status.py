@@ -12,7 +12,7 @@ import pytest
 
 from syncd.cli.render.orders import history
 from syncd.cli.render.status import at_work, check, due, status
-from syncd.cli.screen import Block, Line, Screen, plain
+from syncd.cli.screen import Block, Line, Screen, TextTable, plain
 from syncd.config.model import LinkSettings
 from syncd.core.model import Action, Change, Counts, Facts, Hold, HoldKind, Outcome, Owner, Reason, Side, SideCounts
 from syncd.core.records import (
@@ -28,7 +28,7 @@ from syncd.core.records import (
     StoredHold,
 )
 from syncd.engine.formatting import OrderHistory, explain
-from syncd.status.health import Health, LinkHealth
+from syncd.status.health import Health, LinkHealth, tone_of_outcome
 from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels
 
@@ -182,6 +182,7 @@ def test_given_links_for_a_monitoring_system_then_one_line_each_with_what_is_wro
         "c: held; 2 orders are held: changed on both sides (2).",
         "d: working; failing before; It is down.",
     ]
+    assert [line.tone for line in check(links, NOW) if isinstance(line, Line)] == ["", "bad", "warn", "bad"]
 
 
 def test_given_an_operating_budget_in_use_then_it_is_shown_and_one_that_is_over_is_not() -> None:
@@ -276,7 +277,16 @@ def test_given_a_released_hold_then_it_is_told_with_what_released_it() -> None:
     text = "\n".join(plain(history(story(holds=((decided, NOW - 60),)), NOW)))
 
     assert "held: edit-edit" in text
-    assert "decided: crm" in text
+    assert "decided: keep what the CRM says" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tone"), [(one, "dim" if one is Outcome.PLANNED else tone_of_outcome(one)) for one in Outcome]
+)
+def test_given_a_write_then_its_outcome_is_toned_as_on_the_page(outcome: Outcome, tone: str) -> None:
+    (table,) = [block for block in history(story(change(outcome)), NOW) if isinstance(block, TextTable)]
+
+    assert table.tones == [tone]
 
 
 def test_given_nothing_then_it_says_that_nothing_is_known() -> None:

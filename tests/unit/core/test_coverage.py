@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.order_ranges import LARGEST, Coverage, OrderRange, OrderRanges
+from syncd.core.order_ranges import LARGEST, Coverage, OrderRange, OrderRanges, Slice
+from syncd.core.pacing import SKEW
 
 
 def times(coverage: Coverage) -> list[float]:
@@ -101,3 +102,18 @@ def test_a_coverage_is_read_as_it_was_written(bounds: list[int], at: float, rece
     coverage = Coverage(Coverage.whole(at, 7).cut(bounds).slices, recent, at, 8)
     assert Coverage.read(coverage.text()) == coverage
     assert [coverage.orders_of(index).last for index in range(len(bounds) + 1)] == [*bounds, LARGEST]
+
+
+def test_given_times_of_a_clock_that_was_set_back_then_they_count_as_never() -> None:
+    noted = Coverage((Slice(10, 50, 60, 1), Slice(20, 9000, 9001, 2), Slice(LARGEST, 70, 9002, 3)), 15, 9003, 4)
+
+    known = noted.known_at(100)
+
+    assert known.slices == (Slice(10, 50, 60, 1), Slice(20, 0, 0, 2), Slice(LARGEST, 70, 0, 3))
+    assert (known.recent_from, known.recent_at, known.recent_run) == (15, 0, 4)
+
+
+def test_given_a_clock_of_another_host_that_is_a_little_ahead_then_what_it_noted_counts() -> None:
+    noted = Coverage(Coverage.whole(100 + SKEW).slices, 15, 100 + SKEW)
+
+    assert noted.known_at(100) == noted

@@ -117,6 +117,8 @@ def _between(*triggers: Trigger, covered: float = 30, **situation: Any) -> str:
     [
         ([Trigger.RECENT], {}, "run: recent"),
         ([Trigger.RECENT], {"covered": 0}, "rest: done elsewhere"),
+        ([Trigger.RECENT], {"covered": -60}, "rest: done elsewhere"),
+        ([Trigger.RECENT], {"covered": -7200}, "run: recent"),
         ([Trigger.RECENT], {"coverage": None}, "rest: done elsewhere"),
         ([Trigger.RECENT], {"between": None}, "rest: done elsewhere"),
         ([Trigger.RECENT], {"link": {"paused": True}}, "rest: done elsewhere"),

@@ -16,6 +16,7 @@ from syncd.engine import reconcile as engine
 from syncd.engine.covering import ASKED_FOR, Portion, portion_of
 from syncd.engine.report import Report
 from syncd.errors import Stopped, UsageError
+from syncd.status.health import last_scheduled
 from tests.fakes.link import FREE
 from tests.simulation.crash import Steps
 from tests.simulation.world import World
@@ -382,3 +383,30 @@ async def test_given_a_range_not_proved_before_another_then_its_rows_are_not_com
 
     assert sorted(one.change.order_id for one in report.changes) == [5, 150]
     assert report.row.counts.table_rows == 81
+
+
+# ------------------------------------------------------------------ a clock that was set back
+
+
+async def test_given_a_clock_that_was_set_back_when_rotating_then_no_slice_waits_until_it_is_that_time_again() -> None:
+    world = await in_step(40)
+    await sliced(world)
+    world.clock.jump = 10 * DAY
+    ahead = await sliced(world)
+    world.clock.jump = 0
+
+    parts = [(await sliced(world)).row.part for _ in range(4)]
+
+    assert ahead.row.part == "slice 2 of 4"
+    assert sorted(parts) == [f"slice {number} of 4" for number in range(1, 5)]
+
+
+async def test_given_a_clock_that_was_set_back_when_a_slice_is_covered_then_the_schedule_goes_on_from_there() -> None:
+    world = await in_step(40)
+    await sliced(world)
+    world.clock.jump = 10 * DAY
+    await sliced(world)
+    world.clock.jump = 0
+    served = (await sliced(world)).row.started_at
+
+    assert last_scheduled(await world.store.find_link("shop"), await world.store.runs("shop", 1)) == served

@@ -18,7 +18,7 @@ from syncd.portal.opening import open_portal
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
 from syncd.state import migrate
 from syncd.state.store import open_store
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import FakeClock, SetClock
 from tests.fakes.sandbox_transport import SandboxTransport
 

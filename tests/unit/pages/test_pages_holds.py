@@ -33,8 +33,8 @@ async def test_a_hold_shows_what_each_side_says_why_and_the_commands_that_decide
         "syncd resolve shop 77 --keep table",
         "syncd resolve shop 77 --retry",
     ]
-    assert "deal 11 on both sides" in told
-    assert "deal 12 on both sides" in told
+    assert "both sides will have deal 11" in told
+    assert "both sides will have deal 12" in told
 
 
 async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a_way_into_the_portal(
@@ -46,7 +46,7 @@ async def test_given_titles_then_they_stand_beside_the_deals_and_everything_is_a
     page = await browser.get("/holds")
     told = page.text_of("hold-shop-77")
     assert "CRM Сделка 11 Desks for Elm Bakery its orders" in told
-    assert "Сделка 11 (Desks for Elm Bakery) on both sides" in told
+    assert "both sides will have Сделка 11 (Desks for Elm Bakery)" in told
     portal = "https://shop.bitrix24.com"
     assert {one["href"] for one in page.all("a", class_="portal")} == {
         f"{portal}/shop/orders/details/77/",
@@ -88,14 +88,14 @@ async def test_given_a_side_that_is_unbound_then_keeping_it_says_so(world: Shown
     facts = Facts(None, deal(12), deal(10))
     await world.run(holds=[held(77, HoldKind.REMOVE_EDIT, facts=facts)])
     page = await browser.get("/holds")
-    assert page.all("bdi", class_="does")[0].text == "unbound on both sides"
+    assert page.all("bdi", class_="does")[0].text == "will be unbound on both sides"
 
 
 async def test_given_an_order_that_can_be_let_go_then_keeping_it_says_so(world: ShownDaemon, browser: Browser) -> None:
     await world.run(holds=[held(77, HoldKind.OUT_OF_SCOPE, facts=Facts(Owner(31, 5), None, deal(10)))])
     page = await browser.get("/holds")
     assert page.commands[0] == "syncd resolve shop 77 --keep crm"
-    assert page.all("bdi", class_="does")[0].text == "stays as it is, and is no longer this link's"
+    assert page.all("bdi", class_="does")[0].text == "stays with smart invoice 5, and is no longer this link's"
 
 
 async def test_a_decision_that_cannot_be_carried_out_is_not_proposed(tmp_path: Path, empty_state: Path) -> None:

@@ -43,7 +43,7 @@ def mysql_error(number: int) -> exc.DBAPIError:
         (sqlite_error(sqlite3.SQLITE_IOERR), StateUnavailable, "input/output"),
         (sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE), StateUnavailable, "disk is full"),
         (sqlite_error(sqlite3.SQLITE_CORRUPT), StateUnavailable, "is damaged"),
-        (sqlite_error(sqlite3.SQLITE_FULL), StateUnavailable, "disk is full"),
+        (sqlite_error(sqlite3.SQLITE_FULL), StateUnavailable, "disk is full, or the one for temporary files"),
         (sqlite_error(sqlite3.SQLITE_CANTOPEN), StateUnavailable, "cannot be opened"),
         (sqlite_error(sqlite3.SQLITE_NOTADB), StateUnavailable, "not an SQLite database"),
         (sqlite_error(sqlite3.SQLITE_ERROR, "no such table: link"), StateUnavailable, "no tables of syncd"),

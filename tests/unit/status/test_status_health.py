@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import pytest
 
-from syncd.core.model import Counts
+from syncd.cli.screen import STYLES
+from syncd.core.model import Counts, Outcome
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import SLICE, LinkRow, RunRow
+from syncd.daemon.pages.badges import badge_of_health, badge_of_outcome
 from syncd.errors import AuthError, PortalBlocked, UnavailableError
-from syncd.status.health import Health, LinkHealth, Parking, failures_in_a_row, health_from, last_scheduled, parking_of
+from syncd.status.health import (
+    Health,
+    LinkHealth,
+    Parking,
+    Tone,
+    failures_in_a_row,
+    health_from,
+    last_scheduled,
+    parking_of,
+    tone_of_outcome,
+    tone_of_run,
+)
 
 NOON = 1_800_000_000.0
 LINK = LinkRow(1, "shop", 1, "ends", paused=False, parked="", created_at=NOON)
@@ -94,3 +109,22 @@ def test_given_passes_in_between_then_the_schedule_was_served_by_the_slice_befor
     for run, part in zip(runs, ("the newest 2,000", "named orders", f"{SLICE}1 of 4"), strict=True):
         run.covers, run.part = OrderRanges.parse("1-5"), part
     assert last_scheduled(LINK, runs) == runs[2].started_at
+
+
+@pytest.mark.parametrize("state", [*Health, *Outcome])
+def test_given_a_health_or_an_outcome_then_it_has_a_tone_with_a_look_on_the_page_and_on_the_terminal(
+    state: Health | Outcome,
+) -> None:
+    tone = state.tone if isinstance(state, Health) else tone_of_outcome(state)
+    shown = badge_of_health(state) if isinstance(state, Health) else badge_of_outcome(state)
+    page = resources.files("syncd.daemon").joinpath("static/page.css").read_text()
+    assert shown.tone is tone
+    assert f".badge.{tone}" in page
+    assert tone in STYLES
+
+
+def test_given_runs_of_each_state_then_each_has_the_tone_of_what_it_asks_for() -> None:
+    states = ("running", "planned", "applied", "partial", "refused", "failed", "incomplete")
+    tones = [Tone.BUSY, Tone.CALM, Tone.GOOD, Tone.WARN, Tone.BAD, Tone.BAD, Tone.BAD]
+    assert [tone_of_run(_pass(1, state)) for state in states] == tones
+    assert tone_of_run(replace(_pass(1, "refused"), spent_by=2)) is Tone.GOOD

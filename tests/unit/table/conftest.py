@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from syncd.config.model import TableSettings
 from syncd.core.model import Row, Scope, Unreadable
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from syncd.table.sql import SqlTable
 from tests.fakes.clock import SetClock
 

@@ -405,7 +405,7 @@ CHECK = """
 import asyncio, sys
 from syncd.config.model import TableSettings
 from syncd.core.model import Scope
-from syncd.table.opening import open_table
+from syncd.table.keyed import open_table
 from tests.fakes.clock import SetClock
 columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
 settings = TableSettings(url=f"sqlite:///{sys.argv[1]}", name="m", columns=columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.errors import ConfigError, UnavailableError
-from syncd.table.opening import Proposal, propose_columns
+from syncd.table.proposals import Proposal, propose_columns
 from tests.unit.table.conftest import Lab
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Opening the mapping table that a link's settings name, and finding likely ones in a database for `syncd init`."""
+"""The tables of a database that could be the mapping table, with the settings that would fit them: for `syncd init`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from syncd.config.model import TableSettings
-from syncd.config.portal_and_table import RowSecurity
-from syncd.core.model import Scope
-from syncd.core.order_keys import OrderKeys
-from syncd.core.ports import Clock
 from syncd.db.backend import Backend
-from syncd.errors import ConfigError
-from syncd.obs.clock import UNMEASURED, Measure
 from syncd.table.database import TableDatabase, translated_errors
-from syncd.table.keyed import KeyedTable
 from syncd.table.marks import encoding_for
-from syncd.table.sql import SqlTable, TableSetup
 
 _DEAL = 2
 _INVOICE = 31
@@ -41,42 +32,6 @@ _OWNER = (
 _DELETED = ("deleted_at", "is_deleted", "deleted", "removed_at")
 _TOUCHED = ("updated_at", "modified_at", "changed_at", "updated", "modified")
 _LIKELY_NAMES = ("bind", "map", "link", "order", "deal")
-
-
-def open_table(
-    settings: TableSettings,
-    *,
-    scope: Scope,
-    clock: Clock,
-    link: str,
-    keys: OrderKeys | None = None,
-    writable: bool = True,
-    measure: Measure = UNMEASURED,
-) -> SqlTable:
-    """Return the mapping table of a link. Nothing connects yet.
-
-    Args:
-        settings: `[links.X.table]`, with the URL itself (a `url_file` has been read).
-        scope: The link's scope. Only its order range is used, since rows with owners of other types count too.
-        clock: Measures how long the database takes.
-        link: The link's name, for the keys in problems.
-        keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
-        writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
-        measure: Called with the duration of every read and write.
-
-    Raises:
-        ConfigError: The URL cannot be used, or the driver is not installed.
-    """
-    key = f"links.{link}.table"
-    if settings.url is None:
-        raise ConfigError(f"{key}.url: is missing.", hint="Give the link's table a url or url_file.")
-    home = TableDatabase(
-        settings.url.get_secret_value(),
-        f"{key}.url",
-        refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
-    )
-    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
-    return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)
 
 
 @dataclass(frozen=True, slots=True)
