@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,18 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.internal.conjecture import providers
 
+from tests.limits import limited
+
 pytest_plugins = ["tests.databases"]
 
 # Containers like to set PYTHONDONTWRITEBYTECODE. Then each process that tests start would compile all of syncd anew, half a
 # second of work, and each worker all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Moments that a test writes out are UTC. A test of another time zone sets its own.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 TESTS = Path(__file__).parent
 
@@ -80,6 +88,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).parts[:2] not in PURE:
             item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=[r"\(property \d+\)"]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Give an asynchronous test a limit of its own: pytest-timeout would show the loop at rest, and not the line that waits."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = limited(pyfuncitem.obj)
 
 
 def pytest_collection_finish() -> None:

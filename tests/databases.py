@@ -33,10 +33,25 @@ def execute(url: str, *statements: str) -> None:
             connection.exec_driver_sql(statement)
 
 
+LIMITS = {
+    "postgresql": ["SET statement_timeout = '60s'"],
+    "mysql": ["SET lock_wait_timeout = 60, innodb_lock_wait_timeout = 60"],
+}
+"""Ends the wait for a table that a test left locked: MariaDB would wait for a day, and PostgreSQL for ever."""
+
+
 @lru_cache(maxsize=8)
 def _administrator(url: str) -> sa.Engine:
     """Return an engine; it asks a server who it is with its first connection only."""
-    return sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    @sa.event.listens_for(engine, "connect")
+    def limit(connection: Any, _record: object) -> None:
+        with contextlib.closing(connection.cursor()) as cursor:
+            for statement in LIMITS.get(engine.dialect.name, []):
+                cursor.execute(statement)
+
+    return engine
 
 
 def _fresh_name() -> str:
@@ -112,7 +127,10 @@ def _start_wheel_server(stack: contextlib.ExitStack) -> Server:
 def postgres_database(postgres_server: str) -> Iterator[str]:
     """A database of this session's own. Making one costs half a second on a busy machine, emptying one hardly any."""
     name = _fresh_name()
-    execute(postgres_server, f"CREATE DATABASE {name}")
+    execute(
+        postgres_server, f"CREATE DATABASE {name}",
+        f"ALTER DATABASE {name} SET statement_timeout = '120s'",  # of whoever sets none of his own
+    )  # fmt: skip
     yield _with_database(postgres_server, name)
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -555,7 +555,8 @@ class EngineWorld:
             # A loop is running here already; another process has its own.
             robber = threading.Thread(target=lambda: asyncio.run(self._rob(steps)))
             robber.start()
-            robber.join()
+            robber.join(60)
+            assert not robber.is_alive(), "the other process never came to its end"
         else:
             self._edit(kind, order)
 

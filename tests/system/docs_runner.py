@@ -227,7 +227,7 @@ class Reader:
         self._others.append(process)
         deadline = time.monotonic() + PATIENCE
         while self._run(ready)[0] != 0:
-            assert process.poll() is None, f"{place}: `{command}` ended: {process.communicate()[0]}"
+            assert process.poll() is None, f"{place}: `{command}` ended: {process.communicate(timeout=PATIENCE)[0]}"
             assert time.monotonic() < deadline, f"{place}: `{command}` was never ready"
             time.sleep(0.05)
 

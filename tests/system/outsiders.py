@@ -20,6 +20,7 @@ from syncd.core.model import Side
 from syncd.sandbox.bindings import Selection
 from syncd.sandbox.php import PhpArray
 from syncd.sandbox.query import ListQuery, Op
+from tests.children import LIMIT
 from tests.system.link_part import UNKNOWN, LinkPart
 from tests.system.shop import DEAL
 from tests.system.sides_log import EDIT, LIST, SidesLog
@@ -138,7 +139,8 @@ class Outsiders:
             yield
         finally:
             stop.set()
-            thread.join()
+            thread.join(LIMIT)
+            assert not thread.is_alive(), "an edit of the outsiders never ends"
         if failures:
             raise failures[0]
 

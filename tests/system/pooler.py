@@ -23,6 +23,8 @@ _SETTINGS = {
     "DateStyle": "ISO, MDY",
     "TimeZone": "UTC",
 }
+PATIENCE = 60.0
+"""Seconds in which a server answers."""
 _numbers = count(1_000_000)
 
 
@@ -39,9 +41,10 @@ def _log_in(url: sa.URL) -> socket.socket:
     host = str(url.query.get("host") or url.host)
     if host.startswith("/"):
         server = socket.socket(socket.AF_UNIX)
+        server.settimeout(PATIENCE)
         server.connect(f"{host}/.s.PGSQL.{url.port or 5432}")
     else:
-        server = socket.create_connection((host, url.port or 5432))
+        server = socket.create_connection((host, url.port or 5432), timeout=PATIENCE)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     names = {"user": url.username or "postgres", "database": url.database or "postgres"}
     body = struct.pack("!i", 196608) + b"".join(f"{key}\0{value}\0".encode() for key, value in names.items()) + b"\0"
@@ -94,7 +97,7 @@ def _transaction(client: socket.socket, server: socket.socket, data: bytes) -> N
     """Carry messages both ways until the server says that no transaction is open."""
     server.sendall(data)
     while True:
-        ready = select.select([client, server], [], [], 60)[0]
+        ready = select.select([client, server], [], [], PATIENCE)[0]
         if server in ready:
             message = _read(server)
             client.sendall(message)

@@ -164,19 +164,20 @@ def test_given_a_port_to_listen_on_then_the_browser_brings_the_code_by_itself(sh
         while process.poll() is None:
             try:
                 for address in strangers[len(refused) :]:
-                    urllib.request.urlopen(address).close()
+                    urllib.request.urlopen(address, timeout=30).close()
             except urllib.error.HTTPError as error:
                 refused.append(error.code)
                 continue
             except urllib.error.URLError:  # the port may not be open yet
                 continue
-            urllib.request.urlopen(location).close()
+            urllib.request.urlopen(location, timeout=30).close()
             return
 
     person = threading.Thread(target=open_browser)
     person.start()
     out, err = process.communicate(timeout=30)
-    person.join()
+    person.join(60)
+    assert not person.is_alive(), "the browser was never answered"
 
     assert process.returncode == 0, err
     assert refused == [400, 400]  # what belongs to another authorisation does not end the wait

@@ -130,7 +130,7 @@ def test_given_an_application_whose_secret_is_a_credential_then_root_authorises_
             with machine.start(f"{SYNCD} auth --listen {port}") as command:
                 assert command.stdout is not None
                 _browse(visit(command.stdout.readline().strip()), command)
-                out, err = command.communicate()
+                out, err = command.communicate(timeout=120)
 
             assert command.returncode == 0, err
             assert "Authorised" in out

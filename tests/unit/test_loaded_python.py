@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.children import Child
-from tests.loaded_python import LoadedPython
+from tests.loaded_python import ROOT, LoadedPython
 from tests.system.shop import environment
 
 SAYS_WHAT_IT_IS = """
@@ -33,6 +34,9 @@ ALIKE = {
     "a module": ("-m", "syncd.cli.main", "--version"),
     "a module's error": ("-m", "syncd.cli.main", "reconcile"),
     "its exit code": ("-c", "raise SystemExit(3)"),
+    "an exit code beyond a byte": ("-c", "raise SystemExit(-2)"),
+    "what it could not write": ("-c", "import os; print('lost'); os.close(1)"),
+    "a stream that it closed": ("-c", "import sys; sys.stdout.close()"),
     "its last words": ("-c", "import sys; sys.exit('so it ends')"),
     "a signal": ("-c", "import os; os.kill(os.getpid(), 15)"),
     "an interruption": ("-c", "import os; os.close(2); raise KeyboardInterrupt"),
@@ -109,3 +113,18 @@ def test_given_a_session_of_its_own_then_it_leads_it() -> None:
     code = "import os; print(os.getsid(0) == os.getpid())"
     with LoadedPython(["-c", code], env=environment(), stdout=-1, start_new_session=True) as child:
         assert child.communicate(timeout=60)[0] == "True\n"
+
+
+def test_given_a_test_process_that_is_killed_in_the_middle_of_an_order_then_the_one_that_forks_ends() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        number = theirs.fileno()
+        command = [sys.executable, "-m", "tests.loaded_python", str(number)]
+        with Child(
+            command, limit=60, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, pass_fds=[number]
+        ) as child:
+            theirs.close()
+            ours.sendall((100).to_bytes(8, "big") + b"[")
+            ours.close()
+
+    assert child.returncode == 0

@@ -56,7 +56,7 @@ def listener() -> Iterator[Listener]:
     made.thread.start()
     yield made
     made.server.shutdown()
-    made.thread.join()
+    made.thread.join(60)
     made.server.server_close()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
 from syncd.daemon.lifecycle import Process
@@ -16,15 +19,25 @@ pytestmark = pytest.mark.anyio
 PROCESS = Process("host:1", "running", NOON, "/etc/syncd/syncd.toml", NOON)
 
 
-async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds(
-    daemon: Daemon, clock: LoopClock
+@pytest.fixture
+def in_delhi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this machine keep the time of Delhi."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds_in_the_machines_own_time(
+    daemon: Daemon, clock: LoopClock, in_delhi: None
 ) -> None:
     daemon.passes.always["shop"] = Outcome(holds=1)
     runner = daemon.add()
     await clock.sleep(10)
     states = {"shop": RunnerState(runner.condition, next_run=NOON + 300, last=runner.last)}
     assert status_line(PROCESS, states) == (
-        "running: 1 link, 1 held; last run 1 of shop at 08:00:01 UTC applied; next run at 08:05:00 UTC; 1 order held"
+        "running: 1 link, 1 held; last run 1 of shop at 13:30:01 IST applied; next run at 13:35:00 IST; 1 order held"
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import uuid
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ class TestNotifier:
         assert manager.heard() == ["STATUS=one READY=1"]
 
     def test_given_a_name_in_the_abstract_namespace_then_it_is_reached(self) -> None:
-        manager = Manager(b"\0syncd-test-notify")
-        Notifier({"NOTIFY_SOCKET": "@syncd-test-notify"}, 7).ready()
+        name = f"syncd-test-{uuid.uuid4().hex}"
+        manager = Manager(f"\0{name}")
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}, 7).ready()
         assert manager.heard() == ["READY=1"]
         manager.socket.close()
 
