@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -246,8 +247,13 @@ def _become(job: _Job, streams: Sequence[int]) -> None:
     unbuffered = bool(job.env.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
-        new = open(number, "w" if number else "r", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
-        new.reconfigure(line_buffering=not unbuffered and (number == 2 or new.isatty()), write_through=unbuffered)
+        binary: Any = open(number, "wb" if number else "rb", 0 if number and unbuffered else -1, closefd=False)  # noqa: SIM115
+        getattr(binary, "raw", binary).name = f"<{name}>"
+        by_line = not unbuffered and (number == 2 or binary.isatty())
+        new: Any = io.TextIOWrapper(
+            binary, old.encoding, old.errors, "\n", line_buffering=by_line, write_through=unbuffered
+        )
+        new.mode = "w" if number else "r"
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
 
