@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -246,8 +247,13 @@ def _become(job: _Job, streams: Sequence[int]) -> None:
     unbuffered = bool(job.env.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
-        new = open(number, "w" if number else "r", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
-        new.reconfigure(line_buffering=not unbuffered and (number == 2 or new.isatty()), write_through=unbuffered)
+        binary: Any = open(number, "wb" if number else "rb", 0 if number and unbuffered else -1, closefd=False)  # noqa: SIM115
+        getattr(binary, "raw", binary).name = f"<{name}>"
+        by_line = not unbuffered and (number == 2 or binary.isatty())
+        new: Any = io.TextIOWrapper(
+            binary, old.encoding, old.errors, "\n", line_buffering=by_line, write_through=unbuffered
+        )
+        new.mode = "w" if number else "r"
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
 
@@ -265,8 +271,30 @@ def _run(how: str, what: str, *args: str) -> None:
         exec(compile(what, "<string>", "exec"), vars(main))
 
 
+def _end(code: int) -> None:
+    """End as Python ends, but for the modules: taking them down costs more than most commands do.
+
+    Whatever is out of the ordinary is left to Python: its words, and its own exit codes.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    gc.collect()  # what was left open complains now
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     _load()
     _job, _streams = _await_job(socket.socket(fileno=int(sys.argv[1])))
     _become(_job, _streams)
-    _run(*_job.argv)
+    _code = 0
+    try:
+        _run(*_job.argv)
+    except SystemExit as _ended:
+        if not isinstance(_ended.code, int | None):
+            raise
+        _code = _ended.code or 0
+    with suppress(OSError, ValueError):  # a stream that is closed
+        _end(_code & 0xFF)
+    sys.exit(_code)

@@ -25,7 +25,7 @@ from syncd.config.fields import CommentedOut, Kind
 from syncd.config.load import Loaded
 from syncd.config.model import Settings
 from syncd.config.schedule import Cron, Interval
-from syncd.config.urls import parse_database_url, parse_webhook, web_host
+from syncd.config.urls import parse_database_url, parse_webhook, plain, web_host
 
 _EXAMPLE_HEAD = """\
 # syncd's configuration, with every key there is. Lines behind a # show the default, or an example where there is none.
@@ -243,13 +243,18 @@ def _toml_key(name: str) -> str:
 # ---------------------------------- the effective values, without their secrets
 
 MASK = "***"
-# Query arguments of database URLs that are never secret. All others are masked.
-HARMLESS = frozenset(
+# Query arguments of database URLs that are never secret, in the form of `plain`. All others are masked.
+_HARMLESS = frozenset(
     {
-        "host", "hostaddr", "port", "dbname", "sslmode", "ssl-mode", "charset", "service", "unix_socket", "mode", "uri",
-        "require_auth", "enable_cleartext_plugin", "application_name", "connect_timeout",
+        "host", "hostaddr", "port", "dbname", "sslmode", "ssl", "usessl", "requiressl", "tls", "charset", "service",
+        "unixsocket", "mode", "uri", "requireauth", "enablecleartextplugin", "applicationname", "connecttimeout",
+        "targetsessionattrs", "gssencmode", "channelbinding",
     }
 )  # fmt: skip
+
+
+def _is_harmless(option: str) -> bool:
+    return plain(option) in _HARMLESS
 
 
 def mask_url(url: str) -> str:
@@ -265,7 +270,7 @@ def mask_url(url: str) -> str:
     host = f"[{parts.host}]" if ":" in parts.host else parts.host
     port = f":{parts.port}" if parts.port else ""
     path = f"/{parts.database}" if parts.database else ""
-    query = "&".join(f"{name}={value if name in HARMLESS else MASK}" for name, value in parts.query)
+    query = "&".join(f"{name}={value if _is_harmless(name) else MASK}" for name, value in parts.query)
     return f"{scheme}://{who}{host}{port}{path}" + (f"?{query}" if query else "")
 
 
@@ -296,7 +301,7 @@ def secret_values(settings: Settings) -> Iterator[str]:
 
 def _of_database(url: str) -> Iterator[str]:
     parts = parse_database_url(url)
-    for secret in [parts.password, *(value for name, value in parts.query if name not in HARMLESS)]:
+    for secret in [parts.password, *(value for name, value in parts.query if not _is_harmless(name))]:
         if secret:
             yield from dict.fromkeys((secret, quote_plus(secret), quote(secret, safe="")))
 
@@ -346,7 +351,7 @@ def _values(path: keys.Path, value: Any) -> Iterator[tuple[keys.Path, Any]]:
 def _plain(path: keys.Path, value: Any) -> Any:
     if isinstance(value, SecretStr):
         return mask_url(value.get_secret_value()) if path[-1] in {"url", "webhook"} else MASK
-    if path[-2:-1] == ("options",) and path[-1] not in HARMLESS:
+    if path[-2:-1] == ("options",) and not _is_harmless(path[-1]):
         return MASK
     if isinstance(value, Interval | Cron):
         return str(value)

@@ -117,6 +117,11 @@ def _check_sqlite(match: re.Match[str]) -> None:
         )
 
 
+def plain(name: str) -> str:
+    """Given an option's name, return the form that all of its spellings share: ssl-mode, ssl_mode, sslMode."""
+    return name.replace("-", "").replace("_", "").lower()
+
+
 def database_kind(name: str) -> str:
     """Given the kind of database in a URL, return its canonical name."""
     return _OTHER_NAMES.get(name, name)

@@ -84,8 +84,8 @@ class Effect(StrEnum):
 class WriteResult(NamedTuple):
     """What became of one write.
 
-    found is what was really there right before (or instead), where `found_known` says so; code and text are the side's
-    own words for a refusal, free of secrets.
+    found is what was really there right before (or instead), where `found_known` says so; code is the
+    portal's or the database's own, empty where syncd itself refuses; text says why, free of secrets.
     """
 
     order_id: int

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.config.urls import plain
 from syncd.db import ErrorKind
 from syncd.db.backend import CONNECT_SECONDS
 from syncd.db.options import (
@@ -19,7 +20,6 @@ from syncd.db.options import (
     describe_exposure,
     is_local,
     once,
-    plain,
     readable_file,
     unknown_option,
     whole_number,

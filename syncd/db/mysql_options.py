@@ -8,13 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.config.urls import plain
 from syncd.db.options import (
     OptionError,
     Options,
     describe_exposure,
     is_local,
     once,
-    plain,
     readable_file,
     unknown_option,
     whole_number,

@@ -106,8 +106,3 @@ def describe_exposure(host: str, *, encrypted: bool, proved: bool, remedy: str) 
     else:
         how = "not encrypted: a third party can read and change what is sent"
     return f"the connection to {host} is {how}; {remedy} prevents that"
-
-
-def plain(name: str) -> str:
-    """Given an option's name, return the form that all of its spellings share: ssl-mode, ssl_mode, sslMode."""
-    return name.replace("-", "").replace("_", "").lower()

@@ -122,7 +122,10 @@ class OutcomeRecorder:
         """Note a write that was not made, since something else is there."""
         owner = None if isinstance(found, NotABinding) else found
         shown = known and not isinstance(found, NotABinding)
-        error = f"skipped: {owner_text(owner) if shown else 'something else'} is there now; the next run looks again"
+        there = f"{owner_text(owner) if shown else 'something else'} is there now"
+        if shown and owner is None:
+            there = "it is unbound now"
+        error = f"skipped: {there}; the next run looks again"
         self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, error, owner, found_known=shown))
 
     def lost_its_reason(self, write: PendingWrite, found: Reading) -> None:

@@ -122,11 +122,15 @@ class LinkStatus:
         return None if coverage is None or self.settings.slices == 1 else coverage.next
 
     @property
+    def steady(self) -> Health:
+        """Its health, leaving out that it is at work for a moment."""
+        return self.condition.health if self.health is Health.WORKING else self.health
+
+    @property
     def is_well(self) -> bool:
         """Whether it needs no attention: in step, paused, or at work with nothing wrong before."""
-        if self.health is Health.WORKING:
-            return self.condition.health in {Health.NEW, Health.IN_STEP}
-        return self.health in {Health.IN_STEP, Health.PAUSED}
+        is_first = self.health is Health.WORKING and self.steady is Health.NEW
+        return is_first or self.steady in {Health.IN_STEP, Health.PAUSED}
 
 
 async def look(

@@ -74,6 +74,7 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
         reflection = Reflection(connection, settings, home.backend, key)
         columns = reflection.columns(writable=writable)
         watched = reflection.watched()
+        repeated = reflection.repeated_keys(columns) if columns is not None else []
         indexed = watched is None or reflection.has_index(watched.column.name)
         exposure = home.backend.exposure(connection)
         hidden = reflection.found and home.backend.hides_rows(connection, reflection.schema, reflection.name)
@@ -103,6 +104,8 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
                 f"{order_at}: the table has no unique index on {_what(columns)} {_beside(columns)}, so two programs "
                 "that add an order at the same moment could make two rows of it"
             )
+        for sentence in repeated:
+            found.problem(f"{key}.{sentence}")
         _Trial(home, columns, key, found).run()
     if found.problems and all(found.denied):
         raise AuthError(f"{'; '.join(found.problems)}.", hint=GRANTS)

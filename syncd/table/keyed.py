@@ -233,9 +233,7 @@ class KeyedTable(SqlTable):
         why = {order: one.detail for order, one in self._nameless(keys).items()}
         why |= {write.order_id: _NOT_LISTED.format(self._keys.field) for write in batch if write.order_id not in keys}
         named = {order: key for order, key in keys.items() if order not in why}
-        results = {
-            order: WriteResult(order, Effect.REFUSED, code="order-key", text=text) for order, text in why.items()
-        }
+        results = {order: WriteResult(order, Effect.REFUSED, text=text) for order, text in why.items()}
         if due := [write for write in batch if write.order_id in named]:
             written = await self._in_thread(lambda: self._write(due, named), broken=tells_of_failure)
             results |= {result.order_id: result for result in written}

@@ -281,6 +281,22 @@ class Reflection:
             return []  # a view has none
         return [set(key) for key in (*keys, *(index.columns for index in indexes if index.is_unique)) if key]
 
+    def repeated_keys(self, columns: Columns) -> list[str]:
+        """Return a sentence on each unique key that the second row inserted would repeat, by `rows` and `extra` alone.
+
+        A pass goes on all the same: it may have nothing to insert.
+        """
+        rows = {column.name for column, _ in columns.rows}
+        extra = {column.name for column, value in columns.extra if isinstance(value, sa.BindParameter)}
+        sentences = []
+        for unique in self._uniques():
+            if unique <= rows | extra:
+                names = " and ".join(f'"{name}"' for name in sorted(unique))
+                same = f"every row that syncd inserts would have the same {names}, which the table allows only once"
+                advice = '; give an expression that differs from row to row, as { sql = "…" }'
+                sentences.append(f"extra: {same}{advice}" if unique & extra else f"rows: {same}")
+        return list(dict.fromkeys(sentences))  # a unique constraint may also be listed as the index under it
+
     def _keys(self) -> list[list[str]]:
         """Return the columns of the primary key and of each unique constraint."""
         constraints = sa.inspect(self._connection).get_unique_constraints(self.name, self.schema)

@@ -36,13 +36,11 @@ class UnexpectedEffect(Exception):
     """A statement had another effect than it should have.
 
     Args:
-        code: A word for programs.
         text: A sentence for the operator.
     """
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.code = code
         self.text = text
 
 
@@ -181,7 +179,6 @@ class RowWriter:
             after = self._backend.balance(self._connection, self._columns.table)
             if after is not None and after - before != grown + len(inserts):
                 raise UnexpectedEffect(
-                    "other-rows",
                     "writing it adds or removes rows of other orders (a trigger of the table, or ON CONFLICT REPLACE); "
                     "it was rolled back",
                 )
@@ -205,14 +202,11 @@ class RowWriter:
                 continue
             if write.after is not None and not active and any(row.live for row in rows):
                 raise UnexpectedEffect(
-                    "where",
                     f"the row would not be selected by {self._key}.where afterwards, so it was not written; "
                     f"give {self._key}.extra the values that `where` asks for",
                 )
             shows = "; ".join(sorted(row.describe for row in active)) or "no row"
-            raise UnexpectedEffect(
-                "other", f"the table shows something else than was written ({shows}); it was rolled back"
-            )
+            raise UnexpectedEffect(f"the table shows something else than was written ({shows}); it was rolled back")
 
     # ------------------------------------------------------------------ one row
 
@@ -229,7 +223,7 @@ class RowWriter:
         count = self._connection.execute(statement.clause, statement.only(parameters)).rowcount
         # A view with INSTEAD OF triggers reports no row counts; reading back proves the effect.
         if count != 1 and not self._columns.is_view:
-            raise UnexpectedEffect("rows", f"the statement changed {count} rows instead of one; it was rolled back")
+            raise UnexpectedEffect(f"the statement changed {count} rows instead of one; it was rolled back")
 
     def _add_beside_deleted(self, write: Write, rows: Sequence[TableRow]) -> int:
         """Add an order that has softly deleted rows; return by how many rows the table has grown.

@@ -181,7 +181,7 @@ class TransactionWriter:
         writes = [write for unit in units for write in unit]
         if self._locked >= MAX_LOCKED:
             text = "not tried: several orders of this batch are locked by another program"
-            self._note(WriteResult(write.order_id, Effect.NOT_SENT, code="locked", text=text) for write in writes)
+            self._note(WriteResult(write.order_id, Effect.NOT_SENT, text=text) for write in writes)
             return
         try:
             with savepoint(self._connection):
@@ -217,7 +217,7 @@ class TransactionWriter:
         if answer is not None:
             return answer
         if isinstance(trouble, UnexpectedEffect):
-            return WriteResult(write.order_id, Effect.REFUSED, code=trouble.code, text=trouble.text)
+            return WriteResult(write.order_id, Effect.REFUSED, text=trouble.text)
         code, text = code_and_words(trouble)
         if fault_of(trouble) is TableFault.LOCKED:
             self._locked += 1
@@ -260,14 +260,14 @@ class TransactionWriter:
         """Given a write whose order is as expected, return the refusal if the table cannot take it; None if it can."""
         found = write.before
         if text := self._columns.order_id.unfit(write.order_id):
-            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, code="order-key", text=text)
+            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, text=text)
         constant = self._columns.owner_type
         if isinstance(constant, int) and after.owner_type_id != constant:
             text = f"the table holds owners of type {constant} only ({self._key}.columns.owner_type_id)"
-            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, code="owner-type", text=text)
+            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, text=text)
         if write.before is None and self._padded:
             text = f"the table's order ids are padded with zeros; give {self._key}.columns.order_id its width"
-            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, code="padded", text=text)
+            return WriteResult(write.order_id, Effect.REFUSED, found, found_known=True, text=text)
         if write.before is None and self._inserts_wait:
-            return WriteResult(write.order_id, Effect.NOT_SENT, code="locked", text=self._inserts_wait)
+            return WriteResult(write.order_id, Effect.NOT_SENT, text=self._inserts_wait)
         return None

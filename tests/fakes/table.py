@@ -195,7 +195,7 @@ class FakeTable:
         self.stored, self.written = before, self.written[:places]
         if len(batch) > 1:
             return [result for write in batch for result in self._transact([write])]
-        return [WriteResult(batch[0].order_id, Effect.REFUSED, code="other-rows", text="a trigger changes other rows")]
+        return [WriteResult(batch[0].order_id, Effect.REFUSED, text="a trigger changes other rows")]
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
@@ -268,9 +268,9 @@ class FakeTable:
         if write.order_id in self._refused:
             return self._refused[write.order_id]
         if write.after is not None and self.holds_type not in {None, write.after.owner_type_id}:
-            return ("owner-type", f"the table holds owners of type {self.holds_type} only")
+            return ("", f"the table holds owners of type {self.holds_type} only")
         if write.before is None and not self.selects:
-            return ("where", "the row would not be selected by where; give extra")
+            return ("", "the row would not be selected by where; give extra")
         return None
 
     def _effect(self, write: Write) -> None:

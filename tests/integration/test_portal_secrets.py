@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import syncd
 from syncd.config.urls import parse_webhook
 from syncd.core.model import Owner
 from syncd.core.ports import Write
@@ -31,6 +33,7 @@ TOKENS = {
     "server_endpoint": "https://oauth.example/rest/",
     "member_id": "m",
 }
+PACKAGE = Path(syncd.__file__).parent
 SECRETS = (CODE, "accesssecret0123456789", "refreshsecret0123456789", "sandboxclientsecret")
 
 
@@ -50,7 +53,7 @@ def shown(error: BaseException) -> str:
     for one in chain(error):
         parts += [str(one), repr(one), repr(vars(one)), "".join(traceback.format_exception(one))]
         for frame, _ in traceback.walk_tb(one.__traceback__):
-            if "/syncd/" in frame.f_code.co_filename:
+            if Path(frame.f_code.co_filename).is_relative_to(PACKAGE):
                 parts.append(repr(frame.f_locals))
     return " ".join(parts)
 

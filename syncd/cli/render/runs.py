@@ -126,11 +126,17 @@ def _done(report: Report) -> str:
     waiting = came_to[Outcome.WAITING]
     if waiting and not left and not report.holds:
         return _waiting(report, number)
-    wrote = f"{formatting.count(number, 'change')} applied" if number else "nothing to write"
+    wrote = "no change applied" if left else "nothing to write"
+    if number:
+        wrote = f"{formatting.count(number, 'change')} applied"
     compared, others = _compared(report.row)
     if not left and not report.holds:
         return f"{compared}; {wrote}."
-    rest = [f"{formatting.count(left, 'change')} not carried out"] if left else []
+    # Of these, nobody knows: the answer was lost, or the run was interrupted.
+    uncertain = came_to[Outcome.UNCERTAIN] + came_to[Outcome.INTENDED]
+    rest = [f"{formatting.count(left - uncertain, 'change')} not carried out"] if left > uncertain else []
+    if uncertain:
+        rest.append(f"{formatting.count(uncertain, 'change')} uncertain")
     if waiting:
         rest.append(formatting.count(waiting, "remove waits", "removes wait"))
     if report.holds:

@@ -47,7 +47,7 @@ def check(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
             said.append(f"{link.condition.health.words} before")
         needs = needs_of(link, now)
         said.append(needs[0].sentence if needs and not link.is_well else f"last pass {_last_pass(link, now)}")
-        yield Line("; ".join(said), "" if link.is_well else "bad")
+        yield Line("; ".join(said), "" if link.is_well else link.steady.tone)
 
 
 def _cells(link: LinkStatus, now: float) -> dict[str, str]:

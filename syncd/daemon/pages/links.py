@@ -175,14 +175,9 @@ def summary(look: StatusSnapshot) -> str:
     """Given how the links are, return one sentence about all of them; it changes only when a link's health does."""
     if not look.links:
         return "The configuration has no links."
-    counts = Counter(_steady(link).words for link in look.links.values())
+    counts = Counter(link.steady.words for link in look.links.values())
     healths = formatting.listed([f"{number} {word}" for word, number in counts.most_common()])
     return f"{formatting.count(len(look.links), 'link')}: {healths}."
-
-
-def _steady(link: LinkStatus) -> Health:
-    """Return a link's health, leaving out that it is at work for a moment."""
-    return link.condition.health if link.health is Health.WORKING else link.health
 
 
 def card(look: StatusSnapshot, name: str) -> Card:

@@ -89,7 +89,7 @@ DONE = change(2, Outcome.APPLIED)
             {"kind": "apply"},
             [SKIPPED],
             [],
-            "Nothing to write; 1 change not carried out. The next pass looks at it again.",
+            "No change applied; 1 change not carried out. The next pass looks at it again.",
         ),
         ({"kind": "apply"}, [DONE], [HELD], "1 change applied; 1 order held. To decide the held ones:"),
         (
@@ -97,7 +97,7 @@ DONE = change(2, Outcome.APPLIED)
             [SKIPPED, change(3, Outcome.WAITING)],
             [],
             (
-                "Nothing to write; 1 change not carried out and 1 remove waits; everything else is in step. "
+                "No change applied; 1 change not carried out and 1 remove waits; everything else is in step. "
                 "The next pass looks at them again."
             ),
         ),
@@ -107,7 +107,7 @@ DONE = change(2, Outcome.APPLIED)
             [SKIPPED],
             [],
             (
-                "Nothing to write; 1 change not carried out; the others of these orders are in step. "
+                "No change applied; 1 change not carried out; the others of these orders are in step. "
                 "The next pass looks at it again."
             ),
         ),
@@ -130,6 +130,28 @@ def test_given_a_pass_with_failures_then_they_are_never_among_the_uncounted() ->
     assert "add 12: 11 applied, 1 failed" in shown
     assert "order 99  unbound → deal 99  failed: 500 broken" in shown
     assert "1 change not carried out" in shown
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.SKIPPED])
+def test_given_a_pass_whose_every_change_was_left_then_it_does_not_say_that_there_was_nothing_to_write(
+    outcome: Outcome,
+) -> None:
+    told = Report(run("pass", "partial"), [change(1, outcome, error="500 broken"), change(2, outcome, error="500")])
+
+    assert text(told).splitlines()[-1] == (
+        "No change applied; 2 changes not carried out; everything else is in step. The next pass looks at them again."
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNCERTAIN, Outcome.INTENDED])
+def test_given_a_change_whose_answer_was_lost_then_it_is_not_said_that_it_was_not_carried_out(outcome: Outcome) -> None:
+    told = Report(run("pass", "partial"), [change(1, outcome), change(2, Outcome.FAILED, error="500 broken")])
+
+    assert (
+        text(told)
+        .splitlines()[-1]
+        .startswith("No change applied; 1 change not carried out and 1 change uncertain; everything else is in step.")
+    )
 
 
 def test_given_holds_then_each_says_why_and_the_next_command_is_holds() -> None:

@@ -182,6 +182,7 @@ def test_given_links_for_a_monitoring_system_then_one_line_each_with_what_is_wro
         "c: held; 2 orders are held: changed on both sides (2).",
         "d: working; failing before; It is down.",
     ]
+    assert [line.tone for line in check(links, NOW) if isinstance(line, Line)] == ["", "bad", "warn", "bad"]
 
 
 def test_given_an_operating_budget_in_use_then_it_is_shown_and_one_that_is_over_is_not() -> None:

@@ -188,5 +188,17 @@ class TestSecrets:
         assert "state.key: must be a Fernet key" in problem
         assert "horse" not in problem
 
+    @pytest.mark.parametrize(
+        "option",
+        ["ssl=require", "sslMode=require", "ssl_mode=VERIFY_CA", "useSSL=true", "target_session_attrs=read-write"],
+    )
+    def test_an_option_that_says_how_to_connect_is_no_secret_however_it_is_spelled(
+        self, configuration: Configuration, option: str
+    ) -> None:
+        configuration.variable("SYNCD_STATE__URL", f"postgresql://u@h/s?{option}&token=hush")
+
+        assert option.partition("=")[2] not in set(secret_values(configuration.load().settings))
+        assert mask_url(f"postgresql://u@h/s?{option}&token=hush") == f"postgresql://u@h/s?{option}&token=***"
+
     def test_what_is_no_address_is_masked_altogether(self) -> None:
         assert mask_url("hush") == "***"

@@ -114,7 +114,7 @@ async def recording(
         (
             WriteResult(5, Effect.MOVED, None, found_known=True),
             Outcome.SKIPPED,
-            "skipped: unbound is there now; the next run looks again",
+            "skipped: it is unbound now; the next run looks again",
             (None,),
         ),
         (
@@ -139,7 +139,11 @@ async def test_given_what_a_side_says_then_the_audit_has_it_and_what_was_there(
 
 @pytest.mark.parametrize(
     ("found", "says", "known"),
-    [(OTHER, "2:30", True), (None, "unbound", True), (NOT_A_BINDING, "something else", False)],
+    [
+        (OTHER, "2:30 is there now", True),
+        (None, "it is unbound now", True),
+        (NOT_A_BINDING, "something else is there now", False),
+    ],
 )
 async def test_given_an_order_that_was_read_and_moved_then_the_audit_has_what_is_there(
     found: Reading, says: str, known: bool
@@ -149,7 +153,7 @@ async def test_given_an_order_that_was_read_and_moved_then_the_audit_has_what_is
         stored = await made.one()
         assert (stored.outcome, stored.error) == (
             Outcome.SKIPPED,
-            f"skipped: {says} is there now; the next run looks again",
+            f"skipped: {says}; the next run looks again",
         )
         assert (stored.found, stored.found_known) == (found if known else None, known)
 

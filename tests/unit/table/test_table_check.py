@@ -111,6 +111,38 @@ async def test_given_a_column_syncd_cannot_fill_when_it_never_writes_then_it_is_
     assert (await lab.table(writable=False).check()).problems == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "settings", "named"),
+    [
+        ("PRIMARY KEY (tag)", {"extra": {"tag": "x"}}, '"tag"'),
+        ("UNIQUE (branch)", {"rows": {"branch": "north"}, "extra": {"tag": "x"}}, '"branch"'),
+        ("UNIQUE (tag)", {"extra": {"tag": "x"}}, '"tag"'),
+        ("UNIQUE (branch, tag)", {"extra": {"branch": "north", "tag": "x"}}, '"branch" and "tag"'),
+        ("UNIQUE (branch, tag)", {"rows": {"branch": "north"}, "extra": {"tag": "x"}}, '"branch" and "tag"'),
+        ("UNIQUE (branch, tag)", {"extra": {"tag": "x"}}, None),
+        ("UNIQUE (order_id, tag)", {"extra": {"tag": "x"}}, None),
+        ("UNIQUE (deal_id, tag)", {"extra": {"tag": "x"}}, None),
+        ("UNIQUE (tag)", {"extra": {"tag": {"sql": "'x'"}}}, None),
+        ("UNIQUE (tag)", {"extra": {"branch": "north"}}, None),
+    ],
+)
+async def test_given_one_value_for_a_column_that_takes_it_only_once_when_checked_then_that_is_a_problem(
+    lab: Lab, keys: str, settings: dict[str, Any], named: str | None
+) -> None:
+    lab.run(
+        "CREATE TABLE m (order_id BIGINT, deal_id BIGINT, branch VARCHAR(9) DEFAULT 'b' NOT NULL, "
+        f"tag VARCHAR(9) DEFAULT 't' NOT NULL, {keys})"
+    )
+
+    problems = (await lab.table(**settings).check()).problems
+
+    told = f"every row that syncd inserts would have the same {named}, which the table allows only once"
+    advice = '; give an expression that differs from row to row, as { sql = "…" }'
+    of_extra, of_rows = f"links.shop.table.extra: {told}{advice}", f"links.shop.table.rows: {told}"
+    assert problems == ([of_rows if keys == "UNIQUE (branch)" else of_extra] if named else [])
+    assert (await lab.table(writable=False, **settings).check()).problems == []
+
+
 async def test_given_a_where_that_does_not_parse_when_checked_then_the_database_says_why(lab: Lab) -> None:
     lab.run(MAPPING)
     (problem,) = (await lab.table(where="chanel = 'web'").check()).problems

@@ -12,6 +12,7 @@ from syncd.engine.run import DAY
 from tests.fakes.store import MemoryStore
 from tests.simulation.switch import Name, Silent, rule, specification
 from tests.unit.engine import test_engine_portions as on_portions
+from tests.unit.engine import test_engine_rotation as on_rotation
 
 OBSERVE, RUN, LOOK = "syncd.engine.observe", "syncd.engine.run", "syncd.engine.second_look"
 COVERING = "syncd.engine.covering"
@@ -111,6 +112,13 @@ SWITCHES = [
         Name("tests.fakes.store:MemoryStore.absence_counts", of_all_orders),
         specification(
             on_portions.test_given_absences_noted_elsewhere_then_a_pass_that_does_not_cover_them_leaves_them_waiting
+        ),
+    ),
+    rule(
+        "A clock that was set back makes no slice wait longer.",
+        Name("syncd.core.order_ranges:SKEW", 10.0**9),
+        specification(
+            on_rotation.test_given_a_clock_that_was_set_back_when_rotating_then_no_slice_waits_until_it_is_that_time_again
         ),
     ),
 ]
