@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Give an asynchronous test a limit of its own: pytest-timeout would show the loop at rest, and not the line that waits."""
-    if inspect.iscoroutinefunction(pyfuncitem.obj):
+    if inspect.iscoroutinefunction(pyfuncitem.obj) and pyfuncitem.config.getoption("timeout") != 0:
         pyfuncitem.obj = limited(pyfuncitem.obj)
 
 

@@ -38,10 +38,6 @@ class LinkPart:
         return range(self.first, self.first + 2 * UNKNOWN)
 
     @property
-    def existing(self) -> range:
-        return range(self.first, self.first + EXISTING)
-
-    @property
     def scope(self) -> Scope:
         return Scope(frozenset({DEAL}), self.orders[0], self.orders[-1])
 

@@ -27,7 +27,6 @@ from tests.loaded_python import LoadedPython
 
 DEAL = 2
 SECRET = "s3cr3t-of-this-test"
-Pair = tuple[int, int]
 
 
 @dataclass

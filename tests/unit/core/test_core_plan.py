@@ -18,8 +18,6 @@ def change(letters: str, side: Side, *, order: int = 1, reason: Reason = Reason.
     return make_change(order, side, of, of.table if side is Side.CRM else of.crm, reason)
 
 
-AGREEMENT = Change(9, None, Action.AGREE, None, OWNERS["X"], Reason.BOTH_EQUAL, facts("XX-"), agreed_after=OWNERS["X"])
-
 CHANGES = [
     change("X--", Side.TABLE, order=1),
     change("XYY", Side.TABLE, order=2),
