@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import select
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -198,9 +200,17 @@ async def test_given_an_address_that_is_not_plain_then_it_is_undelivered(url: st
 
 
 async def test_given_a_command_that_leaves_a_child_behind_then_both_are_killed(tmp_path: Path) -> None:
-    script = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); time.sleep(60)"
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    reader = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
+    script = 'exec 3>"$0"; echo up >&3; sleep 60 & wait'  # both keep it open
     with pytest.raises(Undelivered, match="it was killed"):
-        await CommandChannel([sys.executable, "-c", script], timeout=1).deliver(NOTICE)
+        await CommandChannel(["sh", "-c", script, str(alive)], timeout=2).deliver(NOTICE)
+
+    assert os.read(reader, 100) == b"up\n"
+    assert select.select([reader], [], [], 20)[0], "one of them lives"
+    assert os.read(reader, 100) == b""
+    os.close(reader)
 
 
 def _settings(**notify: Any) -> NotifySettings:
