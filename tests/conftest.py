@@ -31,6 +31,11 @@ sys.dont_write_bytecode = False
 os.environ["TZ"] = "UTC"
 time.tzset()
 
+# Rich asks the environment what the terminal can do, also where a test hands it a terminal of its own.
+for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm-256color"
+
 TESTS = Path(__file__).parent
 
 # Each client of HTTPS, and each connection to MariaDB or MySQL, loads all authorities of the machine: 50 ms of work, some
