@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.internal.conjecture import providers
+from pytest_rerunfailures import StatusDB
 
 from tests.limits import limited
 
@@ -72,12 +73,19 @@ settings.register_profile("mutation", settings.get_profile("syncd"), phases=[Pha
 settings.load_profile("mutation" if "MUTANT_UNDER_TEST" in os.environ else "syncd")
 
 
-def pytest_configure() -> None:
-    """Hear the signals that tests send, whatever started them.
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear the signals that tests send, whatever started them; and keep second tries from slowing down the first ones.
 
     A background job of a shell inherits SIGINT as ignored, and one under nohup SIGHUP: syncd rightly leaves an ignored
     SIGHUP alone, and a test that sends one would wait for ever.
+
+    A worker tells the main process of each test that may have a second try, so that it has one even after a crash of the
+    worker. Nagle's algorithm makes each wait 40 ms for that, a tenth of the suite's time. A crash is a failure here.
     """
+    if hasattr(config, "workerinput"):
+        config.failures_db.sock.close()  # type: ignore[attr-defined]
+        config.failures_db = StatusDB()  # type: ignore[attr-defined]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
