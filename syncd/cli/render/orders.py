@@ -110,7 +110,7 @@ def history(story: OrderHistory, now: float, labels: Labels = NO_LABELS, width: 
     yield Line(f"Order {formatting.order(story.order_id, story.key)} of link {story.link}", "title")
     events = sorted(
         [*_changes(story, labels.names), *_holds(story, labels.names), *_decisions(story)],
-        key=lambda event: (int(event.at), event.run or math.inf),
+        key=lambda event: (event.at, event.run or math.inf),
     )
     if (events or story.binding) and (url := labels.order_url(story.order_id)):
         yield Line(url, "dim")
