@@ -321,7 +321,8 @@ class Witness:
         """For each newly agreed value there was a moment when both sides had it (17).
 
         Where one side moved on between its reading and the write of the other one, that moment never was: then the one
-        had the value while the run was under way, and whoever replaced it had seen it there.
+        had the value while the run was under way, and whoever replaced it had seen it there. An order that a person lets
+        go is agreed on nothing, though one side still binds it: out of scope.
         """
         for order in self.newly_agreed(records) if records.generation == self._records.generation else ():
             value, previous = records.agreed.get(order), self._records.agreed.get(order)
@@ -329,6 +330,9 @@ class Witness:
             if self._both.get((order, value), never) > self._both.get((order, previous), -1):
                 continue
             writes = [one for one in changes if one.change.order_id == order and one.change.after == value]
+            if any(self._was_let_go(one) for one in writes):
+                self.happened["let go"] += 1
+                continue
             put_back = any(one.change.order_id == order and one.change.reason is Reason.UNDO for one in changes)
             if not put_back and not any(self._had_since(one, value) for one in writes):
                 self.say(17, f"order {order} is agreed on {value}, which both sides never had")
@@ -337,13 +341,29 @@ class Witness:
     def _had_since(self, stored: StoredChange, value: MaybeOwner) -> bool:
         """Return whether the side that was not written had the value at some moment since the run began."""
         side = stored.change.side
-        if side is None or stored.run not in self.began:
+        return side is not None and value in self._values_since(stored, side.other)
+
+    def _was_let_go(self, stored: StoredChange) -> bool:
+        """Return whether a person left the order to whom one side binds it, out of scope: the other one has nothing."""
+        change = stored.change
+        if change.side is not None or change.after is not None or change.order_id not in self.asked:
             return False
+        there = {side: self._values_since(stored, side) for side in Side}
+        return any(
+            None in there[side.other]
+            and any(isinstance(one, Owner) and not self.policy.scope.holds_owner(one) for one in there[side])
+            for side in Side
+        )
+
+    def _values_since(self, stored: StoredChange, side: Side) -> list[Reading]:
+        """Return what a side said of the change's order from the moment on when its run began."""
+        if stored.run not in self.began:
+            return []
         order, began = stored.change.order_id, self.began[stored.run]
-        moves = [(at, self.log[at]) for at in self.places[order] if self.log[at].side is side.other]
+        moves = [(at, self.log[at]) for at in self.places[order] if self.log[at].side is side]
         later = [one for at, one in moves if at >= began]
         at_first = later[0].before if later else (moves[-1][1].after if moves else None)
-        return value in [at_first, *(one.after for one in later)]
+        return [at_first, *(one.after for one in later)]
 
 
 def _write(stored: StoredChange) -> tuple[int, Side | None, MaybeOwner, MaybeOwner]:

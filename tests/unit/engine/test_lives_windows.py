@@ -89,3 +89,29 @@ def test_given_a_write_made_again_later_then_the_first_is_judged_by_what_its_own
 
     assert life.broken == []
     assert life.witness.happened["overwritten, held"] == 1
+
+
+LETS_GO = "table 5=1023 | pass | crm 5=1040@31 | table 5=- | pass | decide 5 crm | pass | rest"
+
+
+def test_given_an_order_that_a_person_lets_go_then_nothing_is_agreed_about_it_and_it_stays_where_it_is() -> None:
+    life = lived(LETS_GO)
+
+    assert life.broken == []
+    assert life.witness.happened["let go"] == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [LETS_GO.replace("@31", ""), LETS_GO.replace("table 5=-", "table 5=1041")],
+    ids=["in scope", "on both sides"],
+)
+def test_given_an_order_that_is_this_links_when_it_is_let_go_all_the_same_then_a_promise_is_broken(
+    monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    def always(*_: object) -> bool:
+        return True
+
+    Name("syncd.core.diff:lets_go", always).flip(monkeypatch)
+
+    assert 17 in broken(lived(lines))
