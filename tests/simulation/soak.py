@@ -59,7 +59,7 @@ last and nobody asked to change is there, or held, or part of a refused plan, or
 | calls of the state database that failed | {stateless:,} |
 | leases taken over, second processes turned away | {robbed:,}, {visits:,} |
 | clocks set, by up to four months back or forth | {clocks:,} |
-| decisions of a person | {decided:,} |
+| decisions of a person; orders that one let go | {decided:,}; {let_go:,} |
 
 ## What it came to
 
@@ -198,6 +198,7 @@ class Soak:
             robbed=happened["rob meanwhile"],
             visits=happened["visit meanwhile"],
             clocks=total("clock"),
+            let_go=happened["let go"],
             decided=sum(count for name, count in happened.items() if name.startswith("decided")),
             ticks=total("tick"),
             again=happened["set again"],
