@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -187,6 +187,7 @@ async def open_workplace(
     upgrade: bool = True,
     anew: bool = False,
     measure: Measure = UNMEASURED,
+    environ: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[Workplace]:
     """Open the state database for the time of the block.
 
@@ -196,6 +197,7 @@ async def open_workplace(
         upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
         anew: Make a state database anew even where links are known to have worked with one.
         measure: Told of every request and every transaction.
+        environ: Names the folder of what is noted outside the state database.
 
     Raises:
         ConfigError, StateUnavailable: The state database cannot be used.
@@ -203,7 +205,7 @@ async def open_workplace(
     gc.set_threshold(*RARELY)
     clock = clock or SystemClock()
     url = settings.state.url.get_secret_value()
-    marks = mark_files(url, os.environ)
+    marks = mark_files(url, environ)
     if upgrade:
         used_by = {} if anew else await asyncio.to_thread(marks.links)
         await asyncio.to_thread(migrate.upgrade, url, used_by=used_by)

@@ -160,7 +160,8 @@ def _of_state(subject: str, settings: Settings) -> tuple[list[Finding], bool]:
         said.append(Finding(subject, found.exposure, hint=_EXPOSED, warning=True))
     if obstacle := marks.obstacle():
         text = (
-            f"the progress of the links cannot be noted outside it, so a restored backup would go unnoticed: {obstacle}"
+            "the progress of the links cannot be noted outside it, so an older one, restored or taken up again, could "
+            f"go unnoticed: {obstacle}"
         )
         said.append(Finding(subject, text))
     return said, usable

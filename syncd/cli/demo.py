@@ -135,7 +135,7 @@ async def open_stage(crm: dict[int, int], table: dict[int, int], unbound: Iterab
                     },
                 }
             )
-            async with open_workplace(settings) as place:
+            async with open_workplace(settings, environ={"STATE_DIRECTORY": directory}) as place:
                 yield Stage(server, file, place)
 
 
