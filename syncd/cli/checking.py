@@ -28,7 +28,7 @@ from syncd.engine import formatting
 from syncd.errors import ConfigError, SyncdError, UnavailableError
 from syncd.state import migrate
 from syncd.state.high_water import mark_files
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 
 _EXPOSED = "Ask the server's host for its certificate authority; see docs/how-to/postgresql-mariadb.md."
 
@@ -38,8 +38,8 @@ async def run_checks(loaded: Loaded, names: Sequence[str]) -> list[Finding]:
     settings = loaded.settings
     state, usable = await asyncio.to_thread(_state, settings)
     with _temporary_state(settings) if not usable else nullcontext(settings) as used:
-        async with open_workplace(used, upgrade=not usable) as place:
-            of_links = await asyncio.gather(*(check_link(place, name, state=usable) for name in names))
+        async with open_app_context(used, upgrade=not usable) as context:
+            of_links = await asyncio.gather(*(check_link(context, name, state=usable) for name in names))
     about = [*_files(loaded), *_web(loaded.settings), *_notifying(settings), *_overlaps(settings)]
     return [*about, *state, *(finding for found in of_links for finding in found)]
 

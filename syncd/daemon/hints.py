@@ -27,7 +27,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.config.model import LinkSettings
-from syncd.core.order_ranges import LARGEST, parse_order_id
+from syncd.core.order_ranges import LARGEST_ID, parse_order_id
 from syncd.core.ports import Clock
 from syncd.daemon.lifecycle import Tasks
 from syncd.errors import ConfigError, SyncdError
@@ -148,7 +148,7 @@ def _orders_of(body: bytes) -> set[int]:
         orders = json.loads(body)["orders"]
     except (ValueError, KeyError, TypeError, RecursionError):
         orders = None
-    if not isinstance(orders, list) or not all(type(one) is int and 0 < one <= LARGEST for one in orders):
+    if not isinstance(orders, list) or not all(type(one) is int and 0 < one <= LARGEST_ID for one in orders):
         raise ValueError('expected {"orders": [order id, ...]}')
     return set(orders)
 

@@ -175,12 +175,12 @@ class BitrixPortal:
 
     def batch_size(self, writes: Sequence[Write]) -> int:
         """Given writes of one method, return how many of the first fit one request, in commands and in time."""
-        commands, seconds, pace = 0, 0.0, self._session.pace
+        commands, seconds, sizer = 0, 0.0, self._session.sizer
         for size, write in enumerate(writes):
             needed = commands_for(write, paired=self._conditions.pair_for(write.order_id) is not None)
             commands += needed
-            seconds += pace.seconds(method_of(write)) + (needed - 1) * pace.seconds(LIST)
-            if size and (commands > MAX_COMMANDS or seconds > pace.aim or size >= pace.trusted(method_of(write))):
+            seconds += sizer.seconds(method_of(write)) + (needed - 1) * sizer.seconds(LIST)
+            if size and (commands > MAX_COMMANDS or seconds > sizer.target_seconds or size >= sizer.most_calls(method_of(write))):
                 return size
         return len(writes)
 
@@ -201,7 +201,7 @@ class BitrixPortal:
                     sent, reads=False, again=sending.make_commands if sending.bare else None
                 )
             except PerhapsExecuted as lost:
-                self._session.pace.overrun(method_of(batch[0]))
+                self._session.sizer.overrun(method_of(batch[0]))
                 sending.set_all(Effect.UNKNOWN, str(lost))
             except OverBudget as refused:
                 sending.set_all(Effect.NOT_SENT, str(refused))

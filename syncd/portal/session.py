@@ -18,9 +18,9 @@ from pydantic import SecretBytes
 from syncd.core.pacing import pause
 from syncd.core.ports import WAITING, Clock, Progress, Usage
 from syncd.errors import SyncdError, UnavailableError
-from syncd.obs.clock import UNMEASURED, Measure, time_of_day
+from syncd.obs.clock import NULL_METER, Meter, time_of_day
 from syncd.portal.auth import Auth, Credentials
-from syncd.portal.budget import STOP, Pace
+from syncd.portal.budget import STOP, BatchSizer
 from syncd.portal.commands import BATCH, batch_body, method_in
 from syncd.portal.hosts import HOPS, Host
 from syncd.portal.responses import (
@@ -130,8 +130,8 @@ class Session:
         clock: Time and chance.
         link: The link's name, for hints and logs.
         seconds: How long to wait for an answer: longer than the portal's own limit for a request.
-        pace: How long the portal takes for a call.
-        measure: Takes the time of every request.
+        sizer: How much fits into one batch.
+        meter: Receives the duration of every request.
         progress: Shows long waits.
     """
 
@@ -143,20 +143,20 @@ class Session:
         *,
         link: str,
         seconds: float,
-        pace: Pace,
-        measure: Measure = UNMEASURED,
+        sizer: BatchSizer,
+        meter: Meter = NULL_METER,
         progress: Progress | None = None,
     ) -> None:
         self.host = host
         self.clock = clock
         self.link = link
         self.budget = host.budget(credentials.key)
-        self.pace = pace
+        self.sizer = sizer
         self.usage = Usage()
         self._under_way: Counter[str] = Counter()
         self.credentials = credentials
         self.seconds = seconds
-        self._measure = measure
+        self._meter = meter
         self._progress = progress
 
     async def send(self, commands: Mapping[str, str], *, reads: bool = True, again: Again | None = None) -> BatchAnswer:
@@ -217,7 +217,7 @@ class Session:
             yield
         finally:
             self._under_way.subtract(calls)
-            self._measure.request(self.link, self.clock.monotonic() - began)
+            self._meter.request(self.link, self.clock.monotonic() - began)
 
     async def _recover(self, sending: _Sending, failure: RequestFailed) -> None:
         """Given why a batch's last request failed, prepare the next one, or raise the error that ends the tries.
@@ -315,7 +315,7 @@ class Session:
     def _is_crowded(self, methods: Collection[str]) -> bool:
         return any(
             self._under_way[method] > 0
-            and self.budget.used(method) + self._under_way[method] * self.pace.seconds(method) > STOP
+            and self.budget.used(method) + self._under_way[method] * self.sizer.seconds(method) > STOP
             for method in methods
         )
 
@@ -333,7 +333,7 @@ class Session:
             await self._fail(body, shown, reply.retry_after)
         if answer is None:
             raise PerhapsExecuted(unusable)
-        self.pace.observe(commands, answer.commands)
+        self.sizer.observe(commands, answer.commands)
         self._meter(answer, commands)
         # Only an address that has answered as the portal is used again.
         if await self.credentials.confirm(shown):

@@ -16,7 +16,7 @@ from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shar
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
 from syncd.errors import ConfigError
-from syncd.obs.clock import UNMEASURED, Measure
+from syncd.obs.clock import NULL_METER, Meter
 from syncd.spill import SpillList
 from syncd.table.columns import Columns, OrderKeyColumn
 from syncd.table.database import TableDatabase
@@ -272,7 +272,7 @@ def open_table(
     link: str,
     keys: OrderKeys | None = None,
     writable: bool = True,
-    measure: Measure = UNMEASURED,
+    meter: Meter = NULL_METER,
 ) -> SqlTable:
     """Return the mapping table of a link. Nothing connects yet.
 
@@ -283,7 +283,7 @@ def open_table(
         link: The link's name, for the keys in problems.
         keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
         writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
-        measure: Called with the duration of every read and write.
+        meter: Receives the duration of every read and write.
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
@@ -296,5 +296,5 @@ def open_table(
         f"{key}.url",
         refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
     )
-    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
+    setup = TableSetup(settings, home, scope, clock, link, writable, meter)
     return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)

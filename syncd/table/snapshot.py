@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from syncd.core.model import Row, Unreadable
 from syncd.core.order_keys import UnknownKey
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRanges
 from syncd.db.backend import Backend
-from syncd.table.columns import MAX_ID, Columns, IdColumn, normal_id
+from syncd.table.columns import Columns, IdColumn, normal_id
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.statements import Statements
 
@@ -134,9 +134,9 @@ class SnapshotBuilder:
             cells = list(zip(*sorted(zip(*cells, strict=True)), strict=True))
         orders, owners = cells[0], cells[-1]
         types = self._constant or cells[1]
-        if not (orders[0] > 0 and orders[-1] <= MAX_ID and all(map(lt, orders, islice(orders, 1, None)))):
+        if not (orders[0] > 0 and orders[-1] <= LARGEST_ID and all(map(lt, orders, islice(orders, 1, None)))):
             return False
-        if any(min(column) < 1 or max(column) > MAX_ID for column in cells[1:]):
+        if any(min(column) < 1 or max(column) > LARGEST_ID for column in cells[1:]):
             return False
         if not self._wanted.holds(orders[0], orders[-1]):
             return False

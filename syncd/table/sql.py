@@ -19,7 +19,7 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Write, WriteResult
 from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
-from syncd.obs.clock import Measure, measured
+from syncd.obs.clock import Meter, timed
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
 from syncd.table.database import TableDatabase, is_of_settings, translated_errors
@@ -57,7 +57,7 @@ class TableSetup:
     clock: Clock
     link: str
     writable: bool
-    measure: Measure
+    meter: Meter
 
 
 class SqlTable:
@@ -70,7 +70,7 @@ class SqlTable:
         self._clock = setup.clock
         self._link = setup.link
         self._key = f"links.{setup.link}.table"
-        self._measure = setup.measure
+        self._meter = setup.measure
         self._writable = setup.writable
         self._database = setup.settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
@@ -264,8 +264,8 @@ class SqlTable:
             dispose: Called with the result if the caller was cancelled.
             broken: Returns whether a result shows that the database failed.
         """
-        timed = partial(measured, self._measure, self._clock, ("table", self._link), work, broken)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        work_timed = partial(timed, self._meter, self._clock, ("table", self._link), work, broken)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work_timed)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

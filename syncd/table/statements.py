@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from syncd.core.model import MaybeOwner
-from syncd.core.order_ranges import FewOrders, OrderRange
+from syncd.core.order_ranges import LARGEST_ID, FewOrders, OrderRange
 from syncd.db.backend import Backend
-from syncd.table.columns import MAX_ID, Columns, IdColumn, OrderKeyColumn
+from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
 from syncd.table.marks import constant
 
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
@@ -126,7 +126,7 @@ class Statements:
         whole = [sa.not_(one) for one in self._fractions]
         return [
             self.select_all.where(order_id.is_(None)),
-            *(self.select_all.where(one, *whole) for one in (order_id < 1, order_id > MAX_ID)),
+            *(self.select_all.where(one, *whole) for one in (order_id < 1, order_id > LARGEST_ID)),
             *(self.select_all.where(one).order_by(None) for one in self._fractions),
         ]
 

@@ -23,8 +23,8 @@ from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.obs.clock import SystemClock
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
-from syncd.wiring import open_workplace
+from syncd.portal.factory import open_portal
+from syncd.wiring import open_app_context
 
 
 def settings(options: dict[str, Any]) -> Settings:
@@ -43,7 +43,7 @@ def settings(options: dict[str, Any]) -> Settings:
 
 
 async def one_pass(options: dict[str, Any]) -> dict[str, Any]:
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+    async with open_app_context(settings(options)) as place, place.link("shop") as link:
         report = await engine.reconcile(link)
         row = report.row
         return {"state": row.state, "error": row.error, "in_step": row.counts.in_step, "requests": row.requests,
@@ -52,7 +52,7 @@ async def one_pass(options: dict[str, Any]) -> dict[str, Any]:
 
 async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
     """A pass over the 2,000 newest orders; its CPU is the pass's own, without the process's beginning."""
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+    async with open_app_context(settings(options)) as place, place.link("shop") as link:
         link.recent_orders = 2000
         before = time.process_time()
         report = await engine.reconcile(link, origin="recent", portion=Portion(recent=True))
@@ -64,7 +64,7 @@ async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
 
 async def one_plan(options: dict[str, Any]) -> dict[str, Any]:
     """Plan, and write nothing: what a plan of so many changes takes."""
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+    async with open_app_context(settings(options)) as place, place.link("shop") as link:
         report = await engine.plan(link)
         return {"state": report.row.state, "error": report.row.error, "changes": report.row.counts.crm.total}
 
@@ -97,7 +97,7 @@ async def many_links(options: dict[str, Any]) -> dict[str, Any]:
         table = {**link["table"], "name": f"order_bindings_{number}"}
         plain["links"][f"shop{number}"] = {**link, "table": table}
     lanes = asyncio.Semaphore(8)
-    async with open_workplace(Settings.model_validate(plain)) as place:
+    async with open_app_context(Settings.model_validate(plain)) as place:
 
         async def one(name: str) -> int:
             async with lanes, place.link(name) as link_:

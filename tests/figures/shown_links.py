@@ -24,10 +24,10 @@ from syncd.daemon.lifecycle import Process
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from syncd.status.fire_times import PACE, FireTimes
 from syncd.status.health import Parking
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 from tests.fakes.clock import SetClock
 from tests.fakes.link import make_link
 from tests.fakes.portal import FakePortal
@@ -147,7 +147,7 @@ async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
     template.mkdir()
     async with open_world(directory, make_template(template), LINKS, clock) as world:
         world.said = started
-        links = {name: _kept(world.workplace, clock, name) for name in LINKS}
+        links = {name: _kept(world.context, clock, name) for name in LINKS}
         _happen(links)
         parked_until: dict[str, float] = {}
         for at, name in _schedule():
@@ -164,7 +164,7 @@ async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
         yield world
 
 
-def _kept(place: Workplace, clock: SetClock, name: str) -> Kept:
+def _kept(place: AppContext, clock: SetClock, name: str) -> Kept:
     chance = random.Random(name)
     portal, table = BusyPortal(clock, chance), FakeTable()
     link = make_link(
@@ -233,7 +233,7 @@ async def _park(world: ShownDaemon, report: Report) -> None:
 
 async def _people_and_work(world: ShownDaemon) -> None:
     """People have decided and paused; a pass is under way; the portal has told titles and its budget."""
-    store, links = world.store, world.workplace.settings.links
+    store, links = world.store, world.context.settings.links
     outlet = await store.find_link(OUTLET)
     assert outlet is not None
     when = NOW - 600

@@ -15,7 +15,7 @@ from syncd.core.model import Action, Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import PortalBlocked, StateUnavailable, UnavailableError
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
+from syncd.portal.factory import open_portal
 from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import PortalStore, client, listed

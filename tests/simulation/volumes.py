@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from syncd.core.model import Action, Owner, Side
-from syncd.core.order_ranges import LARGEST, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRanges
 from syncd.core.policy import action_between
 from tests.simulation.acts import Act, Records, Written
 
 SMALL, SMALL_RUN, SMALL_DAY, SMALL_ADDS = 20, 2, 5, 20
-ALL = OrderRanges.of([(1, LARGEST)])
+ALL = OrderRanges.of([(1, LARGEST_ID)])
 DAY, WEEK = 86_400.0, 7 * 86_400.0
 SECOND_LOOK = 60.0
 """Seconds between two readings that agree on an absence."""

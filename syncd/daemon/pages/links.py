@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from syncd.core.model import Direction
 from syncd.core.ports import OPERATING_LIMIT
 from syncd.daemon.pages.badges import Badge, badge_of_health
-from syncd.daemon.pages.plots import PLOTS, RUNS, Range, Tick, caption, drawn, strip
+from syncd.daemon.pages.plots import PLOTS, RUNS, Range, SparklineBar, caption, drawn, sparkline
 from syncd.daemon.pages.runs import RunLine, line
 from syncd.daemon.pages.site import Site, StatusSnapshot, number_in_query, word_in_query
 from syncd.engine import formatting
@@ -65,7 +65,7 @@ class Card:
         direction: Which sides are written, as a sign.
         doing: What happens right now, as a phrase; empty if nothing does.
         budget: What its portal's budget has left, by method, the fullest first.
-        strip: Its newest runs.
+        sparkline: Its newest runs.
         freshness: How long ago each part of it was compared, where its passes do not cover all of it.
     """
 
@@ -75,7 +75,7 @@ class Card:
     direction: str
     doing: str
     budget: list[Spent]
-    strip: list[Tick]
+    sparkline: list[SparklineBar]
     freshness: str
 
 
@@ -190,7 +190,7 @@ def card(look: StatusSnapshot, name: str) -> Card:
         direction=DIRECTIONS[link.settings.direction],
         doing=_doing(link),
         budget=_budget(link, look.at),
-        strip=strip(look.recent.get(name, ())),
+        sparkline=sparkline(look.recent.get(name, ())),
         freshness=freshness(link, look.at),
     )
 

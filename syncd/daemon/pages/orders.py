@@ -15,11 +15,11 @@ from starlette.responses import RedirectResponse, Response
 
 from syncd.config.model import LinkSettings
 from syncd.core.model import Action, HoldKind, Outcome, Owner
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
 from syncd.daemon.pages.badges import Badge, badge, badge_of_outcome
 from syncd.daemon.pages.runs import ChangeLine, change_line
 from syncd.daemon.pages.site import (
-    LARGEST,
     Site,
     StatusSnapshot,
     number_in_path,
@@ -140,7 +140,7 @@ async def _knows(site: Site, name: str, order_id: int) -> bool:
 
 
 async def _binding(site: Site, link_id: int, order_id: int) -> BindingRow | None:
-    rows = await site.store.bindings(link_id, order_id - 1, min(order_id, LARGEST))
+    rows = await site.store.bindings(link_id, order_id - 1, min(order_id, LARGEST_ID))
     return rows[0] if rows else None
 
 

@@ -25,8 +25,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from syncd import __version__
 from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.daemon.lifecycle import Process
-from syncd.daemon.pages.plots import strip_said
+from syncd.daemon.pages.plots import sparkline_text
 from syncd.daemon.web import PATIENCE
 from syncd.engine import formatting
 from syncd.errors import SyncdError
@@ -35,7 +36,7 @@ from syncd.state.page_queries import Point
 from syncd.state.store import SqlStore
 from syncd.status.links import LinkStatus
 from syncd.status.owners import NO_LABELS, Labels, Titles
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -60,17 +61,17 @@ class Site:
     @property
     def store(self) -> SqlStore:
         """The state database."""
-        return self._watched.workplace.store
+        return self._watched.context.store
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._watched.workplace.settings
+        return self._watched.context.settings
 
     @property
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self._watched.workplace.clock.now()
+        return self._watched.context.clock.now()
 
     async def look(self) -> StatusSnapshot:
         """Return how the links are."""
@@ -132,7 +133,7 @@ def _environment() -> Environment:
         "ago_words": ago,
         "asset": asset_url,
         "refresh": REFRESH,
-        "strip_said": strip_said,
+        "sparkline_text": sparkline_text,
         "version": __version__,
         "formatting": formatting,
     }
@@ -169,14 +170,14 @@ SHARE: Final = 20.0
 """A snapshot that took a second to read serves for twenty. So the page costs the state database at most a twentieth of
 its time, with any number of links, holds and readers."""
 RECENT: Final = 30
-"""How many runs of each link are shown as a strip."""
+"""How many runs of each link are shown as a sparkline."""
 
 
 class Watched(Protocol):
     """What the status page asks of the daemon (`syncd.daemon.web.Views`)."""
 
     @property
-    def workplace(self) -> Workplace:
+    def context(self) -> AppContext:
         """The settings in force, the clock and the state database."""
         ...
 
@@ -224,8 +225,8 @@ class StatusCache:
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._store = watched.workplace.store
-        self._clock = watched.workplace.clock
+        self._store = watched.context.store
+        self._clock = watched.context.clock
         self._look: StatusSnapshot | None = None
         self._good_until = 0.0
         self._taking: asyncio.Task[StatusSnapshot] | None = None
@@ -302,19 +303,17 @@ async def serve_asset(request: Request) -> Response:
     return Response(asset.body, media_type=asset.media_type, headers=headers)
 
 
-LARGEST: Final = 2**63 - 1
-"""What an id may be: a 64-bit number in every database."""
-_DIGITS: Final = len(str(LARGEST))
+_DIGITS: Final = len(str(LARGEST_ID))
 
 W = TypeVar("W", bound=StrEnum)
 
 
 def whole(text: str) -> int | None:
-    """Given a text, return the whole number it is, from 0 to `LARGEST`; None for anything else."""
+    """Given a text, return the whole number it is, from 0 to `LARGEST_ID`; None for anything else."""
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         return None
     number = int(text)
-    return number if number <= LARGEST else None
+    return number if number <= LARGEST_ID else None
 
 
 def number_in_path(request: Request, name: str) -> int:

@@ -25,7 +25,7 @@ from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
+from syncd.portal.factory import open_portal
 
 *OPTIONS, URL, JOB, out = sys.argv[1:]
 OUT, ROWS = Path(out), 1_000

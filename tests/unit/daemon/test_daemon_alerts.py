@@ -460,7 +460,7 @@ class TestOverDaemons:
             desk.alerts.ended(result)
 
         daemon.watcher.ended = ended  # type: ignore[method-assign]
-        daemon.watcher.overtaken = desk.alerts.forget  # type: ignore[method-assign]
+        daemon.watcher.passed_elsewhere = desk.alerts.forget  # type: ignore[method-assign]
         return daemon
 
     async def test_given_an_outage_of_many_passes_then_it_is_told_once_and_so_is_its_end(

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.table.columns import MAX_ID, display_cell, normal_id
+from syncd.core.order_ranges import LARGEST_ID
+from syncd.table.columns import display_cell, normal_id
 
-ids = st.integers(1, MAX_ID)
+ids = st.integers(1, LARGEST_ID)
 padding = st.text(" \t\r\n", max_size=3)
 
 
@@ -41,7 +42,7 @@ def test_given_a_whole_float_then_it_is_that_id(number: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.one_of(st.integers(max_value=0), st.integers(min_value=MAX_ID + 1)))
+@given(st.one_of(st.integers(max_value=0), st.integers(min_value=LARGEST_ID + 1)))
 def test_given_a_number_out_of_range_then_no_writing_makes_it_an_id(number: int) -> None:
     assert {normal_id(value) for value in (number, str(number), Decimal(number), str(number).encode())} == {None}
 
@@ -50,7 +51,7 @@ def test_given_a_number_out_of_range_then_no_writing_makes_it_an_id(number: int)
 @given(st.one_of(st.text(), st.binary(), st.floats(), st.decimals(), st.booleans(), st.none(), st.integers()))
 def test_given_anything_then_the_answer_is_an_id_or_none(value: object) -> None:
     number = normal_id(value)
-    assert number is None or (type(number) is int and 1 <= number <= MAX_ID)
+    assert number is None or (type(number) is int and 1 <= number <= LARGEST_ID)
 
 
 @pytest.mark.parametrize(
