@@ -101,8 +101,8 @@ def _overlaps(settings: Settings) -> Iterator[Finding]:
         a, b = first.scope(), second.scope()
         if first.portal.address == second.portal.address and a.owner_types & b.owner_types and a.orders & b.orders:
             text = (
-                f"{one} and {other} both write to the CRM, and their scopes overlap: each of them carries on, or "
-                "undoes, what the other one writes"
+                f"{one} and {other} both write to the CRM, and their scopes overlap: each copies or undoes "
+                "what the other writes"
             )
             hint = "Give them `orders` or `owner_types` that exclude each other."
             yield Finding("links", text, hint=hint, warning=True)
@@ -160,7 +160,7 @@ def _of_state(subject: str, settings: Settings) -> tuple[list[Finding], bool]:
         said.append(Finding(subject, found.exposure, hint=_EXPOSED, warning=True))
     if obstacle := marks.obstacle():
         text = (
-            f"the progress of the links cannot be noted outside it, so a restored backup would go unnoticed: {obstacle}"
+            f"the links' progress cannot be noted outside the database, so a restored backup would go unnoticed: {obstacle}"
         )
         said.append(Finding(subject, text))
     return said, usable

@@ -110,7 +110,7 @@ async def _table(name: str, settings: LinkSettings, table: Table, portal: Portal
     found = list(findings_of(subject, ConfigError("", hint=hint, problems=tuple(problems)))) if problems else []
     found += [Finding(subject, warning, hint=hint, warning=True) for warning in warnings]
     if not problems:
-        found.append(Finding(subject, f"{settings.table.name} is readable, its columns fit{_and_writable(settings)}"))
+        found.append(Finding(subject, f"{settings.table.name} is readable{_and_writable(settings)}, and its columns fit"))
     if sample:
         found += await _guarded(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
     if keys:
@@ -158,7 +158,7 @@ async def _known_orders(subject: str, settings: LinkSettings, portal: Portal, sa
 
 
 def _and_writable(settings: LinkSettings) -> str:
-    return "" if settings.direction is Direction.TABLE_TO_CRM else ", and it may be written"
+    return "" if settings.direction is Direction.TABLE_TO_CRM else " and writable"
 
 
 async def _cost(context: AppContext, name: str, settings: LinkSettings) -> list[Finding]:
@@ -249,7 +249,7 @@ async def _owner_types(context: AppContext, name: str) -> list[Finding]:
     others = [f"{one}{f' ({called})' if called else ''}" for one, called, is_listed in types if not is_listed]
     if others:
         unlisted = formatting.listed(others)
-        listed.append(f"the portal does not list {unlisted}: it lists only its first type, so this is no problem")
+        listed.append(f"the portal does not list {unlisted}: portals list only their first type, so nothing is wrong")
     return [Finding(f"{name}: owner types", "; ".join(listed))]
 
 

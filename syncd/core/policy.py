@@ -53,7 +53,7 @@ def decide(order_id: int, facts: Facts, policy: Policy) -> Decision:
         policy: Direction, conflict policy and scope of the link.
 
     Returns:
-        A change (a write on one side, or an agreement), a hold, or a verdict that does nothing.
+        A change (a write on one side, or an agreement), a hold, or a `NoAction`.
     """
     if not policy.scope.holds_order(order_id):
         return NoAction.LEFT_ALONE

@@ -24,7 +24,7 @@ HEALTHS: Final[Mapping[Health, str]] = {
     Health.IN_STEP: "in step",
     Health.HELD: "in step, except for orders that are held",
     Health.REFUSED: "refused by a guard; nothing was written",
-    Health.PARKED: "parked: its portal or database refuses it",
+    Health.PARKED: "parked: its portal or database refuses access",
     Health.FAILING: "failing",
 }
 """The healths that passes can say, as a phrase after "is"."""

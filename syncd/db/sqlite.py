@@ -110,7 +110,7 @@ class SQLite(Backend):
             if name != "mode":
                 raise unknown_option(name, self.module, ["mode"])
             if value not in {"ro", "rw"}:
-                raise OptionError("its option mode takes ro or rw: syncd makes no database by connecting to it")
+                raise OptionError("its option mode takes ro or rw: syncd does not create a database by connecting")
         return Options(given, {})
 
     def state_engine(

@@ -132,10 +132,10 @@ class OutcomeRecorder:
         """Note a write that was not made, since the side its value comes from has changed."""
         source = "the table" if write.change.side is Side.CRM else "the CRM"
         says = "something else" if isinstance(found, NotABinding) else owner_text(found)
-        self.skipped(write, f"skipped: {source} says {says} by now; the next run looks again")
+        self.skipped(write, f"skipped: {source} now says {says}; the next run looks again")
 
     def skipped(self, write: PendingWrite, why: str) -> None:
-        """Note a write that was not made, or of which nothing can be told."""
+        """Note a write that was not made, or whose outcome is unknown."""
         self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, why))
 
     def in_place(

@@ -62,7 +62,7 @@ class IntentResolver:
     async def look(
         self, writer: SideWriter, requests: Collection[SilentRequest], *, dead: bool
     ) -> list[tuple[SilentRequest, list[PendingWrite]]]:
-        """Read the open orders of some requests, and note what can be told; the caller commits.
+        """Read the open orders of some requests, and note what is known now; the caller commits.
 
         Args:
             writer: Their side.

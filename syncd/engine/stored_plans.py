@@ -60,7 +60,7 @@ def check_applicable(link: Link, stored: RunRow) -> None:
     """
     if stored.plan != stored.id:
         raise StalePlan(
-            f"Run {stored.id} only looked whether the plan of run {stored.plan} is still refused; nothing was written.",
+            f"Run {stored.id} only checked whether the plan of run {stored.plan} is still refused; nothing was written.",
             hint=f"`syncd apply {stored.plan}` applies that plan.",
         )
     if stored.spent_by is not None:

@@ -228,8 +228,8 @@ class BitrixPortal:
         """Find out what became of each write of an answered batch; the orders that its answer leaves open are read."""
         made = sending.made
         results = [result_of(write, made, answers) for write in sending.left]
-        told = list(zip(sending.left, results, strict=True))
-        doubtful = any(was_let_through(write, made, answers, result) for write, result in told)
+        outcomes = list(zip(sending.left, results, strict=True))
+        doubtful = any(was_let_through(write, made, answers, result) for write, result in outcomes)
         for witness in gone_witnesses(made, answers):
             self._witnesses.set_owner(witness, None)
         still_open = [result.order_id for result in results if is_open(result)]
@@ -237,7 +237,7 @@ class BitrixPortal:
             there: Mapping[int, Owner | Unreadable] | None = None
             with suppress(SyncdError):  # what was written stays written, whether or not it can be read
                 there = await self._reader.read(still_open)
-            results = [after_reading(write, result, there) if is_open(result) else result for write, result in told]
+            results = [after_reading(write, result, there) if is_open(result) else result for write, result in outcomes]
         if doubtful or any(was_not_carried(result) for result in results):
             self._conditions.doubt()
         sending.results |= {result.order_id: result for result in results}

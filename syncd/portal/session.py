@@ -52,12 +52,12 @@ LONG_WAIT: Final = 5.0
 """Seconds: a wait of this length or more is reported, with its end."""
 
 _PAGE_HINT: Final = (
-    "Something in front of the portal answers instead of it: a proxy, or a page for the time of its maintenance. "
+    "Something in front of the portal answers instead of it: a proxy, or a maintenance page. "
     "Open https://{host} in a browser."
 )
 _BUDGET: Final = "its operating budget is nearly spent"
 _NOT_KNOWN: Final = "at {origin}, where it seems to have moved, these credentials are not known ({error})"
-_NEW_ADDRESS: Final = "If the portal has a new address, write it into the configuration; otherwise ask who redirects."
+_NEW_ADDRESS: Final = "If the portal has a new address, write it into the configuration; otherwise find out what redirects."
 _MOST: Final = {"closed": 4, "broken": 4, "limit": 10, "reset": 5, "stale": 3}
 """How often a request is sent in total, by kind of failure: not executed, perhaps executed, over the rate, over the
 budget of `batch`, expired credentials."""

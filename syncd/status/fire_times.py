@@ -250,8 +250,8 @@ def cost_sentence(cost: ListingCost, settings: LinkSettings) -> str:
     """Given what the passes of a link cost, return it as a sentence, with what to set if that is too much."""
     text = (
         f"a pass over all {cost.orders:,} bindings takes {count(cost.requests, 'request')} and {cost.whole:.0f} s of "
-        f"the portal's working time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
-        "there are in ten minutes"
+        f"the portal's operating time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
+        "that the portal allows in ten minutes"
     )
     if not cost.is_too_much:
         return text

@@ -42,8 +42,9 @@ class Health(StrEnum):
 
     NEW: no pass has ended yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
     in step except for orders that wait for a person, or changes that failed. REFUSED: a guard refused its plan. PARKED:
-    credentials, a right or the vendor refuse the portal; passes rest. FAILING: its passes fail for a reason that may
-    pass. LATE: a pass was due and no daemon has made it. PAUSED: a person stopped its scheduled passes.
+    the portal or a database refuses the credentials or a right, or the vendor blocks them; passes are suspended.
+    FAILING: its passes fail for a reason that may pass. LATE: a pass was due and no daemon has made it. PAUSED: a
+    person stopped its scheduled passes.
     """
 
     NEW = "new"

@@ -297,7 +297,7 @@ async def test_given_a_key_that_moved_to_another_order_when_its_row_changes_then
     report = await world.reconcile()
     (change,) = report.changes
     assert (change.change.order_id, change.outcome) == (5, Outcome.SKIPPED)
-    assert "accountNumber is 'OLD-5' by now" in change.error
+    assert "accountNumber is now 'OLD-5'" in change.error
     assert world.bound == {5: 50, 6: 60}
 
     await world.reconcile()

@@ -221,7 +221,7 @@ def test_given_an_order_that_another_link_took_over_when_it_is_let_go_then_neith
     assert report["changes"] == report["holds"] == []
     assert (2 in synced.table(), report["counts"]["in_step"]) == (False, 2)
     told = synced.call("history", "2").check(0).out
-    assert "It is no longer this link's since run 3" in told
+    assert "This link let it go in run 3" in told
     assert "let go" in told
     synced.call("reconcile").check(0)
 

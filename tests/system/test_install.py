@@ -101,7 +101,7 @@ def _into(target: Path, word: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ("opt/syncd/syncd.toml", "opt/syncd is there already and is no installation of syncd"),
+        ("opt/syncd/syncd.toml", "opt/syncd is there already and is not an installation of syncd"),
         ("opt/syncd/pyvenv.cfg opt/syncd/state.db", "opt/syncd holds files that are not the program's"),
         ("opt/syncd/pyvenv.cfg opt/syncd/.env", "opt/syncd holds files that are not the program's"),
         ("usr/local/bin/syncd", "usr/local/bin/syncd is there already and belongs to another installation"),

@@ -43,7 +43,7 @@ def trigger(app: App, link: str | None, orders: OrderRanges | None) -> int:
         (name,) = context.pick([link] if link else [], one=True)
         await context.store.post_request(name, "trigger", who(), context.clock.now(), orders)
         about = "" if orders is None else f" over orders {formatting.short_ranges(orders)}"
-        app.say([Line(f"Asked for a pass of {name}{about}. A running daemon makes it within seconds.")])
+        app.say([Line(f"Asked for a pass of {name}{about}. A running daemon starts it within seconds.")])
         return 0
 
     return app.perform(work, secrets=False)

@@ -122,9 +122,9 @@ def _next(answers: Answers, code: int, *, checked: bool) -> Iterator[Block]:
         steps.append(("Fix that, and check again:" if code else "First, check it:", f"{syncd} check {answers.link}"))
     if answers.service is not None:
         verb = "restart" if answers.adds else "enable --now"
-        steps.append(("From then on the service does it:", f"sudo systemctl {verb} {answers.service.unit}"))
+        steps.append(("Then let the service do it from now on:", f"sudo systemctl {verb} {answers.service.unit}"))
     else:
-        running = "A running daemon takes up the link when it gets SIGHUP. Otherwise, " if answers.adds else "Then "
+        running = "A running daemon adds the link on SIGHUP. Otherwise, " if answers.adds else "Then "
         steps.append((f"{running}let the daemon do it from now on:", f"{syncd} run"))
     yield GAP
     for sentence, command in steps:

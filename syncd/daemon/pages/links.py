@@ -232,7 +232,7 @@ def is_only_late(link: LinkStatus, now: float) -> bool:
 def late_card(late: Sequence[LinkStatus], now: float) -> Needs:
     """Given links that are only late, return what they need together."""
     first = min(link.overdue or now for link in late)
-    said = f"No pass of these links has been made in time; the longest is overdue by {formatting.about(now - first)}."
+    said = f"These links have missed their passes; the longest is overdue by {formatting.about(now - first)}."
     commands = [("systemctl status syncd", "shows whether a daemon runs"), ("syncd status", "lists the links")]
     title = formatting.count(len(late), "link")
     return Needs("", badge_of_health(Health.LATE), first, [said, "Is a daemon running?"], commands, title)

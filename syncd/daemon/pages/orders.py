@@ -202,7 +202,7 @@ class HoldCard:
     Args:
         link: Its link.
         stored: The hold.
-        title: Its kind, in words.
+        title: The kind of the hold, in words.
         advice: How to fix it; empty for a conflict, which is decided.
         decided: What was decided; empty while nothing is.
         commands: What decides it, each with what it does.

@@ -34,7 +34,7 @@ def test_given_a_plan_just_as_old_as_plans_may_be_then_it_may_be_applied(kind: s
 @pytest.mark.parametrize(
     ("kind", "state", "known", "told", "command"),
     [
-        ("pass", "refused", {"source": 3}, "only looked whether the plan of run 3 is still refused", "syncd apply 3"),
+        ("pass", "refused", {"source": 3}, "only checked whether the plan of run 3 is still refused", "syncd apply 3"),
         ("pass", "refused", {"spent_by": 8}, "has been applied already, by run 8", "syncd show 8"),
         ("pass", "refused", {"spent_by": 8}, "has been applied already, by run 8", "syncd plan shop"),
         ("pass", "applied", {}, "is not a plan that waits to be applied (it is applied)", "syncd plan shop"),
