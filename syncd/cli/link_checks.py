@@ -66,10 +66,10 @@ def findings_of(subject: str, error: SyncdError) -> Iterator[Finding]:
         yield Finding(subject, problem, error.exit_code, error.hint)
 
 
-async def _guarded(subject: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+async def _or_error(subject: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
     """Return what was found, or the error that ended the check as a finding."""
     try:
-        return await look()
+        return await check()
     except SyncdError as error:
         return list(findings_of(subject, error))
 
@@ -86,20 +86,20 @@ async def check_link(context: AppContext, name: str, *, state: bool) -> list[Fin
     found: list[Finding] = []
     try:
         async with context.link(name) as link:
-            found += await _guarded(f"{name}: table", lambda: _table(name, settings, link.table, link.portal))
+            found += await _or_error(f"{name}: table", lambda: _table(name, settings, link.table, link.portal))
             if state or settings.portal.oauth is None:
-                found += await _guarded(f"{name}: portal", lambda: _portal(context, name, link.portal))
+                found += await _or_error(f"{name}: portal", lambda: _portal(context, name, link.portal))
                 if not any(finding.code for finding in found if finding.subject == f"{name}: portal"):
-                    found += await _guarded(f"{name}: owner types", lambda: _owner_types(context, name))
+                    found += await _or_error(f"{name}: owner types", lambda: _owner_types(context, name))
             else:
                 text = "not checked: its tokens are in the state database, which cannot be used"
                 found.append(Finding(f"{name}: portal", text))
     except SyncdError as error:
         found += findings_of(name, error)
     if state:
-        found += await _guarded(f"{name}: lease", lambda: _lease(context, name))
-        found += await _guarded(f"{name}: agreed state", lambda: _ends(context, name, settings))
-        found += await _guarded(f"{name}: schedule", lambda: _cost(context, name, settings))
+        found += await _or_error(f"{name}: lease", lambda: _lease(context, name))
+        found += await _or_error(f"{name}: agreed state", lambda: _ends(context, name, settings))
+        found += await _or_error(f"{name}: schedule", lambda: _cost(context, name, settings))
     return list(dict.fromkeys(found))  # the check of the table asks the portal too, and one refusal is one finding
 
 
@@ -112,9 +112,9 @@ async def _table(name: str, settings: LinkSettings, table: Table, portal: Portal
     if not problems:
         found.append(Finding(subject, f"{settings.table.name} is readable{_and_writable(settings)}, and its columns fit"))
     if sample:
-        found += await _guarded(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
+        found += await _or_error(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
     if keys:
-        found += await _guarded(f"{name}: portal", lambda: _known_keys(subject, settings, portal, keys))
+        found += await _or_error(f"{name}: portal", lambda: _known_keys(subject, settings, portal, keys))
     return found
 
 
@@ -220,7 +220,7 @@ async def _portal(context: AppContext, name: str, portal: Portal) -> list[Findin
         may = "read" if settings.direction is Direction.CRM_TO_TABLE else "read and written"
         found.append(Finding(subject, f"{settings.portal.address} answers; bindings may be {may}"))
     if settings.table.key.field is not None:
-        found += await _guarded(f"{name}: orders", lambda: _lookup(f"{name}: orders", settings, portal))
+        found += await _or_error(f"{name}: orders", lambda: _lookup(f"{name}: orders", settings, portal))
     if verify and rights.read:
         found.append(_owners(f"{name}: owners", rights))
     if not found[0].code and settings.direction is not Direction.CRM_TO_TABLE:

@@ -83,19 +83,19 @@ class MetricsObserver:
             self._metrics.health.labels(link, one.value).set(one is health)
 
     async def refresh(
-        self, look: Callable[[], Awaitable[Sequence[LinkStatus]]], at_work: Collection[str], settings: Settings
+        self, statuses: Callable[[], Awaitable[Sequence[LinkStatus]]], at_work: Collection[str], settings: Settings
     ) -> CollectorRegistry:
         """Bring up to date what no pass reports, right before the metrics are read.
 
         Args:
-            look: Returns how each link is; where it cannot, the numbers shown last stay.
+            statuses: Returns how each link is; where it cannot, the numbers shown last stay.
             at_work: The links this process works on.
             settings: The configuration.
         """
         for link in settings.links:
             self._metrics.leader.labels(link).set(link in at_work)
         try:
-            for status in await look():
+            for status in await statuses():
                 await self._show(status, settings)
         except SyncdError as error:
             log.warning("metrics incomplete", error=error.message)

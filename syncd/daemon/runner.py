@@ -202,7 +202,7 @@ class LinkRunner:
             between=self.between,
         )
         decision = should_run(triggers, at)
-        hinted, every = self._hints.look()
+        hinted, every = self._hints.peek()
         self._between_why = decision.why if decision.between and not every else ""
         between = bool(self._between_why)
         self._task = task_for(triggers.keys(), link, runs, requests, between=between, hinted=hinted, whole=every)

@@ -25,7 +25,7 @@ from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness, Notifier, keep_alive, status_line
 from syncd.daemon.triggers import RequestPoller, Trigger
-from syncd.daemon.web import Views
+from syncd.daemon.web import WebViews
 from syncd.daemon.web_server import WebServer
 from syncd.errors import ConfigError, StateUnavailable
 from syncd.obs import logs
@@ -145,7 +145,7 @@ class Service:
         watches = TableWatches(context.watched_table, clock, supervisor, self._tasks)
         poller = RequestPoller(store, clock, lambda: supervisor.runners, supervisor.ask, supervisor.state_back)
         liveness = Liveness(clock, scheduler, supervisor.passes, self._metrics.lag.set)
-        views = Views(
+        views = WebViews(
             context=context,
             titles=titles,
             supervisor=supervisor,
@@ -299,7 +299,7 @@ class Service:
         self._metrics.notifications.labels(way, outcome).inc()
 
 
-def _web_server(views: Views, address: tuple[str, int]) -> WebServer:
+def _web_server(views: WebViews, address: tuple[str, int]) -> WebServer:
     """Return what serves the views and the status page, whose templates are loaded only here."""
     from syncd.daemon.pages import routes  # noqa: PLC0415
 

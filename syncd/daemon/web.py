@@ -1,6 +1,6 @@
 """What the daemon shows over HTTP: health, metrics, status, and the routes of the status page.
 
-All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own. `Views`
+All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own. `WebViews`
 puts it together from the parts of the daemon.
 """
 
@@ -30,7 +30,7 @@ from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web_server import Access, Guarded
 from syncd.engine.report import iso
 from syncd.errors import SyncdError
-from syncd.status.links import LinkStatus, links_json, look
+from syncd.status.links import LinkStatus, links_json, link_statuses
 from syncd.status.owners import Titles
 from syncd.wiring import AppContext
 
@@ -105,7 +105,7 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     return PlainTextResponse("The state database does not answer; the log has the details.\n", 503)
 
 
-class Views:
+class WebViews:
     """The views of one daemon.
 
     Args:
@@ -156,7 +156,7 @@ class Views:
     async def links(self) -> list[LinkStatus]:
         """Return how each link is now."""
         context = self.context
-        return await look(context.settings, context.store, context.clock.now(), self._supervisor.healths())
+        return await link_statuses(context.settings, context.store, context.clock.now(), self._supervisor.healths())
 
     async def _status(self) -> dict[str, Any]:
         return status_json(self.process(), await self.links(), self.context.clock.now())

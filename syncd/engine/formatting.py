@@ -210,7 +210,7 @@ def asked(one: Decision) -> str:
     return f"{what} by {one.by} on {moment(one.at)}{': ' if one.comment else '.'}{one.comment}"
 
 
-def says(facts: Facts, names: PortalNames = NAMELESS) -> str:
+def facts_text(facts: Facts, names: PortalNames = NAMELESS) -> str:
     """Given what is known of an order, return what each side says of it, in one phrase."""
     table = "unreadable" if facts.unreadable is not None else titled(facts.table, names)
     agreed = f"agreed {titled(facts.agreed, names)}" if facts.agreed else "nothing agreed"
@@ -348,7 +348,7 @@ def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> I
         if held[-1].decision:
             yield f"Decided: {decision(held[-1].decision)}; the next pass carries that out."
         else:
-            yield f"Now: {says(hold.facts, names)}."
+            yield f"Now: {facts_text(hold.facts, names)}."
         return
     last = next((one for one in reversed(story.changes) if _moved_agreement(one)), None)
     if last is None:

@@ -92,7 +92,7 @@ async def plan(link: Link, *, origin: str = "command", portion: Portion | None =
             (await run.store(plan_, draft, look)).close()
             run.row.state = "planned"
             if plan_.guards:
-                run.say_refused(plan_)
+                run.report_refused(plan_)
             run.show_holds(seen, draft)
     return run.report
 

@@ -321,7 +321,7 @@ class BitrixPortal:
             self._restored = True
 
     async def _keep(self) -> None:
-        """Keep the budget, now and then. A failure is only logged: it changes nothing about what was written."""
+        """Save the budget from time to time. A failed save is logged and ignored: it changes nothing that was written."""
         now = self._session.clock.monotonic()
         if self._store is None or not self._session.budget.changed or now - self._kept_at < KEEP_EVERY:
             return

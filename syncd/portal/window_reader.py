@@ -131,8 +131,8 @@ TRIES: Final = 4
 WAVES: Final = 100
 """How many waves a listing may take. A dozen are enough for any ids; each further one waited for a budget's reset."""
 
-AT_ONCE: Final = 0.75
-"""The part of the request bucket's room that a wave takes if it can do with less: writes follow."""
+WAVE_SHARE: Final = 0.75
+"""The share of the free requests that one wave may use, so that writes still have some."""
 
 BOX_LANES: Final = 8
 """Requests side by side to a portal without request limits, whose capacity is unknown."""
@@ -198,7 +198,7 @@ class WindowReader:
                 return
             free = self._session.host.limiter.free()
             boxed = free == float("inf")
-            lanes = BOX_LANES if boxed else min(CONNECTIONS, int(free * AT_ONCE))
+            lanes = BOX_LANES if boxed else min(CONNECTIONS, int(free * WAVE_SHARE))
             if self._sparing:
                 lanes = min(lanes, SPARING_LANES if boxed or free >= SPARING_FROM else 1)
             groups = batches(wave, lanes)

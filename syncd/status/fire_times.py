@@ -190,7 +190,7 @@ def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float 
 PAGE_ROWS: Final = 50
 """Bindings on a page of the portal's list."""
 PAGE_SECONDS: Final = 0.039
-"""Working time of the portal for a page (docs/benchmarks.md: 39 s for 50,000 bindings)."""
+"""Operating time of the portal for a page (docs/benchmarks.md: 39 s for 50,000 bindings)."""
 BUDGET_SECONDS: Final = 600.0
 """Seconds after which the portal's budget starts again."""
 LISTING_SHARE: Final = 0.5
@@ -202,9 +202,9 @@ class ListingCost(NamedTuple):
 
     Args:
         orders: Bindings of the link.
-        whole: Working seconds of one pass over all of them.
+        whole: Operating seconds of one pass over all of them.
         requests: Requests of such a pass.
-        in_period: Working seconds of all passes in ten minutes, as scheduled.
+        in_period: Operating seconds of all passes in ten minutes, as scheduled.
         slices: The fewest slices with which the schedule stays within the share; None where no number would do.
     """
 

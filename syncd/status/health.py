@@ -122,7 +122,7 @@ WELL = frozenset({Health.NEW, Health.IN_STEP})
 class LinkHealth(NamedTuple):
     """What the passes of a link say of it, since when (seconds since the epoch), the run that showed it, and why.
 
-    Of a refusal it is the run that holds the plan, whichever pass found last that it still is refused.
+    Of a refusal it is the run that holds the plan, whichever pass last found it still refused.
     """
 
     health: Health
@@ -132,7 +132,7 @@ class LinkHealth(NamedTuple):
 
 
 class Parking(StrEnum):
-    """Why scheduled passes of a link rest; the stored reason begins with one of these words."""
+    """Why scheduled passes of a link are suspended; the stored reason begins with one of these words."""
 
     REFUSED = "refused"
     AUTH = "auth"

@@ -133,7 +133,7 @@ class LinkStatus:
         return is_first or self.steady in {Health.IN_STEP, Health.PAUSED}
 
 
-async def look(
+async def link_statuses(
     settings: Settings, store: Store, now: float, known: Mapping[str, LinkHealth] | None = None
 ) -> list[LinkStatus]:
     """Given the configuration and the state database, return how each link is. Writes nothing.

@@ -36,18 +36,18 @@ _SHOWN_ROWS = 5
 NO_KEYS: Mapping[int, str] = MappingProxyType({})
 
 
-def normal_id(value: object) -> int | None:
+def parse_id(value: object) -> int | None:
     """Given a cell's value as the driver returns it, return its id: 1 to `LARGEST_ID`, or None if it is not one."""
     if type(value) is int:
         return value if 0 < value <= LARGEST_ID else None
     if isinstance(value, str):
         match = _DIGITS.fullmatch(value) if len(value) <= LONGEST_CELL else None
-        return normal_id(int(match[1])) if match else None
+        return parse_id(int(match[1])) if match else None
     if isinstance(value, bytes | bytearray | memoryview):
-        return normal_id(bytes(value).decode("ascii", errors="replace"))
+        return parse_id(bytes(value).decode("ascii", errors="replace"))
     if isinstance(value, Decimal):
         # The bounds come first: int() of Decimal("1e999999") is slow, and a NaN compares with nothing.
-        return normal_id(int(value)) if value.is_finite() and 0 < value <= LARGEST_ID and value == int(value) else None
+        return parse_id(int(value)) if value.is_finite() and 0 < value <= LARGEST_ID and value == int(value) else None
     if isinstance(value, float):
         return int(value) if 0 < value <= _EXACT_FLOAT and value.is_integer() else None
     return None
@@ -110,7 +110,7 @@ class IdColumn(NamedTuple):
 
     def id_of(self, cell: object) -> int | None:
         """Given a cell, return its id; None where it holds none."""
-        return normal_id(cell)
+        return parse_id(cell)
 
     def unfit(self, order_id: int) -> str:
         """Given an id, return why it does not fit the column: it always fits."""
@@ -261,7 +261,7 @@ class Columns:
 
     def owner(self, owner_type: object, owner_id: object) -> MaybeOwner:
         """Given a row's two cells, return its owner; None if they name none."""
-        kind, number = normal_id(owner_type), normal_id(owner_id)
+        kind, number = parse_id(owner_type), parse_id(owner_id)
         return None if kind is None or number is None else Owner(kind, number)
 
     def describe(self, owner_type: object, owner_id: object) -> str:
@@ -273,7 +273,7 @@ class Columns:
         return ", ".join(
             f"{column.name} is {display_cell(cell)}"
             for column, cell in zip(self.cells[1:], cells, strict=True)
-            if normal_id(cell) is None
+            if parse_id(cell) is None
         )
 
     def unreadable(self, rows: Iterable[str]) -> Unreadable:

@@ -22,7 +22,7 @@ from syncd.table.columns import Columns, OrderKeyColumn
 from syncd.table.database import TableDatabase
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
-from syncd.table.sql import SqlTable, TableSetup, tells_of_failure
+from syncd.table.sql import SqlTable, TableSetup, shows_failure
 
 ASKED_AT_ONCE: Final = 2400
 """Rows with unknown keys that are collected before the portal is asked for their orders."""
@@ -235,7 +235,7 @@ class KeyedTable(SqlTable):
         named = {order: key for order, key in keys.items() if order not in why}
         results = {order: WriteResult(order, Effect.REFUSED, text=text) for order, text in why.items()}
         if due := [write for write in batch if write.order_id in named]:
-            written = await self._in_thread(lambda: self._write(due, named), broken=tells_of_failure)
+            written = await self._in_thread(lambda: self._write(due, named), broken=shows_failure)
             results |= {result.order_id: result for result in written}
         return [results[write.order_id] for write in batch]
 
@@ -248,13 +248,13 @@ class KeyedTable(SqlTable):
         shared = {key: shared_key(field, key, orders) for key, orders in by_key.items() if len(orders) > 1}
         return {order: shared[key] if key else no_key(field) for order, key in keys.items() if not key or key in shared}
 
-    def _key_reading(self, tell: Callable[[int], None]) -> KeyReading:
+    def _key_reading(self, count: Callable[[int], None]) -> KeyReading:
         def read(connection: sa.Connection, columns: Columns) -> KeyReading:
             order_key = columns.order_id
             assert isinstance(order_key, OrderKeyColumn)
             reading = KeyReading()
             try:
-                for rows in fetch_all(connection, self._home.backend, columns, tell):
+                for rows in fetch_all(connection, self._home.backend, columns, count):
                     reading.append(order_key.keys_of([row[0] for row in rows]), rows)
             except BaseException:
                 reading.close()

@@ -34,7 +34,7 @@ from syncd.engine.covering import Portion
 from syncd.engine.link import Link
 from syncd.engine.report import TO_MAKE, Report
 from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
-from syncd.table.columns import normal_id
+from syncd.table.columns import parse_id
 from tests.fakes.link import FREE
 from tests.simulation.acts import Act, Broken, read_records
 from tests.simulation.causality import VEILED, Reading
@@ -303,7 +303,7 @@ class Life(Upheavals):
                 at_once(self._outside(line))
 
     def _keyless(self) -> bool:
-        return any(normal_id(row.order_id) is None and row.selected for row in self.world.table.stored)
+        return any(parse_id(row.order_id) is None and row.selected for row in self.world.table.stored)
 
     def _visit(self) -> None:
         """A second process comes while the first one is at work: it is turned away, and writes nothing."""

@@ -113,7 +113,7 @@ class Others(Play):
 
     def take_hints(self) -> OrderRanges:
         """Return the orders that somebody hinted at since the last such pass, and forget them."""
-        orders, _all = self._hints.look()
+        orders, _all = self._hints.peek()
         self._hints.take()
         self._hints.forget_taken()
         return orders

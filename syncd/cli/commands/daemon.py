@@ -114,12 +114,12 @@ def status(app: App, check: bool, as_json: bool) -> int:
     pass was due two minutes ago or more and no daemon has made it.
     """
     from syncd.cli.render import status as render
-    from syncd.status.links import links_json, look
+    from syncd.status.links import links_json, link_statuses
 
     async def work(context: AppContext, _: Cancelled) -> int:
         context.pick([])
         now = context.clock.now()
-        links = await look(context.settings, context.store, now)
+        links = await link_statuses(context.settings, context.store, now)
         if as_json:
             app.screen.json(links_json(links))
         else:

@@ -120,7 +120,7 @@ def resolve(
     syncd resolve shop --all --kind edit-edit --keep crm
     syncd resolve shop --from holds.csv
 
-    A decision belongs to the facts it was made for: if either side changes before the next pass, it is void. Who
+    A decision belongs to the facts it was made for: if either side changes before the next pass, it is dropped. Who
     decided, when and why is kept in the order's history.
     """  # noqa: D301 - click wants the character itself, not a backslash
     if source is not None:

@@ -68,7 +68,7 @@ def init(app: App, adds: bool, no_input: bool, no_check: bool, **given: Any) -> 
             raise UsageError(f"{answers.path} has a link {answers.link} already.", hint="Name another with --link.")
         propose(answers)
     files.check(answers)
-    app.screen.show(_told(files.write(answers)))
+    app.screen.show(_written(files.write(answers)))
     app.config = answers.path
     code = 0 if no_check else _check_and_preview(app, answers.link)
     app.screen.show(_next(answers, code, checked=not no_check))
@@ -205,7 +205,7 @@ def _require(answers: Answers) -> None:
         raise UsageError(f"There is no terminal to ask on, and these options are missing: {', '.join(missing)}.")
 
 
-def _told(written: list[Path]) -> list[Any]:
+def _written(written: list[Path]) -> list[Any]:
     from syncd.cli.screen import Line
 
     said = [Line(f"Wrote {written[0]}.", "good")]

@@ -154,7 +154,7 @@ def choose(links: Sequence[LinkStatus], chosen: Chosen) -> list[LinkStatus]:
 
 async def overview(site: Site, request: Request) -> Response:
     """The overview: what needs a person first, the worst before the others, then every link."""
-    look = await site.look()
+    look = await site.snapshot()
     chosen = chosen_of(request, look)
     cards = [card(look, link.name) for link in choose(list(look.links.values()), chosen)]
     troubles = dict(look.process.troubles)
@@ -269,7 +269,7 @@ HELD_SHOWN: Final = 5
 
 async def show(site: Site, request: Request) -> Response:
     """One link."""
-    look = await site.look()
+    look = await site.snapshot()
     name = _name(look, request)
     span = word_in_query(request, "range", Range) or Range.DAY
     before = number_in_query(request, "before")
@@ -296,7 +296,7 @@ async def show(site: Site, request: Request) -> Response:
 
 async def series(site: Site, request: Request) -> Response:
     """The values of a link's plots."""
-    look = await site.look()
+    look = await site.snapshot()
     name = _name(look, request)
     span = word_in_query(request, "range", Range) or Range.DAY
     points = await site.store.series(name, look.at - span.seconds, RUNS)

@@ -67,7 +67,7 @@ class HistoryEvent:
 
 async def search(site: Site, request: Request) -> Response:
     """Find an order by its id: its page where one link knows it, a choice where several do. Or the orders of a deal."""
-    look = await site.look()
+    look = await site.snapshot()
     typed = request.query_params.get("q", "").strip()
     order_id = whole(_TYPED.sub("", typed)) if typed else None
     wanted = formatting.parse_owner(typed) if order_id is None else None
@@ -97,7 +97,7 @@ async def _owned(site: Site, look: StatusSnapshot, wanted: Owner) -> list[tuple[
 
 async def show(site: Site, request: Request) -> Response:
     """One order of one link."""
-    look = await site.look()
+    look = await site.snapshot()
     name: str = request.path_params["link"]
     if name not in look.links:
         raise HTTPException(404, f"The configuration has no link {name}.")
@@ -268,7 +268,7 @@ def _deciding(link: str, settings: LinkSettings, stored: StoredHold, labels: Lab
 
 async def open_holds(site: Site, request: Request) -> Response:
     """The open holds of all links, or of one."""
-    look = await site.look()
+    look = await site.snapshot()
     name: str | None = request.path_params.get("link")
     if name is not None and name not in look.links:
         raise HTTPException(404, f"The configuration has no link {name}.")

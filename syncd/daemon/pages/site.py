@@ -50,36 +50,36 @@ class Site:
     """The status page of one daemon.
 
     Args:
-        watched: The daemon.
+        daemon: The daemon.
     """
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
-        self._cache = StatusCache(watched)
+    def __init__(self, daemon: DaemonState) -> None:
+        self._daemon = watched
+        self._cache = StatusCache(daemon)
         self._templates = _environment()
 
     @property
     def store(self) -> SqlStore:
         """The state database."""
-        return self._watched.context.store
+        return self._daemon.context.store
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._watched.context.settings
+        return self._daemon.context.settings
 
     @property
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self._watched.context.clock.now()
+        return self._daemon.context.clock.now()
 
-    async def look(self) -> StatusSnapshot:
+    async def snapshot(self) -> StatusSnapshot:
         """Return how the links are."""
-        return await self._cache.look()
+        return await self._cache.snapshot()
 
     async def labels(self, link: str, owners: Iterable[MaybeOwner]) -> Labels:
         """Given a link and owners, return their titles and addresses; the portal is not waited for."""
-        return await self._watched.titles.labels_at_hand(link, set(owners))
+        return await self._daemon.titles.labels_at_hand(link, set(owners))
 
     def page(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """Given an endpoint, return it as starlette wants it; what goes wrong becomes a page that says so."""
@@ -111,7 +111,7 @@ class Site:
         page = self._templates.get_template("trouble.html").render(
             title=HTTPStatus(code).phrase,
             text=text,
-            process=self._watched.process(),
+            process=self._daemon.process(),
             now=self.now,
             refresh=REFRESH if code >= 500 else 0,
         )
@@ -173,8 +173,8 @@ RECENT: Final = 30
 """How many runs of each link are shown as a sparkline."""
 
 
-class Watched(Protocol):
-    """What the status page asks of the daemon (`syncd.daemon.web.Views`)."""
+class DaemonState(Protocol):
+    """What the status page asks of the daemon (`syncd.daemon.web.WebViews`)."""
 
     @property
     def context(self) -> AppContext:
@@ -220,18 +220,18 @@ class StatusCache:
     """Reads how the links are, and keeps the result for a moment.
 
     Args:
-        watched: The daemon.
+        daemon: The daemon.
     """
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
-        self._store = watched.context.store
-        self._clock = watched.context.clock
+    def __init__(self, daemon: DaemonState) -> None:
+        self._daemon = watched
+        self._store = daemon.context.store
+        self._clock = daemon.context.clock
         self._look: StatusSnapshot | None = None
         self._good_until = 0.0
         self._taking: asyncio.Task[StatusSnapshot] | None = None
 
-    async def look(self) -> StatusSnapshot:
+    async def snapshot(self) -> StatusSnapshot:
         """Return how the links are, at most a moment ago.
 
         Raises:
@@ -252,9 +252,9 @@ class StatusCache:
 
     async def _take(self) -> StatusSnapshot:
         began = self._clock.monotonic()
-        links = {status.name: status for status in await self._watched.links()}
+        links = {status.name: status for status in await self._daemon.links()}
         recent = {name: await self._store.series(name, 0.0, RECENT) for name in links}
-        self._look = StatusSnapshot(self._clock.now(), self._watched.process(), links, recent)
+        self._look = StatusSnapshot(self._clock.now(), self._daemon.process(), links, recent)
         ended = self._clock.monotonic()
         self._good_until = ended + max(FRESH, SHARE * (ended - began))
         return self._look

@@ -47,7 +47,7 @@ from syncd.portal.hosts import Hosts
 from syncd.state import migrate
 from syncd.state.store import SqlStore, open_store
 from syncd.status.health import LinkHealth
-from syncd.status.links import LinkStatus, look
+from syncd.status.links import LinkStatus, link_statuses
 from syncd.status.owners import Titles
 from syncd.wiring import AppContext
 from tests.fakes.clock import SetClock
@@ -128,7 +128,7 @@ def no_portal(_link: str) -> AbstractAsyncContextManager[Any]:
 
 @dataclass
 class ShownDaemon:
-    """A daemon's state database and what the daemon says of itself; also what the pages are given (`Watched`)."""
+    """A daemon's state database and what the daemon says of itself; also what the pages are given (`DaemonState`)."""
 
     context: AppContext
     known: dict[str, LinkHealth] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class ShownDaemon:
         self.looks += 1
         if self.broken is not None:
             raise self.broken
-        return await look(self.context.settings, self.store, self.clock.now(), self.known)
+        return await link_statuses(self.context.settings, self.store, self.clock.now(), self.known)
 
     # -------------------------------------------------------------- the past
 

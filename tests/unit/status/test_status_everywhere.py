@@ -26,7 +26,7 @@ from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
-from syncd.daemon.web import Views
+from syncd.daemon.web import WebViews
 from syncd.obs.metrics import Metrics
 from syncd.state import migrate
 from syncd.state.store import open_store
@@ -154,7 +154,7 @@ def served(context: AppContext) -> Any:
     scheduler = LinkScheduler(clock, lambda _link: None, lambda _link, _kind: None)
     supervisor = Supervisor(runner_context, scheduler, lambda _error: None)
     process = Process("host:1", "running", clock.now(), "syncd.toml", clock.now())
-    views = Views(
+    views = WebViews(
         context=context,
         titles=Titles(lambda: context.settings, store, clock, context.portal),
         supervisor=supervisor,

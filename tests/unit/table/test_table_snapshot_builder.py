@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from syncd.core.model import HoldKind, Row, Scope
 from syncd.core.order_ranges import LARGEST_ID
-from syncd.table.columns import Columns, IdColumn, normal_id
+from syncd.table.columns import Columns, IdColumn, parse_id
 from syncd.table.snapshot import SHOWN_ORDERLESS, SnapshotBuilder
 from syncd.table.spool import Spool, SpooledSnapshot
 
@@ -47,16 +47,16 @@ def test_given_any_rows_then_the_snapshot_is_what_a_dictionary_would_tell(
     chunks: list[list[tuple[Any, ...]]], in_order: bool
 ) -> None:
     if in_order:
-        flat = sorted((row for chunk in chunks for row in chunk), key=lambda row: normal_id(row[0]) or 0)
+        flat = sorted((row for chunk in chunks for row in chunk), key=lambda row: parse_id(row[0]) or 0)
         chunks = [flat[at : at + 3] for at in range(0, len(flat), 3)]
     by_order: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in (row for chunk in chunks for row in chunk):
-        by_order[normal_id(row[0]) or 0].append(row)
+        by_order[parse_id(row[0]) or 0].append(row)
     without = by_order.pop(0, [])
     readable = {
-        order: (order, normal_id(same[0][1]), normal_id(same[0][2]))
+        order: (order, parse_id(same[0][1]), parse_id(same[0][2]))
         for order, same in by_order.items()
-        if len(same) == 1 and normal_id(same[0][1]) and normal_id(same[0][2])
+        if len(same) == 1 and parse_id(same[0][1]) and parse_id(same[0][2])
     }
     snapshot = taken_in(WITH_TYPE, chunks)
     assert snapshot.take(None) == sorted(readable.values())
