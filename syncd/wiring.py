@@ -21,8 +21,8 @@ from syncd.engine.link import Link, NoMark, no_progress
 from syncd.errors import UsageError
 from syncd.obs.clock import NULL_METER, Meter, SystemClock
 from syncd.portal.client import BitrixPortal
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.state import migrate
 from syncd.state.high_water import mark_files
 from syncd.state.store import SqlStore, open_store

@@ -110,7 +110,9 @@ async def _table(name: str, settings: LinkSettings, table: Table, portal: Portal
     found = list(findings_of(subject, ConfigError("", hint=hint, problems=tuple(problems)))) if problems else []
     found += [Finding(subject, warning, hint=hint, warning=True) for warning in warnings]
     if not problems:
-        found.append(Finding(subject, f"{settings.table.name} is readable{_and_writable(settings)}, and its columns fit"))
+        found.append(
+            Finding(subject, f"{settings.table.name} is readable{_and_writable(settings)}, and its columns fit")
+        )
     if sample:
         found += await _or_error(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
     if keys:

@@ -103,8 +103,8 @@ class Listed(NamedTuple):
         rows: Readable rows, ascending by order id.
         unreadable: Orders up to the last of these rows (with the last chunk: all that are left) that have a row whose
             owner cannot be read. They are bound to something; they are not absent.
-        unproved: Of a listing of several ranges, reported with the first chunk: those that could not be proved complete,
-            each with why. None of their rows are listed.
+        unproved: Of a listing of several ranges, those that could not be proved complete, each with why; reported with
+            the first chunk. None of their rows are listed.
     """
 
     rows: list[Row]

@@ -56,7 +56,7 @@ EVERY: Final = 3.0
 LONGEST: Final = 60.0
 """Seconds between two looks at one that cannot be read now."""
 SHARE: Final = 10
-"""A look that takes a second is followed by a pause of so many, so that reading a table without an index takes little of its time."""
+"""Seconds of pause for each second that a look took: a table without an index must not be read all the time."""
 WHOLE_APART: Final = 300.0
 """Seconds between two passes over all orders that are brought forward."""
 

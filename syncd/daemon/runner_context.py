@@ -147,7 +147,9 @@ class _WatchedStore:
     them to the next.
     """
 
-    def __init__(self, store: Store, progress: PassProgress, still_wanted: StillWanted, serves: Collection[int]) -> None:
+    def __init__(
+        self, store: Store, progress: PassProgress, still_wanted: StillWanted, serves: Collection[int]
+    ) -> None:
         self._store = store
         self._progress = progress
         self._still_wanted = still_wanted

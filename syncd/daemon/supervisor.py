@@ -36,7 +36,9 @@ class Supervisor:
         crashed: Called with the error of a runner that crashed, which is a bug.
     """
 
-    def __init__(self, context: RunnerContext, scheduler: LinkScheduler, crashed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, context: RunnerContext, scheduler: LinkScheduler, crashed: Callable[[BaseException], None]
+    ) -> None:
         self.runners: dict[str, LinkRunner] = {}
         self._context = context
         self._scheduler = scheduler

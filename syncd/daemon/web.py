@@ -1,7 +1,7 @@
 """What the daemon shows over HTTP: health, metrics, status, and the routes of the status page.
 
-All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own. `WebViews`
-puts it together from the parts of the daemon.
+All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own.
+`WebViews` puts it together from the parts of the daemon.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web_server import Access, Guarded
 from syncd.engine.report import iso
 from syncd.errors import SyncdError
-from syncd.status.links import LinkStatus, links_json, link_statuses
+from syncd.status.links import LinkStatus, link_statuses, links_json
 from syncd.status.owners import Titles
 from syncd.wiring import AppContext
 

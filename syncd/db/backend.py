@@ -64,7 +64,7 @@ class Backend(ABC):
     def code_and_words(self, error: BaseException) -> tuple[str, str]:
         """Given an error of the driver, return the database's own code and message, without the contents of rows."""
 
-    def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
+    def find_refusal_code(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
         """Find out the code that the server answered, and set it on the driver's error at connecting.
 
         `arguments` are what the driver was called with.
@@ -368,7 +368,9 @@ class Backend(ABC):
         """Return the condition that a cell is exactly the text in the parameter, whatever the column's collation."""
 
     @abstractmethod
-    def matches_any_form(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    def matches_any_form(
+        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
+    ) -> sa.ColumnElement[bool]:
         """Return a condition that is true of every text that may be one of the ids in the parameter, in any form."""
 
     def ids_to_match(self, ids: Sequence[int]) -> Sequence[object]:

@@ -114,7 +114,7 @@ class Server(Backend):
             try:
                 return self.connect(driver, args, arguments)
             except driver.Error as error:
-                self.settle_refusal(error, arguments)
+                self.find_refusal_code(error, arguments)
                 raise
             except RuntimeError as error:
                 problem = self._not_prepared(key, error)

@@ -82,7 +82,7 @@ STAGES = {
     "keys": "looking up orders by their keys",
     "listing the portal": "reading the CRM",
     "apply": "writing",
-    "settle": "settling",
+    "settle": "waiting for interrupted requests",
 }
 """What a run does, by the name of its stage."""
 

@@ -232,8 +232,8 @@ async def rename(link: Link) -> Report:
             log.warning("portal renamed", before=row.portal, after=link.portal_address)
         else:
             run.row.error = (
-                f"This does not look like the same portal: of {found.agreed:,} agreed bindings, {found.missing:,} are missing "
-                f"on it, and {found.different:,} name other owners. Nothing was changed."
+                f"This does not look like the same portal: of {found.agreed:,} agreed bindings, {found.missing:,} are "
+                f"missing on it, and {found.different:,} name other owners. Nothing was changed."
             )
             run.points_elsewhere()
     return run.report

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from syncd.core.model import Change, Facts, Hold, MaybeOwner
+from syncd.core.model import Change, Facts, Hold
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.plan import covers_refusal
 from syncd.core.records import Decision, GuardHit, RunRow, StoredChange
 from syncd.core.store import Store
-from syncd.engine.formatting import span
+from syncd.engine.formatting import owner, span
 from syncd.engine.link import Link
 from syncd.errors import StalePlan, UsageError
 from syncd.spill import SpillList
@@ -60,7 +60,8 @@ def check_applicable(link: Link, stored: RunRow) -> None:
     """
     if stored.plan != stored.id:
         raise StalePlan(
-            f"Run {stored.id} only checked whether the plan of run {stored.plan} is still refused; nothing was written.",
+            f"Run {stored.id} only checked whether the plan of run {stored.plan} is still refused; "
+            "nothing was written.",
             hint=f"`syncd apply {stored.plan}` applies that plan.",
         )
     if stored.spent_by is not None:
@@ -201,7 +202,7 @@ def moved_since(change: Change, facts: Facts | None) -> str:
     if now == change.facts:
         return ""
     differing = [
-        f"{name} was {_text(then)}, is {_text(today)}"
+        f"{name} was {owner(then)}, is {owner(today)}"
         for name, then, today in (
             ("CRM", change.facts.crm, now.crm),
             ("table", change.facts.table, now.table),
@@ -210,7 +211,3 @@ def moved_since(change: Change, facts: Facts | None) -> str:
         if then != today
     ]
     return "moved since the plan: " + "; ".join(differing or ["its rows in the table"])
-
-
-def _text(owner: MaybeOwner) -> str:
-    return "unbound" if owner is None else f"{owner.owner_type_id}:{owner.owner_id}"

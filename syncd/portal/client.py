@@ -180,7 +180,9 @@ class BitrixPortal:
             needed = commands_for(write, paired=self._conditions.pair_for(write.order_id) is not None)
             commands += needed
             seconds += sizer.seconds(method_of(write)) + (needed - 1) * sizer.seconds(LIST)
-            if size and (commands > MAX_COMMANDS or seconds > sizer.target_seconds or size >= sizer.most_calls(method_of(write))):
+            if size and (
+                commands > MAX_COMMANDS or seconds > sizer.target_seconds or size >= sizer.most_calls(method_of(write))
+            ):
                 return size
         return len(writes)
 
@@ -321,7 +323,7 @@ class BitrixPortal:
             self._restored = True
 
     async def _keep(self) -> None:
-        """Save the budget from time to time. A failed save is logged and ignored: it changes nothing that was written."""
+        """Save the budget from time to time. A failed save is logged and ignored."""
         now = self._session.clock.monotonic()
         if self._store is None or not self._session.budget.changed or now - self._kept_at < KEEP_EVERY:
             return

@@ -57,7 +57,9 @@ _PAGE_HINT: Final = (
 )
 _BUDGET: Final = "its operating budget is nearly spent"
 _NOT_KNOWN: Final = "at {origin}, where it seems to have moved, these credentials are not known ({error})"
-_NEW_ADDRESS: Final = "If the portal has a new address, write it into the configuration; otherwise find out what redirects."
+_NEW_ADDRESS: Final = (
+    "If the portal has a new address, write it into the configuration; otherwise find out what redirects."
+)
 _MOST: Final = {"closed": 4, "broken": 4, "limit": 10, "reset": 5, "stale": 3}
 """How often a request is sent in total, by kind of failure: not executed, perhaps executed, over the rate, over the
 budget of `batch`, expired credentials."""

@@ -144,7 +144,9 @@ class LeaseKeeper:
             del self._fences[lease.link]
             self._locks.release(lease.link)
 
-    def _take_row(self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float) -> _Acquired:
+    def _take_row(
+        self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float
+    ) -> _Acquired:
         row = _lock_row(connection, link.name)
         _check_current(connection, link)
         expired = row["expires_at"] <= now

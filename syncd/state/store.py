@@ -35,9 +35,7 @@ T = TypeVar("T")
 _READERS = 2
 
 
-def open_store(
-    url: str, *, clock: Clock, meter: Meter = NULL_METER, token_key: SecretStr | None = None
-) -> SqlStore:
+def open_store(url: str, *, clock: Clock, meter: Meter = NULL_METER, token_key: SecretStr | None = None) -> SqlStore:
     """Given the URL of a state database, return its store. Nothing connects before the first call.
 
     Args:

@@ -43,7 +43,7 @@ the daemon notices both at once."""
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 3600.0
 """Seconds of the first and of the longest pause after a pass that failed."""
-GRACE: Final = 120.0
+LATE_AFTER: Final = 120.0
 """Seconds a pass may begin after it was due before the link is late: a busy daemon makes only so many at once."""
 _PAUSES: Final = {Parking.AUTH: (300.0, 3600.0), Parking.BLOCKED: (3600.0, 21600.0)}
 """The first and the longest pause of a parked link, in seconds."""
@@ -164,7 +164,7 @@ def stale_since(link: LinkRow | None, times: FireTimes | None, slices: int, now:
     if spacing is None:
         return None
     due = link.coverage.stalest + 2 * slices * spacing
-    return due if now - due > GRACE else None
+    return due if now - due > LATE_AFTER else None
 
 
 def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float | None, now: float) -> float | None:
@@ -182,7 +182,7 @@ def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float 
     # A pass that took longer than its interval kept the next one waiting.
     ended = last.finished_at if last is not None and last.finished_at is not None else 0.0
     since = max(expected, ended)
-    return since if now - since > GRACE else None
+    return since if now - since > LATE_AFTER else None
 
 
 # ----------------------------------------------------------------------- cost

@@ -22,8 +22,8 @@ from syncd.core.model import Scope
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.obs.clock import SystemClock
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.wiring import open_app_context
 
 

@@ -15,8 +15,8 @@ from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.ports import Effect, Portal, Write, WriteResult
 from syncd.errors import AuthError
 from syncd.obs.clock import SystemClock
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import References, SandboxPortal, SandboxServer
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import FakePortal

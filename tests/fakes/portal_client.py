@@ -15,8 +15,8 @@ from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.model import Row, Scope
 from syncd.portal.client import BitrixPortal
 from syncd.portal.commands import ADD, DELETE
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import SandboxPortal
 from tests.fakes.clock import FakeClock, SetClock
 from tests.fakes.sandbox_transport import SandboxTransport

@@ -24,8 +24,8 @@ from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
 from syncd.obs.clock import SystemClock
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.portal.transport import HttpClient, PerhapsExecuted
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer, Version
 from syncd.sandbox.oauth import Application

@@ -14,8 +14,8 @@ from syncd.config.model import PortalPlan, PortalSettings
 from syncd.core.model import Action, Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import PortalBlocked, StateUnavailable, UnavailableError
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import PortalStore, client, listed

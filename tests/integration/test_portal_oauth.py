@@ -16,8 +16,8 @@ from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, ConfigError, StateUnavailable, UnavailableError, UsageError
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import Authorisation, budget_key, open_portal
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock

@@ -301,6 +301,7 @@ def test_given_a_type_that_the_portal_lists_and_others_then_each_is_named_and_no
     shop.settings["owner_types"] = "[2, 31, 177]"
     ran = shop.call("check").check(0)
 
-    assert "2 is Сделка; the portal does not list 31 (smart invoice) and 177: portals list only their first type" in " ".join(
-        ran.out.split()
+    assert (
+        "2 is Сделка; the portal does not list 31 (smart invoice) and 177: portals list only their first type"
+        in " ".join(ran.out.split())
     )

@@ -114,7 +114,7 @@ def status(app: App, check: bool, as_json: bool) -> int:
     pass was due two minutes ago or more and no daemon has made it.
     """
     from syncd.cli.render import status as render
-    from syncd.status.links import links_json, link_statuses
+    from syncd.status.links import link_statuses, links_json
 
     async def work(context: AppContext, _: Cancelled) -> int:
         context.pick([])

@@ -272,7 +272,9 @@ async def _keys(context: AppContext, name: str, held: Sequence[StoredHold]) -> d
     row = await context.store.find_link(name)
     if row is None or not held:
         return {}
-    return {one.order_id: one.key for one in await context.store.order_keys(row.id, [one.hold.order_id for one in held])}
+    return {
+        one.order_id: one.key for one in await context.store.order_keys(row.id, [one.hold.order_id for one in held])
+    }
 
 
 def _json(stored: StoredHold, link: str = "", keys: Mapping[int, str] = MappingProxyType({})) -> dict[str, Any]:

@@ -160,7 +160,9 @@ def _changes(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
 def _holds(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
     for stored, released in story.holds:
         hold = stored.hold
-        yield _Event(hold.since, stored.run, f"held: {hold.kind.value}", formatting.facts_text(hold.facts, names), "warn")
+        yield _Event(
+            hold.since, stored.run, f"held: {hold.kind.value}", formatting.facts_text(hold.facts, names), "warn"
+        )
         if released is not None:
             yield _Event(released, 0, "released", formatting.why_released(stored), "dim")
 

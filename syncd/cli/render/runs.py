@@ -284,7 +284,11 @@ def _about(hold: Hold, names: PortalNames) -> str:
     """The sides' values where they are the point, and the hold's own sentence where it says more than its kind."""
     if hold.kind in CONFLICTS:
         return formatting.facts_text(hold.facts, names)
-    return hold.detail if hold.facts.unreadable is not None else f"{formatting.facts_text(hold.facts, names)}. {hold.detail}"
+    return (
+        hold.detail
+        if hold.facts.unreadable is not None
+        else f"{formatting.facts_text(hold.facts, names)}. {hold.detail}"
+    )
 
 
 def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Route
 
 from syncd.daemon.pages import links, orders, runs
-from syncd.daemon.pages.site import Site, DaemonState, serve_asset
+from syncd.daemon.pages.site import DaemonState, Site, serve_asset
 
 __all__ = ["DaemonState", "routes"]
 

@@ -54,7 +54,7 @@ class Site:
     """
 
     def __init__(self, daemon: DaemonState) -> None:
-        self._daemon = watched
+        self._daemon = daemon
         self._cache = StatusCache(daemon)
         self._templates = _environment()
 
@@ -224,7 +224,7 @@ class StatusCache:
     """
 
     def __init__(self, daemon: DaemonState) -> None:
-        self._daemon = watched
+        self._daemon = daemon
         self._store = daemon.context.store
         self._clock = daemon.context.clock
         self._look: StatusSnapshot | None = None

@@ -24,8 +24,8 @@ from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
 from syncd.portal.client import BitrixPortal
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 
 *OPTIONS, URL, JOB, out = sys.argv[1:]
 OUT, ROWS = Path(out), 1_000

@@ -80,7 +80,9 @@ async def test_given_another_schedule_then_it_takes_effect_at_once(
     assert len(asked.at) == 6
 
 
-async def test_given_a_link_dropped_then_it_asks_no_more(scheduler: LinkScheduler, asked: Asked, clock: LoopClock) -> None:
+async def test_given_a_link_dropped_then_it_asks_no_more(
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
+) -> None:
     scheduler.set("shop", _slots("10s"), 0)
     await clock.sleep(25)
     scheduler.drop("shop")

@@ -61,7 +61,7 @@ async def test_given_an_order_whose_agreed_state_moved_then_it_is_skipped() -> N
     report = await apply(world, run)
 
     assert outcomes(report)[6, "crm"] is Outcome.SKIPPED
-    assert "agreed was 2:11, is 2:40" in next(one.error for one in report.changes if one.change.order_id == 6)
+    assert "agreed was deal 11, is deal 40" in next(one.error for one in report.changes if one.change.order_id == 6)
 
 
 async def test_given_an_order_whose_rows_became_unreadable_then_it_is_skipped() -> None:

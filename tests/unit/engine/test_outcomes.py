@@ -108,7 +108,7 @@ async def recording(
         (
             WriteResult(5, Effect.MOVED, OTHER, found_known=True),
             Outcome.SKIPPED,
-            "skipped: 2:30 is there now; the next run looks again",
+            "skipped: deal 30 is there now; the next run looks again",
             (OTHER,),
         ),
         (
@@ -140,7 +140,7 @@ async def test_given_what_a_side_says_then_the_audit_has_it_and_what_was_there(
 @pytest.mark.parametrize(
     ("found", "says", "known"),
     [
-        (OTHER, "2:30 is there now", True),
+        (OTHER, "deal 30 is there now", True),
         (None, "it is unbound now", True),
         (NOT_A_BINDING, "something else is there now", False),
     ],
@@ -161,7 +161,7 @@ async def test_given_an_order_that_was_read_and_moved_then_the_audit_has_what_is
 @pytest.mark.parametrize(
     ("change", "found", "says"),
     [
-        (MOVE, OTHER, "the table now says 2:30"),
+        (MOVE, OTHER, "the table now says deal 30"),
         (MOVE, None, "the table now says unbound"),
         (MOVE_BACK, NOT_A_BINDING, "the CRM now says something else"),
     ],

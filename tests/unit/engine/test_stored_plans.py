@@ -98,13 +98,13 @@ TWO_ROWS = Unreadable(HoldKind.DUPLICATE_ROWS, "There are 2 rows.")
     ("today", "told"),
     [
         (Facts(OLD, NEW, OLD), ""),
-        (Facts(NEW, NEW, OLD), "moved since the plan: CRM was 2:10, is 31:11"),
-        (Facts(OLD, None, OLD), "moved since the plan: table was 31:11, is unbound"),
-        (Facts(OLD, NEW, NEW), "moved since the plan: agreed was 2:10, is 31:11"),
+        (Facts(NEW, NEW, OLD), "moved since the plan: CRM was deal 10, is smart invoice 11"),
+        (Facts(OLD, None, OLD), "moved since the plan: table was smart invoice 11, is unbound"),
+        (Facts(OLD, NEW, NEW), "moved since the plan: agreed was deal 10, is smart invoice 11"),
         (Facts(OLD, NEW, OLD, TWO_ROWS), "moved since the plan: its rows in the table"),
         (
             None,
-            "moved since the plan: CRM was 2:10, is unbound; table was 31:11, is unbound; agreed was 2:10, is unbound",
+            "moved since the plan: CRM was deal 10, is unbound; table was smart invoice 11, is unbound; agreed was deal 10, is unbound",
         ),
     ],
     ids=["nothing", "the CRM", "the table", "the agreement", "the rows", "all of it"],

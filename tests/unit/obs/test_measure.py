@@ -13,8 +13,8 @@ from syncd.core.model import Owner, Scope
 from syncd.core.ports import Write
 from syncd.errors import AuthError, LeaseLost, StateUnavailable, SyncdError, UnavailableError
 from syncd.obs.clock import timed
-from syncd.portal.hosts import Hosts
 from syncd.portal.factory import open_portal
+from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
 from syncd.state import migrate
 from syncd.state.store import open_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.portal.budget import SLOW, STOP, UNKNOWN_RESET, Budget, BatchSizer
+from syncd.portal.budget import SLOW, STOP, UNKNOWN_RESET, BatchSizer, Budget
 from syncd.portal.responses import CommandAnswer
 from tests.fakes.clock import FakeClock
 

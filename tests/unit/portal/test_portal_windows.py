@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from syncd.core.order_ranges import LARGEST_ID
 from syncd.portal.commands import PAGE
-from syncd.portal.window_reader import LEAST_COMMANDS, Window, batches, cut_windows, density, window_width, windows_between
+from syncd.portal.window_reader import (
+    LEAST_COMMANDS,
+    Window,
+    batches,
+    cut_windows,
+    density,
+    window_width,
+    windows_between,
+)
 
 
 @given(

@@ -150,7 +150,9 @@ def served(context: AppContext) -> Any:
     """What a daemon over this state database serves."""
     clock, store, metrics = context.clock, context.store, Metrics(process=False)
     meters = MetricsObserver(metrics, Alerts(clock, lambda _way, _outcome: None), store, clock)
-    runner_context = RunnerContext(store, clock, "host:1", pass_runner(context), PassLimiter(16), meters, prune=store.prune)
+    runner_context = RunnerContext(
+        store, clock, "host:1", pass_runner(context), PassLimiter(16), meters, prune=store.prune
+    )
     scheduler = LinkScheduler(clock, lambda _link: None, lambda _link, _kind: None)
     supervisor = Supervisor(runner_context, scheduler, lambda _error: None)
     process = Process("host:1", "running", clock.now(), "syncd.toml", clock.now())
@@ -214,7 +216,9 @@ async def test_given_a_health_then_terminal_web_page_metrics_and_check_agree(
 
 
 @pytest.mark.parametrize("health", [Health.FAILING])
-async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(health: Health, context: AppContext) -> None:
+async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(
+    health: Health, context: AppContext
+) -> None:
     await PASTS[health](Past(context))
     transport = httpx.ASGITransport(app=served(context))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:

@@ -11,7 +11,7 @@ from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCou
 from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
 from syncd.engine.report import iso
-from syncd.status.fire_times import GRACE, FireTimes, retry_pause
+from syncd.status.fire_times import LATE_AFTER, FireTimes, retry_pause
 from syncd.status.health import Health
 from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, link_statuses
 from syncd.status.needs import freshness, needs_of
@@ -125,9 +125,9 @@ async def test_given_a_daemon_that_died_then_the_link_is_late_once_a_pass_is_ove
     await shop.run()
     due = TIMES.after(NOON)
     assert due is not None
-    shop.clock.time = due + GRACE
+    shop.clock.time = due + LATE_AFTER
     assert (await shop.look()).health is Health.IN_STEP
-    shop.clock.time = due + GRACE + 1
+    shop.clock.time = due + LATE_AFTER + 1
     status = await shop.look()
     assert (status.health, status.condition.health, status.overdue) == (Health.LATE, Health.IN_STEP, due)
     assert not status.is_well
@@ -154,7 +154,7 @@ async def test_given_a_failing_a_parked_or_a_refused_link_that_nobody_looks_afte
 
 async def test_given_a_pass_longer_than_its_interval_then_it_made_nothing_late(shop: Shop) -> None:
     await shop.run(finished_at=NOON + 3600)
-    shop.clock.time = NOON + 3600 + GRACE - 1
+    shop.clock.time = NOON + 3600 + LATE_AFTER - 1
     assert (await shop.look()).health is Health.IN_STEP
 
 
