@@ -93,17 +93,9 @@ class AppContext:
         finally:
             await table.aclose()
 
-    def pick(self, names: Sequence[str], *, one: bool = False) -> list[str]:
-        """Given the link names of a command line, return those that are meant.
-
-        Args:
-            names: As typed; empty means all links, or the only one.
-            one: The command takes one link.
-
-        Raises:
-            UsageError: A name is unknown, or one link must be named.
-        """
-        return pick(self.settings, names, one=one)
+    def named_links(self, names: Sequence[str], *, one: bool = False) -> list[str]:
+        """Return the links that a command line names (`named_links` of these settings)."""
+        return named_links(self.settings, names, one=one)
 
     @asynccontextmanager
     async def link(
@@ -164,8 +156,17 @@ class AppContext:
             await portal.aclose()
 
 
-def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
-    """See `AppContext.pick`."""
+def named_links(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
+    """Given the link names of a command line, return the links that are meant.
+
+    Args:
+        settings: The configuration.
+        names: As typed; empty means all links, or the only one.
+        one: The command takes one link.
+
+    Raises:
+        UsageError: A name is unknown, or one link must be named.
+    """
     known = list(settings.links)
     unknown = [name for name in names if name not in settings.links]
     if unknown:

@@ -30,7 +30,7 @@ def runs(app: App, link: str | None, limit: int, before: int | None, as_json: bo
 
     async def work(context: AppContext, _: Cancelled) -> int:
         if link is not None:
-            context.pick([link])
+            context.named_links([link])
         rows = await context.store.runs(link, limit, before)
         if as_json:
             app.screen.json([run_json(row) for row in rows])
@@ -105,7 +105,7 @@ def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_js
     from syncd.status.owners import owners_of_changes, owners_of_order
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        (name,) = context.pick(names, one=True)
+        (name,) = context.named_links(names, one=True)
         store = context.store
         changes = await _dated(context, await store.history(name, order, limit))
         if as_json:
@@ -135,7 +135,7 @@ def _of_owner(app: App, names: list[str], owner: Owner, limit: int, *, as_json: 
     from syncd.status.owners import order_json, orders_of_owner
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        (name,) = context.pick(names, one=True)
+        (name,) = context.named_links(names, one=True)
         found = await orders_of_owner(context.store, name, owner, limit)
         async with context.titles() as titles:
             labels = await titles.labels(name, {owner} if found else ())

@@ -38,10 +38,10 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     seconds. From then on tokens are renewed automatically.
     """
     from syncd.cli.screen import Line
-    from syncd.wiring import pick
+    from syncd.wiring import named_links
 
     settings = app.load().settings
-    (name,) = pick(settings, [link] if link else [], one=True)
+    (name,) = named_links(settings, [link] if link else [], one=True)
     portal = settings.links[name].portal
     _require_oauth(name, portal)
     url, state = _begin(app, name)

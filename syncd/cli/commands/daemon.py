@@ -40,7 +40,7 @@ def trigger(app: App, link: str | None, orders: OrderRanges | None) -> int:
     from syncd.engine import formatting
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        (name,) = context.pick([link] if link else [], one=True)
+        (name,) = context.named_links([link] if link else [], one=True)
         await context.store.post_request(name, "trigger", who(), context.clock.now(), orders)
         about = "" if orders is None else f" over orders {formatting.short_ranges(orders)}"
         app.say([Line(f"Asked for a pass of {name}{about}. A running daemon starts it within seconds.")])
@@ -80,7 +80,7 @@ def _set_paused(app: App, link: str | None, *, paused: bool, seconds: float | No
     from syncd.engine import formatting
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        (name,) = context.pick([link] if link else [], one=True)
+        (name,) = context.named_links([link] if link else [], one=True)
         now = context.clock.now()
         until = None if seconds is None else now + seconds
         # A resumed link owes no pass for the time before.
@@ -117,7 +117,7 @@ def status(app: App, check: bool, as_json: bool) -> int:
     from syncd.status.links import link_statuses, links_json
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        context.pick([])
+        context.named_links([])
         now = context.clock.now()
         links = await link_statuses(context.settings, context.store, now)
         if as_json:

@@ -48,7 +48,7 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_mar
     from syncd.status.owners import owners_of_facts
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        names = context.pick([link] if link else [])
+        names = context.named_links([link] if link else [])
         found = {
             name: [one for one in await _open(context, name) if not kinds or one.hold.kind in kinds] for name in names
         }
@@ -137,7 +137,7 @@ def resolve(
     async def work(context: AppContext, _: Cancelled) -> int:
         from syncd.errors import UsageError
 
-        (name,) = context.pick(names, one=True)
+        (name,) = context.named_links(names, one=True)
         held = await _open(context, name)
         if every:
             chosen = [one for one in held if one.hold.kind in kinds and one.hold.order_id > 0]
@@ -164,7 +164,7 @@ def _from_file(app: App, names: list[str], source: Path, *, override: bool, comm
     rows = spreadsheet.read(source)
 
     async def work(context: AppContext, _: Cancelled) -> int:
-        (name,) = context.pick(names, one=True)
+        (name,) = context.named_links(names, one=True)
         held = {one.hold.order_id: one for one in await _open(context, name)}
         outcome = _Outcome(context, name, override=override, keys=await _keys(context, name, [*held.values()]))
         for row in rows:

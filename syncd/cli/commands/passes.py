@@ -52,7 +52,7 @@ def plan(
     from syncd.engine.covering import portion_of
 
     async def work(context: AppContext, cancelled: Cancelled) -> int:
-        names = context.pick([link] if link else [], one=True)
+        names = context.named_links([link] if link else [], one=True)
         act = partial(engine.plan, portion=portion_of(orders))
         return await LinkRuns(app, context, cancelled, every, form).each(names, act)
 
@@ -109,7 +109,7 @@ def reconcile(
         runs = LinkRuns(app, context, cancelled, every, form, heartbeats)
         act = partial(engine.plan if dry_run else engine.reconcile, portion=portion_of(orders))
         try:
-            return await runs.each(context.pick(links, one=orders is not None), act)
+            return await runs.each(context.named_links(links, one=orders is not None), act)
         finally:
             if heartbeats is not None:
                 await heartbeats.drain()
@@ -176,9 +176,9 @@ def rebase(app: App, link: str | None, same: bool, comment: str, as_json: bool) 
     """
     settings = app.load().settings
     from syncd.engine import reconcile as engine
-    from syncd.wiring import pick
+    from syncd.wiring import named_links
 
-    (name,) = pick(settings, [link] if link else [], one=True)
+    (name,) = named_links(settings, [link] if link else [], one=True)
 
     async def work(context: AppContext, cancelled: Cancelled) -> int:
         await _note(context, name, "rebase", comment, said="same portal" if same else "")
@@ -207,7 +207,7 @@ def _of_run(
         stored = await context.store.run(run)
         if stored is None:
             raise UsageError(f"There is no run {run}; nothing was done.", hint="`syncd runs` lists them.")
-        (name,) = context.pick([stored.link])
+        (name,) = context.named_links([stored.link])
         await _note(context, name, asked.kind, asked.comment, run=run)
         runs = LinkRuns(app, context, cancelled, every, options.form_of(json=as_json))
         return await runs.one(name, lambda link: act(link, run))
@@ -229,7 +229,7 @@ async def _latest(context: AppContext) -> int:
             "Which plan? The configuration has several links; nothing was done.",
             hint="Name the run; `syncd runs` lists them.",
         )
-    (name,) = context.pick([])
+    (name,) = context.named_links([])
     waiting = [row for row in await context.store.runs(name, RECENT) if row.waits_for_apply]
     if not waiting:
         raise UsageError(f"No plan of {name} waits to be applied.", hint=f"`syncd plan {name}` makes one.")
