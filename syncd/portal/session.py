@@ -336,7 +336,7 @@ class Session:
         if answer is None:
             raise PerhapsExecuted(unusable)
         self.sizer.observe(commands, answer.commands)
-        self._meter(answer, commands)
+        self._note_budget(answer, commands)
         # Only an address that has answered as the portal is used again.
         if await self.credentials.confirm(shown):
             log.warning("portal address changed", link=self.link, host=self.host.name, origin=shown.origin)
@@ -375,7 +375,7 @@ class Session:
             case _:
                 raise to_exception(error, host=self.host.name, link=self.link)
 
-    def _meter(self, answer: BatchAnswer, commands: Mapping[str, str]) -> None:
+    def _note_budget(self, answer: BatchAnswer, commands: Mapping[str, str]) -> None:
         """Note what the answer says of the operating budget, in `result_time` and outside of it."""
         times: dict[str, list[Mapping[str, Any]]] = {BATCH: [answer.time]}
         blocked = set()

@@ -70,7 +70,7 @@ class SqlTable:
         self._clock = setup.clock
         self._link = setup.link
         self._key = f"links.{setup.link}.table"
-        self._meter = setup.measure
+        self._meter = setup.meter
         self._writable = setup.writable
         self._database = setup.settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")

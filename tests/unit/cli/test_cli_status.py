@@ -251,7 +251,7 @@ def test_given_an_end_then_it_says_whether_the_order_is_unbound_or_was_let_go(fa
     told = story(StoredChange(3, 3, ended, Outcome.APPLIED, "", NOW - 60))
 
     assert said in " ".join(explain(told, NOW))
-    assert ("let go" in "\n".join(plain(history(told, NOW)))) == ("no longer" in said)
+    assert ("let go" in "\n".join(plain(history(told, NOW)))) == ("let it go" in said)
 
 
 def test_given_a_crm_that_moved_on_then_it_says_that_the_next_pass_looks() -> None:

@@ -48,9 +48,8 @@ class Day(MetricsObserver):
         self.endings: list[tuple[str, float]] = []
         self.crashes: list[BaseException] = []
         self.troubles: list[tuple[str, str]] = []
-        runner_context = RunnerContext(
-            works.store, clock, holder, pass_runner(works), PassLimiter(16), self, prune=_no_prune
-        )  # type: ignore[arg-type]
+        run_pass = pass_runner(works)  # type: ignore[arg-type]
+        runner_context = RunnerContext(works.store, clock, holder, run_pass, PassLimiter(16), self, prune=_no_prune)
         self.scheduler = LinkScheduler(clock, lambda link: self.fleet.ask(link, Trigger.SCHEDULE), self._trouble)
         self.fleet = Supervisor(runner_context, self.scheduler, self.crashes.append)
         self.vitals = Liveness(clock, self.scheduler, self.fleet.passes, self.metrics.lag.set)

@@ -46,7 +46,7 @@ async def test_given_an_order_that_moved_on_either_side_then_it_is_skipped_and_s
     assert outcomes(report) == {(5, "table"): Outcome.SKIPPED, (6, "crm"): Outcome.APPLIED}
     skipped = next(one for one in report.changes if one.change.order_id == 5)
     assert skipped.error.startswith("moved since the plan: ")
-    assert "2:30" in skipped.error
+    assert "deal 30" in skipped.error
     assert both(world, 5) == there
     assert (report.row.state, report.exit_code) == ("partial", 3)
 
