@@ -232,7 +232,7 @@ async def _park(world: ShownDaemon, report: Report) -> None:
 
 
 async def _people_and_work(world: ShownDaemon) -> None:
-    """People have decided and paused; a pass is under way; the portal has told titles and its budget."""
+    """People have decided and paused; a pass is under way; the portal has answered with titles and its budget."""
     store, links = world.store, world.workplace.settings.links
     outlet = await store.find_link(OUTLET)
     assert outlet is not None
