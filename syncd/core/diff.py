@@ -26,7 +26,7 @@ from syncd.core.model import (
     Unreadable,
 )
 from syncd.core.order_keys import number_of_former
-from syncd.core.policy import SOURCE, NoAction, decide, make_change
+from syncd.core.policy import SOURCE, NoAction, decide, make_change, why_not_written
 from syncd.core.records import BindingRow, BindingUpdate, StoredHold
 
 
@@ -296,6 +296,4 @@ def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
             "one; change the row or `where`, and syncd releases the hold"
         )
     source = SOURCE.get(policy.direction)
-    if source is not None and (now.crm if source is Side.CRM else now.table) != value:
-        return f"this link is {policy.direction.value}: it never writes the {source.value} side"
-    return ""
+    return why_not_written(source, policy) if source is not None and now.on_side(source) != value else ""

@@ -132,7 +132,8 @@ class Run:
         """
         await recover(self.link, self.lease, self.row.id)
         stored = await load_changes(self.link.store, source)
-        with closing(stored), closing(WantedChanges(choose(stored), on_hold=on_hold)) as wanted:
+        changes = WantedChanges(choose(stored), self.link.policy, on_hold=on_hold)
+        with closing(stored), closing(changes) as wanted:
             yield wanted
 
     @asynccontextmanager

@@ -40,8 +40,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; 0 yields to other tasks."""
-        await asyncio.sleep(max(0.0, seconds))
+        """Sleep; 0, or less, yields to other tasks."""
+        await asyncio.sleep(seconds)
 
     def random(self) -> float:
         """Return a number in [0, 1)."""

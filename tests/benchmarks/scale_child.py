@@ -62,23 +62,17 @@ async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
                 "own cpu": time.process_time() - before}  # fmt: skip
 
 
-async def one_plan(options: dict[str, Any]) -> dict[str, Any]:
-    """Plan, and write nothing: what a plan of so many changes takes."""
-    async with open_app_context(settings(options)) as place, place.link("shop") as link:
-        report = await engine.plan(link)
-        return {"state": report.row.state, "error": report.row.error, "changes": report.row.counts.crm.total}
-
-
 async def merely(options: dict[str, Any]) -> dict[str, Any]:
     """The floor: the same libraries list the portal and read the table, and nothing is done with the rows."""
     import sqlalchemy as sa
 
-    hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
-    portal = open_portal(PortalSettings(webhook=options["webhook"], plan=PortalPlan.BOX), link="floor", hosts=hosts)
+    settings_ = PortalSettings(webhook=options["webhook"], plan=PortalPlan.BOX)
     listed = 0
-    async for chunk in portal.listing([], Scope(frozenset({2})), lambda *_: None):
-        listed += len(chunk.rows)
-    await portal.aclose()
+    with tempfile.TemporaryDirectory() as folder:
+        portal = open_portal(settings_, link="floor", hosts=Hosts(SystemClock(), runtime_dir=Path(folder)))
+        async for chunk in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+            listed += len(chunk.rows)
+        await portal.aclose()
     read = 0
     engine_ = sa.create_engine(options["table"])
     with engine_.connect().execution_options(yield_per=10_000) as connection:
@@ -116,9 +110,7 @@ def peak() -> int:
 def main() -> None:
     options = json.loads(sys.argv[1])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    job = {"pass": one_pass, "recent": recent_pass, "plan": one_plan, "floor": merely, "links": many_links}[
-        options["job"]
-    ]
+    job = {"pass": one_pass, "recent": recent_pass, "floor": merely, "links": many_links}[options["job"]]
     began = time.perf_counter()
     result = asyncio.run(job(options))
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -51,7 +51,7 @@ async def test_given_a_past_then_its_numbers(world: ShownDaemon) -> None:
     assert await world.store.run_starts(()) == {}
 
 
-async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_told(world: ShownDaemon) -> None:
+async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_listed(world: ShownDaemon) -> None:
     refused = await world.run(state="refused", before=3600)
     await world.run(state="refused", source=refused, before=1800)
     assert await world.store.runs_in_state("shop", "refused", among=10, limit=5) == [refused]

@@ -138,15 +138,23 @@ def _deal(chance: random.Random) -> int:
     return 40 + int(chance.random() * 900)
 
 
+BEGAN = NOW - 25 * HOUR
+
+
 @asynccontextmanager
-async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
-    """Make the state database of a day in a directory, and hand out the daemon that shows it."""
-    clock = SetClock(NOW - 25 * HOUR)
-    started = Process(HOLDER, "running", clock.time, "/etc/syncd/syncd.toml", clock.time)
+async def shown_links(directory: Path, day: Path) -> AsyncIterator[ShownDaemon]:
+    """Given an empty directory and the state database of a day, hand out a daemon that shows it."""
+    async with open_world(directory, day, LINKS, SetClock(NOW)) as world:
+        world.said = Process(HOLDER, "running", BEGAN, "/etc/syncd/syncd.toml", BEGAN)
+        yield world
+
+
+async def make_day(directory: Path) -> Path:
+    """Make the state database of a day in an empty directory, which takes some 200 passes; return its file."""
+    clock = SetClock(BEGAN)
     template = directory / "empty"
     template.mkdir()
     async with open_world(directory, make_template(template), LINKS, clock) as world:
-        world.said = started
         links = {name: _kept(world.context, clock, name) for name in LINKS}
         _happen(links)
         parked_until: dict[str, float] = {}
@@ -161,7 +169,7 @@ async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
                 parked_until[name] = at + PACE
         clock.time = NOW
         await _people_and_work(world)
-        yield world
+    return directory / "state.db"
 
 
 def _kept(place: AppContext, clock: SetClock, name: str) -> Kept:
@@ -232,7 +240,7 @@ async def _park(world: ShownDaemon, report: Report) -> None:
 
 
 async def _people_and_work(world: ShownDaemon) -> None:
-    """People have decided and paused; a pass is under way; the portal has told titles and its budget."""
+    """People have decided and paused; a pass is under way; the portal has answered with titles and its budget."""
     store, links = world.store, world.context.settings.links
     outlet = await store.find_link(OUTLET)
     assert outlet is not None

@@ -65,9 +65,11 @@ class KeyedShop:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[KeyedShop]:
-        async with client(self.crm, self.clock, conditional=None) as self._portal:
-            yield self
-        self.engine.dispose()
+        try:
+            async with client(self.crm, self.clock, conditional=None) as self._portal:
+                yield self
+        finally:
+            self.engine.dispose()
 
     # ---------------------------------------------------------------- the people
 
@@ -111,8 +113,8 @@ class KeyedShop:
             columns={key: "number", "owner_type_id": 2, "owner_id": "deal_id"},
             **self.options,
         )
-        told = settings.key.field
-        keys = None if told is None else LearnedKeys(told, self._portal, self.store, self.clock)
+        kind = settings.key.field
+        keys = None if kind is None else LearnedKeys(kind, self._portal, self.store, self.clock)
         return make_link(
             self._portal,
             open_table(settings, scope=self.scope, clock=self.clock, link="shop", keys=keys),

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Direction, HoldKind, Outcome, Owner, Scope
-from syncd.core.order_keys import KeyField
 from syncd.engine.link import hold_lease
 from syncd.errors import AuthError
 from syncd.table import keyed
@@ -485,7 +484,3 @@ async def test_given_keys_and_the_order_ids_they_stand_for_then_both_tables_lead
             await world.reconcile()
         assert keys.bound == ids.bound
         assert keys.rows == sorted((f"WEB-{order}", owner) for order, owner in ids.rows)
-
-
-def test_given_the_fields_that_keys_are_of_then_the_portal_names_them_so() -> None:
-    assert [field.value for field in KeyField] == ["accountNumber", "xmlId", "id1c"]

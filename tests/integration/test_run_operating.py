@@ -1,4 +1,4 @@
-"""How much of the portal's operating budget a run ended with stands in its row, for the status page to plot."""
+"""A run's row keeps the operating budget that was used when it ended, for the status page to plot."""
 
 from __future__ import annotations
 

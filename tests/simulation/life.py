@@ -75,7 +75,7 @@ class Life(Upheavals):
         self._stateless = False
         self._read: tuple[int, int] = (0, 0)
         self._shown: set[int] = set()
-        self._let_requests_be_told()
+        self._watch_requests()
 
     @property
     def broken(self) -> list[Broken]:
@@ -106,29 +106,29 @@ class Life(Upheavals):
 
     # ---------------------------------------------------------------------- witness
 
-    def _let_requests_be_told(self) -> None:
+    def _watch_requests(self) -> None:
         """Tell the witness what syncd sends to both sides, and what it reads there by id."""
         for side, port in ((Side.CRM, self.world.portal), (Side.TABLE, self.world.table)):
-            self._let_port_be_told(side, port)
+            self._watch_port(side, port)
 
-    def _let_port_be_told(self, side: Side, port: Any) -> None:
+    def _watch_port(self, side: Side, port: Any) -> None:
         read, write = port.read, port.write
 
-        async def told_read(orders: Sequence[int]) -> Any:
+        async def noted_read(orders: Sequence[int]) -> Any:
             there = await read(orders)
             self.look()
             owners = {order: getattr(value, "owner", value) for order, value in there.items()}
             self.witness.reads(side, {order: owners.get(order) for order in orders})
             return there
 
-        async def told_write(batch: Sequence[Write], *more: Any, **options: Any) -> Any:
+        async def noted_write(batch: Sequence[Write], *more: Any, **options: Any) -> Any:
             self.look()
             self.witness.sends(side, batch)
             results = await write(batch, *more, **options)
             self.look("trigger" if side is Side.TABLE else "")
             return results
 
-        port.read, port.write = told_read, told_write
+        port.read, port.write = noted_read, noted_write
 
     def shaken(self, work: Callable[[], object], kind: str) -> None:
         self.look()

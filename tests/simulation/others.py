@@ -76,7 +76,7 @@ class Others(Play):
         self.world.table.stored = [row for row in self.world.table.stored if row.order_id is not None]
 
     def _let_others_run_ahead(self) -> None:
-        """Let somebody be quicker than a write, on either side."""
+        """Let an edit come right before a write, on either side."""
         portal, table = self.world.portal, self.world.table
         write = table.write
 

@@ -186,7 +186,7 @@ def test_given_a_machine_when_the_page_of_the_service_is_typed_as_root_then_it_r
 
         def typed(command: str) -> str:
             ran = machine.run(command, within=INSTALL_SECONDS)
-            if ran.returncode and NO_INDEX.search(ran.stderr):
+            if ran.returncode and command.endswith(" install") and NO_INDEX.search(ran.stderr):
                 pytest.skip("pip reaches no package index from here")
             assert ran.returncode == 0, f"{command}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
             assert SECRET not in ran.stdout + ran.stderr

@@ -75,7 +75,7 @@ class Served:
     """Called before each page is answered, with how many were before."""
     pages: int = 0
     seen: dict[str, Any] = field(default_factory=dict)
-    """What the browser told last."""
+    """What the browser sent last."""
 
     def over(self, app: ASGIApp) -> ASGIApp:
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +149,7 @@ async def serving(world: ShownDaemon) -> AsyncIterator[Served]:
 
 @dataclass
 class Shown:
-    """What a page has become: its document, what its watcher told last, and what the browser logged."""
+    """What a page has become: its document, what its watcher sent last, and what the browser logged."""
 
     dom: str
     seen: dict[str, Any]

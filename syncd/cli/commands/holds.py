@@ -146,7 +146,7 @@ def resolve(
         if order and not chosen:
             hint = f"`syncd holds {name}` lists them."
             raise UsageError(f"Order {order} of link {name} is not held; nothing was decided.", hint=hint)
-        outcome = _Outcome(context, name, override=override or not every)
+        outcome = _Outcome(context, name, override=override or not every, keys=await _keys(context, name, chosen))
         for one in chosen:
             outcome.take(one, decision, comment)
         if order and not outcome.taken:
@@ -199,9 +199,7 @@ class _Outcome:
         keys: The keys of held orders, where the table holds keys of the shop's own.
     """
 
-    def __init__(
-        self, context: AppContext, link: str, *, override: bool, keys: Mapping[int, str] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, context: AppContext, link: str, *, override: bool, keys: Mapping[int, str]) -> None:
         self.taken: list[tuple[StoredHold, str, str]] = []
         self.left: dict[int, str] = {}
         self._context = context
@@ -241,25 +239,30 @@ class _Outcome:
     def show(self, app: App, *, as_json: bool) -> int:
         """Print what was decided and what was left; return the exit code."""
         from syncd.cli.screen import Line
-        from syncd.engine import formatting
         from syncd.status.needs import consequence
 
         if as_json:
-            app.screen.json([_json(one) | {"decision": decision} for one, decision, _ in self.taken])
+            app.screen.json([_json(one, keys=self._keys) | {"decision": decision} for one, decision, _ in self.taken])
             return 0
         policy = self._context.settings.links[self._link].policy()
         app.say(
-            Line(f"order {one.hold.order_id}: {consequence(one.hold, decision, policy)}")
+            Line(f"order {self._named(one.hold.order_id)}: {consequence(one.hold, decision, policy)}")
             for one, decision, _ in self.taken
         )
-        orders = {order: formatting.order(order, self._keys.get(order, "")) for order in self.left}
-        app.screen.show(Line(f"order {orders[one]}: left as it is; {why}", "warn") for one, why in self.left.items())
+        app.screen.show(
+            Line(f"order {self._named(order)}: left as it is; {why}", "warn") for order, why in self.left.items()
+        )
         if self.taken:
             command = Line(f"syncd reconcile {self._link}", "command", indent=2)
             app.say([Line("The next pass carries it out:"), command])
         elif not self.left:
             app.screen.show([Line("There is nothing to decide.")])
         return 0
+
+    def _named(self, order: int) -> str:
+        from syncd.engine import formatting
+
+        return formatting.order(order, self._keys.get(order, ""))
 
 
 async def _open(context: AppContext, name: str) -> list[StoredHold]:
