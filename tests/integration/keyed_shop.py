@@ -58,7 +58,7 @@ class KeyedShop:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.crm = SandboxPortal(orders=range(1, 100), clock=self.clock)
-        self.store: Store = MemoryStore(self.clock)
+        self.store: Any = MemoryStore(self.clock)
         self.engine = sa.create_engine(self.url)
         self.execute(f"CREATE TABLE bindings (number {self.kind}, deal_id INTEGER)")
         self._portal: BitrixPortal | None = None
