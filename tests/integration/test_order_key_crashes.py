@@ -32,6 +32,9 @@ async def lived(url: str, steps: Steps) -> object:
         await pass_of_a_mortal(world, steps)
         for _ in range(3):
             report = await world.reconcile(minutes=61)
+        link = await world.store.find_link("shop")
+        assert await world.store.open_intents(link.id) == []
+        assert "running" not in {run.state for run in await world.store.runs("shop", 99)}
         return world.rows, world.bound, [(hold.order_id, hold.kind) for hold in report.holds], report.row.state
 
 
