@@ -14,7 +14,6 @@ from syncd.config.model import TableSettings
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, HoldKind, OnConflict, Owner, Policy, Scope
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.store import Store
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.learned_keys import LearnedKeys

@@ -223,7 +223,9 @@ def test_a_file_in_a_folder_this_user_may_not_write_is_called_read_only(path: Pa
 
 def test_a_folder_this_user_may_not_enter_is_called_so(path: Path) -> None:
     path.parent.chmod(0o000)
-    assert f"StateUnavailable The state database {path} cannot be made or read: Permission" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} cannot be made or read: Permission" in write_with_permissions(
+        path
+    )
 
 
 # -------------------------------------------------------------------- servers
