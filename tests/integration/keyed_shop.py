@@ -14,7 +14,6 @@ from syncd.config.model import TableSettings
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, HoldKind, OnConflict, Owner, Policy, Scope
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.store import Store
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.learned_keys import LearnedKeys
@@ -58,7 +57,7 @@ class KeyedShop:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.crm = SandboxPortal(orders=range(1, 100), clock=self.clock)
-        self.store: Store = MemoryStore(self.clock)
+        self.store: Any = MemoryStore(self.clock)
         self.engine = sa.create_engine(self.url)
         self.execute(f"CREATE TABLE bindings (number {self.kind}, deal_id INTEGER)")
         self._portal: BitrixPortal | None = None

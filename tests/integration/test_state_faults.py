@@ -208,7 +208,7 @@ def test_permissions_as_syncd_makes_them_are_enough(path: Path) -> None:
 
 def test_a_file_this_user_may_not_open_cannot_be_opened(path: Path) -> None:
     path.chmod(0o000)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} cannot be opened." in write_with_permissions(path)
 
 
 def test_a_read_only_file_is_called_read_only(path: Path) -> None:
@@ -216,14 +216,16 @@ def test_a_read_only_file_is_called_read_only(path: Path) -> None:
     assert "is read-only" in write_with_permissions(path)
 
 
-def test_a_folder_this_user_may_not_write_is_called_so(path: Path) -> None:
+def test_a_file_in_a_folder_this_user_may_not_write_is_called_read_only(path: Path) -> None:
     path.parent.chmod(0o500)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} is read-only." in write_with_permissions(path)
 
 
 def test_a_folder_this_user_may_not_enter_is_called_so(path: Path) -> None:
     path.parent.chmod(0o000)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} cannot be made or read: Permission" in write_with_permissions(
+        path
+    )
 
 
 # -------------------------------------------------------------------- servers

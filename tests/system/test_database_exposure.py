@@ -77,6 +77,7 @@ def test_given_a_postgresql_nobody_verified_that_asks_for_the_clear_password_the
         said = " ".join(shop.call("reconcile").check(77).err.split())
     assert "asks for the password in the clear, and has not proved who it is; the password was not sent" in said
     assert "sslmode=verify-full" in said
+    assert heard, "the server never asked"
     assert PASSWORD.encode() not in b"".join(heard)
 
 
@@ -87,6 +88,7 @@ def test_given_encryption_that_verifies_nothing_then_the_clear_password_is_not_s
     with serving(postgres_asking_for_a_password(heard, authority[0])) as port:
         shop.table_url = postgres_at(port, "&sslmode=require")
         shop.call("reconcile").check(77)
+    assert heard, "the server never asked"
     assert PASSWORD.encode() not in b"".join(heard)
 
 
@@ -129,6 +131,7 @@ def test_given_a_mysql_nobody_verified_that_asks_for_the_clear_password_then_it_
         shop.table_url = f"mysql://erp:{PASSWORD}@{HOST}:{port}/erp"
         said = " ".join(shop.call("reconcile").check(77).err.split())
     assert "asks for the password in the clear" in said
+    assert heard, "the server never asked"
     assert PASSWORD.encode() not in b"".join(heard)
 
 
