@@ -1,4 +1,4 @@
-"""Whether the agreed state may be believed: it belongs to this portal, and is no older than what is known outside it.
+"""Whether the agreed state can be trusted: it belongs to this portal, and is as recent as what is noted outside it.
 
 A portal that is renamed keeps its bindings, so its agreed state goes on. Three things show that it is the same one: its
 old address redirects to the new one, its lasting id (`member_id`, known of applications only) is the same
@@ -131,15 +131,15 @@ class OlderState(NamedTuple):
     why: str
 
 
-async def older_state(store: Store, marks: HighWaterMark, row: LinkRow, current: int = 0) -> OlderState | None:
+async def older_state(store: Store, marks: HighWaterMark, row: LinkRow, *, current: int) -> OlderState | None:
     """Return the refusal of an agreed state that is older than what was noted outside it; None if it is not.
 
     Args:
         store: The state database.
         marks: What was noted outside it.
         row: The link's current generation.
-        current: The run that asks. A restored state counts its runs up anew: a run with the number of the one that was
-            noted is not that one.
+        current: The run that asks, or 0. A restored state counts its runs up anew: a run with the number of the one that
+            was noted is not that one.
     """
     of_link, of_ends = await marks.read(row.name), await marks.read_ends(row.fingerprint)
     if of_link is None and of_ends is None:
@@ -207,10 +207,12 @@ class StateAge:
         """Return the guard of an agreed state that is older than what was noted outside the state database."""
         if self.noted:
             return []
-        older = await older_state(self.link.store, self.link.high_water, self.lease.row, self.row.id)
+        older = await older_state(self.link.store, self.link.high_water, self.lease.row, current=self.row.id)
         self.is_older = older is not None
-        self.why = "" if older is None else older.why
-        return [] if older is None else [older.hit]
+        if older is None:
+            return []
+        self.why = older.why
+        return [older.hit]
 
     async def note(self) -> None:
         """Note outside the state database that this run changes it."""

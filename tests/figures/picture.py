@@ -10,7 +10,9 @@ import html
 import io
 import os
 import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
@@ -22,6 +24,8 @@ from syncd.core.ports import Cancelled
 from syncd.obs.logs import configure
 from tests.chromium import CHROMIUM
 from tests.figures.screenshots import FOLDER, take
+from tests.figures.shown_links import make_day
+from tests.terminals import Terminal
 
 PICTURE = FOLDER / "demo.svg"
 WIDTH = 96
@@ -29,13 +33,6 @@ FIRST, LAST = "4. ", "8. "
 """The steps that are shown: from the edits on both sides to both sides in step again."""
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _TEXT = re.compile(r'<text class="demo-r\d+" x="([\d.]+)" y="([\d.]+)" textLength="[\d.]+" [^>]*>(.*?)</text>')
-
-
-class Terminal(io.StringIO):
-    """A stream that is taken for a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 async def demo(stream: io.StringIO) -> list[str]:
@@ -73,7 +70,8 @@ def main() -> None:
     configure("error", "console")
     os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH)}
     PICTURE.write_text(draw(asyncio.run(demo(Terminal()))), encoding="utf-8")
-    print(asyncio.run(take(CHROMIUM, FOLDER)))
+    with tempfile.TemporaryDirectory(prefix="syncd-day-") as place:
+        print(asyncio.run(take(CHROMIUM, FOLDER, asyncio.run(make_day(Path(place))))))
 
 
 if __name__ == "__main__":

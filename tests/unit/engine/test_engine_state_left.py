@@ -247,6 +247,32 @@ async def test_given_two_hosts_at_one_state_database_then_an_older_mark_of_one_r
     assert both(world, 5) == (deal(24), deal(24))
 
 
+async def test_given_a_copy_of_a_state_database_without_its_mark_then_what_is_noted_of_the_ends_refuses_it() -> None:
+    world = await left(another_state, first_state)
+    world.options["high_water"].known.clear()
+    is_refused(await world.reconcile())
+
+
+async def test_given_a_mark_of_the_link_by_an_older_syncd_then_nothing_is_refused() -> None:
+    world = await begun()
+    marks = world.options["high_water"]
+    marks.known["shop"] = marks.known["shop"]._replace(link="")
+    world.edit_crm(5, (2, 20))
+    assert (await world.reconcile()).exit_code == 0
+    assert both(world, 5) == (deal(20), deal(20))
+
+
+async def test_given_another_links_run_that_ended_as_this_link_was_made_then_it_may_be_later() -> None:
+    world = await in_step({5: 10}, options={"high_water": MemoryMark()})
+    another_name(world)
+    await world.reconcile()
+    world.edit_crm(5, (2, 20))
+    await world.reconcile()
+    first_name(world)
+    world.edit_table(5, (2, 10))
+    is_refused(await world.reconcile())
+
+
 async def test_given_a_link_to_other_ends_then_its_runs_are_none_of_this_ones() -> None:
     world = await begun()
     other = MemoryStore(world.clock)
