@@ -138,8 +138,8 @@ async def older_state(store: Store, marks: HighWaterMark, row: LinkRow, *, curre
         store: The state database.
         marks: What was noted outside it.
         row: The link's current generation.
-        current: The run that asks, or 0. A restored state counts its runs up anew: a run with the number of the one that
-            was noted is not that one.
+        current: The run that asks, or 0. A restored state counts its runs up anew: a run with the number of the one
+            that was noted is not that one.
     """
     of_link, of_ends = await marks.read(row.name), await marks.read_ends(row.fingerprint)
     if of_link is None and of_ends is None:
