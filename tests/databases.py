@@ -129,7 +129,7 @@ def postgres_database(postgres_server: str) -> Iterator[str]:
     name = _fresh_name()
     execute(
         postgres_server, f"CREATE DATABASE {name}",
-        f"ALTER DATABASE {name} SET statement_timeout = '120s'",  # of whoever sets none of his own
+        f"ALTER DATABASE {name} SET statement_timeout = '120s'",  # for sessions that set none of their own
     )  # fmt: skip
     yield _with_database(postgres_server, name)
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
@@ -137,7 +137,7 @@ def postgres_database(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_database: str) -> Iterator[str]:
-    """An empty PostgreSQL database, emptied after the test whoever is still connected."""
+    """An empty PostgreSQL database, emptied after the test even if sessions are still connected."""
     yield postgres_database
     execute(
         postgres_database,
@@ -170,13 +170,12 @@ def mysql_url(mysql_server: str) -> Iterator[str]:
     execute(mysql_server, f"DROP DATABASE {name}")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite_url", id="sqlite"),
-        pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
-        pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
-    ]
-)
+SQLITE = pytest.param("sqlite_url", id="sqlite")
+POSTGRES = pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres)
+MYSQL = pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql)
+
+
+@pytest.fixture(params=[SQLITE, POSTGRES, MYSQL])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind in turn."""
     url: str = request.getfixturevalue(request.param)

@@ -39,8 +39,9 @@ class SetClock:
 class FakeClock:
     """See `syncd.core.ports.Clock`. Virtual time for tasks that run side by side.
 
-    Whoever sleeps lets the others go on; when only sleepers are left, time moves to the first one's end. Two tasks that
-    sleep a second each at once thus take one second. `now` can be set apart from `monotonic`, as a clock that jumps.
+    A task that sleeps lets the others go on; when only sleepers are left, time moves to the end of the shortest sleep. Two
+    tasks that sleep a second each at once thus take one second. `now` can be set apart from `monotonic`, as a clock that
+    jumps.
     """
 
     def __init__(self, now: float = 1_800_000_000.0, *, seed: int = 1) -> None:

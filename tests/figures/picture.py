@@ -21,6 +21,7 @@ from syncd.cli.screen import Screen
 from syncd.core.ports import Cancelled
 from syncd.obs.logs import configure
 from tests.chromium import CHROMIUM
+from tests.fakes.terminal import Terminal
 from tests.figures.screenshots import FOLDER, take
 
 PICTURE = FOLDER / "demo.svg"
@@ -29,13 +30,6 @@ FIRST, LAST = "4. ", "8. "
 """The steps that are shown: from the edits on both sides to both sides in step again."""
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _TEXT = re.compile(r'<text class="demo-r\d+" x="([\d.]+)" y="([\d.]+)" textLength="[\d.]+" [^>]*>(.*?)</text>')
-
-
-class Terminal(io.StringIO):
-    """A stream that is taken for a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 async def demo(stream: io.StringIO) -> list[str]:

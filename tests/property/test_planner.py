@@ -354,15 +354,7 @@ side_counts = st.builds(SideCounts, numbers, numbers, numbers, numbers)
 percentages = st.floats(0, 100, allow_nan=False)
 limits = st.builds(
     GuardLimits,
-    numbers,
-    percentages,
-    numbers,
-    percentages,
-    percentages,
-    st.integers(0, 120),
-    percentages,
-    percentages,
-    numbers,
+    **{name: percentages if "percent" in name else numbers for name in GuardLimits.__dataclass_fields__},
 )
 plans = st.builds(
     Counts,

@@ -23,6 +23,7 @@ import structlog
 
 from syncd.sandbox import SandboxPortal, SandboxServer
 from tests.children import Child
+from tests.fakes.terminal import Terminal
 from tests.loaded_python import LoadedPython
 
 DEAL = 2
@@ -163,13 +164,6 @@ def open_shop(directory: Path, bindings: dict[int, int] | None = None, **options
     portal = SandboxPortal(owners, code=SECRET, **options)
     with SandboxServer.in_thread(portal) as server:
         yield Shop(directory, portal, server)
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def call(*args: str, directory: Path | None = None, terminal: bool = False) -> Ran:
