@@ -183,7 +183,10 @@ async def test_given_a_large_request_then_it_is_refused_before_it_is_read_to_its
 @pytest.mark.parametrize("path", ["/", "/status.json", "/metrics", "/hooks"])
 async def test_given_a_post_elsewhere_then_it_is_reading_only(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.post(path, data=event())).status_code == 405
-    assert (await client.get("/hooks/shop")).status_code == 404
+
+
+async def test_given_a_reading_of_a_hook_then_there_is_nothing_to_see(client: httpx.AsyncClient) -> None:
+    assert (await client.get("http://127.0.0.1/hooks/shop", headers=BEARER)).status_code == 404
 
 
 async def test_given_a_storm_of_hints_then_they_are_gathered_and_bounded(
