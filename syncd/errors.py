@@ -15,7 +15,7 @@
     └── Stopped               130/143   a signal asked for the stop; what was in flight is kept
 
 A message says what happened and what was not done; the hint says what to do. Neither may ever hold a secret: they
-take ready sentences, and whoever builds them masks URLs with `syncd.obs.redact`.
+take ready sentences, and the code that builds them masks URLs with `syncd.obs.redact`.
 """
 
 from __future__ import annotations

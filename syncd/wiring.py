@@ -1,6 +1,6 @@
 """The only module that knows everybody: makes links out of settings.
 
-The command line and the daemon open one `Workplace` and ask it for links; what they do with a link is the engine's.
+The command line and the daemon open one `AppContext` and ask it for links; what they do with a link is the engine's.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from syncd.core.ports import Cancelled, Clock, HighWaterMark, Progress
 from syncd.engine.learned_keys import LearnedKeys
 from syncd.engine.link import Link, NoMark, no_progress
 from syncd.errors import UsageError
-from syncd.obs.clock import UNMEASURED, Measure, SystemClock
+from syncd.obs.clock import NULL_METER, Meter, SystemClock
 from syncd.portal.client import BitrixPortal
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.state import migrate
 from syncd.state.high_water import mark_files
 from syncd.state.store import SqlStore, open_store
@@ -30,13 +30,13 @@ from syncd.status.owners import Titles
 from syncd.table.keyed import open_table
 from syncd.table.sql import SqlTable
 
-RARELY = 20_000, 20, 20
+GC_THRESHOLDS = 20_000, 20, 20
 """After how many new objects Python looks for dead cycles (`gc.set_threshold`). A pass makes rows by the million, none
 of them in a cycle; looking after every 700, as is Python's habit, took almost half of a pass's CPU time."""
 
 
 @dataclass(slots=True)
-class Workplace:
+class AppContext:
     """The settings, the clock and the state database, from which links are made.
 
     Args:
@@ -45,7 +45,7 @@ class Workplace:
         store: The state database, its schema upgraded.
         holder: Who works here, for the leases: host and process.
         hosts: The portal hosts that all links of the process share, with their request limits.
-        measure: Told of every request and every transaction.
+        meter: Receives the duration of every request and every transaction.
         marks: What is known of the links' runs outside the state database.
     """
 
@@ -54,7 +54,7 @@ class Workplace:
     store: SqlStore
     holder: str
     hosts: Hosts
-    measure: Measure = UNMEASURED
+    meter: Meter = NULL_METER
     marks: HighWaterMark = field(default_factory=NoMark)
 
     @asynccontextmanager
@@ -70,7 +70,7 @@ class Workplace:
     async def portal(self, name: str) -> AsyncIterator[BitrixPortal]:
         """Open the portal of a link alone. Connects to nothing yet."""
         settings = self.settings.links[name].portal
-        portal = open_portal(settings, link=name, hosts=self.hosts, store=self.store, measure=self.measure)
+        portal = open_portal(settings, link=name, hosts=self.hosts, store=self.store, meter=self.meter)
         try:
             yield portal
         finally:
@@ -86,24 +86,16 @@ class Workplace:
             clock=self.clock,
             link=name,
             writable=False,
-            measure=self.measure,
+            meter=self.meter,
         )
         try:
             yield table
         finally:
             await table.aclose()
 
-    def pick(self, names: Sequence[str], *, one: bool = False) -> list[str]:
-        """Given the link names of a command line, return those that are meant.
-
-        Args:
-            names: As typed; empty means all links, or the only one.
-            one: The command takes one link.
-
-        Raises:
-            UsageError: A name is unknown, or one link must be named.
-        """
-        return pick(self.settings, names, one=one)
+    def named_links(self, names: Sequence[str], *, one: bool = False) -> list[str]:
+        """Return the links that a command line names (`named_links` of these settings)."""
+        return named_links(self.settings, names, one=one)
 
     @asynccontextmanager
     async def link(
@@ -117,7 +109,7 @@ class Workplace:
             hosts=self.hosts,
             store=self.store,
             verify_owners=settings.verify_owners,
-            measure=self.measure,
+            meter=self.meter,
             progress=progress,
         )
         try:
@@ -130,7 +122,7 @@ class Workplace:
                 link=name,
                 keys=keys,
                 writable=settings.direction is not Direction.TABLE_TO_CRM,
-                measure=self.measure,
+                meter=self.meter,
             )
             try:
                 yield Link(
@@ -164,8 +156,17 @@ class Workplace:
             await portal.aclose()
 
 
-def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
-    """See `Workplace.pick`."""
+def named_links(settings: Settings, names: Sequence[str], *, one: bool = False) -> list[str]:
+    """Given the link names of a command line, return the links that are meant.
+
+    Args:
+        settings: The configuration.
+        names: As typed; empty means all links, or the only one.
+        one: The command takes one link.
+
+    Raises:
+        UsageError: A name is unknown, or one link must be named.
+    """
     known = list(settings.links)
     unknown = [name for name in names if name not in settings.links]
     if unknown:
@@ -180,14 +181,14 @@ def pick(settings: Settings, names: Sequence[str], *, one: bool = False) -> list
 
 
 @asynccontextmanager
-async def open_workplace(
+async def open_app_context(
     settings: Settings,
     *,
     clock: Clock | None = None,
     upgrade: bool = True,
     anew: bool = False,
-    measure: Measure = UNMEASURED,
-) -> AsyncIterator[Workplace]:
+    meter: Meter = NULL_METER,
+) -> AsyncIterator[AppContext]:
     """Open the state database for the time of the block.
 
     Args:
@@ -195,12 +196,12 @@ async def open_workplace(
         clock: Time; the system's by default.
         upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
         anew: Make a state database anew even where links are known to have worked with one.
-        measure: Told of every request and every transaction.
+        meter: Receives the duration of every request and every transaction.
 
     Raises:
         ConfigError, StateUnavailable: The state database cannot be used.
     """
-    gc.set_threshold(*RARELY)
+    gc.set_threshold(*GC_THRESHOLDS)
     clock = clock or SystemClock()
     url = settings.state.url.get_secret_value()
     marks = mark_files(url, os.environ)
@@ -209,9 +210,9 @@ async def open_workplace(
         await asyncio.to_thread(migrate.upgrade, url, used_by=used_by)
     else:
         await asyncio.to_thread(migrate.require_current, url)
-    store = open_store(url, clock=clock, measure=measure, token_key=settings.state.key)
+    store = open_store(url, clock=clock, meter=meter, token_key=settings.state.key)
     try:
-        yield Workplace(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock), measure, marks)
+        yield AppContext(settings, clock, store, f"{socket.gethostname()}:{os.getpid()}", Hosts(clock), meter, marks)
     finally:
         await store.aclose()
 

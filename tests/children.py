@@ -1,4 +1,4 @@
-"""Processes that tests start beside them. None outlives its limit.
+"""Processes that tests start. None outlives its limit.
 
 A test that reads what a child prints waits for the child. A child that hangs would hang the test, and a background job
 of CI would hang for ever with it: so each child is killed when its time is over, and the test fails with what it read.

@@ -24,7 +24,7 @@ async def visit(chromium: str, address: str, profile: Path, *flags: str, seconds
         chromium: The program.
         address: The page.
         profile: A folder of its own.
-        flags: What else it is told, such as what to do with the page.
+        flags: More options, such as what to do with the page.
         seconds: How much of the page's own time passes.
         size: The window's width and height in pixels, `1280,900`.
 

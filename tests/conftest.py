@@ -39,10 +39,11 @@ for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm-256color"
 
-# The shell and the service manager that start the tests may speak to a syncd of their own. pip needs the machine's proxy
-# (tests/system/test_install.py), the tests' own servers must be reached without it.
+# What the shell and the service manager say to a syncd, or to PostgreSQL's library, is not meant for the tests. The password
+# of a PostgreSQL on this machine is. pip needs the machine's proxy (tests/system/test_install.py); the servers of the tests
+# are reached without it.
 for name in list(os.environ):
-    if name.startswith("SYNCD_") and not name.startswith("SYNCD_TEST_"):
+    if name.startswith(("SYNCD_", "PG")) and not name.startswith(("SYNCD_TEST_", "PGPASS")):
         del os.environ[name]
 for name in (
     "CREDENTIALS_DIRECTORY",

@@ -54,11 +54,13 @@ def _administrator(url: str) -> sa.Engine:
     return engine
 
 
-def _fresh_name() -> str:
+def fresh_name() -> str:
+    """Return a name that no database has."""
     return f"syncd_test_{uuid.uuid4().hex[:16]}"
 
 
-def _with_database(server_url: str, database: str) -> str:
+def with_database(server_url: str, database: str) -> str:
+    """Given the URL of a server, return that of a database on it."""
     return sa.make_url(server_url).set(database=database).render_as_string(hide_password=False)
 
 
@@ -126,18 +128,18 @@ def _start_wheel_server(stack: contextlib.ExitStack) -> Server:
 @pytest.fixture(scope="session")
 def postgres_database(postgres_server: str) -> Iterator[str]:
     """A database of this session's own. Making one costs half a second on a busy machine, emptying one hardly any."""
-    name = _fresh_name()
+    name = fresh_name()
     execute(
         postgres_server, f"CREATE DATABASE {name}",
-        f"ALTER DATABASE {name} SET statement_timeout = '120s'",  # for sessions that set none of their own
+        f"ALTER DATABASE {name} SET statement_timeout = '120s'",  # for connections that set none of their own
     )  # fmt: skip
-    yield _with_database(postgres_server, name)
+    yield with_database(postgres_server, name)
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def postgres_url(postgres_database: str) -> Iterator[str]:
-    """An empty PostgreSQL database, emptied after the test even if sessions are still connected."""
+    """An empty PostgreSQL database, emptied after the test; connections that are left are ended."""
     yield postgres_database
     execute(
         postgres_database,
@@ -164,9 +166,9 @@ def mysql_server() -> str:
 @pytest.fixture
 def mysql_url(mysql_server: str) -> Iterator[str]:
     """An empty MariaDB or MySQL database."""
-    name = _fresh_name()
+    name = fresh_name()
     execute(mysql_server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-    yield _with_database(mysql_server, name)
+    yield with_database(mysql_server, name)
     execute(mysql_server, f"DROP DATABASE {name}")
 
 
@@ -178,5 +180,17 @@ MYSQL = pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql)
 @pytest.fixture(params=[SQLITE, POSTGRES, MYSQL])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind in turn."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
+        pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
+    ]
+)
+def server_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of each kind that a server keeps, in turn."""
     url: str = request.getfixturevalue(request.param)
     return url

@@ -54,7 +54,7 @@ class LoadedPython(Child):
     FORMS = ("-m", "-c")
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], limit: float = LIMIT, **options: Any) -> None:
-        self._told: socket.socket | None = None
+        self._reports: socket.socket | None = None
         super().__init__([sys.executable, *argv], limit=limit, env=env, **options)
 
     def _execute_child(self, args: Sequence[str], *given: Any) -> None:
@@ -62,24 +62,24 @@ class LoadedPython(Child):
         cwd, env, ends, session = given[4], given[5], given[9:15], given[20]
         streams = [own if end == -1 else end for own, end in enumerate((ends[0], ends[3], ends[5]))]
         job = _Job(list(args[1:]), str(cwd or Path.cwd()), dict(env), bool(session))
-        self._told, teller = socket.socketpair()
-        with teller:
+        self._reports, writer = socket.socketpair()
+        with writer:
             forking = _forking(tuple(sorted(_read_at_start(env).items())))
-            forking.order(job, [teller.fileno(), *streams])
-        news = self._await_news(LIMIT)
-        assert news, "the process that forks has not answered"
-        self.pid = int(self._told.recv(news.index(b"\n") + 1))
+            forking.order(job, [writer.fileno(), *streams])
+        reports = self._await_report(LIMIT)
+        assert reports, "the process that forks has not answered"
+        self.pid = int(self._reports.recv(reports.index(b"\n") + 1))
         self._child_created = True
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
-    def _await_news(self, seconds: float | None) -> bytes:
-        """Return what is told of it and was not taken yet; empty if nothing is told in so many seconds."""
-        assert self._told is not None
-        if not select.select([self._told], [], [], seconds)[0]:
+    def _await_report(self, seconds: float | None) -> bytes:
+        """Return the reports of it that were not read yet; empty if none comes in so many seconds."""
+        assert self._reports is not None
+        if not select.select([self._reports], [], [], seconds)[0]:
             return b""
-        news = self._told.recv(64, socket.MSG_PEEK)
-        assert news, "the process that forks is gone"
-        return news
+        reports = self._reports.recv(64, socket.MSG_PEEK)
+        assert reports, "the process that forks is gone"
+        return reports
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         self._has_ended(0.0)
@@ -92,13 +92,13 @@ class LoadedPython(Child):
         return self.returncode
 
     def _has_ended(self, seconds: float | None) -> bool:
-        if self.returncode is None and self._told is not None and (news := self._await_news(seconds)):
-            self.returncode = int(news)  # it stays there, for others that wait in other threads
+        if self.returncode is None and self._reports is not None and (report := self._await_report(seconds)):
+            self.returncode = int(report)  # it stays there, for others that wait in other threads
         return self.returncode is not None
 
     def __del__(self, *_: Any) -> None:
-        if self._told is not None:
-            self._told.close()
+        if self._reports is not None:
+            self._reports.close()
         super().__del__()
 
 
@@ -133,7 +133,7 @@ class _Forking:
         self._process.wait(LIMIT)
 
     def order(self, job: _Job, descriptors: list[int]) -> None:
-        """Order a child: where to tell of it, and its stdin, stdout and stderr."""
+        """Order a child; the descriptors are the socket for reports of it, and its stdin, stdout and stderr."""
         text = json.dumps(job).encode()
         with self._one_at_a_time:
             socket.send_fds(self._socket, [len(text).to_bytes(8, "big")], descriptors)
@@ -168,28 +168,28 @@ def _load() -> None:
 
 
 class _Children:
-    """The children that live, and whom to tell of their ends."""
+    """The children that live, and the sockets that their ends are reported to."""
 
     def __init__(self) -> None:
-        self._tellers: dict[int, int] = {}
+        self._writers: dict[int, int] = {}
 
-    def add(self, pid: int, teller: int) -> None:
-        """Tell of a child's id now, and of its exit code when it ends."""
-        self._tellers[pid] = teller
-        self._tell(teller, pid)
+    def add(self, pid: int, writer: int) -> None:
+        """Report a child's id now, and its exit code when it ends."""
+        self._writers[pid] = writer
+        self._report(writer, pid)
 
-    def bury(self) -> None:
-        """Tell of those that have ended."""
-        for pid, teller in list(self._tellers.items()):
+    def reap(self) -> None:
+        """Report the exit codes of those that have ended."""
+        for pid, writer in list(self._writers.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                del self._tellers[pid]
-                self._tell(teller, os.waitstatus_to_exitcode(status))
-                os.close(teller)
+                del self._writers[pid]
+                self._report(writer, os.waitstatus_to_exitcode(status))
+                os.close(writer)
 
-    def _tell(self, teller: int, number: int) -> None:
+    def _report(self, writer: int, number: int) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):
-            os.write(teller, b"%d\n" % number)
+            os.write(writer, b"%d\n" % number)
 
 
 def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
@@ -207,7 +207,7 @@ def _await_job(orders: socket.socket) -> tuple[_Job, list[int]]:
             with suppress(BlockingIOError):
                 while os.read(ends, 1 << 10):
                     pass
-            children.bury()
+            children.reap()
         if orders.fileno() not in ready:
             continue
         head, descriptors, *_ = socket.recv_fds(orders, 8, 4)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs syncd on this machine, or into DESTDIR for whoever makes a package, and takes it away again.
+# Installs syncd on this machine, or into DESTDIR for packagers, and removes it again.
 #
 #   sudo make install     the program to /opt/syncd, the files of files.txt and the command below PREFIX (/usr/local)
 #   sudo make uninstall   takes all of that away; configuration, secrets, state and the user stay
@@ -54,7 +54,7 @@ require_same_prefix() {
 # Files that somebody keeps in the program's folder, and another program of the same name, are not ours to replace.
 require_free_places() {
   if [ -e "$target" ] && [ ! -e "$target/pyvenv.cfg" ]; then
-    fail "$target is there already and is no installation of syncd: move it to another place. Nothing was done."
+    fail "$target is there already and is not an installation of syncd: move it to another place. Nothing was done."
   fi
   others=$(others_in_target)
   [ -z "$others" ] || fail "$target holds files that are not the program's; move them to another place. Nothing was done.

@@ -15,7 +15,7 @@ from syncd.errors import ConfigError, SyncdError
 if TYPE_CHECKING:
     from syncd.config.load import Loaded
     from syncd.core.ports import Cancelled
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 UNEXPECTED = 1
 USAGE = 64
@@ -67,13 +67,13 @@ class App:
             from syncd.config.render import secret_values
             from syncd.config.service_places import become_service_user
             from syncd.config.sources import DEFAULT
-            from syncd.obs.redact import remember
+            from syncd.obs.redact import register_secret
 
             level = self.log_level or ("error" if self.quiet else None)
             flags = {"log.level": level, "log.format": self.log_format}
             self._loaded = load(self.config, os.environ, flags, secrets=False)
             for secret in secret_values(self._loaded.settings):
-                remember(secret)
+                register_secret(secret)
             become_service_user(self._loaded.path, os.environ)
             log = self._loaded.settings.log
             chosen = self._loaded.origin("log.level") != DEFAULT
@@ -98,16 +98,16 @@ class App:
 
     def perform(
         self,
-        work: Callable[[Workplace, Cancelled], Awaitable[int]],
+        work: Callable[[AppContext, Cancelled], Awaitable[int]],
         *,
         upgrade: bool = True,
         anew: bool = False,
         secrets: bool = True,
     ) -> int:
-        """Load the configuration, open the workplace, do the work under the signals, and return its exit code.
+        """Load the configuration, open the state database, do the work under the signals, and return its exit code.
 
         Args:
-            work: What to do; takes the workplace and the flag the first signal sets.
+            work: What to do; takes what links are made from, and the flag that the first signal sets.
             upgrade: Make or upgrade the state database first.
             anew: Make a new one even if links are known to have worked with one before.
             secrets: See `load`.
@@ -117,13 +117,13 @@ class App:
 
         from syncd.cli.stopping import Signals
         from syncd.errors import Stopped
-        from syncd.wiring import open_workplace
+        from syncd.wiring import open_app_context
 
         async def whole() -> int:
             code = Stopped.exit_code
             with Signals() as signals:
-                async with open_workplace(settings, upgrade=upgrade, anew=anew) as place:
-                    code = await work(place, signals.cancelled)
+                async with open_app_context(settings, upgrade=upgrade, anew=anew) as context:
+                    code = await work(context, signals.cancelled)
             return signals.exit_code(code)
 
         return asyncio.run(whole())

@@ -27,7 +27,7 @@ from syncd.core.records import PortalNames
 from syncd.engine import formatting
 from syncd.errors import AuthError, SyncdError, UnavailableError, UsageError
 from syncd.table.proposals import Proposal, propose_columns
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 
 SHOWN = 12
 """How many tables are listed."""
@@ -267,7 +267,7 @@ async def _ask(webhook: str) -> tuple[str, dict[int, str]]:
         link = {"portal": {"webhook": webhook}, "table": {"url": none, "name": "none", "columns": columns}}
         state = {"url": f"sqlite:///{Path(folder, 'syncd.db')}"}
         settings = Settings.model_validate({"state": state, "links": {"init": link}})
-        async with open_workplace(settings) as place, place.portal("init") as portal:
+        async with open_app_context(settings) as context, context.portal("init") as portal:
             rights = await portal.probe()
             types = await portal.owner_types() if rights.read else {}
     if rights.read is None:

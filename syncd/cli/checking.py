@@ -28,7 +28,7 @@ from syncd.engine import formatting
 from syncd.errors import ConfigError, SyncdError, UnavailableError
 from syncd.state import migrate
 from syncd.state.high_water import mark_files
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 
 _EXPOSED = "Ask the server's host for its certificate authority; see docs/how-to/postgresql-mariadb.md."
 
@@ -38,8 +38,8 @@ async def run_checks(loaded: Loaded, names: Sequence[str]) -> list[Finding]:
     settings = loaded.settings
     state, usable = await asyncio.to_thread(_state, settings)
     with _temporary_state(settings) if not usable else nullcontext(settings) as used:
-        async with open_workplace(used, upgrade=not usable) as place:
-            of_links = await asyncio.gather(*(check_link(place, name, state=usable) for name in names))
+        async with open_app_context(used, upgrade=not usable) as context:
+            of_links = await asyncio.gather(*(check_link(context, name, state=usable) for name in names))
     about = [*_files(loaded), *_web(loaded.settings), *_notifying(settings), *_overlaps(settings)]
     return [*about, *state, *(finding for found in of_links for finding in found)]
 
@@ -101,8 +101,8 @@ def _overlaps(settings: Settings) -> Iterator[Finding]:
         a, b = first.scope(), second.scope()
         if first.portal.address == second.portal.address and a.owner_types & b.owner_types and a.orders & b.orders:
             text = (
-                f"{one} and {other} both write to the CRM, and their scopes overlap: each of them carries on, or "
-                "undoes, what the other one writes"
+                f"{one} and {other} both write to the CRM, and their scopes overlap: each copies or undoes "
+                "what the other writes"
             )
             hint = "Give them `orders` or `owner_types` that exclude each other."
             yield Finding("links", text, hint=hint, warning=True)
@@ -159,9 +159,7 @@ def _of_state(subject: str, settings: Settings) -> tuple[list[Finding], bool]:
     if found.exposure:
         said.append(Finding(subject, found.exposure, hint=_EXPOSED, warning=True))
     if obstacle := marks.obstacle():
-        text = (
-            f"the progress of the links cannot be noted outside it, so a restored backup would go unnoticed: {obstacle}"
-        )
+        text = f"the links' progress cannot be noted outside it, so a restored backup would go unnoticed: {obstacle}"
         said.append(Finding(subject, text))
     return said, usable
 

@@ -25,7 +25,7 @@ from syncd.engine.report import Report
 from syncd.errors import Stopped
 from syncd.sandbox import SandboxPortal, SandboxServer
 from syncd.status.needs import consequence
-from syncd.wiring import Workplace, open_workplace
+from syncd.wiring import AppContext, open_app_context
 
 LINK = "shop"
 DEAL = 2
@@ -41,17 +41,17 @@ CONTESTED = 7
 
 @dataclass(slots=True)
 class Stage:
-    """Both ends, with what people and programs do to them, and the workplace that keeps them in step.
+    """Both ends, with what people and programs do to them, and what keeps them in step.
 
     Args:
         server: The portal.
         file: The order system's database.
-        place: The workplace.
+        context: The settings and the state database, from which links are made.
     """
 
     server: SandboxServer
     file: Path
-    place: Workplace
+    context: AppContext
 
     # ------------------------------------------------------------ what people do in the CRM
 
@@ -91,8 +91,8 @@ class Stage:
 
     async def agreed(self) -> dict[int, Owner]:
         """Return what both sides agreed on, as the state database has it."""
-        row = await self.place.store.find_link(LINK)
-        rows = await self.place.store.bindings(row.id, 0, None) if row is not None else []
+        row = await self.context.store.find_link(LINK)
+        rows = await self.context.store.bindings(row.id, 0, None) if row is not None else []
         return {
             one.order_id: Owner(one.agreed_type, one.agreed_id)
             for one in rows
@@ -135,8 +135,8 @@ async def open_stage(crm: dict[int, int], table: dict[int, int], unbound: Iterab
                     },
                 }
             )
-            async with open_workplace(settings) as place:
-                yield Stage(server, file, place)
+            async with open_app_context(settings) as context:
+                yield Stage(server, file, context)
 
 
 class _Edit:
@@ -218,11 +218,11 @@ class Story:
 
     async def _resolve(self, report: Report) -> None:
         self._heading("A person decides the held order", f"syncd resolve {CONTESTED} --keep crm")
-        row = await self._stage.place.store.find_link(LINK)
+        row = await self._stage.context.store.find_link(LINK)
         assert row is not None
         orders = [hold.order_id for hold in report.holds]
-        await self._stage.place.store.decide(row.id, orders, "crm", self._stage.place.clock.now())
-        policy = self._stage.place.settings.links[LINK].policy()
+        await self._stage.context.store.decide(row.id, orders, "crm", self._stage.context.clock.now())
+        policy = self._stage.context.settings.links[LINK].policy()
         for hold in report.holds:
             self._show(Line(f"order {hold.order_id}: {consequence(hold, 'crm', policy)}"))
 
@@ -254,7 +254,7 @@ class Story:
     # ---------------------------------------------------------------------- showing
 
     async def _run(self, act: Callable[[Link], Awaitable[Report]]) -> Report:
-        async with self._stage.place.link(LINK, cancelled=self._cancelled) as link:
+        async with self._stage.context.link(LINK, cancelled=self._cancelled) as link:
             return await act(link)
 
     def _report(self, report: Report) -> None:

@@ -17,7 +17,7 @@ from syncd.engine import formatting
 from syncd.engine.link import no_progress
 from syncd.errors import AuthError, ConfigError, GuardRefusal, SyncdError, UnavailableError
 from syncd.status.fire_times import cost_sentence, listing_cost
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 
 WITNESSES = 50
 """How many bound owners, order ids or keys the portal is asked for: as many as fit one call."""
@@ -66,40 +66,40 @@ def findings_of(subject: str, error: SyncdError) -> Iterator[Finding]:
         yield Finding(subject, problem, error.exit_code, error.hint)
 
 
-async def _guarded(subject: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+async def _or_error(subject: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
     """Return what was found, or the error that ended the check as a finding."""
     try:
-        return await look()
+        return await check()
     except SyncdError as error:
         return list(findings_of(subject, error))
 
 
-async def check_link(place: Workplace, name: str, *, state: bool) -> list[Finding]:
+async def check_link(context: AppContext, name: str, *, state: bool) -> list[Finding]:
     """Given a link, return what was found about its table, its portal, its lease and its agreed state.
 
     Args:
-        place: The workplace.
+        context: The settings and the state database, from which links are made.
         name: The link.
         state: Whether the state database can be used.
     """
-    settings = place.settings.links[name]
+    settings = context.settings.links[name]
     found: list[Finding] = []
     try:
-        async with place.link(name) as link:
-            found += await _guarded(f"{name}: table", lambda: _table(name, settings, link.table, link.portal))
+        async with context.link(name) as link:
+            found += await _or_error(f"{name}: table", lambda: _table(name, settings, link.table, link.portal))
             if state or settings.portal.oauth is None:
-                found += await _guarded(f"{name}: portal", lambda: _portal(place, name, link.portal))
+                found += await _or_error(f"{name}: portal", lambda: _portal(context, name, link.portal))
                 if not any(finding.code for finding in found if finding.subject == f"{name}: portal"):
-                    found += await _guarded(f"{name}: owner types", lambda: _owner_types(place, name))
+                    found += await _or_error(f"{name}: owner types", lambda: _owner_types(context, name))
             else:
                 text = "not checked: its tokens are in the state database, which cannot be used"
                 found.append(Finding(f"{name}: portal", text))
     except SyncdError as error:
         found += findings_of(name, error)
     if state:
-        found += await _guarded(f"{name}: lease", lambda: _lease(place, name))
-        found += await _guarded(f"{name}: agreed state", lambda: _ends(place, name, settings))
-        found += await _guarded(f"{name}: schedule", lambda: _cost(place, name, settings))
+        found += await _or_error(f"{name}: lease", lambda: _lease(context, name))
+        found += await _or_error(f"{name}: agreed state", lambda: _ends(context, name, settings))
+        found += await _or_error(f"{name}: schedule", lambda: _cost(context, name, settings))
     return list(dict.fromkeys(found))  # the check of the table asks the portal too, and one refusal is one finding
 
 
@@ -110,11 +110,13 @@ async def _table(name: str, settings: LinkSettings, table: Table, portal: Portal
     found = list(findings_of(subject, ConfigError("", hint=hint, problems=tuple(problems)))) if problems else []
     found += [Finding(subject, warning, hint=hint, warning=True) for warning in warnings]
     if not problems:
-        found.append(Finding(subject, f"{settings.table.name} is readable, its columns fit{_and_writable(settings)}"))
+        found.append(
+            Finding(subject, f"{settings.table.name} is readable{_and_writable(settings)}, and its columns fit")
+        )
     if sample:
-        found += await _guarded(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
+        found += await _or_error(f"{name}: portal", lambda: _known_orders(subject, settings, portal, sample))
     if keys:
-        found += await _guarded(f"{name}: portal", lambda: _known_keys(subject, settings, portal, keys))
+        found += await _or_error(f"{name}: portal", lambda: _known_keys(subject, settings, portal, keys))
     return found
 
 
@@ -158,29 +160,29 @@ async def _known_orders(subject: str, settings: LinkSettings, portal: Portal, sa
 
 
 def _and_writable(settings: LinkSettings) -> str:
-    return "" if settings.direction is Direction.TABLE_TO_CRM else ", and it may be written"
+    return "" if settings.direction is Direction.TABLE_TO_CRM else " and writable"
 
 
-async def _cost(place: Workplace, name: str, settings: LinkSettings) -> list[Finding]:
+async def _cost(context: AppContext, name: str, settings: LinkSettings) -> list[Finding]:
     """Say what the link's passes cost the portal, once it is known how many bindings it has."""
-    row = await place.store.find_link(name)
-    orders = await place.store.agreed_count(row.id) if row is not None else 0
+    row = await context.store.find_link(name)
+    orders = await context.store.agreed_count(row.id) if row is not None else 0
     if not orders or settings.schedule is None or settings.portal.plan is PortalPlan.BOX:
         return []
-    cost = listing_cost(name, settings, orders, place.settings.daemon.timezone, place.clock.now())
+    cost = listing_cost(name, settings, orders, context.settings.daemon.timezone, context.clock.now())
     return [Finding(f"{name}: schedule", cost_sentence(cost, settings), warning=cost.is_too_much)]
 
 
-async def _lease(place: Workplace, name: str) -> list[Finding]:
-    now = place.clock.now()
-    for lease in await place.store.leases():
+async def _lease(context: AppContext, name: str) -> list[Finding]:
+    now = context.clock.now()
+    for lease in await context.store.leases():
         if lease.link == name and lease.expires_at > now:
             return [Finding(f"{name}: lease", f"held by {lease.holder}; a pass is under way")]
     return [Finding(f"{name}: lease", "free")]
 
 
-async def _ends(place: Workplace, name: str, settings: LinkSettings) -> list[Finding]:
-    row = await place.store.find_link(name)
+async def _ends(context: AppContext, name: str, settings: LinkSettings) -> list[Finding]:
+    row = await context.store.find_link(name)
     if row is None:
         return [Finding(f"{name}: agreed state", "none yet; the next pass is the first sync")]
     changed = changed_parts(row.fingerprint, settings)
@@ -193,20 +195,20 @@ async def _ends(place: Workplace, name: str, settings: LinkSettings) -> list[Fin
                 f"`{hint} --same-portal`. If it is another portal: `{hint}`"
             )
         return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, hint)]
-    known = await place.marks.read(name)
+    known = await context.marks.read(name)
     if known is not None:
-        run = await place.store.run(known.run)
-        if hits := guards.state_older(known, await place.store.identity(), run):
+        run = await context.store.run(known.run)
+        if hits := guards.state_older(known, await context.store.identity(), run):
             text = f"Nothing is written until a person has seen the plan: {guards.sentence(hits[0], Counts())}."
             hint = f"Look at `syncd plan {name}`, then apply that run, or: syncd rebase {name}"
             return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, hint)]
-    agreed = await place.store.agreed_count(row.id)
+    agreed = await context.store.agreed_count(row.id)
     return [Finding(f"{name}: agreed state", f"{agreed:,} bindings agreed")]
 
 
-async def _portal(place: Workplace, name: str, portal: Portal) -> list[Finding]:
+async def _portal(context: AppContext, name: str, portal: Portal) -> list[Finding]:
     """Given a link and its portal, return what was found out about the rights, by harmless probes."""
-    settings = place.settings.links[name]
+    settings = context.settings.links[name]
     subject = f"{name}: portal"
     verify = settings.verify_owners and settings.direction is not Direction.CRM_TO_TABLE
     rights = await portal.probe()
@@ -220,7 +222,7 @@ async def _portal(place: Workplace, name: str, portal: Portal) -> list[Finding]:
         may = "read" if settings.direction is Direction.CRM_TO_TABLE else "read and written"
         found.append(Finding(subject, f"{settings.portal.address} answers; bindings may be {may}"))
     if settings.table.key.field is not None:
-        found += await _guarded(f"{name}: orders", lambda: _lookup(f"{name}: orders", settings, portal))
+        found += await _or_error(f"{name}: orders", lambda: _lookup(f"{name}: orders", settings, portal))
     if verify and rights.read:
         found.append(_owners(f"{name}: owners", rights))
     if not found[0].code and settings.direction is not Direction.CRM_TO_TABLE:
@@ -238,18 +240,18 @@ async def _lookup(subject: str, settings: LinkSettings, portal: Portal) -> list[
     return [Finding(subject, f"may be looked up by their {field}")]
 
 
-async def _owner_types(place: Workplace, name: str) -> list[Finding]:
+async def _owner_types(context: AppContext, name: str) -> list[Finding]:
     """Return the portal's names for the link's owner types. It lists only its first type, so none is a fault."""
-    async with place.portal(name) as portal:
+    async with context.portal(name) as portal:
         named = PortalNames(types=await portal.owner_types())
     types = [
-        (one, formatting.owner_type(one, named), one in named.types) for one in place.settings.links[name].owner_types
+        (one, formatting.owner_type(one, named), one in named.types) for one in context.settings.links[name].owner_types
     ]
     listed = [f"{one} is {called}" for one, called, is_listed in types if is_listed]
     others = [f"{one}{f' ({called})' if called else ''}" for one, called, is_listed in types if not is_listed]
     if others:
         unlisted = formatting.listed(others)
-        listed.append(f"the portal does not list {unlisted}: it lists only its first type, so this is no problem")
+        listed.append(f"the portal does not list {unlisted}: portals list only their first type, so nothing is wrong")
     return [Finding(f"{name}: owner types", "; ".join(listed))]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from syncd.daemon.channels import Heartbeats
     from syncd.engine.link import Link
     from syncd.engine.report import Report
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 LOG_SECONDS = 30.0
 """Seconds between the log lines of one stage."""
@@ -30,7 +30,7 @@ class LinkRuns:
 
     Args:
         app: The invocation.
-        place: Where links are opened.
+        context: Where links are opened.
         cancelled: Set by the first signal.
         every: Show every change.
         form: What is printed: `json`, `csv`, `markdown`, or an empty text for what a person reads.
@@ -38,7 +38,7 @@ class LinkRuns:
     """
 
     app: App
-    place: Workplace
+    context: AppContext
     cancelled: Cancelled
     every: bool = False
     form: str = ""
@@ -50,8 +50,8 @@ class LinkRuns:
         """Act on a link, and show its progress."""
         from syncd.engine.link import no_progress
 
-        with nullcontext(no_progress) if self.app.quiet else progress(self.place.clock) as show:
-            async with self.place.link(name, progress=show, cancelled=self.cancelled) as link:
+        with nullcontext(no_progress) if self.app.quiet else progress(self.context.clock) as show:
+            async with self.context.link(name, progress=show, cancelled=self.cancelled) as link:
                 if self.heartbeats is None:
                     report = await act(link)
                 else:
@@ -64,7 +64,7 @@ class LinkRuns:
         """Act on one link; print one object, or its text. Return the exit code."""
         report = await self.run(name, act)
         if self.form == "json":
-            self.app.screen.json(await json_of(self.place, report))
+            self.app.screen.json(await json_of(self.context, report))
         else:
             await self.show(report)
         _show_error(report)
@@ -91,7 +91,7 @@ class LinkRuns:
                 continue
             codes.append(report.exit_code)
             if self.form == "json":
-                objects.append(await json_of(self.place, report))
+                objects.append(await json_of(self.context, report))
             else:
                 await self.show(report, gap=number > 0)
             _show_error(report)
@@ -105,10 +105,10 @@ class LinkRuns:
         from syncd.cli.render.runs import FIRST
 
         if self.form:
-            await show_table(self.app, self.place, report, self.form)
+            await show_table(self.app, self.context, report, self.form)
         elif report.exit_code or not self.app.quiet:
             self.app.screen.show([GAP] if gap else [])
-            async with self.place.titles() as titles:
+            async with self.context.titles() as titles:
                 names = (await titles.kept(report.row.link)).names
             self.app.screen.show(render.report(report, first=None if self.every else FIRST, names=names))
 
@@ -120,17 +120,17 @@ class LinkRuns:
         return report.exit_code if report.error is not None else 0
 
 
-async def json_of(place: Workplace, report: Report) -> dict[str, Any]:
+async def json_of(context: AppContext, report: Report) -> dict[str, Any]:
     """Given a report, return its JSON form with all changes of the run: those it does not hold come from the record."""
     from syncd.engine.report import change_json, to_json
     from syncd.engine.stored_plans import load_changes
 
     if not report.is_cut:
         return to_json(report)
-    return to_json(report, Streamed(map(change_json, await load_changes(place.store, report.row.id))))
+    return to_json(report, Streamed(map(change_json, await load_changes(context.store, report.row.id))))
 
 
-async def show_table(app: App, place: Workplace, report: Report, form: str) -> None:
+async def show_table(app: App, context: AppContext, report: Report, form: str) -> None:
     """Print the changes and holds of a run as CSV or Markdown; what else there is to say of it goes to stderr."""
     from syncd.cli import spreadsheet
     from syncd.cli.render import runs as render
@@ -138,10 +138,10 @@ async def show_table(app: App, place: Workplace, report: Report, form: str) -> N
     from syncd.status.owners import owners_of_changes, owners_of_facts
 
     row = report.row
-    async with place.titles() as titles:
+    async with context.titles() as titles:
         owners = owners_of_changes(report.changes) | owners_of_facts([hold.facts for hold in report.holds])
         labels = await titles.labels(row.link, owners)
-    changes = report.changes if not report.is_cut else await load_changes(place.store, row.id)
+    changes = report.changes if not report.is_cut else await load_changes(context.store, row.id)
     app.screen.lines(spreadsheet.FORMS[form](spreadsheet.rows_of_changes(row, changes, report.holds, labels)))
     show_on_stderr(render.conclusion(report))
 

@@ -74,7 +74,7 @@ class GlobalCommand(click.Command):
         self.params += global_options(hidden=True)
 
 
-STATE_ONLY = "It needs only the state database, and works where the secrets of links cannot be read."
+STATE_ONLY = "This command needs only the state database, so it works where the secrets of links cannot be read."
 
 
 def command(name: str, *, state_only: bool = False, **attributes: Any) -> Callable[[Callable[..., int]], GlobalCommand]:

@@ -183,7 +183,7 @@ class Screen:
 
 
 def show_on_stderr(blocks: Iterable[Block]) -> None:
-    """Print blocks on stderr: what is said about a result, and is no part of it."""
+    """Print blocks on stderr: remarks on a result that do not belong to it."""
     Screen(sys.stderr).show(blocks)
 
 

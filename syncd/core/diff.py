@@ -26,7 +26,7 @@ from syncd.core.model import (
     Unreadable,
 )
 from syncd.core.order_keys import number_of_former
-from syncd.core.policy import SOURCE, NoAction, decide, make_change
+from syncd.core.policy import SOURCE, NoAction, decide, make_change, why_not_written
 from syncd.core.records import BindingRow, BindingUpdate, StoredHold
 
 
@@ -247,7 +247,7 @@ def resolve(hold: Hold, facts: Facts, keep: Side, policy: Policy) -> Iterator[Ch
 
     A one-way link's source is never written, whatever was decided, and nothing is agreed that only one side says. An
     order that is let go (`lets_go`) is written on neither side, and nothing is agreed about it any more.
-    `resolvable` tells beforehand whether the decision can be carried out.
+    `resolvable` says beforehand whether the decision can be carried out.
     """
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
     reason = Reason.RESOLVED_CRM if keep is Side.CRM else Reason.RESOLVED_TABLE
@@ -283,7 +283,7 @@ def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
     """Given a hold and a decision, return why it cannot be carried out, as a sentence; empty when it can."""
     now = hold.seen or hold.facts
     if hold.kind is HoldKind.AMBIGUOUS_KEY:
-        return "no key of its own names it in the table; give it one in the portal, and the hold is released by itself"
+        return "no key of its own names it in the table; give it one in the portal, and syncd releases the hold"
     if hold.facts.unreadable is not None or now.unreadable is not None:
         return "its rows in the table cannot be read as one binding; correct the rows, and syncd releases the hold"
     value = hold.facts.crm if keep is Side.CRM else hold.facts.table
@@ -293,9 +293,7 @@ def resolvable(hold: Hold, keep: Side, policy: Policy) -> str:
     if hold.kind is HoldKind.OUT_OF_SCOPE and _is_deselected(now, policy):
         return (
             "the table has a row for it that `where` does not select, and syncd writes neither that row nor a second "
-            "one; change the row or `where`, and the hold is released by itself"
+            "one; change the row or `where`, and syncd releases the hold"
         )
     source = SOURCE.get(policy.direction)
-    if source is not None and (now.crm if source is Side.CRM else now.table) != value:
-        return f"this link is {policy.direction.value}: it never writes the {source.value} side"
-    return ""
+    return why_not_written(source, policy) if source is not None and now.on_side(source) != value else ""

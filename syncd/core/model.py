@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRange, OrderRanges
 
 
 class Side(StrEnum):
@@ -179,7 +179,7 @@ class Scope:
     @property
     def order_range(self) -> OrderRange:
         """The range of order ids."""
-        return OrderRange(self.first_order or 1, LARGEST if self.last_order is None else self.last_order)
+        return OrderRange(self.first_order or 1, LARGEST_ID if self.last_order is None else self.last_order)
 
     @property
     def orders(self) -> OrderRanges:

@@ -2,7 +2,7 @@
 
 The commonest mapping table holds the shop's order number, not the portal's order id. Everything else in syncd speaks of
 order ids, so keys are translated where the table is read and written (`table/keyed.py`), with what the portal says
-(`portal/order_lookup.py`) and what was learned before (`engine/learned_keys.py`, the table `order_key` of the state).
+(`portal/lookups.py`) and what was learned before (`engine/learned_keys.py`, the table `order_key` of the state).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 
 from syncd.core.pacing import SKEW
 
-LARGEST: Final = 2**63 - 1
-"""The largest order id; a range up to it is open."""
+LARGEST_ID: Final = 2**63 - 1
+"""The largest id of an order or an owner: 64 bits, as in every database. A range up to it has no upper bound."""
 
 NARROW: Final = 20
 """Ids in the widest range that is read id by id instead of listed (`OrderRanges.pieces`)."""
@@ -32,15 +32,15 @@ _PART = re.compile(r"([1-9][0-9]{0,18})(-?)([1-9][0-9]{0,18})?", re.ASCII)
 
 def parse_order_id(text: str) -> int | None:
     """Parse an order id as a person or a portal writes it; None for any other text, however long."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) else 0
-    return number if 0 < number <= LARGEST else None
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_ID)) else 0
+    return number if 0 < number <= LARGEST_ID else None
 
 
 class OrderRange(NamedTuple):
     """Order ids from first to last, both included."""
 
     first: int
-    last: int = LARGEST
+    last: int = LARGEST_ID
 
     @property
     def span(self) -> int:
@@ -49,7 +49,7 @@ class OrderRange(NamedTuple):
 
     def __str__(self) -> str:
         """Return the range as a person writes it: `5`, `5-9`, `5-`."""
-        if self.last == LARGEST:
+        if self.last == LARGEST_ID:
             return f"{self.first}-"
         return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
 
@@ -76,7 +76,7 @@ class OrderRanges:
         """Return the union of ranges, each (first, last), in any order; empty ranges are left out."""
         joined: list[OrderRange] = []
         for first, last in sorted(ranges):
-            low, high = max(1, first), min(last, LARGEST)
+            low, high = max(1, first), min(last, LARGEST_ID)
             if low > high:
                 continue
             if joined and low <= joined[-1].last + 1:
@@ -101,8 +101,8 @@ class OrderRanges:
         for part in map(str.strip, text.split(",")):
             match = _PART.fullmatch(part)
             first = int(match[1]) if match else 0
-            last = first if not match or not match[2] else int(match[3] or LARGEST)
-            if not 0 < first <= last <= LARGEST:
+            last = first if not match or not match[2] else int(match[3] or LARGEST_ID)
+            if not 0 < first <= last <= LARGEST_ID:
                 raise ValueError(f"{part!r} is neither an order id nor a range such as 5200-5300")
             found.append((first, last))
         return cls.of(found)
@@ -138,7 +138,7 @@ class OrderRanges:
 
     def complement(self) -> OrderRanges:
         """Return all ids that are not in the set."""
-        edges = [0, *(edge for one in self.ranges for edge in (one.first - 1, one.last)), LARGEST]
+        edges = [0, *(edge for one in self.ranges for edge in (one.first - 1, one.last)), LARGEST_ID]
         return OrderRanges.of((low + 1, high) for low, high in zip(edges[::2], edges[1::2], strict=True))
 
     def holds(self, first: int, last: int) -> bool:
@@ -207,7 +207,7 @@ class Coverage:
     @classmethod
     def whole(cls, at: float, run: int = 0) -> Coverage:
         """Return the coverage of a link that a run covered as a whole."""
-        return cls((Slice(LARGEST, at, at, run),))
+        return cls((Slice(LARGEST_ID, at, at, run),))
 
     @classmethod
     def read(cls, text: str) -> Coverage:
@@ -262,7 +262,7 @@ class Coverage:
         A new slice is as fresh as the stalest old slice that it overlaps.
         """
         made, after = [], 0
-        for upto in (*dict.fromkeys(one for one in bounds if 0 < one < LARGEST), LARGEST):
+        for upto in (*dict.fromkeys(one for one in bounds if 0 < one < LARGEST_ID), LARGEST_ID):
             old = [one for index, one in enumerate(self.slices) if self._overlaps(index, after, upto)]
             at, tried, run = min(one.at for one in old), min(one.tried for one in old), min(one.run for one in old)
             made.append(Slice(upto, at, tried, run))
@@ -275,13 +275,13 @@ class Coverage:
 
     def covered(self, ranges: OrderRanges | None, at: float, run: int = 0) -> Coverage:
         """Return the coverage after a pass, given what it covered (None: everything), when it began, and its run."""
-        orders = OrderRanges.of([(1, LARGEST)]) if ranges is None else ranges
+        orders = OrderRanges.of([(1, LARGEST_ID)]) if ranges is None else ranges
         slices = tuple(
             Slice(one.upto, at, at, run) if orders.holds(*self.orders_of(index)) else one
             for index, one in enumerate(self.slices)
         )
         fresh = replace(self, slices=slices)
-        newest = self.recent_from and orders.holds(self.recent_from, LARGEST)
+        newest = self.recent_from and orders.holds(self.recent_from, LARGEST_ID)
         return replace(fresh, recent_at=at, recent_run=run) if newest else fresh
 
     def run_of(self, order: int) -> int:

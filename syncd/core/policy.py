@@ -37,6 +37,13 @@ SOURCE = {Direction.CRM_TO_TABLE: Side.CRM, Direction.TABLE_TO_CRM: Side.TABLE}
 """The side a one-way link reads from; the other one is its target."""
 
 
+def why_not_written(side: Side | None, policy: Policy) -> str:
+    """Given a side that would be written, return why this link never writes it, as a clause; empty if it may be."""
+    if side is None or SOURCE.get(policy.direction) is not side:
+        return ""
+    return f"this link is {policy.direction.value}: it never writes the {side.value} side"
+
+
 def action_between(before: MaybeOwner, after: MaybeOwner) -> Action:
     """Given the value before and after a write, return what the write is called."""
     if after is None:
@@ -53,7 +60,7 @@ def decide(order_id: int, facts: Facts, policy: Policy) -> Decision:
         policy: Direction, conflict policy and scope of the link.
 
     Returns:
-        A change (a write on one side, or an agreement), a hold, or a verdict that does nothing.
+        A change (a write on one side, or an agreement), a hold, or a `NoAction`.
     """
     if not policy.scope.holds_order(order_id):
         return NoAction.LEFT_ALONE

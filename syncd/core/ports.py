@@ -103,8 +103,8 @@ class Listed(NamedTuple):
         rows: Readable rows, ascending by order id.
         unreadable: Orders up to the last of these rows (with the last chunk: all that are left) that have a row whose
             owner cannot be read. They are bound to something; they are not absent.
-        unproved: Of a listing of several ranges, told with the first chunk: those that could not be proved complete,
-            each with why. None of their rows are listed.
+        unproved: Of a listing of several ranges, those that could not be proved complete, each with why; reported with
+            the first chunk. None of their rows are listed.
     """
 
     rows: list[Row]
@@ -166,7 +166,7 @@ class Portal(PortalOrders, Protocol):
         Args:
             boundaries: Every 50th order id bound at the last complete listing, ascending; empty when none is known.
             scope: Only its order range is used: a list filtered by type cannot tell "unbound" from "bound elsewhere".
-            progress: Told how many rows have come.
+            progress: Receives the number of rows so far.
             ranges: List only these orders of the scope, with as few requests as it takes. Each range is proved by
                 itself, against its own count.
 
@@ -203,8 +203,8 @@ class Portal(PortalOrders, Protocol):
 
         A write whose `before` is not there is MOVED (or ALREADY), with what is there where that is known. The condition
         travels with the write, inside the batch. A portal whose batches cannot carry one (`Usage.conditional`) is read
-        right before instead; what is written between that and the write is replaced, and told in `found` where the
-        batch's own list saw it.
+        right before instead; what is written between that and the write is replaced, and reported in `found`
+        if the batch's own list saw it.
 
         A lost answer is reported as UNKNOWN for each write, never raised; nothing is ever sent twice by this call
         unless the portal certainly did not execute it.
@@ -233,7 +233,7 @@ class Portal(PortalOrders, Protocol):
         ...
 
     async def member_id(self) -> str:
-        """Return the portal's lasting id, which a rename keeps; empty where the credentials do not tell it."""
+        """Return the portal's lasting id, which a rename keeps; empty where the credentials do not show it."""
         ...
 
     async def is_target_of(self, address: str) -> bool:

@@ -77,7 +77,7 @@ NAMELESS = PortalNames()
 class LinkRow(NamedTuple):
     """A link's row. `fingerprint` names the ends its agreed state belongs to; `generation` grows with each rebase.
 
-    parked is empty, or the reason why scheduled passes rest until a person or a changed fact decides. portal and
+    parked is empty, or why scheduled passes are suspended until a person or a changed fact decides. portal and
     member_id are the address and the lasting id of the portal that the agreed state is about, empty while not known.
     `paused` says what was ordered last; ask `is_paused`, since a pause may have an end. coverage is when each part of
     the link was last covered; None before a pass has covered all of it.
@@ -254,7 +254,7 @@ class StoredHold:
 
 
 class Attempt(NamedTuple):
-    """How often a write of this order has failed in a row, and when it may be tried again; 0: it failed no more."""
+    """How often a write of this order has failed in a row, and when it may be tried again; 0: none."""
 
     order_id: int
     failures: int

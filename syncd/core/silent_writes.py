@@ -2,7 +2,7 @@
 
 Applying asks it where the answer to a request was lost, recovering where the process died with its requests. The writes
 of one request are carried out in order (the portal), or all together (a transaction of the table), so one of them that
-is in place tells something of its neighbours.
+is in place says something about its neighbours.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Reading: TypeAlias = MaybeOwner | NotABinding
 
 
 class Fate(StrEnum):
-    """What can be told of a silent write.
+    """What is known of a silent write.
 
     ARRIVED: its value is in place, or was at the reading before. OVERWROTE: its value is in place, and it replaced
     what somebody wrote after it was planned. PASSED_OVER: its turn in the request has come and gone, and the old owner
     is there: it was carried out and somebody put the old owner back, or it was refused. It must not be sent again.
     UNSEEN: the old owner is there, nothing else was ever seen, and its request can do nothing more: it may be sent
     again. PERHAPS_ALIVE: its request may still be carried out. UNCERTAIN: something else is there, or was, and
-    nobody can tell whether it was written before that.
+    nobody knows whether it was written before that.
     """
 
     ARRIVED = "arrived"

@@ -63,7 +63,7 @@ class Channel(Protocol):
 
 
 def channels(settings: NotifySettings) -> list[Channel]:
-    """Given `[notify]`, return the ways it names."""
+    """Given `[notify]`, return the channels it names."""
     found: list[Channel] = []
     if settings.webhook is not None:
         found.append(WebhookChannel(settings.webhook.get_secret_value()))
@@ -75,7 +75,7 @@ def channels(settings: NotifySettings) -> list[Channel]:
 
 
 def problems(settings: NotifySettings) -> Iterator[str]:
-    """Given `[notify]`, yield what is wrong with its ways, as far as that can be seen without using them."""
+    """Given `[notify]`, yield what is wrong with its channels, as far as that shows without using them."""
     if settings.command is not None and shutil.which(settings.command[0]) is None:
         there = os.path.exists(settings.command[0])  # noqa: PTH110 - only the last word on a path `which` did not take
         why = "is not executable" if there else "does not exist"
@@ -283,7 +283,7 @@ class Heartbeats:
     def ended(self, result: PassResult) -> None:
         """Send the result of a pass of the daemon to the link's address."""
         beat = Beat.SUCCESS if result.after.health in WELL else Beat.FAILURE
-        self.beat(result.link, beat, _told(result.report.row) if result.report is not None else result.after.detail)
+        self.beat(result.link, beat, _run_line(result.report.row) if result.report is not None else result.after.detail)
 
     @contextmanager
     def during(self, link: Link) -> Iterator[Callable[[Report], None]]:
@@ -304,7 +304,7 @@ class Heartbeats:
         def ended(report: Report) -> None:
             if not isinstance(report.error, Stopped):
                 well = report.exit_code in {0, 3}
-                self.beat(link.name, Beat.SUCCESS if well else Beat.FAILURE, _told(report.row))
+                self.beat(link.name, Beat.SUCCESS if well else Beat.FAILURE, _run_line(report.row))
 
         link.progress = progress
         try:
@@ -331,7 +331,7 @@ class Heartbeats:
                 return
 
 
-def _told(row: RunRow) -> str:
+def _run_line(row: RunRow) -> str:
     """Return what became of a run, in one line."""
     written = row.counts.crm.total + row.counts.table.total
     held = f", {formatting.count(row.counts.holds, 'order')} held" if row.counts.holds else ""

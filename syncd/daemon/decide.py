@@ -57,7 +57,7 @@ class RunFacts(NamedTuple):
         changed: A parked link's facts changed: a plan was applied, a hold decided, the link rebased.
         look: When a parked link is looked at next, in seconds since the epoch.
         failing: The newest pass failed for a reason that passes.
-        resting: This daemon waits out the pause after a failure.
+        resting: This daemon still waits after a failure.
         requested: The state database has a request that no pass has served yet.
     """
 

@@ -27,7 +27,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.config.model import LinkSettings
-from syncd.core.order_ranges import LARGEST, parse_order_id
+from syncd.core.order_ranges import LARGEST_ID, parse_order_id
 from syncd.core.ports import Clock
 from syncd.daemon.lifecycle import Tasks
 from syncd.errors import ConfigError, SyncdError
@@ -56,7 +56,7 @@ EVERY: Final = 3.0
 LONGEST: Final = 60.0
 """Seconds between two looks at one that cannot be read now."""
 SHARE: Final = 10
-"""A look that takes a second is followed by a pause of so many, so that a table without an index has its rest."""
+"""Seconds of pause for each second that a look took: a table without an index must not be read all the time."""
 WHOLE_APART: Final = 300.0
 """Seconds between two passes over all orders that are brought forward."""
 
@@ -148,7 +148,7 @@ def _orders_of(body: bytes) -> set[int]:
         orders = json.loads(body)["orders"]
     except (ValueError, KeyError, TypeError, RecursionError):
         orders = None
-    if not isinstance(orders, list) or not all(type(one) is int and 0 < one <= LARGEST for one in orders):
+    if not isinstance(orders, list) or not all(type(one) is int and 0 < one <= LARGEST_ID for one in orders):
         raise ValueError('expected {"orders": [order id, ...]}')
     return set(orders)
 

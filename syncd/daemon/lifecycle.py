@@ -30,7 +30,7 @@ from syncd.config.model import Settings
 from syncd.config.render import secret_values
 from syncd.config.sources import Source
 from syncd.core.ports import Clock
-from syncd.obs.redact import remember
+from syncd.obs.redact import register_secret
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -202,7 +202,7 @@ def read_again(loaded: Loaded) -> Loaded:
     """
     again = load(loaded.path, os.environ, _flags(loaded))
     for secret in secret_values(again.settings):
-        remember(secret)
+        register_secret(secret)
     return again
 
 

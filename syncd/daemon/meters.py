@@ -15,7 +15,7 @@ from syncd.daemon.channels import Beat, Heartbeats
 from syncd.daemon.runner_context import PassResult
 from syncd.errors import SyncdError
 from syncd.obs.metrics import Metrics
-from syncd.portal.opening import token_end, token_key
+from syncd.portal.factory import token_end, token_key
 from syncd.status.fire_times import FireTimes
 from syncd.status.health import Health
 from syncd.status.links import LinkStatus
@@ -23,7 +23,7 @@ from syncd.status.links import LinkStatus
 log = structlog.get_logger("syncd.daemon")
 
 
-class Meters:
+class MetricsObserver:
     """The observer of all runners (`syncd.daemon.runner_context.Observer`).
 
     Args:
@@ -52,7 +52,7 @@ class Meters:
         """See `Observer`."""
         self._metrics.skipped.labels(link, why).inc()
 
-    def overtaken(self, link: str) -> None:
+    def passed_elsewhere(self, link: str) -> None:
         """See `Observer`."""
         self._alerts.forget(link)
 
@@ -63,7 +63,7 @@ class Meters:
         if result.report is None:
             metrics.runs.labels(link, "failed").inc()
         else:
-            metrics.observe(result.report, result.pulse.usage, result.pulse.phases)
+            metrics.observe(result.report, result.progress.usage, result.progress.phases)
         self.show_health(link, result.after.health)
         self._alerts.ended(result)
         run = result.report.row if result.report is not None else None
@@ -83,19 +83,19 @@ class Meters:
             self._metrics.health.labels(link, one.value).set(one is health)
 
     async def refresh(
-        self, look: Callable[[], Awaitable[Sequence[LinkStatus]]], at_work: Collection[str], settings: Settings
+        self, statuses: Callable[[], Awaitable[Sequence[LinkStatus]]], at_work: Collection[str], settings: Settings
     ) -> CollectorRegistry:
         """Bring up to date what no pass reports, right before the metrics are read.
 
         Args:
-            look: Returns how each link is; where it cannot, the numbers shown last stay.
+            statuses: Returns how each link is; where it cannot, the numbers shown last stay.
             at_work: The links this process works on.
             settings: The configuration.
         """
         for link in settings.links:
             self._metrics.leader.labels(link).set(link in at_work)
         try:
-            for status in await look():
+            for status in await statuses():
                 await self._show(status, settings)
         except SyncdError as error:
             log.warning("metrics incomplete", error=error.message)

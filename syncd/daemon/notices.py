@@ -24,7 +24,7 @@ HEALTHS: Final[Mapping[Health, str]] = {
     Health.IN_STEP: "in step",
     Health.HELD: "in step, except for orders that are held",
     Health.REFUSED: "refused by a guard; nothing was written",
-    Health.PARKED: "parked: its portal or database refuses it",
+    Health.PARKED: "parked: its portal or database refuses access",
     Health.FAILING: "failing",
 }
 """The healths that passes can say, as a phrase after "is"."""
@@ -112,7 +112,7 @@ def _of_order(hold: Hold, labels: Labels) -> str:
         return f"Rows without a readable order: {sentence(hold.detail)}"
     if hold.order_id < 0:
         return f"A row whose key matches no order: {sentence(hold.detail)}"
-    return f"Order {hold.order_id}: {formatting.says(hold.facts, labels.names)}.{url}"
+    return f"Order {hold.order_id}: {formatting.facts_text(hold.facts, labels.names)}.{url}"
 
 
 def of_test(by: str) -> dict[str, Any]:

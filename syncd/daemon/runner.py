@@ -17,7 +17,7 @@ import structlog
 from syncd.core.ports import Cancelled
 from syncd.core.records import LinkRow, RunRow
 from syncd.daemon.decide import LinkParking, RunDecision, RunFacts, should_run
-from syncd.daemon.runner_context import NotWanted, PassProgress, PassResult, RunnerContext
+from syncd.daemon.runner_context import AlreadyServed, PassProgress, PassResult, RunnerContext
 from syncd.daemon.triggers import PERSONS, PendingHints, PendingTriggers, Task, Trigger, task_for
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, LeaseLost, StateUnavailable, Stopped, SyncdError
@@ -41,7 +41,7 @@ log = structlog.get_logger("syncd.daemon")
 
 STANDBY = 2.0
 """Seconds until a link another process works on is tried again; up to as many more at random."""
-COURTESY = 0.4
+LONGEST_WAIT = 0.4
 DAY = 86400.0
 KEEP_DAYS = 90.0
 """Passes that found nothing to do are forgotten after this long; changes and holds never are."""
@@ -97,10 +97,10 @@ class LinkRunner:
         self._task = Task(None)
         self._between_why = ""
         self._hints = PendingHints()
-        self._told_late = False
+        self._logged_late = False
         self._cancelled = Cancelled()
         self._seen = -1
-        self._tidied = context.clock.monotonic()
+        self._pruned_at = context.clock.monotonic()
 
     def ask(self, who: Trigger) -> None:
         """Ask for a pass."""
@@ -136,41 +136,41 @@ class LinkRunner:
         with structlog.contextvars.bound_contextvars(link=self.name):
             while not self._cancelled.is_set:
                 if self._triggers.is_ready:
-                    await self._attend(self._triggers.take(early=self.standby))
+                    await self._handle(self._triggers.take(early=self.standby))
                 else:
                     await self._triggers.sleep()
 
-    async def _attend(self, triggers: Mapping[Trigger, float]) -> None:
+    async def _handle(self, triggers: Mapping[Trigger, float]) -> None:
         previous: RunRow | None = None
-        pulse = PassProgress(self._context.clock, begun=self._begun)
+        progress = PassProgress(self._context.clock, begun=self._begun)
         if self._state_failed and self._triggers.is_waiting and triggers.keys() == {Trigger.SCHEDULE}:
             # Asking it again at every slot would be a failure each, and make the pause longer.
-            self._pass_over(triggers, "pausing after a failure")
+            self._skip(triggers, "pausing after a failure")
             return
         try:
             decision, previous = await self._decide(triggers, self._context.clock.now())
             if not decision.run:
-                self._pass_over(triggers, decision.why)
+                self._skip(triggers, decision.why)
                 return
-            report = await self._make_pass(triggers, pulse, previous)
-        except NotWanted:
-            self._pass_over(triggers, "done elsewhere")
+            report = await self._make_pass(triggers, progress, previous)
+        except AlreadyServed:
+            self._skip(triggers, "done elsewhere")
         except (LeaseHeld, LeaseLost) as error:
             self._stand_by(triggers, error)
         except Stopped:
             return
         except SyncdError as error:
-            await self._ended(triggers, previous, pulse, None, error)
+            await self._ended(triggers, previous, progress, None, error)
         except Exception as error:
             log.exception("pass crashed")
-            await self._ended(triggers, previous, pulse, None, error)
+            await self._ended(triggers, previous, progress, None, error)
         else:
             if isinstance(report.error, LeaseLost):
                 self._stand_by(triggers, report.error)
             elif await self._is_beside(report):
-                await self._ended_beside(previous, pulse, report)
+                await self._ended_beside(previous, progress, report)
             elif not isinstance(report.error, Stopped):
-                await self._ended(triggers, previous, pulse, report, report.error)
+                await self._ended(triggers, previous, progress, report, report.error)
 
     # ------------------------------------------------------------------ a pass
 
@@ -183,7 +183,7 @@ class LinkRunner:
         store = self._context.store
         link = await store.find_link(self.name)
         runs = await store.runs(self.name, RECENT if self._seen >= 0 else DEEP)
-        self._recall(link, runs)
+        self._read_results(link, runs)
         last = last_pass(runs)
         requests = await store.open_requests([self.name]) if Trigger.REQUEST in triggers else []
         changed = link is not None and bool(link.parked) and await self._parking.facts_changed(link, runs, last)
@@ -202,7 +202,7 @@ class LinkRunner:
             between=self.between,
         )
         decision = should_run(triggers, at)
-        hinted, every = self._hints.look()
+        hinted, every = self._hints.peek()
         self._between_why = decision.why if decision.between and not every else ""
         between = bool(self._between_why)
         self._task = task_for(triggers.keys(), link, runs, requests, between=between, hinted=hinted, whole=every)
@@ -211,7 +211,7 @@ class LinkRunner:
     def _next_look(self, reason: str, last: RunRow | None) -> float:
         return next_look(reason, last, self.failures, self.times, tried=self._tried)
 
-    def _recall(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
+    def _read_results(self, link: LinkRow | None, runs: Sequence[RunRow]) -> None:
         """Take in the results of the passes of this and other daemons."""
         newest = max((row.id for row in runs if row.finished_at is not None), default=0)
         if newest <= self._seen:
@@ -225,35 +225,35 @@ class LinkRunner:
         self.failures = failures_in_a_row(runs)
         self._earlier = health_before_failures(link, runs)
         if not first:
-            self._context.observer.overtaken(self.name)
+            self._context.observer.passed_elsewhere(self.name)
 
     async def _make_pass(
-        self, triggers: Mapping[Trigger, float], pulse: PassProgress, previous: RunRow | None
+        self, triggers: Mapping[Trigger, float], progress: PassProgress, previous: RunRow | None
     ) -> Report:
         context = self._context
         # Only one daemon receives a hint, and hints are urgent.
         if not (PERSONS | {Trigger.HINT}) & triggers.keys():
-            await context.clock.sleep(self._courtesy())
-        await self._look_out(unfinished=previous is not None and previous.finished_at is None)
+            await context.clock.sleep(self._random_wait())
+        await self._require_free_lease(unfinished=previous is not None and previous.finished_at is None)
         async with context.gate.enter():
             if self._cancelled.is_set:
                 raise Stopped("Stopped before the pass began.")
-            self.standby, self.working = False, pulse
+            self.standby, self.working = False, progress
             self._hints.take()
-            pulse.beat()
+            progress.touch()
             try:
                 return await context.run_pass(
                     self.name,
                     self._between_why or _origin(triggers),
                     self._task,
-                    pulse=pulse,
+                    progress=progress,
                     cancelled=self._cancelled,
                     still_wanted=lambda now: self._still_wanted(triggers, now),
                 )
             finally:
                 self.working = None
 
-    def _courtesy(self) -> float:
+    def _random_wait(self) -> float:
         """Return the seconds to wait before a scheduled pass.
 
         All daemons are triggered at the same moment. A short random wait, longer on a busier daemon, spreads the links
@@ -261,13 +261,13 @@ class LinkRunner:
         """
         clock = self._context.clock
         spacing = (self.times.spacing(clock.now()) if self.times is not None else None) or 0.0
-        return min(0.1 * spacing, COURTESY * clock.random() + 0.1 * self._context.gate.busy)
+        return min(0.1 * spacing, LONGEST_WAIT * clock.random() + 0.1 * self._context.gate.busy)
 
     async def _still_wanted(self, triggers: Mapping[Trigger, float], now: float) -> bool:
         decision, _last = await self._decide(triggers, now)
         return decision.run
 
-    async def _look_out(self, *, unfinished: bool) -> None:
+    async def _require_free_lease(self, *, unfinished: bool) -> None:
         """Raise LeaseHeld if another process is at work on the link, before either side is opened."""
         link = await self._context.store.find_link(self.name) if unfinished else None
         if link is not None:
@@ -276,7 +276,7 @@ class LinkRunner:
 
     # ------------------------------------------------------- what follows from it
 
-    def _pass_over(self, triggers: Mapping[Trigger, float], why: str) -> None:
+    def _skip(self, triggers: Mapping[Trigger, float], why: str) -> None:
         self.standby = False
         self._hints.clear()
         if Trigger.SCHEDULE in triggers:
@@ -301,7 +301,7 @@ class LinkRunner:
         self,
         triggers: Mapping[Trigger, float],
         previous: RunRow | None,
-        pulse: PassProgress,
+        progress: PassProgress,
         report: Report | None,
         error: BaseException | None,
     ) -> None:
@@ -332,7 +332,7 @@ class LinkRunner:
                 self._look = self._next_look(f"{parking}: ", self.last)
                 self._await_look()
         result = PassResult(
-            self.name, report, error, before, self.condition, pulse, previous, self.failures, failures, self._earlier
+            self.name, report, error, before, self.condition, progress, previous, self.failures, failures, self._earlier
         )
         await context.observer.ended(result)
 
@@ -344,9 +344,9 @@ class LinkRunner:
         spacing = self.times.spacing(row.started_at)
         took = row.finished_at - row.started_at
         if spacing is None or took <= spacing or row.first_sync:
-            self._told_late = False
-        elif not self._told_late:
-            self._told_late = True
+            self._logged_late = False
+        elif not self._logged_late:
+            self._logged_late = True
             hint = f"`syncd check {self.name}` shows which schedule and how many slices the portal allows"
             log.warning("schedule cannot be kept", seconds=round(took), every=round(spacing), hint=hint)
 
@@ -357,11 +357,11 @@ class LinkRunner:
         runs = await self._context.store.runs(self.name, RECENT)
         return report.row.id not in {row.id for row in relevant_passes(runs)}
 
-    async def _ended_beside(self, previous: RunRow | None, pulse: PassProgress, report: Report) -> None:
+    async def _ended_beside(self, previous: RunRow | None, progress: PassProgress, report: Report) -> None:
         self._seen = max(self._seen, report.row.id)
         at = self.condition
         result = PassResult(
-            self.name, report, None, at, at, pulse, previous, self.failures, self.failures, self._earlier
+            self.name, report, None, at, at, progress, previous, self.failures, self.failures, self._earlier
         )
         await self._context.observer.ended(result)
 
@@ -378,17 +378,17 @@ class LinkRunner:
             try:
                 await self._parking.keep(parking, self.condition.detail)
                 if parking is None:
-                    await self._tidy()
+                    await self._prune_daily()
             except SyncdError as error:
                 if isinstance(error, LeaseHeld | LeaseLost):
                     raise
                 log.warning("state not kept", error=error.message)
 
-    async def _tidy(self) -> None:
+    async def _prune_daily(self) -> None:
         clock = self._context.clock
-        if clock.monotonic() - self._tidied < DAY:
+        if clock.monotonic() - self._pruned_at < DAY:
             return
-        self._tidied = clock.monotonic()
+        self._pruned_at = clock.monotonic()
         link = await self._context.store.find_link(self.name)
         if link is not None:
             async with self._context.short_lease(link) as lease:

@@ -20,12 +20,12 @@ from syncd.daemon.triggers import Task
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
 from syncd.status.health import Health, LinkHealth, was_cut_off
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 
 StillWanted = Callable[[float], Awaitable[bool]]
 
 
-class NotWanted(Exception):
+class AlreadyServed(Exception):
     """Another process has served the fire time meanwhile; no run was opened."""
 
 
@@ -33,8 +33,8 @@ class NotWanted(Exception):
 class PassProgress:
     """The signs of life of one pass.
 
-    A beat is anything that shows progress: a page listed, a transaction of the state database, a second of waiting for
-    the portal on purpose. A pass that beats may be slow; one that does not has hung.
+    Anything that shows progress is one: a page listed, a transaction of the state database, a second of waiting for the
+    portal on purpose. A pass that shows some may be slow; one that shows none has hung.
 
     Args:
         clock: Time.
@@ -52,7 +52,6 @@ class PassProgress:
     phases: dict[str, float] = field(default_factory=dict)
     usage: Usage | None = None
     begun: Callable[[], None] = lambda: None
-    beats: int = 0
     started_at: float = 0.0
     _last: float = 0.0
     _phase: str = ""
@@ -62,15 +61,14 @@ class PassProgress:
         self.started_at = self.clock.now()
         self._last = self.clock.monotonic()
 
-    def beat(self) -> None:
+    def touch(self) -> None:
         """Show a sign of life."""
-        self.beats += 1
         self._last = self.clock.monotonic()
 
-    def progress(self, stage: str, done: int, expected: int | None) -> None:
+    def report(self, stage: str, done: int, expected: int | None) -> None:
         """Take a report of the engine (`syncd.core.ports.Progress`)."""
         self.stage, self.done, self.expected = stage, done, expected
-        self.beat()
+        self.touch()
 
     def enter(self, phase: str) -> None:
         """Begin a phase, and end the one before; an empty one only ends it."""
@@ -81,7 +79,7 @@ class PassProgress:
             self.phases[self._phase] = self.phases.get(self._phase, 0.0) + now - self._phase_began
         self._phase, self._phase_began = phase, now
 
-    def silence(self) -> float:
+    def idle_seconds(self) -> float:
         """Return the seconds since the last sign of life."""
         return self.clock.monotonic() - self._last
 
@@ -95,7 +93,7 @@ class RunPass(Protocol):
         origin: str,
         task: Task,
         *,
-        pulse: PassProgress,
+        progress: PassProgress,
         cancelled: Cancelled,
         still_wanted: StillWanted,
     ) -> Report:
@@ -105,38 +103,38 @@ class RunPass(Protocol):
             link: The link's name.
             origin: schedule, trigger or signal; goes into the run.
             task: What it covers, and whom it serves.
-            pulse: Receives every sign of progress.
+            progress: Receives every sign of progress.
             cancelled: Set when the pass is to end after the batch in flight.
             still_wanted: Asked under the lease, before the run is opened, with the time it will be said to have begun.
 
         Raises:
-            NotWanted: `still_wanted` said no.
+            AlreadyServed: `still_wanted` said no.
             LeaseHeld: Another process works on this link.
             SyncdError: The pass could not even begin.
         """
         ...
 
 
-def pass_runner(workplace: Workplace) -> RunPass:
-    """Given the workplace, return what makes its links' passes."""
+def pass_runner(context: AppContext) -> RunPass:
+    """Given what links are made from, return what makes their passes."""
 
     async def run_pass(
         link: str,
         origin: str,
         task: Task,
         *,
-        pulse: PassProgress,
+        progress: PassProgress,
         cancelled: Cancelled,
         still_wanted: StillWanted,
     ) -> Report:
-        async with workplace.link(link, progress=pulse.progress, cancelled=cancelled) as opened:
-            opened.store = cast("Store", _WatchedStore(opened.store, pulse, still_wanted, task.serves))
-            opened.clock = _WatchedClock(opened.clock, pulse)
+        async with context.link(link, progress=progress.report, cancelled=cancelled) as opened:
+            opened.store = cast("Store", _WatchedStore(opened.store, progress, still_wanted, task.serves))
+            opened.clock = _WatchedClock(opened.clock, progress)
             try:
                 return await engine.reconcile(opened, origin=origin, portion=task.portion)
             finally:
-                pulse.enter("")
-                pulse.usage = opened.portal.usage()
+                progress.enter("")
+                progress.usage = opened.portal.usage()
 
     return run_pass
 
@@ -149,22 +147,24 @@ class _WatchedStore:
     them to the next.
     """
 
-    def __init__(self, store: Store, pulse: PassProgress, still_wanted: StillWanted, serves: Collection[int]) -> None:
+    def __init__(
+        self, store: Store, progress: PassProgress, still_wanted: StillWanted, serves: Collection[int]
+    ) -> None:
         self._store = store
-        self._pulse = pulse
+        self._progress = progress
         self._still_wanted = still_wanted
         self._serves = serves
         self._open: Sequence[int] = []
 
     def __getattr__(self, name: str) -> Any:
-        self._pulse.beat()
+        self._progress.touch()
         return getattr(self._store, name)
 
     async def start_run(self, lease: Lease, kind: str, origin: str, now: float, source: int | None = None) -> int:
         if not await self._still_wanted(now):
-            raise NotWanted
+            raise AlreadyServed
         self._open = [request.id for request in await self._store.open_requests([lease.link])]
-        self._pulse.enter("observe")
+        self._progress.enter("observe")
         return await self._store.start_run(lease, kind, origin, now, source)
 
     async def finish_run(self, lease: Lease, row: RunRow) -> None:
@@ -176,15 +176,15 @@ class _WatchedStore:
 
     async def save_plan(self, *args: Any, **kwargs: Any) -> list[int]:
         ids = await self._store.save_plan(*args, **kwargs)
-        self._pulse.enter("apply")
+        self._progress.enter("apply")
         return ids
 
 
 class _WatchedClock:
     """A clock on which waiting on purpose (for the operating budget, in slices of a second) is a sign of life."""
 
-    def __init__(self, clock: Clock, pulse: PassProgress) -> None:
-        self._pulse = pulse
+    def __init__(self, clock: Clock, progress: PassProgress) -> None:
+        self._progress = progress
         self.now = clock.now
         self.monotonic = clock.monotonic
         self.random = clock.random
@@ -193,7 +193,7 @@ class _WatchedClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock`."""
         await self._sleep(seconds)
-        self._pulse.beat()
+        self._progress.touch()
 
 
 NEW: Final = LinkHealth(Health.NEW)
@@ -208,7 +208,7 @@ class Observer(Protocol):
         """A fire time has passed without a pass."""
         ...
 
-    def overtaken(self, link: str) -> None:
+    def passed_elsewhere(self, link: str) -> None:
         """Another process has made a pass of the link since this one did."""
         ...
 
@@ -230,7 +230,7 @@ class PassResult:
         report: The result of the run; None if no run was opened.
         error: What ended it early, if anything did.
         before, after: The link's lasting health.
-        pulse: What the pass showed of itself.
+        progress: What it did, in phases, and what it used of the portal.
         previous: The pass before this one, by any daemon.
         failures, failures_before: How many passes have failed in a row by now, and had before this one.
         earlier: Where passes fail or failed, the lasting health before they did.
@@ -241,7 +241,7 @@ class PassResult:
     error: BaseException | None
     before: LinkHealth
     after: LinkHealth
-    pulse: PassProgress
+    progress: PassProgress
     previous: RunRow | None
     failures: int = 1
     failures_before: int = 1

@@ -32,7 +32,7 @@ _TROUBLES: Mapping[int, str] = {
 }
 
 
-class Timetable:
+class LinkScheduler:
     """The schedules of all links of this daemon.
 
     Args:
@@ -74,7 +74,7 @@ class Timetable:
         self._jobs[link] = (times, jitter)
         # A function of our own and no partial: APScheduler asks whether it is a coroutine function.
         self._scheduler.add_job(
-            self._fire, _AtSlots(times, jitter, self._clock), args=(link,), id=link, replace_existing=True
+            self._fire, _FireTimesTrigger(times, jitter, self._clock), args=(link,), id=link, replace_existing=True
         )
 
     def set_between(self, link: str, times: FireTimes | None) -> None:
@@ -86,7 +86,7 @@ class Timetable:
             return
         self._jobs[job] = (times, 0.0)
         self._scheduler.add_job(
-            self._fire_between, _AtSlots(times, 0.0, self._clock), args=(link,), id=job, replace_existing=True
+            self._fire_between, _FireTimesTrigger(times, 0.0, self._clock), args=(link,), id=job, replace_existing=True
         )
 
     def drop(self, link: str) -> None:
@@ -108,7 +108,7 @@ class Timetable:
     def realign(self) -> None:
         """Work out every next moment again: the system's clock was set."""
         for link, (times, jitter) in self._jobs.items():
-            self._scheduler.reschedule_job(link, trigger=_AtSlots(times, jitter, self._clock))
+            self._scheduler.reschedule_job(link, trigger=_FireTimesTrigger(times, jitter, self._clock))
 
     def wake(self) -> None:
         """Have the scheduler look at its jobs now."""
@@ -133,7 +133,7 @@ class Timetable:
         self._trouble(link, kind)
 
 
-class _AtSlots(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
+class _FireTimesTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
     """Fires at a link's times, each up to `jitter` seconds late."""
 
     def __init__(self, times: FireTimes, jitter: float, clock: Clock) -> None:

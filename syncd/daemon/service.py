@@ -19,20 +19,20 @@ from syncd.daemon.alerts import Alerts, alert_rules
 from syncd.daemon.channels import Heartbeats, channels
 from syncd.daemon.hints import TableWatches
 from syncd.daemon.lifecycle import Process, SecretFiles, Stop, Tasks, handled, needs_restart, read_again, watch_secrets
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness, Notifier, keep_alive, status_line
 from syncd.daemon.triggers import RequestPoller, Trigger
-from syncd.daemon.web import Views
+from syncd.daemon.web import WebViews
 from syncd.daemon.web_server import WebServer
 from syncd.errors import ConfigError, StateUnavailable
 from syncd.obs import logs
 from syncd.obs.clock import SystemClock
 from syncd.obs.metrics import Metrics
 from syncd.status.owners import Titles
-from syncd.wiring import Workplace, open_workplace
+from syncd.wiring import AppContext, open_app_context
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -87,16 +87,16 @@ class Service:
         self._notifier.status("starting: opening the state database")
         with handled(self._stop, reload=self._reload_wanted.set, now=self._pass_now):
             async with AsyncExitStack() as stack:
-                workplace = await self._open_state(stack)
-                if workplace is not None:
-                    titles = await stack.enter_async_context(workplace.titles())
-                    await self._live(workplace, titles)
+                context = await self._open_state(stack)
+                if context is not None:
+                    titles = await stack.enter_async_context(context.titles())
+                    await self._live(context, titles)
         log.info("daemon stopped", reason=self._stop.reason, exit_code=self._stop.exit_code)
         return self._stop.exit_code
 
     # ------------------------------------------------------------------- start
 
-    async def _open_state(self, stack: AsyncExitStack) -> Workplace | None:
+    async def _open_state(self, stack: AsyncExitStack) -> AppContext | None:
         """Open the state database; None if the stop was asked for before it could be reached."""
         began, attempt = self._clock.monotonic(), 0
         patience = START_PATIENCE if self._notifier.listening else 0.0
@@ -104,7 +104,7 @@ class Service:
             async with self._tasks.during("start", self._extend_start()):
                 try:
                     return await stack.enter_async_context(
-                        open_workplace(self._loaded.settings, clock=self._clock, measure=self._metrics)
+                        open_app_context(self._loaded.settings, clock=self._clock, meter=self._metrics)
                     )
                 except StateUnavailable as error:
                     if self._clock.monotonic() - began >= patience:
@@ -125,28 +125,28 @@ class Service:
 
     # --------------------------------------------------------------------- run
 
-    async def _live(self, workplace: Workplace, titles: Titles) -> None:
-        settings, clock, store = self._loaded.settings, self._clock, workplace.store
-        self._process = self._process.but(holder=workplace.holder)
+    async def _live(self, context: AppContext, titles: Titles) -> None:
+        settings, clock, store = self._loaded.settings, self._clock, context.store
+        self._process = self._process.but(holder=context.holder)
         alerts = Alerts(clock, self._count_notification, labels=titles.labels)
-        heartbeats = Heartbeats(lambda: workplace.settings.links)
-        meters = Meters(self._metrics, alerts, store, clock, heartbeats)
-        context = RunnerContext(
+        heartbeats = Heartbeats(lambda: context.settings.links)
+        meters = MetricsObserver(self._metrics, alerts, store, clock, heartbeats)
+        runner_context = RunnerContext(
             store,
             clock,
-            workplace.holder,
-            pass_runner(workplace),
+            context.holder,
+            pass_runner(context),
             PassLimiter(PASSES_AT_ONCE),
             meters,
             prune=store.prune,
         )
-        timetable = Timetable(clock, self._slot_came, self._count_trouble, self._recent_slot_came)
-        supervisor = self._supervisor = Supervisor(context, timetable, self._crashed)
-        watches = TableWatches(workplace.watched_table, clock, supervisor, self._tasks)
+        scheduler = LinkScheduler(clock, self._slot_came, self._count_trouble, self._recent_slot_came)
+        supervisor = self._supervisor = Supervisor(runner_context, scheduler, self._crashed)
+        watches = TableWatches(context.watched_table, clock, supervisor, self._tasks)
         poller = RequestPoller(store, clock, lambda: supervisor.runners, supervisor.ask, supervisor.state_back)
-        liveness = Liveness(clock, timetable, supervisor.passes, self._metrics.lag.set)
-        views = Views(
-            workplace=workplace,
+        liveness = Liveness(clock, scheduler, supervisor.passes, self._metrics.lag.set)
+        views = WebViews(
+            context=context,
             titles=titles,
             supervisor=supervisor,
             meters=meters,
@@ -161,8 +161,8 @@ class Service:
                     log.warning("web open to other hosts", listen=settings.web.listen, password=False)
                 self._tasks.start("web", web.run())
                 await web.started()
-            timetable.start()
-            self._adopt(settings, alerts, meters, workplace, watches)
+            scheduler.start()
+            self._adopt(settings, alerts, meters, context, watches)
             self._tasks.start("requests", poller.run())
             self._tasks.start("liveness", liveness.run())
             self._tasks.start("watchdog", keep_alive(self._notifier, liveness, clock))
@@ -172,26 +172,26 @@ class Service:
             self._notifier.ready()
             log.info("daemon ready", links=len(supervisor.runners), web=settings.web.listen)
             self._tasks.start("status", self._keep_status(supervisor))
-            self._tasks.start("reload", self._keep_reloading(alerts, meters, workplace, watches))
+            self._tasks.start("reload", self._keep_reloading(alerts, meters, context, watches))
             credentials = watch_secrets(
                 lambda: self._secrets, supervisor.any_turned_away, self._reload_wanted.set, self._clock
             )
             self._tasks.start("credentials", credentials)
             await self._stop.wanted.wait()
-            await self._shut_down(supervisor, timetable, alerts, heartbeats, web)
+            await self._shut_down(supervisor, scheduler, alerts, heartbeats, web)
         finally:
             await self._tasks.end_all()
-            await timetable.stop()
+            await scheduler.stop()
             if web is not None:
                 web.close()
 
     def _adopt(
-        self, settings: Settings, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
+        self, settings: Settings, alerts: Alerts, meters: MetricsObserver, context: AppContext, watches: TableWatches
     ) -> None:
         """Apply settings, at the start and at each reload."""
         assert self._supervisor is not None
         alerts.configure(channels(settings.notify), alert_rules(settings.notify))
-        workplace.settings = settings
+        context.settings = settings
         changed = self._supervisor.configure(settings)
         watches.configure(settings.links)
         for name in changed.removed:
@@ -203,7 +203,7 @@ class Service:
             log.info("links configured", added=changed.added, removed=changed.removed, changed=changed.changed)
 
     async def _keep_reloading(
-        self, alerts: Alerts, meters: Meters, workplace: Workplace, watches: TableWatches
+        self, alerts: Alerts, meters: MetricsObserver, context: AppContext, watches: TableWatches
     ) -> None:
         while True:
             await self._reload_wanted.wait()
@@ -222,7 +222,7 @@ class Service:
                     log.warning("restart needed", keys=restart)
                 self._process = self._process.but(restart=tuple(restart))
                 logs.configure(again.settings.log.level.value, again.settings.log.format.value)
-                self._adopt(again.settings, alerts, meters, workplace, watches)
+                self._adopt(again.settings, alerts, meters, context, watches)
                 self._loaded, self._secrets = again, SecretFiles(again, self._environ)
                 log.info("configuration reloaded")
             self._show_status()
@@ -249,7 +249,7 @@ class Service:
     async def _shut_down(
         self,
         supervisor: Supervisor,
-        timetable: Timetable,
+        scheduler: LinkScheduler,
         alerts: Alerts,
         heartbeats: Heartbeats,
         web: WebServer | None,
@@ -259,7 +259,7 @@ class Service:
         self._process = self._process.but(phase="stopping")
         self._notifier.stopping()
         self._show_status()
-        await timetable.stop()
+        await scheduler.stop()
         if not await supervisor.stop(self._stop.reason, timeout):
             log.warning("passes cut off", after=timeout, healing="their journals, by the next pass")
         try:
@@ -299,7 +299,7 @@ class Service:
         self._metrics.notifications.labels(way, outcome).inc()
 
 
-def _web_server(views: Views, address: tuple[str, int]) -> WebServer:
+def _web_server(views: WebViews, address: tuple[str, int]) -> WebServer:
     """Return what serves the views and the status page, whose templates are loaded only here."""
     from syncd.daemon.pages import routes  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from syncd.config.model import LinkSettings, Settings
 from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.runner import LinkRunner, RunnerState
 from syncd.daemon.runner_context import PassProgress, RunnerContext
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.triggers import Trigger
 from syncd.status.fire_times import FireTimes, recent_times
 from syncd.status.health import Health, LinkHealth
@@ -32,14 +32,16 @@ class Supervisor:
 
     Args:
         context: What they work with.
-        timetable: The schedules, which ask them.
+        scheduler: The schedules, which ask them.
         crashed: Called with the error of a runner that crashed, which is a bug.
     """
 
-    def __init__(self, context: RunnerContext, timetable: Timetable, crashed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, context: RunnerContext, scheduler: LinkScheduler, crashed: Callable[[BaseException], None]
+    ) -> None:
         self.runners: dict[str, LinkRunner] = {}
         self._context = context
-        self._timetable = timetable
+        self._scheduler = scheduler
         self._links: dict[str, LinkSettings] = {}
         self._tasks = Tasks(crashed)
 
@@ -49,7 +51,7 @@ class Supervisor:
         added = [name for name in settings.links if name not in self._links]
         changed = [name for name, link in settings.links.items() if name in self._links and self._links[name] != link]
         for name in removed:
-            self._timetable.drop(name)
+            self._scheduler.drop(name)
             self.runners.pop(name).stop("its removal from the configuration")
         for name, link in settings.links.items():
             self._set(name, link, settings)
@@ -102,7 +104,7 @@ class Supervisor:
         found = {}
         for name, runner in self.runners.items():
             wait = runner.retry_in()
-            expected = self._timetable.next_run(name) if wait is None else now + wait
+            expected = self._scheduler.next_run(name) if wait is None else now + wait
             found[name] = RunnerState(runner.condition, runner.working, runner.standby, runner.last, expected)
         return found
 
@@ -137,7 +139,7 @@ class Supervisor:
             self.runners[name] = LinkRunner(name, times, self._context)
         self.runners[name].between = between
         if times is None:
-            self._timetable.drop(name)
+            self._scheduler.drop(name)
         else:
-            self._timetable.set(name, times, settings.daemon.jitter_seconds(times.schedule))
-            self._timetable.set_between(name, between)
+            self._scheduler.set(name, times, settings.daemon.jitter_seconds(times.schedule))
+            self._scheduler.set_between(name, between)

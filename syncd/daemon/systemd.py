@@ -22,7 +22,7 @@ from syncd.core.ports import Clock
 from syncd.daemon.lifecycle import Process
 from syncd.daemon.runner import RunnerState
 from syncd.daemon.runner_context import PassProgress
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.obs.clock import time_of_day
 from syncd.status.health import Health
 
@@ -45,21 +45,21 @@ class Liveness:
 
     Args:
         clock: Time.
-        timetable: The schedules.
-        pulses: The passes at work, by link.
+        scheduler: The schedules.
+        passes: The passes at work, by link.
         lagged: Receives the lag of the event loop in seconds, once a second.
     """
 
     def __init__(
         self,
         clock: Clock,
-        timetable: Timetable,
-        pulses: Callable[[], Iterable[tuple[str, PassProgress]]],
+        scheduler: LinkScheduler,
+        passes: Callable[[], Iterable[tuple[str, PassProgress]]],
         lagged: Callable[[float], None],
     ) -> None:
         self._clock = clock
-        self._timetable = timetable
-        self._pulses = pulses
+        self._scheduler = scheduler
+        self._passes = passes
         self._lagged = lagged
         self._lag = 0.0
 
@@ -75,19 +75,19 @@ class Liveness:
             apart = clock.now() - clock.monotonic()
             if abs(apart - offset) > SET:
                 log.warning("system clock was set", seconds=round(apart - offset, 1))
-                self._timetable.realign()
+                self._scheduler.realign()
                 offset = apart
-            elif self._timetable.overdue() > SILENT / 2:
-                self._timetable.wake()
+            elif self._scheduler.overdue() > SILENT / 2:
+                self._scheduler.wake()
 
     def faults(self) -> list[str]:
         """Return what is wrong with this process, as phrases; empty while it is sound."""
         found = [
-            f"the pass of {link} has made no progress for {pulse.silence():.0f} s"
-            for link, pulse in self._pulses()
-            if pulse.silence() > FROZEN
+            f"the pass of {link} has made no progress for {progress.idle_seconds():.0f} s"
+            for link, progress in self._passes()
+            if progress.idle_seconds() > FROZEN
         ]
-        if (late := self._timetable.overdue()) > SILENT:
+        if (late := self._scheduler.overdue()) > SILENT:
             found.append(f"the schedule is {late:.0f} s late")
         if self._lag > LAGGING:
             found.append(f"the event loop was {self._lag:.0f} s late")
@@ -198,10 +198,10 @@ def _healths(lives: Mapping[str, RunnerState]) -> str:
     return f"{len(lives)} link{'s' if len(lives) > 1 else ''}, {', '.join(words)}"
 
 
-def _at_work(name: str, pulse: PassProgress) -> str:
-    done = f" {pulse.done}" if pulse.done else ""
-    expected = f" of {pulse.expected}" if done and pulse.expected else ""
-    return f"at work on {name}{': ' if pulse.stage else ''}{pulse.stage}{done}{expected}"
+def _at_work(name: str, progress: PassProgress) -> str:
+    done = f" {progress.done}" if progress.done else ""
+    expected = f" of {progress.expected}" if done and progress.expected else ""
+    return f"at work on {name}{': ' if progress.stage else ''}{progress.stage}{done}{expected}"
 
 
 def _upcoming(lives: Iterable[RunnerState]) -> list[float]:

@@ -27,7 +27,7 @@ class Trigger(StrEnum):
     """Why a pass is wanted.
 
     SCHEDULE: a fire time is there. START: this daemon looks for what fell due while none was up. AGAIN: the pause after
-    a failure, or the rest of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
+    a failure, or of a parked link, is over. RELOAD: the link's configuration changed. RECENT: it is time for a
     pass over the newest orders. HINT: a program reports that some orders have changed. REQUEST, SIGNAL: a person.
     """
 
@@ -150,7 +150,7 @@ class PendingHints:
         """Note that very many orders have changed."""
         self._all = True
 
-    def look(self) -> tuple[OrderRanges, bool]:
+    def peek(self) -> tuple[OrderRanges, bool]:
         """Return the orders that wait, and whether all do; what a pass takes is what was looked at last."""
         self._looked = frozenset(self._orders), self._all
         return OrderRanges.of_orders(self._orders), self._all
@@ -217,7 +217,7 @@ class RequestPoller:
         pause = EVERY
         while True:
             try:
-                await self.look()
+                await self.poll()
             except SyncdError as error:
                 if not self.unreachable:
                     log.warning("state database out of reach", error=error.message)
@@ -231,7 +231,7 @@ class RequestPoller:
                 pause = EVERY
             await self._clock.sleep(pause * (0.9 + 0.2 * self._clock.random()))
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Pass on the requests made since the last poll."""
         found = await self._store.open_requests(list(self._links()))
         for request in found:

@@ -1,7 +1,7 @@
 """What the daemon shows over HTTP: health, metrics, status, and the routes of the status page.
 
-All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own. `Views`
-puts it together from the parts of the daemon.
+All of it is read only, except hints that orders have changed (`hints`), which come with a token of their own.
+`WebViews` puts it together from the parts of the daemon.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from syncd.config.service_settings import WebSettings
 from syncd.core.ports import Clock
 from syncd.daemon.hints import Hooks
 from syncd.daemon.lifecycle import Process
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
 from syncd.daemon.web_server import Access, Guarded
 from syncd.engine.report import iso
 from syncd.errors import SyncdError
-from syncd.status.links import LinkStatus, links_json, look
+from syncd.status.links import LinkStatus, link_statuses, links_json
 from syncd.status.owners import Titles
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -105,11 +105,11 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     return PlainTextResponse("The state database does not answer; the log has the details.\n", 503)
 
 
-class Views:
+class WebViews:
     """The views of one daemon.
 
     Args:
-        workplace: The settings in force and the state database.
+        context: The settings in force and the state database.
         titles: The titles of deals and invoices.
         supervisor: The runners.
         meters: The metrics.
@@ -121,15 +121,15 @@ class Views:
     def __init__(
         self,
         *,
-        workplace: Workplace,
+        context: AppContext,
         titles: Titles,
         supervisor: Supervisor,
-        meters: Meters,
+        meters: MetricsObserver,
         liveness: Liveness,
         poller: RequestPoller,
         process: Callable[[], Process],
     ) -> None:
-        self.workplace = workplace
+        self.context = context
         self.titles = titles
         self._process = process
         self._supervisor = supervisor
@@ -149,17 +149,17 @@ class Views:
             status=self._status,
             metrics=self._metrics,
             pages=pages,
-            access=_access(self.workplace.settings.web, self.workplace.clock),
-            hooks=Hooks(lambda: self.workplace.settings.links, self._supervisor.hint),
+            access=_access(self.context.settings.web, self.context.clock),
+            hooks=Hooks(lambda: self.context.settings.links, self._supervisor.hint),
         )
 
     async def links(self) -> list[LinkStatus]:
         """Return how each link is now."""
-        place = self.workplace
-        return await look(place.settings, place.store, place.clock.now(), self._supervisor.healths())
+        context = self.context
+        return await link_statuses(context.settings, context.store, context.clock.now(), self._supervisor.healths())
 
     async def _status(self) -> dict[str, Any]:
-        return status_json(self.process(), await self.links(), self.workplace.clock.now())
+        return status_json(self.process(), await self.links(), self.context.clock.now())
 
     async def _alive(self) -> Sequence[str]:
         return self._liveness.faults()
@@ -170,12 +170,12 @@ class Views:
             return [f"the daemon is {phase}"]
         if self._poller.unreachable:
             return ["the state database is out of reach"]
-        await self.workplace.store.leases()
+        await self.context.store.leases()
         return []
 
     async def _metrics(self) -> CollectorRegistry:
         at_work = {name for name, _ in self._supervisor.passes()}
-        return await self._meters.refresh(self.links, at_work, self.workplace.settings)
+        return await self._meters.refresh(self.links, at_work, self.context.settings)
 
 
 def status_json(process: Process, links: Sequence[LinkStatus], now: float) -> dict[str, Any]:

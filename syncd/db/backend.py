@@ -64,7 +64,7 @@ class Backend(ABC):
     def code_and_words(self, error: BaseException) -> tuple[str, str]:
         """Given an error of the driver, return the database's own code and message, without the contents of rows."""
 
-    def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
+    def find_refusal_code(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
         """Find out the code that the server answered, and set it on the driver's error at connecting.
 
         `arguments` are what the driver was called with.
@@ -306,7 +306,7 @@ class Backend(ABC):
         del connection
         return True
 
-    def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
+    def shortcoming(self, connection: sa.Connection, schema: str | None, table: str) -> str:
         """Return what this table lacks for a safe sync, as the end of a sentence; empty if it lacks nothing."""
         del connection, schema, table
         return ""
@@ -359,7 +359,7 @@ class Backend(ABC):
         """Given a value from the configuration, return it as the driver takes it."""
         return value
 
-    def forms(self, order_id: int, *, numeric: bool) -> tuple[object, ...]:
+    def usual_cells(self, order_id: int, *, numeric: bool) -> tuple[object, ...]:
         """Given an id, return the values a cell usually holds it as, for a search that can use an index."""
         return (order_id,) if numeric else (str(order_id),)
 
@@ -368,14 +368,16 @@ class Backend(ABC):
         """Return the condition that a cell is exactly the text in the parameter, whatever the column's collation."""
 
     @abstractmethod
-    def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    def matches_any_form(
+        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
+    ) -> sa.ColumnElement[bool]:
         """Return a condition that is true of every text that may be one of the ids in the parameter, in any form."""
 
-    def digits(self, ids: Sequence[int]) -> Sequence[object]:
-        """Return the ids as `digits_match` compares them."""
+    def ids_to_match(self, ids: Sequence[int]) -> Sequence[object]:
+        """Return the ids as `matches_any_form` compares them."""
         return ids
 
-    def digit_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
+    def id_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
         """Return what sorts ids that are kept as text; empty if sorting after reading costs less."""
         del column
         return ()

@@ -211,7 +211,7 @@ class MySQL(Server):
         """A BIT is a boolean."""
         return sa.Boolean() if isinstance(reflected, mysql.BIT) else reflected
 
-    def lacks(self, connection: sa.Connection, schema: str | None, table: str) -> str:
+    def shortcoming(self, connection: sa.Connection, schema: str | None, table: str) -> str:
         """MyISAM and similar engines, and views over them, have neither snapshots nor rollback."""
         waiting: list[tuple[str | None, str]] = [(schema, table)]
         seen: set[tuple[str | None, str]] = set()
@@ -265,7 +265,9 @@ class MySQL(Server):
         of_column, of_parameter = (sa.cast(sa.cast(one, text), mysql.BINARY) for one in (column, parameter))
         return sa.and_(column == parameter, of_column == of_parameter)
 
-    def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    def matches_any_form(
+        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
+    ) -> sa.ColumnElement[bool]:
         """MySQL's CAST takes the longest prefix that is a number, with only a warning."""
         return sa.cast(column, mysql.INTEGER(unsigned=True)).in_(parameter)
 

@@ -97,7 +97,7 @@ class PostgreSQL(Server):
         words = "\n".join(line for line in str(error).splitlines() if not line.startswith("\t"))
         return getattr(error, "sqlstate", None) or "", primary or words
 
-    def settle_refusal(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
+    def find_refusal_code(self, error: BaseException, arguments: Mapping[str, Any]) -> None:
         """When a server refuses the connection, libpq does not return its code."""
         if getattr(error, "sqlstate", None) is None and (state := libpq.refusal_code(error, arguments)):
             error.sqlstate = state  # type: ignore[attr-defined]
@@ -299,16 +299,18 @@ class PostgreSQL(Server):
         """A citext, or a collation that is not deterministic, treats different texts as equal."""
         return sa.and_(column == parameter, sa.collate(sa.cast(column, sa.Text), "C") == parameter)
 
-    def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    def matches_any_form(
+        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
+    ) -> sa.ColumnElement[bool]:
         """Texts are compared: a cast to a number would fail at the first cell that is not one."""
         whole = sa.func.split_part(sa.cast(column, sa.Text), ".", 1)
         return sa.func.ltrim(sa.func.btrim(whole, " \t\r\n"), "+0").in_(parameter)
 
-    def digits(self, ids: Sequence[int]) -> Sequence[object]:
+    def ids_to_match(self, ids: Sequence[int]) -> Sequence[object]:
         """Return the ids as texts."""
         return [str(order_id) for order_id in ids]
 
-    def digit_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
+    def id_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:
         """Bytes compare faster than letters of a language, and give the same result for digits."""
         return sa.func.length(column), sa.collate(column, "C")
 

@@ -11,7 +11,7 @@ from syncd.config.urls import parse_database_url
 from syncd.db import ErrorKind, mysql, postgresql, sqlite
 from syncd.db.backend import Backend
 from syncd.errors import ConfigError
-from syncd.obs.redact import redact, remember
+from syncd.obs.redact import redact, register_secret
 
 BACKENDS: tuple[Backend, ...] = (sqlite.BACKEND, postgresql.BACKEND, mysql.BACKEND)
 _BY_NAME = {name: backend for backend in BACKENDS for name in backend.names}
@@ -37,7 +37,7 @@ def read_url(url: str, key: str) -> tuple[Backend, sa.URL]:
     except (exc.ArgumentError, ValueError):  # its message would repeat the URL, with its password
         raise ConfigError(f"{key} is not a database URL.", hint=hint) from None
     if parsed.password:
-        remember(str(parsed.password))
+        register_secret(str(parsed.password))
     name = parsed.get_backend_name()
     backend = _BY_NAME.get(name)
     if backend is None:

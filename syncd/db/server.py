@@ -114,14 +114,14 @@ class Server(Backend):
             try:
                 return self.connect(driver, args, arguments)
             except driver.Error as error:
-                self.settle_refusal(error, arguments)
+                self.find_refusal_code(error, arguments)
                 raise
             except RuntimeError as error:
                 problem = self._not_prepared(key, error)
             except (OSError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
                 # What a driver makes of an option that it takes and cannot use. Its words may hold the value.
                 words = f"{key}: the driver {self.module} cannot connect with the options of this URL"
-                problem = ConfigError(f"{words} ({type(error).__name__}).", hint="Look at the options behind its `?`.")
+                problem = ConfigError(f"{words} ({type(error).__name__}).", hint="Check the options after its `?`.")
             raise problem
 
     def _not_prepared(self, key: str, error: RuntimeError) -> SyncdError:

@@ -110,7 +110,7 @@ class SQLite(Backend):
             if name != "mode":
                 raise unknown_option(name, self.module, ["mode"])
             if value not in {"ro", "rw"}:
-                raise OptionError("its option mode takes ro or rw: syncd makes no database by connecting to it")
+                raise OptionError("its option mode takes ro or rw: syncd does not create a database by connecting")
         return Options(given, {})
 
     def state_engine(
@@ -230,7 +230,7 @@ class SQLite(Backend):
             return value.isoformat(" ")
         return value.isoformat() if isinstance(value, date | time) else value
 
-    def forms(self, order_id: int, *, numeric: bool) -> tuple[object, ...]:
+    def usual_cells(self, order_id: int, *, numeric: bool) -> tuple[object, ...]:
         """Any cell may hold any type, whatever its column's."""
         del numeric
         text = str(order_id)
@@ -240,7 +240,9 @@ class SQLite(Backend):
         """A column may be declared NOCASE."""
         return sa.and_(column == parameter, sa.collate(column, "BINARY") == parameter)
 
-    def digits_match(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
+    def matches_any_form(
+        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
+    ) -> sa.ColumnElement[bool]:
         """SQLite's CAST takes the longest prefix that is a number."""
         return sa.cast(column, sa.Integer).in_(parameter)
 

@@ -17,7 +17,7 @@ from math import ceil
 
 from syncd.core.guards import SMALL
 from syncd.core.model import Side
-from syncd.core.order_ranges import LARGEST, Coverage, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, Coverage, OrderRanges
 from syncd.core.records import SLICE, LinkRow, RunRow
 from syncd.engine.link import Link
 from syncd.engine.observe import Observation, RangeCounts
@@ -89,7 +89,7 @@ class Covering:
         if not done:
             return self.coverage.attempted(reached, row.started_at)
         coverage = self.coverage.covered(reached, row.started_at, row.id)
-        if not self.recent_from or not (reached is None or reached.holds(self.recent_from, LARGEST)):
+        if not self.recent_from or not (reached is None or reached.holds(self.recent_from, LARGEST_ID)):
             return coverage
         return Coverage(coverage.slices, self.recent_from, row.started_at, row.id)
 
@@ -110,7 +110,7 @@ async def covering(link: Link, row: LinkRow, portion: Portion | None) -> Coverin
     if portion.recent and link.recent_orders:
         recent_from = await link.store.newest_order(row.id, link.recent_orders) or 1
         unsettled = OrderRanges.of_orders(await _unsettled(link, row.id)) - covers
-        covers |= OrderRanges.of([(recent_from, LARGEST)]) | unsettled
+        covers |= OrderRanges.of([(recent_from, LARGEST_ID)]) | unsettled
         parts.append(f"the newest {link.recent_orders:,}")
     if portion.orders:
         parts.append(portion.called)

@@ -70,8 +70,8 @@ ADVICE = {
     HoldKind.DUPLICATE_ROWS: "Leave one row for the order in the table.",
     HoldKind.INVALID_ROW: "Correct the row in the table.",
     HoldKind.OUT_OF_SCOPE: "Change the side that is out of scope, or the setting that says so: owner_types or where.",
-    HoldKind.ORDER_MISSING: "It is tried again by itself. Or remove the row from the table.",
-    HoldKind.REFUSED: "It is tried again by itself. See what the side says, and change the order or the side.",
+    HoldKind.ORDER_MISSING: "syncd tries it again by itself. Or remove the row from the table.",
+    HoldKind.REFUSED: "syncd tries it again by itself. See what the side says, and change the order or the side.",
     HoldKind.OWNER_MISSING: "Correct the owner in the table.",
     HoldKind.AMBIGUOUS_KEY: "Give each order a key of its own in the portal.",
 }
@@ -79,10 +79,10 @@ ADVICE = {
 
 STAGES = {
     "table": "reading the table",
-    "keys": "asking the portal for the orders of keys",
+    "keys": "looking up orders by their keys",
     "listing the portal": "reading the CRM",
     "apply": "writing",
-    "settle": "settling",
+    "settle": "waiting for interrupted requests",
 }
 """What a run does, by the name of its stage."""
 
@@ -210,7 +210,7 @@ def asked(one: Decision) -> str:
     return f"{what} by {one.by} on {moment(one.at)}{': ' if one.comment else '.'}{one.comment}"
 
 
-def says(facts: Facts, names: PortalNames = NAMELESS) -> str:
+def facts_text(facts: Facts, names: PortalNames = NAMELESS) -> str:
     """Given what is known of an order, return what each side says of it, in one phrase."""
     table = "unreadable" if facts.unreadable is not None else titled(facts.table, names)
     agreed = f"agreed {titled(facts.agreed, names)}" if facts.agreed else "nothing agreed"
@@ -348,7 +348,7 @@ def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> I
         if held[-1].decision:
             yield f"Decided: {decision(held[-1].decision)}; the next pass carries that out."
         else:
-            yield f"Now: {says(hold.facts, names)}."
+            yield f"Now: {facts_text(hold.facts, names)}."
         return
     last = next((one for one in reversed(story.changes) if _moved_agreement(one)), None)
     if last is None:
@@ -360,13 +360,13 @@ def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> I
             yield "syncd does not know this order: it is bound on neither side, or outside the link's scope."
         return
     if was_let_go(last.change):
-        yield f"It is no longer this link's since run {last.run}, {ago(last.at, now)}: {REASONS[last.change.reason]}."
+        yield f"This link let it go in run {last.run}, {ago(last.at, now)}: {REASONS[last.change.reason]}."
         return
     how = "both sides said so already" if last.change.action is Action.AGREE else REASONS[last.change.reason]
     state = f"bound to {titled(agreed, names)}" if agreed is not None else "unbound"
     yield f"It has been {state} on both sides since run {last.run}, {ago(last.at, now)}: {how}."
     if listed != agreed:
-        yield f"The CRM has since been seen with {titled(listed, names)}; the next pass looks at that."
+        yield f"The CRM has since been seen with {titled(listed, names)}; the next pass compares that."
 
 
 def was_let_go(change: Change) -> bool:

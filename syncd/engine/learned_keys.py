@@ -253,7 +253,7 @@ class LearnedKeys:
             pairs = await self._store.orders_by_key(self._held.row.id, [*former])
             taken = {key for key, order in pairs if order not in {former.get(key), *gone}}
             former = {key: order for key, order in former.items() if key not in taken}
-        # Checked never: the portal is asked for such a key as soon as the table has a row with it.
+        # Marked as never checked: the portal is asked for such a key as soon as the table has a row with it.
         rows = [KeyRow(number_of_former(order), key, 0.0) for key, order in former.items()]
         await self._store.save_keys(await self._held.prove(), [*learned, *rows], sorted(gone))
 

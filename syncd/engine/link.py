@@ -90,11 +90,11 @@ class Link:
     reached: Reached | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        tell = self.progress
+        report = self.progress
 
         def progress(stage: str, done: int, expected: int | None) -> None:
             self.reached = Reached(stage, done, expected)
-            tell(stage, done, expected)
+            report(stage, done, expected)
 
         self.progress = progress
 
@@ -110,7 +110,7 @@ class HeldLease:
         self.row = row
         self._current = current
         self._renewed = link.clock.monotonic()
-        self._told: Reached | None = None
+        self._stored: Reached | None = None
 
     @property
     def current(self) -> Lease:
@@ -135,15 +135,15 @@ class HeldLease:
         Raises:
             LeaseLost: Another process has it now.
         """
-        news = self._link.reached != self._told
+        news = self._link.reached != self._stored
         pause = min(TELL_EVERY, self._link.lease_ttl / 3) if news else self._link.lease_ttl / 3
         if self._link.clock.monotonic() - self._renewed >= pause:
             await self.renew()
 
     async def renew(self) -> None:
         """Prolong the lease now."""
-        link, self._told = self._link, self._link.reached
-        self._current = await link.store.renew(self._current, link.lease_ttl, link.clock.now(), self._told)
+        link, self._stored = self._link, self._link.reached
+        self._current = await link.store.renew(self._current, link.lease_ttl, link.clock.now(), self._stored)
         self._renewed = self._link.clock.monotonic()
 
     async def wait(self, seconds: float) -> None:
@@ -156,9 +156,9 @@ class HeldLease:
             left -= slice_
 
     async def iterate(self, parts: AsyncIterator[T]) -> AsyncIterator[T]:
-        """Yield what comes, keeping the lease alive and listening for the stop for as long as it takes to come.
+        """Yield the items of an iterator while keeping the lease alive and watching for the stop.
 
-        A portal of a million bindings is listed for longer than a lease lasts, without a word in between.
+        Listing a portal of a million bindings takes longer than one lease lasts.
         """
         while came := await self.keep_during(_next(parts)):
             yield came[0]

@@ -39,7 +39,8 @@ LIMIT = 2 * SEGMENT
 """Rows of the table, or of the local database, that are taken at a time where one segment has more of them."""
 
 WITNESSES = 3
-"""How many owners a type that orders are bound to now are remembered, to find out whether owners can be seen at all."""
+"""How many owners of each type to remember among those that orders are bound to now. They show whether the credentials
+can see owners of that type at all."""
 
 UNREAD = "skipped: the order could not be listed; a new plan looks at it again"
 """What is said of a named change whose order is in a range that could not be proved complete."""

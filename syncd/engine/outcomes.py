@@ -16,6 +16,7 @@ from syncd.core.policy import conflict_kind
 from syncd.core.ports import Effect, WriteResult
 from syncd.core.records import Attempt, BindingUpdate, ChangeOutcome, StoredHold
 from syncd.core.silent_writes import NotABinding, Reading
+from syncd.engine import formatting
 from syncd.engine.link import HeldLease, Link
 from syncd.engine.write_queue import PendingWrite, PlannedWrites
 
@@ -122,7 +123,7 @@ class OutcomeRecorder:
         """Note a write that was not made, since something else is there."""
         owner = None if isinstance(found, NotABinding) else found
         shown = known and not isinstance(found, NotABinding)
-        there = f"{owner_text(owner) if shown else 'something else'} is there now"
+        there = f"{formatting.owner(owner) if shown else 'something else'} is there now"
         if shown and owner is None:
             there = "it is unbound now"
         error = f"skipped: {there}; the next run looks again"
@@ -131,11 +132,11 @@ class OutcomeRecorder:
     def lost_its_reason(self, write: PendingWrite, found: Reading) -> None:
         """Note a write that was not made, since the side its value comes from has changed."""
         source = "the table" if write.change.side is Side.CRM else "the CRM"
-        says = "something else" if isinstance(found, NotABinding) else owner_text(found)
-        self.skipped(write, f"skipped: {source} says {says} by now; the next run looks again")
+        says = "something else" if isinstance(found, NotABinding) else formatting.owner(found)
+        self.skipped(write, f"skipped: {source} now says {says}; the next run looks again")
 
     def skipped(self, write: PendingWrite, why: str) -> None:
-        """Note a write that was not made, or of which nothing can be told."""
+        """Note a write that was not made, or whose outcome is unknown."""
         self._note(write, ChangeOutcome(write.id, Outcome.SKIPPED, why))
 
     def in_place(
@@ -282,7 +283,7 @@ def answer_text(result: WriteResult) -> str:
 
 
 def owner_text(owner: MaybeOwner) -> str:
-    """Given an owner or nothing, return it in words."""
+    """Given an owner or nothing, return it as log lines name it: `2:10`, or `unbound`."""
     return "unbound" if owner is None else f"{owner.owner_type_id}:{owner.owner_id}"
 
 

@@ -92,7 +92,7 @@ async def plan(link: Link, *, origin: str = "command", portion: Portion | None =
             (await run.store(plan_, draft, look)).close()
             run.row.state = "planned"
             if plan_.guards:
-                run.say_refused(plan_)
+                run.report_refused(plan_)
             run.show_holds(seen, draft)
     return run.report
 
@@ -215,13 +215,13 @@ async def rename(link: Link) -> Report:
     row = await link.store.find_link(link.name)
     if row is None or not await link.store.agreed_count(row.id):
         raise UsageError(
-            f"Link {link.name} has no agreed bindings that could be compared; nothing was changed.",
+            f"Link {link.name} has no agreed bindings to compare. Nothing was changed.",
             hint=f"`syncd rebase {link.name}` lets it start anew.",
         )
     if list(changed := link.changed_ends(row.fingerprint)) != ["portal"]:
         other = ", ".join(changed) or "nothing"
         raise UsageError(
-            f"The portal alone must have another address than before; here {other} changed, and nothing was done.",
+            f"--same-portal is for a change of the portal's address alone; here {other} changed. Nothing was done.",
             hint=f"`syncd rebase {link.name}` is for a link that points elsewhere." if changed else "",
         )
     async with open_run(link, "rename", "command") as run:
@@ -232,8 +232,8 @@ async def rename(link: Link) -> Report:
             log.warning("portal renamed", before=row.portal, after=link.portal_address)
         else:
             run.row.error = (
-                f"Of {found.agreed:,} agreed bindings {found.missing:,} are not on this portal and {found.different:,} "
-                "are to other owners there: it does not look like the same portal; nothing was changed."
+                f"This does not look like the same portal: of {found.agreed:,} agreed bindings, {found.missing:,} are "
+                f"missing on it, and {found.different:,} name other owners. Nothing was changed."
             )
             run.points_elsewhere()
     return run.report

@@ -62,7 +62,7 @@ class IntentResolver:
     async def look(
         self, writer: SideWriter, requests: Collection[SilentRequest], *, dead: bool
     ) -> list[tuple[SilentRequest, list[PendingWrite]]]:
-        """Read the open orders of some requests, and note what can be told; the caller commits.
+        """Read the open orders of some requests, and note what is known now; the caller commits.
 
         Args:
             writer: Their side.
@@ -199,7 +199,7 @@ class SilentRequests:
 
 
 FOUND_IN_PLACE = "found in place after an interruption"
-CANNOT_TELL = "interrupted; it shows its old owner, so syncd cannot tell whether it was written; planned anew"
+CANNOT_KNOW = "interrupted; it shows its old owner, so syncd cannot tell whether it was written; planned anew"
 """What the audit says of a write whose outcome a crash had kept from it."""
 
 
@@ -251,7 +251,7 @@ async def _resolve(
         await lease.prove()
         for _, writes in await resolver.look(writer, some, dead=True):
             for write in writes:
-                recorder.skipped(write, CANNOT_TELL)
+                recorder.skipped(write, CANNOT_KNOW)
         await recorder.commit()
 
 

@@ -132,7 +132,8 @@ class Run:
         """
         await recover(self.link, self.lease, self.row.id)
         stored = await load_changes(self.link.store, source)
-        with closing(stored), closing(WantedChanges(choose(stored), on_hold=on_hold)) as wanted:
+        changes = WantedChanges(choose(stored), self.link.policy, on_hold=on_hold)
+        with closing(stored), closing(changes) as wanted:
             yield wanted
 
     @asynccontextmanager
@@ -247,12 +248,12 @@ class Run:
             await look.keep(chunk)
         stored = await refused_plan(self.link, self.lease.row.id, self.row.covers)
         if stored is not None and stored.stands_for(plan_.guards, self.link):
-            self.say_refused(plan_, standing=stored.plan.id)
+            self.report_refused(plan_, standing=stored.plan.id)
             return
         (await self.store(plan_, draft)).close()
-        self.say_refused(plan_)
+        self.report_refused(plan_)
 
-    def say_refused(self, plan_: Plan, standing: int | None = None) -> None:
+    def report_refused(self, plan_: Plan, standing: int | None = None) -> None:
         """Say which guards refuse the plan; `standing` is an earlier run whose stored plan may be applied instead."""
         self.row.state = "refused"
         self.row.error = "; ".join(guards.sentence(hit, plan_.counts) for hit in plan_.guards)
@@ -263,7 +264,7 @@ class Run:
             return
         log.warning("plan refused", guards=[hit.name for hit in plan_.guards], reason=self.row.error)
 
-    def tell_unproved(self) -> None:
+    def report_unproved(self) -> None:
         """Name the ranges that could not be proved complete, and that this run has left alone."""
         if self.unproved and self.report.error is None:
             self.report.error = IncompleteListing(
@@ -326,7 +327,7 @@ async def open_run(link: Link, kind: str, origin: str, source: int | None = None
             (log.debug if origin in UNASKED else log.info)("run started", kind=kind, origin=origin)
             try:
                 yield run
-                run.tell_unproved()
+                run.report_unproved()
             except (StalePlan, UsageError) as error:
                 row.state, row.error = "failed", error.message
                 await _finish(run, usage.requests, usage.calls, usage.listing_seconds)

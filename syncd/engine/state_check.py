@@ -1,4 +1,4 @@
-"""Whether the agreed state may be believed: it belongs to this portal, and is no older than what is known outside it.
+"""Whether the agreed state can be trusted: it belongs to this portal, and is as recent as what is noted outside it.
 
 A portal that is renamed keeps its bindings, so its agreed state goes on. Three things show that it is the same one: its
 old address redirects to the new one, its lasting id (`member_id`, known of applications only) is the same

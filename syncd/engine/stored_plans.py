@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from syncd.core.model import Change, Facts, Hold, MaybeOwner
+from syncd.core.model import Change, Facts, Hold, Policy
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.plan import covers_refusal
+from syncd.core.policy import why_not_written
 from syncd.core.records import Decision, GuardHit, RunRow, StoredChange
 from syncd.core.store import Store
-from syncd.engine.formatting import span
+from syncd.engine.formatting import owner, span
 from syncd.engine.link import Link
 from syncd.errors import StalePlan, UsageError
 from syncd.spill import SpillList
@@ -60,7 +61,8 @@ def check_applicable(link: Link, stored: RunRow) -> None:
     """
     if stored.plan != stored.id:
         raise StalePlan(
-            f"Run {stored.id} only looked whether the plan of run {stored.plan} is still refused; nothing was written.",
+            f"Run {stored.id} only checked whether the plan of run {stored.plan} is still refused; "
+            "nothing was written.",
             hint=f"`syncd apply {stored.plan}` applies that plan.",
         )
     if stored.spent_by is not None:
@@ -142,15 +144,18 @@ class WantedChanges:
 
     Args:
         changes: The changes, ascending by order id.
+        policy: The link's, of today: a one-way link's source is never written, whatever it was at that time.
         on_hold: What becomes of an order that is held: its change is skipped, naming it decides the order, or the hold
             is left for the application.
 
-    `unmoved` are those whose orders are as they were planned for; `moved` are the others, each with what is different.
+    `unmoved` are those that can be carried out: their orders are as they were planned for. `moved` are the others, each
+    with the reason.
     """
 
-    def __init__(self, changes: Iterable[Change], *, on_hold: OnHold = OnHold.SKIP) -> None:
+    def __init__(self, changes: Iterable[Change], policy: Policy, *, on_hold: OnHold = OnHold.SKIP) -> None:
         self._changes: Iterator[Change] = iter(changes)
         self._next = next(self._changes, None)
+        self._policy = policy
         self._on_hold = on_hold
         self.unmoved: SpillList[Change] = SpillList()
         self.moved: SpillList[tuple[Change, str]] = SpillList()
@@ -167,9 +172,10 @@ class WantedChanges:
         """Given some of the changes and what is found of their orders today, note which of them have moved."""
         unmoved: list[Change] = []
         for change in changes:
-            why = moved_since(change, facts.get(change.order_id))
+            excluded = why_not_written(change.side, self._policy)
+            why = f"skipped: {excluded}" if excluded else moved_since(change, facts.get(change.order_id))
             hold = holds.get(change.order_id)
-            if hold is not None and self._on_hold is OnHold.DECIDE:
+            if hold is not None and self._on_hold is OnHold.DECIDE and not excluded:
                 del holds[change.order_id]
             elif hold is not None and self._on_hold is OnHold.SKIP and not why:
                 why = f"skipped: held as {hold.kind.value} since it was planned"
@@ -201,7 +207,7 @@ def moved_since(change: Change, facts: Facts | None) -> str:
     if now == change.facts:
         return ""
     differing = [
-        f"{name} was {_text(then)}, is {_text(today)}"
+        f"{name} was {owner(then)}, is {owner(today)}"
         for name, then, today in (
             ("CRM", change.facts.crm, now.crm),
             ("table", change.facts.table, now.table),
@@ -210,7 +216,3 @@ def moved_since(change: Change, facts: Facts | None) -> str:
         if then != today
     ]
     return "moved since the plan: " + "; ".join(differing or ["its rows in the table"])
-
-
-def _text(owner: MaybeOwner) -> str:
-    return "unbound" if owner is None else f"{owner.owner_type_id}:{owner.owner_id}"

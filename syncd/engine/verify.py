@@ -96,7 +96,7 @@ async def _stale_keys(link: Link, draft: DraftPart) -> None:
     for change in draft.changes:
         if change.order_id in checked.moved:
             now = repr(checked.moved[change.order_id]) if checked.moved[change.order_id] else "none of its own"
-            draft.skip(change, f"skipped: the order's {field} is {now} by now; the next run looks again")
+            draft.skip(change, f"skipped: the order's {field} is now {now}; the next run looks again")
         elif change.order_id in checked.shared:
             why = shared_key(field, *checked.shared[change.order_id])
             draft.hold(change, why.kind, why.detail)

@@ -1,8 +1,8 @@
 """The system's clock, and how long work takes by it.
 
 Only this module asks the operating system for the time and for random numbers. Code that sends requests or opens
-transactions reports their durations to a `Measure`, also from worker threads; `syncd.obs.metrics.Metrics` is one,
-`UNMEASURED` ignores them.
+transactions reports their durations to a `Meter`, also from worker threads; `syncd.obs.metrics.Metrics` is one,
+`NULL_METER` ignores them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep; 0 yields to other tasks."""
-        await asyncio.sleep(max(0.0, seconds))
+        """Sleep; 0, or less, yields to other tasks."""
+        await asyncio.sleep(seconds)
 
     def random(self) -> float:
         """Return a number in [0, 1)."""
@@ -51,7 +51,7 @@ class SystemClock:
 T = TypeVar("T")
 
 
-class Measure(Protocol):
+class Meter(Protocol):
     """Receives durations."""
 
     def request(self, link: str, seconds: float) -> None:
@@ -70,7 +70,7 @@ class Measure(Protocol):
         ...
 
 
-class _Unmeasured:
+class _NullMeter:
     def request(self, link: str, seconds: float) -> None:
         pass
 
@@ -78,11 +78,11 @@ class _Unmeasured:
         pass
 
 
-UNMEASURED: Final[Measure] = _Unmeasured()
+NULL_METER: Final[Meter] = _NullMeter()
 
 
-def measured(
-    measure: Measure,
+def timed(
+    meter: Meter,
     clock: Clock,
     whose: tuple[str, str],
     work: Callable[[], T],
@@ -93,9 +93,9 @@ def measured(
     Other errors of the work (such as a lease that another process holds) are not failures of the database.
 
     Args:
-        measure: Receives the report.
+        meter: Receives the report.
         clock: Time.
-        whose: The store and the link of `Measure.transaction`.
+        whose: The store and the link of `Meter.transaction`.
         work: The transaction.
         broken: Whether a result is a failure that was not raised.
     """
@@ -107,5 +107,5 @@ def measured(
         failed = isinstance(error, UnavailableError | AuthError)
         raise
     finally:
-        measure.transaction(*whose, clock.monotonic() - began, failed=failed)
+        meter.transaction(*whose, clock.monotonic() - began, failed=failed)
     return result

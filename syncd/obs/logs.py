@@ -20,10 +20,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from syncd.obs.redact import MASK, SECRET_NAMES, escape_in_json, redact
 
-QUIET = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
+WARNINGS_ONLY = ("httpx", "httpcore", "hpack", "urllib3", "alembic", "apscheduler", "sqlalchemy", "asyncio", "uvicorn")
 """Libraries that log warnings only, at any level: httpx logs whole URLs at INFO, with the webhook's code, and
 others do the same at DEBUG (peers.md)."""
-ECHOING = ("psycopg",)
+ERRORS_ONLY = ("psycopg",)
 """Libraries that log errors only. psycopg's warnings about broken connections ("error ignored terminating …") repeat
 errors that it also raises, and that syncd reports."""
 
@@ -84,9 +84,9 @@ def configure(
     others = max(own, logging.WARNING)
     root.setLevel(others)
     logging.getLogger("syncd").setLevel(own)
-    for name in QUIET:
+    for name in WARNINGS_ONLY:
         logging.getLogger(name).setLevel(others)
-    for name in ECHOING:
+    for name in ERRORS_ONLY:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Its pool logs a traceback for each connection lost in use, although the statement raises an error as well.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

@@ -213,11 +213,11 @@ class Metrics:
         self._observe_usage(link, usage or Usage(requests=row.requests, calls=row.calls, listing_seconds=row.seconds))
 
     def request(self, link: str, seconds: float) -> None:
-        """See `syncd.obs.clock.Measure`."""
+        """See `syncd.obs.clock.Meter`."""
         self.answers.labels(link).observe(seconds)
 
     def transaction(self, store: str, link: str, seconds: float, *, failed: bool) -> None:
-        """See `syncd.obs.clock.Measure`."""
+        """See `syncd.obs.clock.Meter`."""
         self.transactions.labels(store, link, "failed" if failed else "done").inc()
         self.transaction_time.labels(store, link).observe(seconds)
 

@@ -36,19 +36,19 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # scheme://user:password@host; what looks like a port is not a password.
     (re.compile(r"(://[^:/?#\s@\"']*:)(?!\d+(?:[/?#\s]|$))[^\s\"'<>]+@"), rf"\1{MASK}@"),
 )
-_remembered: set[str] = set()
+_registered: set[str] = set()
 
 
-def remember(secret: str) -> None:
+def register_secret(secret: str) -> None:
     """Mask this value from now on wherever it occurs. Values shorter than `SHORTEST` are ignored."""
     if len(secret) >= SHORTEST:
-        _remembered.add(secret)
+        _registered.add(secret)
 
 
 def redact(text: str) -> str:
     """Return a text with every secret in it replaced by `***`."""
     # The longest first: a secret may contain another one.
-    for secret in sorted(_remembered, key=len, reverse=True):
+    for secret in sorted(_registered, key=len, reverse=True):
         text = text.replace(secret, MASK)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)

@@ -27,7 +27,7 @@ UNKNOWN_RESET: Final = 120.0
 LONGEST_PAUSE: Final = 20.0
 """Seconds before a call just below `STOP`."""
 
-AIM: Final = 5.0
+BATCH_SECONDS: Final = 5.0
 """Seconds that a batch of writes should take. Several are under way at once, and a lost one should be small."""
 
 FIRST_BATCH: Final = 2
@@ -123,28 +123,28 @@ class Budget:
             self._uses.setdefault(method, _Use(*use))
 
 
-class Pace:
+class BatchSizer:
     """A moving average of seconds a call, by method.
 
     Args:
-        aim: Seconds that a batch should take.
+        target_seconds: Seconds that a batch should take.
     """
 
-    def __init__(self, aim: float = AIM) -> None:
-        self._aim = aim
+    def __init__(self, target_seconds: float = BATCH_SECONDS) -> None:
+        self._target_seconds = target_seconds
         self._seconds = dict(_START)
         self._observed: Counter[str] = Counter()
 
     @property
-    def aim(self) -> float:
+    def target_seconds(self) -> float:
         """Seconds that a batch of writes should take."""
-        return self._aim
+        return self._target_seconds
 
     def seconds(self, method: str) -> float:
         """Given a method, return the seconds that one call of it takes; 0 for one that neither writes nor lists."""
         return self._seconds.get(method, 0.0)
 
-    def trusted(self, method: str) -> int:
+    def most_calls(self, method: str) -> int:
         """Given a method, return how many of its calls a batch may hold: a few at first, then twice those measured."""
         return max(FIRST_BATCH, 2 * self._observed[method])
 
@@ -171,4 +171,4 @@ class Pace:
 
     def overrun(self, method: str) -> None:
         """Note that a batch of this method got no answer in time: half as many go into one from now on."""
-        self._seconds[method] = min(self._aim, self._seconds[method] * 2)
+        self._seconds[method] = min(self._target_seconds, self._seconds[method] * 2)

@@ -175,12 +175,14 @@ class BitrixPortal:
 
     def batch_size(self, writes: Sequence[Write]) -> int:
         """Given writes of one method, return how many of the first fit one request, in commands and in time."""
-        commands, seconds, pace = 0, 0.0, self._session.pace
+        commands, seconds, sizer = 0, 0.0, self._session.sizer
         for size, write in enumerate(writes):
             needed = commands_for(write, paired=self._conditions.pair_for(write.order_id) is not None)
             commands += needed
-            seconds += pace.seconds(method_of(write)) + (needed - 1) * pace.seconds(LIST)
-            if size and (commands > MAX_COMMANDS or seconds > pace.aim or size >= pace.trusted(method_of(write))):
+            seconds += sizer.seconds(method_of(write)) + (needed - 1) * sizer.seconds(LIST)
+            if size and (
+                commands > MAX_COMMANDS or seconds > sizer.target_seconds or size >= sizer.most_calls(method_of(write))
+            ):
                 return size
         return len(writes)
 
@@ -201,7 +203,7 @@ class BitrixPortal:
                     sent, reads=False, again=sending.make_commands if sending.bare else None
                 )
             except PerhapsExecuted as lost:
-                self._session.pace.overrun(method_of(batch[0]))
+                self._session.sizer.overrun(method_of(batch[0]))
                 sending.set_all(Effect.UNKNOWN, str(lost))
             except OverBudget as refused:
                 sending.set_all(Effect.NOT_SENT, str(refused))
@@ -228,8 +230,8 @@ class BitrixPortal:
         """Find out what became of each write of an answered batch; the orders that its answer leaves open are read."""
         made = sending.made
         results = [result_of(write, made, answers) for write in sending.left]
-        told = list(zip(sending.left, results, strict=True))
-        doubtful = any(was_let_through(write, made, answers, result) for write, result in told)
+        outcomes = list(zip(sending.left, results, strict=True))
+        doubtful = any(was_let_through(write, made, answers, result) for write, result in outcomes)
         for witness in gone_witnesses(made, answers):
             self._witnesses.set_owner(witness, None)
         still_open = [result.order_id for result in results if is_open(result)]
@@ -237,7 +239,7 @@ class BitrixPortal:
             there: Mapping[int, Owner | Unreadable] | None = None
             with suppress(SyncdError):  # what was written stays written, whether or not it can be read
                 there = await self._reader.read(still_open)
-            results = [after_reading(write, result, there) if is_open(result) else result for write, result in told]
+            results = [after_reading(write, result, there) if is_open(result) else result for write, result in outcomes]
         if doubtful or any(was_not_carried(result) for result in results):
             self._conditions.doubt()
         sending.results |= {result.order_id: result for result in results}
@@ -321,7 +323,7 @@ class BitrixPortal:
             self._restored = True
 
     async def _keep(self) -> None:
-        """Keep the budget, now and then. A failure is only logged: it changes nothing about what was written."""
+        """Save the budget from time to time. A failed save is logged and ignored."""
         now = self._session.clock.monotonic()
         if self._store is None or not self._session.budget.changed or now - self._kept_at < KEEP_EVERY:
             return

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from syncd.core.model import MaybeOwner, Owner, Row
 from syncd.core.order_keys import KeyField
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.core.ports import Write
 
 PAGE: Final = 50
@@ -45,9 +46,6 @@ LARGEST_PAIRED: Final = 999
 APART: Final = 400
 """By how much the exponents that a pair's two order ids make differ at least: the larger one makes an infinite number,
 and PHP's `(int)` of that is 0."""
-
-OPEN: Final = 2**63 - 1
-"""The upper bound of a window without one."""
 
 LIST: Final = "crm.orderentity.list"
 ADD: Final = "crm.orderentity.add"
@@ -81,11 +79,11 @@ def list_window(after: int, upto: int, *, count: bool = False, descending: bool 
 
     Args:
         after: The lower bound, excluded; 0 for all.
-        upto: The upper bound, included; `OPEN` for none.
+        upto: The upper bound, included; `LARGEST_ID` for none.
         count: Ask for the total too (`start=0`), which costs the portal a COUNT; else `start=-1`.
         descending: From the top.
     """
-    bound = "" if upto >= OPEN else f"&filter%5B%3C%3DorderId%5D={upto:d}"
+    bound = "" if upto >= LARGEST_ID else f"&filter%5B%3C%3DorderId%5D={upto:d}"
     order = _DESCENDING if descending else _ASCENDING
     return f"{LIST}?{order}&filter%5B%3EorderId%5D={after:d}{bound}&start={0 if count else -1}"
 

@@ -30,7 +30,7 @@ from syncd.errors import IncompleteListing
 from syncd.portal.commands import PAGE
 from syncd.portal.pages import ReadRange, RowBuffer, RowPage
 from syncd.portal.session import Session
-from syncd.portal.window_reader import CountRequest, Window, WindowReader, between, cut, density
+from syncd.portal.window_reader import CountRequest, Window, WindowReader, cut_windows, density, windows_between
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +132,7 @@ class Listing:
         """Read between known order ids; return the portal's count, taken in the same wave."""
         self._expected = len(boundaries) * PAGE
         whole = CountRequest(self._after, self._upto, _WHOLE)
-        await self._reader.read([*between(self._after, self._upto, boundaries), whole])
+        await self._reader.read([*windows_between(self._after, self._upto, boundaries), whole])
         return self._reader.counts[_WHOLE]
 
     async def _read_between(self, first: RowPage, total: int, last: RowPage) -> None:
@@ -152,13 +152,13 @@ class Listing:
             near.append(density(first.order_ids))
         rest = last.beyond(low)
         if not rest:
-            return cut(low, self._upto, 0)
+            return cut_windows(low, self._upto, 0)
         top = rest.order_ids[-1]
         # Where the last page reaches down to the first one, there is nothing between.
         bottom = rest.order_ids[0] - 1 if len(rest) == len(last) else low
         self._buffer.put(bottom, top, rest)
         near.append(density(rest.order_ids))
-        return [*cut(low, bottom, total - self._rows(), near), *cut(top, self._upto, 0)]
+        return [*cut_windows(low, bottom, total - self._rows(), near), *cut_windows(top, self._upto, 0)]
 
     async def _prove(self, total: int, rows: int) -> None:
         """Find out where the rows disagree with the portal's count, and read that again until all parts agree."""
@@ -210,7 +210,7 @@ async def collect_ranges(
     reader = WindowReader(session, buffer, lambda rows: progress(STAGE, rows, None), sparing=True)
     calls: list[Window | CountRequest] = []
     for place, one in enumerate(ranges):
-        calls += between(one.first - 1, one.last, boundaries)
+        calls += windows_between(one.first - 1, one.last, boundaries)
         calls.append(CountRequest(one.first - 1, one.last, place))
     together = True
     try:

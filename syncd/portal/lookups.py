@@ -14,8 +14,9 @@ import structlog
 
 from syncd.core.model import Owner
 from syncd.core.order_keys import KeyField
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.errors import AuthError, UnavailableError
-from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, find_orders, list_items, list_order_keys, list_owner_types
+from syncd.portal.commands import MAX_COMMANDS, PAGE, find_orders, list_items, list_order_keys, list_owner_types
 from syncd.portal.pages import UnusablePage, usable_result
 from syncd.portal.reading import Reader
 from syncd.portal.responses import ApiError, CommandAnswer, as_list, whole
@@ -178,7 +179,7 @@ def _orders_of(answer: CommandAnswer | None, field: KeyField) -> dict[int, str]:
     found: dict[int, str] = {}
     for order in orders:
         order_id = whole(order.get("id")) if isinstance(order, dict) else None
-        if order_id is None or not 0 < order_id <= OPEN or field.value not in order:
+        if order_id is None or not 0 < order_id <= LARGEST_ID or field.value not in order:
             raise UnusablePage(f"an order without id or {field.value}")
         found[order_id] = _key_of(order[field.value], field)
     return found

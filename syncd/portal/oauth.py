@@ -17,7 +17,7 @@ from syncd.config.urls import is_loopback, origin_of, web_host
 from syncd.core.pacing import pause
 from syncd.core.ports import Clock
 from syncd.errors import AuthError, UnavailableError, UsageError
-from syncd.obs.redact import remember
+from syncd.obs.redact import register_secret
 from syncd.portal.hosts import VENDOR_SERVERS
 from syncd.portal.responses import ApiError, error_of, number
 from syncd.portal.transport import HttpClient, NotExecuted, PerhapsExecuted, Reply
@@ -71,8 +71,8 @@ class Token:
     def load(cls, kept: dict[str, Any]) -> Token:
         """Given a pair as `dump` gave it, return it."""
         token = cls(**{name: kept[name] for name in cls.__slots__ if name in kept})
-        remember(token.access_token)
-        remember(token.refresh_token)
+        register_secret(token.access_token)
+        register_secret(token.refresh_token)
         return token
 
     def dump(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class OAuthApp:
         clock: Clock,
         link: str,
     ) -> None:
-        remember(client_secret.get_secret_value())
+        register_secret(client_secret.get_secret_value())
         self.endpoint = f"{portal}/rest/"
         """The REST base at the configured address."""
         self._portal = portal

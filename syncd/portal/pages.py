@@ -14,7 +14,7 @@ from operator import attrgetter, itemgetter, lt
 from typing import Any, Final, NamedTuple
 
 from syncd.core.model import HoldKind, Owner, Row, Unreadable
-from syncd.portal.commands import OPEN
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.portal.responses import CommandAnswer, as_list, whole
 from syncd.spill import WIDTH, RowFile, rows_of
 
@@ -88,7 +88,7 @@ def decode_page(result: Any, *, backwards: bool = False) -> RowPage:
     if (
         len(numbers) != WIDTH * len(page)
         or not set(map(type, numbers)) <= {int}
-        or (numbers and (min(numbers) <= 0 or max(numbers) > OPEN))
+        or (numbers and (min(numbers) <= 0 or max(numbers) > LARGEST_ID))
     ):
         numbers = list(chain.from_iterable(map(_row_by_field, page)))
     return RowPage(numbers)
@@ -138,9 +138,9 @@ def _row_by_field(row: Any) -> tuple[int, int, int]:
     if not isinstance(row, dict):
         raise UnusablePage("a row that is not an object")
     order_id, owner_type_id, owner_id = (whole(row.get(name)) or 0 for name in _FIELDS)
-    if not 0 < order_id <= OPEN:
+    if not 0 < order_id <= LARGEST_ID:
         raise UnusablePage("a row without an order id that can be read")
-    has_owner = 0 < owner_type_id <= OPEN and 0 < owner_id <= OPEN
+    has_owner = 0 < owner_type_id <= LARGEST_ID and 0 < owner_id <= LARGEST_ID
     return (order_id, owner_type_id, owner_id) if has_owner else (order_id, 0, 0)
 
 
@@ -182,7 +182,7 @@ class RowBuffer:
         gone = set(inside)
         self._read_ranges = [one for one in self._read_ranges if one not in gone]
 
-    def read_ranges(self, after: int = 0, upto: int = OPEN) -> list[ReadRange]:
+    def read_ranges(self, after: int = 0, upto: int = LARGEST_ID) -> list[ReadRange]:
         """Return the ranges read inside (after, upto], in order of order id."""
         self._read_ranges.sort()
         return [one for one in self._read_ranges if after <= one.after and one.upto <= upto]

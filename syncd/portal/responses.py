@@ -110,14 +110,14 @@ _HINTS = {
     "ERROR_OAUTH": "The application is not installed on the portal: do that, then run `syncd auth {link}`.",
     "ACCESS_DENIED": "REST needs a paid plan and the Market subscription (or its trial) on the portal. Where it has "
     "both, the user lacks the right: make an administrator the webhook's user.",
-    "WRONG_AUTH_TYPE": "This method wants another kind of credentials than a webhook.",
+    "WRONG_AUTH_TYPE": "This method does not accept a webhook; it needs an application.",
     "WRONG_LICENSE": "The portal's plan lacks this feature.",
-    "INVALID_REQUEST": "Webhooks are taken over https only: write https:// in the webhook's URL.",
+    "INVALID_REQUEST": "Webhooks work over https only: write https:// in the webhook's URL.",
     "ERROR_METHOD_NOT_FOUND": "Is the webhook's URL complete? It reads https://HOST/rest/USER/CODE/.",
     READ_DENIED: "Give the webhook's user any right on orders (the sale module).",
     WRITE_DENIED: "Writing needs full access to orders: make the user an administrator or a member of CRM_SHOP_ADMIN.",
 }
-_SUPPORT = "Only the vendor lifts it: write to Bitrix24 support, and give the link a longer schedule."
+_SUPPORT = "Only the vendor can lift the block: write to Bitrix24 support, and give the link a longer schedule."
 
 
 _LOCKED = re.compile(r"deadlock found|lock wait timeout|query error\W*\((1205|1213)\)", re.IGNORECASE)

@@ -18,9 +18,9 @@ from pydantic import SecretBytes
 from syncd.core.pacing import pause
 from syncd.core.ports import WAITING, Clock, Progress, Usage
 from syncd.errors import SyncdError, UnavailableError
-from syncd.obs.clock import UNMEASURED, Measure, time_of_day
+from syncd.obs.clock import NULL_METER, Meter, time_of_day
 from syncd.portal.auth import Auth, Credentials
-from syncd.portal.budget import STOP, Pace
+from syncd.portal.budget import STOP, BatchSizer
 from syncd.portal.commands import BATCH, batch_body, method_in
 from syncd.portal.hosts import HOPS, Host
 from syncd.portal.responses import (
@@ -52,12 +52,14 @@ LONG_WAIT: Final = 5.0
 """Seconds: a wait of this length or more is reported, with its end."""
 
 _PAGE_HINT: Final = (
-    "Something in front of the portal answers instead of it: a proxy, or a page for the time of its maintenance. "
+    "Something in front of the portal answers instead of it: a proxy, or a maintenance page. "
     "Open https://{host} in a browser."
 )
 _BUDGET: Final = "its operating budget is nearly spent"
 _NOT_KNOWN: Final = "at {origin}, where it seems to have moved, these credentials are not known ({error})"
-_NEW_ADDRESS: Final = "If the portal has a new address, write it into the configuration; otherwise ask who redirects."
+_NEW_ADDRESS: Final = (
+    "If the portal has a new address, write it into the configuration; otherwise find out what redirects."
+)
 _MOST: Final = {"closed": 4, "broken": 4, "limit": 10, "reset": 5, "stale": 3}
 """How often a request is sent in total, by kind of failure: not executed, perhaps executed, over the rate, over the
 budget of `batch`, expired credentials."""
@@ -130,8 +132,8 @@ class Session:
         clock: Time and chance.
         link: The link's name, for hints and logs.
         seconds: How long to wait for an answer: longer than the portal's own limit for a request.
-        pace: How long the portal takes for a call.
-        measure: Takes the time of every request.
+        sizer: How much fits into one batch.
+        meter: Receives the duration of every request.
         progress: Shows long waits.
     """
 
@@ -143,20 +145,20 @@ class Session:
         *,
         link: str,
         seconds: float,
-        pace: Pace,
-        measure: Measure = UNMEASURED,
+        sizer: BatchSizer,
+        meter: Meter = NULL_METER,
         progress: Progress | None = None,
     ) -> None:
         self.host = host
         self.clock = clock
         self.link = link
         self.budget = host.budget(credentials.key)
-        self.pace = pace
+        self.sizer = sizer
         self.usage = Usage()
         self._under_way: Counter[str] = Counter()
         self.credentials = credentials
         self.seconds = seconds
-        self._measure = measure
+        self._meter = meter
         self._progress = progress
 
     async def send(self, commands: Mapping[str, str], *, reads: bool = True, again: Again | None = None) -> BatchAnswer:
@@ -217,7 +219,7 @@ class Session:
             yield
         finally:
             self._under_way.subtract(calls)
-            self._measure.request(self.link, self.clock.monotonic() - began)
+            self._meter.request(self.link, self.clock.monotonic() - began)
 
     async def _recover(self, sending: _Sending, failure: RequestFailed) -> None:
         """Given why a batch's last request failed, prepare the next one, or raise the error that ends the tries.
@@ -315,7 +317,7 @@ class Session:
     def _is_crowded(self, methods: Collection[str]) -> bool:
         return any(
             self._under_way[method] > 0
-            and self.budget.used(method) + self._under_way[method] * self.pace.seconds(method) > STOP
+            and self.budget.used(method) + self._under_way[method] * self.sizer.seconds(method) > STOP
             for method in methods
         )
 
@@ -333,8 +335,8 @@ class Session:
             await self._fail(body, shown, reply.retry_after)
         if answer is None:
             raise PerhapsExecuted(unusable)
-        self.pace.observe(commands, answer.commands)
-        self._meter(answer, commands)
+        self.sizer.observe(commands, answer.commands)
+        self._note_budget(answer, commands)
         # Only an address that has answered as the portal is used again.
         if await self.credentials.confirm(shown):
             log.warning("portal address changed", link=self.link, host=self.host.name, origin=shown.origin)
@@ -373,7 +375,7 @@ class Session:
             case _:
                 raise to_exception(error, host=self.host.name, link=self.link)
 
-    def _meter(self, answer: BatchAnswer, commands: Mapping[str, str]) -> None:
+    def _note_budget(self, answer: BatchAnswer, commands: Mapping[str, str]) -> None:
         """Note what the answer says of the operating budget, in `result_time` and outside of it."""
         times: dict[str, list[Mapping[str, Any]]] = {BATCH: [answer.time]}
         blocked = set()

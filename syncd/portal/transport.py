@@ -218,7 +218,7 @@ def _distrusted(error: ssl.SSLCertVerificationError) -> NotExecuted:
         case _:
             return NotExecuted(
                 "its certificate is not trusted: the authority that signed it is unknown here",
-                hint="If it is your own authority, name its certificate in SSL_CERT_FILE; otherwise ask who answers.",
+                hint="If it is your own authority, name its certificate in SSL_CERT_FILE; otherwise see what answers.",
             )
 
 

@@ -12,8 +12,9 @@ from itertools import pairwise
 from math import ceil, sqrt
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.errors import IncompleteListing
-from syncd.portal.commands import MAX_COMMANDS, OPEN, PAGE, list_window
+from syncd.portal.commands import MAX_COMMANDS, PAGE, list_window
 from syncd.portal.connections import CONNECTIONS
 from syncd.portal.pages import RowBuffer, RowPage, UnusablePage, ascending, decode_page
 from syncd.portal.responses import ENDS_THE_RUN, ApiError, ApiErrorKind, CommandAnswer, kind_of, to_exception
@@ -25,7 +26,7 @@ SPREAD: Final = 1.4
 """Standard deviations kept free in a window when ids have gaps. More of them make more windows, fewer make more windows
 overflow; the number of calls hardly changes around this value."""
 
-UNEVEN: Final = 3.0
+UNEVEN_FACTOR: Final = 3.0
 """A range is uneven where the ids near an end are this many times denser or thinner than its average."""
 
 MOST_CELLS: Final = MAX_COMMANDS - 2
@@ -56,7 +57,7 @@ def density(order_ids: Sequence[int]) -> float:
     return (len(order_ids) - 1) / (order_ids[-1] - order_ids[0])
 
 
-def width(part: float) -> int:
+def window_width(part: float) -> int:
     """Given the part of ids that is bound (0 to 1], return how many ids a window should span.
 
     With ids bound at random, the rows of a window scatter around their mean m by sqrt(m * (1 - part)); the widest
@@ -67,12 +68,12 @@ def width(part: float) -> int:
     return max(PAGE, int(root * root / part))
 
 
-def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Window]:
+def cut_windows(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Window]:
     """Given a range and the number of rows expected in it, return windows that cover it exactly.
 
     Args:
         after: Its lower bound, excluded.
-        upto: Its upper bound, included; may be `OPEN`.
+        upto: Its upper bound, included; may be `LARGEST_ID`.
         rows: The rows expected in it.
         near: Densities seen at its ends, the lower one first. Where they are far from the average, only a few windows
             are cut, to be counted.
@@ -82,23 +83,23 @@ def cut(after: int, upto: int, rows: int, near: Sequence[float] = ()) -> list[Wi
     span = upto - after
     if span <= PAGE or rows <= 0:
         return [Window(after, upto)]
-    if upto == OPEN:
+    if upto == LARGEST_ID:
         # How far the ids go is unknown: guess from the density, and leave the rest open.
         reach = after + ceil(rows / min(near, default=1.0))
-        return [*cut(after, reach, rows), Window(reach, OPEN, counted=True)]
+        return [*cut_windows(after, reach, rows), Window(reach, LARGEST_ID, counted=True)]
     part = min(1.0, rows / span)
-    uneven = any(one > UNEVEN * part or one * UNEVEN < part for one in near)
+    uneven = any(one > UNEVEN_FACTOR * part or one * UNEVEN_FACTOR < part for one in near)
     # A few rows are read faster than counted.
     if not uneven or rows <= 10 * PAGE:
-        return _even(after, upto, ceil(span / width(part)), counted=False)
+        return _even(after, upto, ceil(span / window_width(part)), counted=False)
     # As far as the rows would go at the density near the lower end, then the rest in cells.
-    reach = min(upto, after + ceil(rows / near[0])) if near[0] > UNEVEN * part else after
+    reach = min(upto, after + ceil(rows / near[0])) if near[0] > UNEVEN_FACTOR * part else after
     head = [Window(after, reach, counted=True)] if reach > after else []
     cells = min(MOST_CELLS, max(LEAST_CELLS, rows // ROWS_A_CELL))
     return head + _even(reach, upto, cells, counted=True)
 
 
-def between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
+def windows_between(after: int, upto: int, bounds: Sequence[int]) -> list[Window]:
     """Given a range and order ids known inside it, return the windows between them, up to the range's end."""
     inside = [after, *(bound for bound in bounds if after < bound < upto), upto]
     return [Window(low, high) for low, high in pairwise(inside)]
@@ -130,8 +131,8 @@ TRIES: Final = 4
 WAVES: Final = 100
 """How many waves a listing may take. A dozen are enough for any ids; each further one waited for a budget's reset."""
 
-AT_ONCE: Final = 0.75
-"""The part of the request bucket's room that a wave takes if it can do with less: writes follow."""
+WAVE_SHARE: Final = 0.75
+"""The share of the free requests that one wave may use, so that writes still have some."""
 
 BOX_LANES: Final = 8
 """Requests side by side to a portal without request limits, whose capacity is unknown."""
@@ -197,11 +198,11 @@ class WindowReader:
                 return
             free = self._session.host.limiter.free()
             boxed = free == float("inf")
-            lanes = BOX_LANES if boxed else min(CONNECTIONS, int(free * AT_ONCE))
+            lanes = BOX_LANES if boxed else min(CONNECTIONS, int(free * WAVE_SHARE))
             if self._sparing:
                 lanes = min(lanes, SPARING_LANES if boxed or free >= SPARING_FROM else 1)
             groups = batches(wave, lanes)
-            await side_by_side(self._send, groups, min(len(groups), BOX_LANES if boxed else CONNECTIONS))
+            await gather_limited(self._send, groups, min(len(groups), BOX_LANES if boxed else CONNECTIONS))
             wave, self._next = self._next, []
         raise _unread(wave[0].after, wave[-1].upto, "the portal keeps refusing for its operating time")
 
@@ -267,7 +268,7 @@ class WindowReader:
             self._next.append(Window(reached, call.upto, counted=True))
         else:
             near = density(page.order_ids)
-            self._next += cut(reached, call.upto, left, (near,))
+            self._next += cut_windows(reached, call.upto, left, (near,))
 
     def _is_counted(self, call: Call) -> bool:
         return self._proving or isinstance(call, CountRequest) or call.counted
@@ -354,10 +355,10 @@ def _unread(after: int, upto: int, problem: str) -> IncompleteListing:
 
 def span_of(after: int, upto: int) -> str:
     """Given a range (after, upto] of order ids, return it in words."""
-    return f"from {after + 1} on" if upto == OPEN else f"{after + 1} to {upto}"
+    return f"from {after + 1} on" if upto == LARGEST_ID else f"{after + 1} to {upto}"
 
 
-async def side_by_side(act: Callable[[T], Awaitable[None]], items: Iterable[T], lanes: int) -> None:
+async def gather_limited(act: Callable[[T], Awaitable[None]], items: Iterable[T], lanes: int) -> None:
     """Await `act` for each item, at most `lanes` of them at a time, begun in order; the first failure ends all.
 
     A `TaskGroup` would wrap that failure in an `ExceptionGroup`, which each handler would have to open.

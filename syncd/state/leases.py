@@ -55,7 +55,7 @@ def leases(connection: Connection) -> list[LeaseRow]:
     return [LeaseRow(*row[:-1], None if row[-1] is None else Reached(**json.loads(row[-1]))) for row in rows]
 
 
-class _Taken(NamedTuple):
+class _Acquired(NamedTuple):
     """A lease that was taken, and its previous holder; empty if the holder had released it."""
 
     lease: Lease
@@ -92,7 +92,7 @@ class LeaseKeeper:
                 )
             except BaseException:
                 if link.name not in self._fences:
-                    self._locks.drop(link.name)
+                    self._locks.release(link.name)
                 raise
             self._fences[link.name] = taken.lease.fence
         if taken.previous:
@@ -142,20 +142,22 @@ class LeaseKeeper:
         # A newer lease of this process on the same link needs the lock.
         if self._fences.get(lease.link) == lease.fence:
             del self._fences[lease.link]
-            self._locks.drop(lease.link)
+            self._locks.release(lease.link)
 
-    def _take_row(self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float) -> _Taken:
+    def _take_row(
+        self, connection: Connection, link: LinkRow, holder: str, *, now: float, expires_at: float
+    ) -> _Acquired:
         row = _lock_row(connection, link.name)
         _check_current(connection, link)
         expired = row["expires_at"] <= now
-        provable = self._fences.get(link.name) != row["fence"] and self._locks.proves(row["lock_scope"])
-        if row["holder"] and not expired and not (provable and self._locks.take(link.name)):
+        provable = self._fences.get(link.name) != row["fence"] and self._locks.proves_death(row["lock_scope"])
+        if row["holder"] and not expired and not (provable and self._locks.acquire(link.name)):
             raise LeaseHeld(
                 f"Link {link.name} is being worked on by {row['holder']} since {utc_stamp(row['acquired_at'])}; "
                 f"its lease runs until {utc_stamp(row['expires_at'])}. Nothing was done.",
                 hint="Try again later. To see what it does: syncd status",
             )
-        has_lock = self._locks.take(link.name)
+        has_lock = self._locks.acquire(link.name)
         fence = row["fence"] + 1
         connection.execute(
             update(lease_table)
@@ -170,11 +172,11 @@ class LeaseKeeper:
             )
         )
         lease = Lease(link.id, link.name, holder, fence, expires_at)
-        return _Taken(lease, row["holder"], expired=expired, holder_dead=has_lock and provable)
+        return _Acquired(lease, row["holder"], expired=expired, holder_dead=has_lock and provable)
 
     def _renew_row(self, connection: Connection, lease: Lease, *, expires_at: float, reached: Reached | None) -> None:
         prove(connection, lease)
-        has_lock = self._fences.get(lease.link) == lease.fence and self._locks.take(lease.link)
+        has_lock = self._fences.get(lease.link) == lease.fence and self._locks.acquire(lease.link)
         scope = self._locks.scope if has_lock else ""
         values = {"expires_at": expires_at, "lock_scope": scope}
         if reached is not None:

@@ -27,19 +27,19 @@ class Locks(Protocol):
     scope: str
     """Where these locks are visible; stored in the lease row."""
 
-    def proves(self, scope: str) -> bool:
+    def proves_death(self, scope: str) -> bool:
         """Given the scope in a lease row, return whether getting the lock proves the row's holder dead."""
         ...
 
     def open(self) -> None:
-        """Connect, so that `take` does not: it is called while a row of the database is locked."""
+        """Connect, so that `acquire` does not: it is called while a row of the database is locked."""
         ...
 
-    def take(self, link: str) -> bool:
+    def acquire(self, link: str) -> bool:
         """Try to get the lock without waiting. Return whether it is ours now, or still is."""
         ...
 
-    def drop(self, link: str) -> None:
+    def release(self, link: str) -> None:
         """Release the lock, if it is ours."""
         ...
 
@@ -60,14 +60,14 @@ class FileLocks:
         self._database = database
         self._files: dict[str, int] = {}
 
-    def proves(self, scope: str) -> bool:
+    def proves_death(self, scope: str) -> bool:
         """See `Locks`. A lock is visible to the same kernel, and to the same host after a restart."""
         return not set(scope.split()).isdisjoint(self.scope.split())
 
     def open(self) -> None:
         """See `Locks`. Opening a file needs no preparation."""
 
-    def take(self, link: str) -> bool:
+    def acquire(self, link: str) -> bool:
         """See `Locks`."""
         if link in self._files:
             return True
@@ -78,7 +78,7 @@ class FileLocks:
         self._files[link] = descriptor
         return True
 
-    def drop(self, link: str) -> None:
+    def release(self, link: str) -> None:
         """See `Locks`."""
         descriptor = self._files.pop(link, None)
         if descriptor is not None:
@@ -87,7 +87,7 @@ class FileLocks:
     def close(self) -> None:
         """See `Locks`."""
         for link in list(self._files):
-            self.drop(link)
+            self.release(link)
 
 
 def _this_machine() -> str:
@@ -101,7 +101,7 @@ def _this_machine() -> str:
 class ServerLocks:
     """Locks on a server: all locks of a process in one session, outside the connection pool.
 
-    A lost session has lost its locks: `take` asks the server, notices that, and opens a new session. Behind a pooler
+    A lost session has lost its locks: `acquire` asks the server, notices that, and opens a new session. Behind a pooler
     there is no session of our own, so no lock is ever taken, and leases end only when they expire.
 
     Args:
@@ -123,7 +123,7 @@ class ServerLocks:
         self._take = text(self._server.take_lock)
         self._drop = text(self._server.drop_lock)
 
-    def proves(self, scope: str) -> bool:
+    def proves_death(self, scope: str) -> bool:
         """See `Locks`."""
         return scope == self.scope
 
@@ -132,7 +132,7 @@ class ServerLocks:
         with self._mutex:
             self._reconnect()
 
-    def take(self, link: str) -> bool:
+    def acquire(self, link: str) -> bool:
         """See `Locks`."""
         with self._mutex:
             self._reconnect()
@@ -145,7 +145,7 @@ class ServerLocks:
             self._names.add(link)
             return True
 
-    def drop(self, link: str) -> None:
+    def release(self, link: str) -> None:
         """See `Locks`."""
         with self._mutex:
             if self._alive() and link in self._names:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from syncd.core.model import Change
 from syncd.core.ports import Clock
 from syncd.core.records import BindingUpdate, Lease, LinkRow, Reached
-from syncd.obs.clock import UNMEASURED, Measure, measured
+from syncd.obs.clock import NULL_METER, Meter, timed
 from syncd.state import holds as hold_rows
 from syncd.state import journal, links, orders, page_queries, portal_state
 from syncd.state import leases as lease_rows
@@ -35,21 +35,19 @@ T = TypeVar("T")
 _READERS = 2
 
 
-def open_store(
-    url: str, *, clock: Clock, measure: Measure = UNMEASURED, token_key: SecretStr | None = None
-) -> SqlStore:
+def open_store(url: str, *, clock: Clock, meter: Meter = NULL_METER, token_key: SecretStr | None = None) -> SqlStore:
     """Given the URL of a state database, return its store. Nothing connects before the first call.
 
     Args:
         url: `sqlite:///…`, `postgresql://…`, `mysql://…` or `mariadb://…`; `migrate.upgrade` makes the schema.
         clock: For what no caller gives a time for.
-        measure: Called with the duration of every transaction.
+        meter: Receives the duration of every transaction.
         token_key: Encrypts OAuth tokens at rest; None stores them as they are.
 
     Raises:
         ConfigError: The URL is not one, its driver is not installed, or the key cannot be used.
     """
-    return SqlStore(Database(read_url(url)), clock, measure, TokenCipher(token_key))
+    return SqlStore(Database(read_url(url)), clock, meter, TokenCipher(token_key))
 
 
 def _reads(
@@ -94,15 +92,15 @@ class SqlStore:
     Args:
         database: The state database.
         clock: For what no caller gives a time for.
-        measure: Called with the duration of every transaction.
+        meter: Receives the duration of every transaction.
         cipher: Encrypts OAuth tokens at rest.
     """
 
-    def __init__(self, database: Database, clock: Clock, measure: Measure, cipher: TokenCipher) -> None:
+    def __init__(self, database: Database, clock: Clock, meter: Meter, cipher: TokenCipher) -> None:
         self._cipher = cipher
         self._database = database
         self._clock = clock
-        self._measure = measure
+        self._meter = meter
         self._keeper = lease_rows.LeaseKeeper(database, open_locks(database))
         # SQLite has one writer at a time: writers wait for each other here, in order, not in its busy handler.
         writers = 1 if database.path else THREADS
@@ -256,8 +254,8 @@ class SqlStore:
     async def _in(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         # The context goes along, so that what a thread logs carries the run and the link.
         context = contextvars.copy_context()
-        timed = partial(context.run, measured, self._measure, self._clock, ("state", ""), call)
-        return await asyncio.get_running_loop().run_in_executor(threads, timed)
+        work_timed = partial(context.run, timed, self._meter, self._clock, ("state", ""), call)
+        return await asyncio.get_running_loop().run_in_executor(threads, work_timed)
 
     async def aclose(self) -> None:
         """See `Store`. Waits for transactions under way. Leases not released stay until another holder takes them."""

@@ -43,7 +43,7 @@ the daemon notices both at once."""
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 3600.0
 """Seconds of the first and of the longest pause after a pass that failed."""
-GRACE: Final = 120.0
+LATE_AFTER: Final = 120.0
 """Seconds a pass may begin after it was due before the link is late: a busy daemon makes only so many at once."""
 _PAUSES: Final = {Parking.AUTH: (300.0, 3600.0), Parking.BLOCKED: (3600.0, 21600.0)}
 """The first and the longest pause of a parked link, in seconds."""
@@ -164,7 +164,7 @@ def stale_since(link: LinkRow | None, times: FireTimes | None, slices: int, now:
     if spacing is None:
         return None
     due = link.coverage.stalest + 2 * slices * spacing
-    return due if now - due > GRACE else None
+    return due if now - due > LATE_AFTER else None
 
 
 def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float | None, now: float) -> float | None:
@@ -182,7 +182,7 @@ def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float 
     # A pass that took longer than its interval kept the next one waiting.
     ended = last.finished_at if last is not None and last.finished_at is not None else 0.0
     since = max(expected, ended)
-    return since if now - since > GRACE else None
+    return since if now - since > LATE_AFTER else None
 
 
 # ----------------------------------------------------------------------- cost
@@ -190,7 +190,7 @@ def overdue_since(link: LinkRow | None, runs: Sequence[RunRow], expected: float 
 PAGE_ROWS: Final = 50
 """Bindings on a page of the portal's list."""
 PAGE_SECONDS: Final = 0.039
-"""Working time of the portal for a page (docs/benchmarks.md: 39 s for 50,000 bindings)."""
+"""Operating time of the portal for a page (docs/benchmarks.md: 39 s for 50,000 bindings)."""
 BUDGET_SECONDS: Final = 600.0
 """Seconds after which the portal's budget starts again."""
 LISTING_SHARE: Final = 0.5
@@ -202,9 +202,9 @@ class ListingCost(NamedTuple):
 
     Args:
         orders: Bindings of the link.
-        whole: Working seconds of one pass over all of them.
+        whole: Operating seconds of one pass over all of them.
         requests: Requests of such a pass.
-        in_period: Working seconds of all passes in ten minutes, as scheduled.
+        in_period: Operating seconds of all passes in ten minutes, as scheduled.
         slices: The fewest slices with which the schedule stays within the share; None where no number would do.
     """
 
@@ -250,8 +250,8 @@ def cost_sentence(cost: ListingCost, settings: LinkSettings) -> str:
     """Given what the passes of a link cost, return it as a sentence, with what to set if that is too much."""
     text = (
         f"a pass over all {cost.orders:,} bindings takes {count(cost.requests, 'request')} and {cost.whole:.0f} s of "
-        f"the portal's working time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
-        "there are in ten minutes"
+        f"the portal's operating time; as scheduled, listing takes {cost.in_period:.0f} s of the {OPERATING_LIMIT} s "
+        "that the portal allows in ten minutes"
     )
     if not cost.is_too_much:
         return text

@@ -42,8 +42,9 @@ class Health(StrEnum):
 
     NEW: no pass has ended yet. IN_STEP: both sides say the same. WORKING: a process holds its lease. HELD:
     in step except for orders that wait for a person, or changes that failed. REFUSED: a guard refused its plan. PARKED:
-    credentials, a right or the vendor refuse the portal; passes rest. FAILING: its passes fail for a reason that may
-    pass. LATE: a pass was due and no daemon has made it. PAUSED: a person stopped its scheduled passes.
+    the portal or a database refuses the credentials or a right, or the vendor blocks them; passes are suspended.
+    FAILING: its passes fail for a reason that may pass. LATE: a pass was due and no daemon has made it. PAUSED: a
+    person stopped its scheduled passes.
     """
 
     NEW = "new"
@@ -121,7 +122,7 @@ WELL = frozenset({Health.NEW, Health.IN_STEP})
 class LinkHealth(NamedTuple):
     """What the passes of a link say of it, since when (seconds since the epoch), the run that showed it, and why.
 
-    Of a refusal it is the run that holds the plan, whichever pass found last that it still is refused.
+    Of a refusal it is the run that holds the plan, whichever pass last found it still refused.
     """
 
     health: Health
@@ -131,7 +132,7 @@ class LinkHealth(NamedTuple):
 
 
 class Parking(StrEnum):
-    """Why scheduled passes of a link rest; the stored reason begins with one of these words."""
+    """Why scheduled passes of a link are suspended; the stored reason begins with one of these words."""
 
     REFUSED = "refused"
     AUTH = "auth"

@@ -13,7 +13,7 @@ from syncd.core.ports import OPERATING_LIMIT
 from syncd.core.records import LeaseRow, LinkRow, RunRow
 from syncd.core.store import Store
 from syncd.engine.report import iso, run_json
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from syncd.status.fire_times import FireTimes, next_pass, overdue_since, stale_since
 from syncd.status.health import (
     Health,
@@ -133,7 +133,7 @@ class LinkStatus:
         return is_first or self.steady in {Health.IN_STEP, Health.PAUSED}
 
 
-async def look(
+async def link_statuses(
     settings: Settings, store: Store, now: float, known: Mapping[str, LinkHealth] | None = None
 ) -> list[LinkStatus]:
     """Given the configuration and the state database, return how each link is. Writes nothing.

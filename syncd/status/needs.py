@@ -231,7 +231,7 @@ def consequence(hold: Hold, decision: str, policy: Policy, names: PortalNames = 
 
 
 def advice(hold: Hold, policy: Policy) -> str:
-    """Given a hold that is no conflict, return what to fix, as sentences; empty for conflicts."""
+    """Given a hold that is not a conflict, return what to fix, as sentences; empty for conflicts."""
     text = formatting.ADVICE.get(hold.kind, "")
     sides = sides_to_keep(hold, policy)
     if hold.kind in _KEEP_CRM and Side.CRM in sides:

@@ -22,7 +22,7 @@ from syncd.engine.formatting import OrderHistory, agreed_owner, listed_owner
 from syncd.engine.report import owner_json
 from syncd.errors import SyncdError
 from syncd.portal.client import BitrixPortal
-from syncd.portal.opening import token_key
+from syncd.portal.factory import token_key
 from syncd.state.store import SqlStore
 
 DEAL: Final = 2

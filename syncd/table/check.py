@@ -18,7 +18,7 @@ from syncd.core.model import Owner
 from syncd.core.ports import TableCheck, Write
 from syncd.db.registry import code_and_words
 from syncd.errors import AuthError
-from syncd.table.columns import Columns, OrderKeyColumn, display_cell, normal_id
+from syncd.table.columns import Columns, OrderKeyColumn, display_cell, parse_id
 from syncd.table.database import (
     GRANTS,
     TableDatabase,
@@ -96,7 +96,7 @@ def check_table(settings: TableSettings, home: TableDatabase, *, key: str, writa
     if columns is None:
         return TableCheck(found.problems, found.warnings, [])
     order_at = f"{key}.columns.{settings.key.setting}"
-    sample, keys = _Readings(home, columns, key, order_at, found).look()
+    sample, keys = _Readings(home, columns, key, order_at, found).sample()
     if writable and not found.problems:
         # What cannot be read cannot be written either; the database would only report the same again.
         if not columns.order_is_unique and not columns.is_view:
@@ -162,7 +162,7 @@ class _Readings:
         self._order_at = order_at
         self._found = found
 
-    def look(self) -> tuple[list[int], list[str]]:
+    def sample(self) -> tuple[list[int], list[str]]:
         """Return some order ids, or some of the shop's own keys if the table holds those."""
         plain = sa.select(*self._columns.cells).limit(0)
         if not self._accepted("name", "may not be read", plain):
@@ -184,7 +184,7 @@ class _Readings:
         if isinstance(order, OrderKeyColumn):
             keys = [key for row in rows if (key := order.key_of(row[0])) is not None]
         else:
-            orders = [order_id for row in rows if (order_id := normal_id(row[0])) is not None]
+            orders = [order_id for row in rows if (order_id := parse_id(row[0])) is not None]
         if rows and not orders and not keys:
             shown = ", ".join(display_cell(row[0]) for row in rows[:SHOWN_KEYS])
             has, instead = "a key", ""

@@ -22,11 +22,9 @@ import sqlalchemy as sa
 
 from syncd.core.model import HoldKind, MaybeOwner, Owner, Unreadable
 from syncd.core.order_keys import LONGEST_KEY
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.db.backend import Backend
 from syncd.table.marks import EncodedColumn, SoftDelete
-
-MAX_ID = 2**63 - 1
-"""The largest id syncd handles: that of a signed 64-bit column."""
 
 _EXACT_FLOAT = 2.0**53
 _DIGITS = re.compile(r"[ \t\r\n]*\+?0*([1-9][0-9]{0,18})(?:\.0*)?[ \t\r\n]*", re.ASCII)
@@ -38,18 +36,18 @@ _SHOWN_ROWS = 5
 NO_KEYS: Mapping[int, str] = MappingProxyType({})
 
 
-def normal_id(value: object) -> int | None:
-    """Given a cell's value as the driver returns it, return its id: 1 to `MAX_ID`, or None if it is not one."""
+def parse_id(value: object) -> int | None:
+    """Given a cell's value as the driver returns it, return its id: 1 to `LARGEST_ID`, or None if it is not one."""
     if type(value) is int:
-        return value if 0 < value <= MAX_ID else None
+        return value if 0 < value <= LARGEST_ID else None
     if isinstance(value, str):
         match = _DIGITS.fullmatch(value) if len(value) <= LONGEST_CELL else None
-        return normal_id(int(match[1])) if match else None
+        return parse_id(int(match[1])) if match else None
     if isinstance(value, bytes | bytearray | memoryview):
-        return normal_id(bytes(value).decode("ascii", errors="replace"))
+        return parse_id(bytes(value).decode("ascii", errors="replace"))
     if isinstance(value, Decimal):
         # The bounds come first: int() of Decimal("1e999999") is slow, and a NaN compares with nothing.
-        return normal_id(int(value)) if value.is_finite() and 0 < value <= MAX_ID and value == int(value) else None
+        return parse_id(int(value)) if value.is_finite() and 0 < value <= LARGEST_ID and value == int(value) else None
     if isinstance(value, float):
         return int(value) if 0 < value <= _EXACT_FLOAT and value.is_integer() else None
     return None
@@ -79,7 +77,7 @@ def key_text(cell: object) -> str | None:
         return cell if 0 < len(cell) <= LONGEST_KEY and "\0" not in cell else None
     if isinstance(cell, Decimal | float):
         # The bounds come first: int() of Decimal("1e999999") is slow, and a NaN compares with nothing.
-        whole = isfinite(cell) and 0 <= cell <= MAX_ID and cell == int(cell)
+        whole = isfinite(cell) and 0 <= cell <= LARGEST_ID and cell == int(cell)
         return str(int(cell)) if whole else None
     return str(cell) if type(cell) is int else None
 
@@ -112,7 +110,7 @@ class IdColumn(NamedTuple):
 
     def id_of(self, cell: object) -> int | None:
         """Given a cell, return its id; None where it holds none."""
-        return normal_id(cell)
+        return parse_id(cell)
 
     def unfit(self, order_id: int) -> str:
         """Given an id, return why it does not fit the column: it always fits."""
@@ -263,7 +261,7 @@ class Columns:
 
     def owner(self, owner_type: object, owner_id: object) -> MaybeOwner:
         """Given a row's two cells, return its owner; None if they name none."""
-        kind, number = normal_id(owner_type), normal_id(owner_id)
+        kind, number = parse_id(owner_type), parse_id(owner_id)
         return None if kind is None or number is None else Owner(kind, number)
 
     def describe(self, owner_type: object, owner_id: object) -> str:
@@ -275,7 +273,7 @@ class Columns:
         return ", ".join(
             f"{column.name} is {display_cell(cell)}"
             for column, cell in zip(self.cells[1:], cells, strict=True)
-            if normal_id(cell) is None
+            if parse_id(cell) is None
         )
 
     def unreadable(self, rows: Iterable[str]) -> Unreadable:

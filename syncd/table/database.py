@@ -60,7 +60,7 @@ class TableDatabase:
         """A transaction for a few reads by id."""
         return self._transaction({}, WRITE_SECONDS)
 
-    def looking(self) -> AbstractContextManager[sa.Connection]:
+    def watching(self) -> AbstractContextManager[sa.Connection]:
         """A transaction for finding changed rows."""
         return self._transaction({}, LOOK_SECONDS)
 

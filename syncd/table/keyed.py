@@ -16,13 +16,13 @@ from syncd.core.order_keys import KeyOrders, OrderKeys, UnknownKey, no_key, shar
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableValue, Write, WriteResult
 from syncd.errors import ConfigError
-from syncd.obs.clock import UNMEASURED, Measure
+from syncd.obs.clock import NULL_METER, Meter
 from syncd.spill import SpillList
 from syncd.table.columns import Columns, OrderKeyColumn
 from syncd.table.database import TableDatabase
 from syncd.table.snapshot import SnapshotBuilder, fetch_all
 from syncd.table.spool import Spool, SpooledSnapshot
-from syncd.table.sql import SqlTable, TableSetup, tells_of_failure
+from syncd.table.sql import SqlTable, TableSetup, shows_failure
 
 ASKED_AT_ONCE: Final = 2400
 """Rows with unknown keys that are collected before the portal is asked for their orders."""
@@ -235,7 +235,7 @@ class KeyedTable(SqlTable):
         named = {order: key for order, key in keys.items() if order not in why}
         results = {order: WriteResult(order, Effect.REFUSED, text=text) for order, text in why.items()}
         if due := [write for write in batch if write.order_id in named]:
-            written = await self._in_thread(lambda: self._write(due, named), broken=tells_of_failure)
+            written = await self._in_thread(lambda: self._write(due, named), broken=shows_failure)
             results |= {result.order_id: result for result in written}
         return [results[write.order_id] for write in batch]
 
@@ -248,13 +248,13 @@ class KeyedTable(SqlTable):
         shared = {key: shared_key(field, key, orders) for key, orders in by_key.items() if len(orders) > 1}
         return {order: shared[key] if key else no_key(field) for order, key in keys.items() if not key or key in shared}
 
-    def _key_reading(self, tell: Callable[[int], None]) -> KeyReading:
+    def _key_reading(self, count: Callable[[int], None]) -> KeyReading:
         def read(connection: sa.Connection, columns: Columns) -> KeyReading:
             order_key = columns.order_id
             assert isinstance(order_key, OrderKeyColumn)
             reading = KeyReading()
             try:
-                for rows in fetch_all(connection, self._home.backend, columns, tell):
+                for rows in fetch_all(connection, self._home.backend, columns, count):
                     reading.append(order_key.keys_of([row[0] for row in rows]), rows)
             except BaseException:
                 reading.close()
@@ -272,7 +272,7 @@ def open_table(
     link: str,
     keys: OrderKeys | None = None,
     writable: bool = True,
-    measure: Measure = UNMEASURED,
+    meter: Meter = NULL_METER,
 ) -> SqlTable:
     """Return the mapping table of a link. Nothing connects yet.
 
@@ -283,7 +283,7 @@ def open_table(
         link: The link's name, for the keys in problems.
         keys: Knows the orders of the keys, if the table holds keys instead of order ids; `check` works without.
         writable: Whether the link's direction lets syncd write to the table; if not, no write rights are needed.
-        measure: Called with the duration of every read and write.
+        meter: Receives the duration of every read and write.
 
     Raises:
         ConfigError: The URL cannot be used, or the driver is not installed.
@@ -296,5 +296,5 @@ def open_table(
         f"{key}.url",
         refuses_hidden_rows=settings.row_security is RowSecurity.REFUSE,
     )
-    setup = TableSetup(settings, home, scope, clock, link, writable, measure)
+    setup = TableSetup(settings, home, scope, clock, link, writable, meter)
     return SqlTable(setup) if settings.key.field is None or keys is None else KeyedTable(setup, keys)

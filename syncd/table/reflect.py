@@ -57,7 +57,7 @@ class Reflection:
         self.schema, self.name = split_name(settings.name)
         self.found = self._reflected(connection)
         self._used: set[str] = set()
-        if lack := backend.lacks(connection, self.schema, self.name):
+        if lack := backend.shortcoming(connection, self.schema, self.name):
             self._complain("name", f"the table {settings.name} {lack}")
 
     def _reflected(self, connection: sa.Connection) -> dict[str, ReflectedColumn]:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from syncd.core.model import MaybeOwner
 from syncd.core.ports import TableValue
 from syncd.db.backend import Backend
-from syncd.table.columns import Columns, IdColumn, OrderKeyColumn, normal_id
+from syncd.table.columns import Columns, IdColumn, OrderKeyColumn, parse_id
 from syncd.table.marks import constant
 from syncd.table.statements import Statements
 
@@ -92,7 +92,7 @@ class RowReader:
                 self._select(connection, some, (self._statements.select_by_id, usual), found, lock=lock)
         if scanned:
             for some in parts([one for one in wanted if one not in found], SCANNED):
-                by_digits = self._statements.select_by_digits, self._backend.digits(some)
+                by_digits = self._statements.select_any_form, self._backend.ids_to_match(some)
                 self._select(connection, some, by_digits, found, lock=lock)
         return found
 
@@ -101,7 +101,7 @@ class RowReader:
         order_id = self._columns.order_id
         if isinstance(order_id, OrderKeyColumn):
             return {*order_id.search(ids)}
-        forms = {form for one in ids for form in self._backend.forms(one, numeric=not order_id.textual)}
+        forms = {form for one in ids for form in self._backend.usual_cells(one, numeric=not order_id.textual)}
         return forms | ({order_id.cell(one) for one in ids} if order_id.width else set())
 
     def _select(
@@ -162,7 +162,7 @@ def padded_cells(connection: sa.Connection, columns: Columns, backend: Backend) 
     if isinstance(order_id, OrderKeyColumn) or not order_id.textual or order_id.width is not None:
         return []
     statements = Statements(columns, backend)
-    cells = [cell for cell in connection.execute(statements.select_padded).scalars() if normal_id(cell) is not None]
+    cells = [cell for cell in connection.execute(statements.select_padded).scalars() if parse_id(cell) is not None]
     if not cells or connection.execute(statements.select_shorter(len(cells[0].strip()))).first() is not None:
         return []
     return cells
@@ -211,7 +211,7 @@ class ChangedRows:
         self._crowded: object = None
         self._seen: frozenset[tuple[Any, ...]] = frozenset()
 
-    def look(self, connection: sa.Connection) -> ChangedOrders:
+    def read(self, connection: sa.Connection) -> ChangedOrders:
         """Return what has changed since the last look; the first look only notes the newest value."""
         newest = connection.execute(self._newest).scalar()  # before the rows, so that they include it
         if not self._noted:
@@ -224,7 +224,7 @@ class ChangedRows:
         new = [row for row in rows if row not in self._seen]
         self._seen = frozenset(rows)
         self._since, self._last = self._last, newest
-        return ChangedOrders(frozenset(order for row in new if (order := normal_id(row[0])) is not None))
+        return ChangedOrders(frozenset(order for row in new if (order := parse_id(row[0])) is not None))
 
     def _note(self, connection: sa.Connection, newest: object) -> None:
         """Begin again at the newest value. If very many rows share it, the following looks leave it out."""

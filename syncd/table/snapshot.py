@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from syncd.core.model import Row, Unreadable
 from syncd.core.order_keys import UnknownKey
-from syncd.core.order_ranges import OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRanges
 from syncd.db.backend import Backend
-from syncd.table.columns import MAX_ID, Columns, IdColumn, normal_id
+from syncd.table.columns import Columns, IdColumn, parse_id
 from syncd.table.spool import Spool, SpooledSnapshot
 from syncd.table.statements import Statements
 
@@ -40,7 +40,7 @@ def read_all(
     backend: Backend,
     columns: Columns,
     orders: OrderRanges,
-    tell: Callable[[int], None],
+    count: Callable[[int], None],
     *,
     part: bool = False,
 ) -> SpooledSnapshot:
@@ -53,14 +53,14 @@ def read_all(
         backend: The kind of database.
         columns: The table.
         orders: Other orders are left out.
-        tell: Called with the number of rows read so far; raises to stop.
+        count: Called with the number of rows read so far; raises to stop.
         part: The orders are a part of the table, which the index of the column finds. Ids kept as text have several
             forms, which no index finds: there, all rows are read.
     """
     spool = Spool()
     try:
         builder = SnapshotBuilder(columns, orders, spool)
-        for rows in fetch_all(connection, backend, columns, tell, orders if part else None):
+        for rows in fetch_all(connection, backend, columns, count, orders if part else None):
             builder.feed(rows)
         return builder.finish()
     except BaseException:
@@ -72,7 +72,7 @@ def fetch_all(
     connection: sa.Connection,
     backend: Backend,
     columns: Columns,
-    tell: Callable[[int], None],
+    count: Callable[[int], None],
     orders: OrderRanges | None = None,
 ) -> Iterator[Sequence[Sequence[Any]]]:
     """Yield every row that is syncd's, as the driver returns them, `CHUNK` at a time; see `read_all`.
@@ -93,7 +93,7 @@ def fetch_all(
             while rows := cursor.fetchmany(CHUNK):
                 yield rows
                 done += len(rows)
-                tell(done)
+                count(done)
 
 
 class SnapshotBuilder:
@@ -134,9 +134,9 @@ class SnapshotBuilder:
             cells = list(zip(*sorted(zip(*cells, strict=True)), strict=True))
         orders, owners = cells[0], cells[-1]
         types = self._constant or cells[1]
-        if not (orders[0] > 0 and orders[-1] <= MAX_ID and all(map(lt, orders, islice(orders, 1, None)))):
+        if not (orders[0] > 0 and orders[-1] <= LARGEST_ID and all(map(lt, orders, islice(orders, 1, None)))):
             return False
-        if any(min(column) < 1 or max(column) > MAX_ID for column in cells[1:]):
+        if any(min(column) < 1 or max(column) > LARGEST_ID for column in cells[1:]):
             return False
         if not self._wanted.holds(orders[0], orders[-1]):
             return False
@@ -158,7 +158,7 @@ class SnapshotBuilder:
     def _one_by_one(self, rows: Sequence[Sequence[Any]]) -> None:
         with_order: list[tuple[int, Any, Any]] = []
         for row in rows:
-            order_id = normal_id(row[0])
+            order_id = parse_id(row[0])
             if order_id is None:
                 self.without_order(row)
             elif order_id in self._wanted:

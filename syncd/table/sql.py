@@ -19,7 +19,7 @@ from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Clock, Effect, Progress, TableCheck, TableValue, Write, WriteResult
 from syncd.db.registry import driver_errors
 from syncd.errors import ConfigError, UnavailableError
-from syncd.obs.clock import Measure, measured
+from syncd.obs.clock import Meter, timed
 from syncd.table.check import check_table, refused_settings
 from syncd.table.columns import NO_KEYS, Columns
 from syncd.table.database import TableDatabase, is_of_settings, translated_errors
@@ -57,7 +57,7 @@ class TableSetup:
     clock: Clock
     link: str
     writable: bool
-    measure: Measure
+    meter: Meter
 
 
 class SqlTable:
@@ -70,7 +70,7 @@ class SqlTable:
         self._clock = setup.clock
         self._link = setup.link
         self._key = f"links.{setup.link}.table"
-        self._measure = setup.measure
+        self._meter = setup.meter
         self._writable = setup.writable
         self._database = setup.settings.database_identity
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="syncd-table")
@@ -102,7 +102,7 @@ class SqlTable:
             ConfigError: The table or its columns are not as configured; `problems` says all of it.
         """
         orders = self._orders(ranges)
-        reading = await self._read_in_thread(lambda tell: self._snapshot(tell, orders, ranges is not None), progress)
+        reading = await self._read_in_thread(lambda count: self._snapshot(count, orders, ranges is not None), progress)
         try:
             yield reading
         finally:
@@ -124,7 +124,7 @@ class SqlTable:
         Raises:
             UnavailableError, AuthError, ConfigError: Nothing was written.
         """
-        return await self._in_thread(lambda: self._write(batch), broken=tells_of_failure)
+        return await self._in_thread(lambda: self._write(batch), broken=shows_failure)
 
     async def changed(self) -> ChangedOrders:
         """Return the orders whose rows have changed since the last call; none at the first call.
@@ -147,12 +147,12 @@ class SqlTable:
         loop = asyncio.get_running_loop()
         stop = Event()
 
-        def tell(done: int) -> None:
+        def count(done: int) -> None:
             if stop.is_set():
                 raise UnavailableError("syncd stopped reading the mapping table. Nothing was written.")
             loop.call_soon_threadsafe(progress, STAGE, done, None)
 
-        return await self._in_thread(lambda: read(tell), stop.set, lambda reading: reading.close())
+        return await self._in_thread(lambda: read(count), stop.set, lambda reading: reading.close())
 
     def _check(self) -> TableCheck:
         with self._translated_errors():
@@ -177,9 +177,9 @@ class SqlTable:
         """Given the orders to read, or None for all, return those of them that belong to the link."""
         return self._scope.orders if ranges is None else ranges & self._scope.orders
 
-    def _snapshot(self, tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:  # noqa: FBT001
+    def _snapshot(self, count: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:  # noqa: FBT001
         def read(connection: sa.Connection, columns: Columns) -> SpooledSnapshot:
-            reading = read_all(connection, self._home.backend, columns, orders, tell, part=part)
+            reading = read_all(connection, self._home.backend, columns, orders, count, part=part)
             self._odd = reading.odd or (part and self._odd)
             if reading.odd:
                 self._padded = None  # an import may have padded them since the last insert
@@ -219,14 +219,14 @@ class SqlTable:
         )
 
     def _changed(self) -> ChangedOrders:
-        with self._translated_errors(), self._home.looking() as connection:
+        with self._translated_errors(), self._home.watching() as connection:
             if self._changes is None:
                 reflection = self._reflection(connection)
                 columns, watched = self._resolved(reflection), reflection.watched()
                 if watched is None:
                     raise self._misfit(reflection.problems)
                 self._changes = ChangedRows(columns, watched, self._home.backend)
-            found = self._changes.look(connection)
+            found = self._changes.read(connection)
         return found._replace(orders=frozenset(order for order in found.orders if order in self._scope.orders))
 
     def _look(self, connection: sa.Connection) -> Columns:
@@ -264,8 +264,8 @@ class SqlTable:
             dispose: Called with the result if the caller was cancelled.
             broken: Returns whether a result shows that the database failed.
         """
-        timed = partial(measured, self._measure, self._clock, ("table", self._link), work, broken)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        work_timed = partial(timed, self._meter, self._clock, ("table", self._link), work, broken)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work_timed)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -277,6 +277,6 @@ class SqlTable:
             raise
 
 
-def tells_of_failure(results: Sequence[WriteResult]) -> bool:
+def shows_failure(results: Sequence[WriteResult]) -> bool:
     """Given the results of a batch, return whether the database could not carry it out, or may not have."""
     return any(result.effect in {Effect.UNKNOWN, Effect.NOT_SENT} for result in results)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from syncd.core.model import MaybeOwner
-from syncd.core.order_ranges import FewOrders, OrderRange
+from syncd.core.order_ranges import LARGEST_ID, FewOrders, OrderRange
 from syncd.db.backend import Backend
-from syncd.table.columns import MAX_ID, Columns, IdColumn, OrderKeyColumn
+from syncd.table.columns import Columns, IdColumn, OrderKeyColumn
 from syncd.table.marks import constant
 
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
@@ -94,7 +94,7 @@ class Statements:
         if isinstance(columns.order_id, OrderKeyColumn):
             return select
         order_id = columns.order_id.column
-        return select.order_by(*self._backend.digit_order(order_id) if columns.order_id.textual else (order_id,))
+        return select.order_by(*self._backend.id_order(order_id) if columns.order_id.textual else (order_id,))
 
     def select_piece(self, piece: OrderRange | FewOrders) -> sa.Select[Any]:
         """The rows of `select_all` that have one of these order ids, for a column of numbers.
@@ -103,7 +103,7 @@ class Statements:
         """
         order_id = self._columns.order_id.column
         if isinstance(piece, FewOrders):
-            forms = [form for one in piece.orders for form in self._backend.forms(one, numeric=True)]
+            forms = [form for one in piece.orders for form in self._backend.usual_cells(one, numeric=True)]
             return self.select_all.where(order_id.in_(forms))
         bounds = order_id >= piece.first, order_id <= piece.last
         return self.select_all.where(*bounds, *(sa.not_(one) for one in self._fractions))
@@ -126,7 +126,7 @@ class Statements:
         whole = [sa.not_(one) for one in self._fractions]
         return [
             self.select_all.where(order_id.is_(None)),
-            *(self.select_all.where(one, *whole) for one in (order_id < 1, order_id > MAX_ID)),
+            *(self.select_all.where(one, *whole) for one in (order_id < 1, order_id > LARGEST_ID)),
             *(self.select_all.where(one).order_by(None) for one in self._fractions),
         ]
 
@@ -142,9 +142,9 @@ class Statements:
         return self.select_rows.where(self._columns.order_id.column.in_(IDS))
 
     @cached_property
-    def select_by_digits(self) -> sa.Select[Any]:
+    def select_any_form(self) -> sa.Select[Any]:
         """`select_rows` for the order ids in the parameter `ids`, in any form; it reads the whole column."""
-        return self.select_rows.where(self._backend.digits_match(self._columns.order_id.column, IDS))
+        return self.select_rows.where(self._backend.matches_any_form(self._columns.order_id.column, IDS))
 
     @cached_property
     def count_rows(self) -> sa.Select[Any]:

@@ -1,4 +1,4 @@
-"""A sandbox portal in a process of its own, so that a client's CPU is the client's; tells what it saw when asked to end.
+"""A sandbox portal in a process of its own, so that a client's CPU is the client's; prints what it saw when it ends.
 
     python -m tests.benchmarks.portal_server '{"rows": 1000, "latency": "none", "limits": true, "change": "delete", ...}'
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -128,12 +127,12 @@ async def serve(options: dict[str, Any]) -> None:
     if options.get("change") in {"delete", "insert", "churn", "move"}:
         meanwhile = Meanwhile(portal, options["change"], rows // 50)
         portal.before_call(meanwhile)
+    bundle = ""
     async with SandboxServer(portal, tls=options.get("tls", False)) as server:
-        bundle = ""
         if options.get("tls"):
-            with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-                file.write(server.ca_pem)
-                bundle = file.name
+            file = Path(options["lasting"]).with_suffix(".pem")  # in the folder of the measurement, which is removed
+            file.write_text(server.ca_pem)
+            bundle = str(file)
         print(json.dumps({"url": server.webhook_url, "port": server.port, "ca": bundle}), flush=True)
         listing = ListingTime(portal)
         watching = asyncio.create_task(listing.run())

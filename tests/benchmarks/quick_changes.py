@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.benchmarks.scale import ROOT, child, fill
 from tests.children import Child
-from tests.system.daemon_process import free_port
+from tests.system.shop import free_port
 
 ROWS, RECENT, SLICES = 300_000, 2_000, 12
 SECONDS = 600.0

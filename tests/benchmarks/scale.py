@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
+import pytest
 import sqlalchemy as sa
 
 from syncd.status.fire_times import PAGE_SECONDS
@@ -274,7 +273,8 @@ def postgres() -> Iterator[tuple[str, str] | None]:
     table, state = (POSTGRES.rsplit("/", 1)[0] + f"/{name}" for name in names)
     try:
         # What is noted of a server's state outside of it belongs to this measurement only.
-        with tempfile.TemporaryDirectory() as notes, patch.dict(os.environ, STATE_DIRECTORY=notes):
+        with tempfile.TemporaryDirectory() as notes, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STATE_DIRECTORY", notes)
             yield table, state
     finally:
         with engine.connect() as connection:

@@ -22,9 +22,9 @@ from syncd.core.model import Scope
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.obs.clock import SystemClock
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 
 
 def settings(options: dict[str, Any]) -> Settings:
@@ -43,7 +43,7 @@ def settings(options: dict[str, Any]) -> Settings:
 
 
 async def one_pass(options: dict[str, Any]) -> dict[str, Any]:
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+    async with open_app_context(settings(options)) as place, place.link("shop") as link:
         report = await engine.reconcile(link)
         row = report.row
         return {"state": row.state, "error": row.error, "in_step": row.counts.in_step, "requests": row.requests,
@@ -52,7 +52,7 @@ async def one_pass(options: dict[str, Any]) -> dict[str, Any]:
 
 async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
     """A pass over the 2,000 newest orders; its CPU is the pass's own, without the process's beginning."""
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
+    async with open_app_context(settings(options)) as place, place.link("shop") as link:
         link.recent_orders = 2000
         before = time.process_time()
         report = await engine.reconcile(link, origin="recent", portion=Portion(recent=True))
@@ -62,23 +62,17 @@ async def recent_pass(options: dict[str, Any]) -> dict[str, Any]:
                 "own cpu": time.process_time() - before}  # fmt: skip
 
 
-async def one_plan(options: dict[str, Any]) -> dict[str, Any]:
-    """Plan, and write nothing: what a plan of so many changes takes."""
-    async with open_workplace(settings(options)) as place, place.link("shop") as link:
-        report = await engine.plan(link)
-        return {"state": report.row.state, "error": report.row.error, "changes": report.row.counts.crm.total}
-
-
 async def merely(options: dict[str, Any]) -> dict[str, Any]:
     """The floor: the same libraries list the portal and read the table, and nothing is done with the rows."""
     import sqlalchemy as sa
 
-    hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
-    portal = open_portal(PortalSettings(webhook=options["webhook"], plan=PortalPlan.BOX), link="floor", hosts=hosts)
+    settings_ = PortalSettings(webhook=options["webhook"], plan=PortalPlan.BOX)
     listed = 0
-    async for chunk in portal.listing([], Scope(frozenset({2})), lambda *_: None):
-        listed += len(chunk.rows)
-    await portal.aclose()
+    with tempfile.TemporaryDirectory() as folder:
+        portal = open_portal(settings_, link="floor", hosts=Hosts(SystemClock(), runtime_dir=Path(folder)))
+        async for chunk in portal.listing([], Scope(frozenset({2})), lambda *_: None):
+            listed += len(chunk.rows)
+        await portal.aclose()
     read = 0
     engine_ = sa.create_engine(options["table"])
     with engine_.connect().execution_options(yield_per=10_000) as connection:
@@ -97,7 +91,7 @@ async def many_links(options: dict[str, Any]) -> dict[str, Any]:
         table = {**link["table"], "name": f"order_bindings_{number}"}
         plain["links"][f"shop{number}"] = {**link, "table": table}
     lanes = asyncio.Semaphore(8)
-    async with open_workplace(Settings.model_validate(plain)) as place:
+    async with open_app_context(Settings.model_validate(plain)) as place:
 
         async def one(name: str) -> int:
             async with lanes, place.link(name) as link_:
@@ -116,9 +110,7 @@ def peak() -> int:
 def main() -> None:
     options = json.loads(sys.argv[1])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    job = {"pass": one_pass, "recent": recent_pass, "plan": one_plan, "floor": merely, "links": many_links}[
-        options["job"]
-    ]
+    job = {"pass": one_pass, "recent": recent_pass, "floor": merely, "links": many_links}[options["job"]]
     began = time.perf_counter()
     result = asyncio.run(job(options))
     usage = resource.getrusage(resource.RUSAGE_SELF)

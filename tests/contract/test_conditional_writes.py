@@ -76,9 +76,9 @@ def portal(request: pytest.FixtureRequest) -> SandboxPortal:
 
 def refused(portal: SandboxPortal, answer: Any) -> bool:
     """Whether the write was refused as one of order 0 is, and nothing was written."""
-    told = answer["result_error"]["o5125"]
-    old = (told["error"], told["error_description"]) == (0, "Call to a member function getEntityBinding() on null")
-    clean = str(told["error"]) == "201640400003"
+    error = answer["result_error"]["o5125"]
+    old = (error["error"], error["error_description"]) == (0, "Call to a member function getEntityBinding() on null")
+    clean = str(error["error"]) == "201640400003"
     return (old if portal.version is Version.OLD else clean) and not rest_writes(portal)
 
 

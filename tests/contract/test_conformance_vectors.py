@@ -1,4 +1,4 @@
-"""The 35 reference vectors of portal.md 12, asked twice: of the portal itself, and of it over TCP."""
+"""The 35 reference vectors of portal.md 12, and orders by their other keys (portal.md 14): in process, and over TCP."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ async def test_35_two_saves_in_one_batch_make_one_event_for_each_handler(client:
     ]
 
 
-async def test_vector_14_orders_are_found_by_the_keys_they_have_beside_their_ids(client: Client) -> None:
+async def test_section_14_orders_are_found_by_the_keys_they_have_beside_their_ids(client: Client) -> None:
     client.portal.set_order_key("xmlId", 5, "a-1")
     client.portal.set_order_key("xmlId", 7, "A-1 ")
     asked = {"filter": {"@xmlId": ["a-1", "none"]}, "select": ["id", "xmlId"], "order": {"id": "asc"}, "start": -1}
@@ -281,7 +281,7 @@ async def test_vector_14_orders_are_found_by_the_keys_they_have_beside_their_ids
     assert "total" not in reply.body
 
 
-async def test_vector_14_orders_in_a_batch_are_listed_like_alone(client: Client) -> None:
+async def test_section_14_orders_in_a_batch_are_listed_like_alone(client: Client) -> None:
     command = "sale.order.list?filter%5B%40accountNumber%5D%5B%5D=WEB-9&select%5B%5D=id&select%5B%5D=accountNumber"
     answer = await client.batch({"a": command})
     assert answer["result"] == {"a": {"orders": [{"id": 9, "accountNumber": "WEB-9"}]}}

@@ -13,7 +13,7 @@ from syncd.portal.hosts import Hosts
 from syncd.state import migrate
 from syncd.state.page_queries import OutcomeCounts, Point
 from syncd.state.store import open_store
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 from tests.fakes.clock import SetClock
 from tests.unit.pages.shown_daemon import NOON, ShownDaemon, agreement, change, held, settings
 
@@ -27,7 +27,7 @@ async def world(database_url: str, tmp_path: Path) -> AsyncIterator[ShownDaemon]
     migrate.upgrade(database_url)
     clock = SetClock(NOON)
     store = open_store(database_url, clock=clock)
-    yield ShownDaemon(Workplace(settings(tmp_path, {"shop": {}}), clock, store, "host:1", Hosts(clock)))
+    yield ShownDaemon(AppContext(settings(tmp_path, {"shop": {}}), clock, store, "host:1", Hosts(clock)))
     await store.aclose()
 
 
@@ -51,7 +51,7 @@ async def test_given_a_past_then_its_numbers(world: ShownDaemon) -> None:
     assert await world.store.run_starts(()) == {}
 
 
-async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_told(world: ShownDaemon) -> None:
+async def test_given_looks_at_a_refused_plan_then_only_the_run_that_holds_it_is_listed(world: ShownDaemon) -> None:
     refused = await world.run(state="refused", before=3600)
     await world.run(state="refused", source=refused, before=1800)
     assert await world.store.runs_in_state("shop", "refused", among=10, limit=5) == [refused]

@@ -15,8 +15,8 @@ from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.ports import Effect, Portal, Write, WriteResult
 from syncd.errors import AuthError
 from syncd.obs.clock import SystemClock
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.sandbox import References, SandboxPortal, SandboxServer
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal import FakePortal
@@ -243,7 +243,7 @@ async def test_given_an_unbound_order_when_adding_then_it_is_bound(world: Portal
     assert world.bindings == {5: DEAL}
 
 
-async def test_given_a_bound_order_when_moving_then_what_was_replaced_is_told(world: PortalSide) -> None:
+async def test_given_a_bound_order_when_moving_then_the_result_names_what_was_replaced(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     answer = await world.portal.write([Write(5, DEAL, INVOICE)])
@@ -277,7 +277,7 @@ async def test_given_somebody_unbound_the_order_when_moved_then_it_is_not_bound_
 
 
 @pytest.mark.parametrize("before", [None, DEAL])
-async def test_given_an_edit_right_before_the_request_when_written_then_it_stands_or_is_told(
+async def test_given_an_edit_right_before_the_request_when_written_then_it_stands_or_is_reported(
     world: PortalSide, before: Owner | None
 ) -> None:
     world.fill({4: DEAL} | ({5: before} if before else {}))
@@ -301,7 +301,7 @@ async def test_given_nothing_bound_when_binding_then_the_first_orders_are_bound_
     assert world.bindings == {3: DEAL, 5: DEAL, 7: OTHER}
 
 
-async def test_given_a_probe_then_it_tells_whether_batches_can_carry_conditions(world: PortalSide) -> None:
+async def test_given_a_probe_then_it_says_whether_batches_can_carry_conditions(world: PortalSide) -> None:
     world.fill({5: DEAL})
 
     assert (await world.portal.probe()).conditional is world.conditional
@@ -334,7 +334,7 @@ async def test_given_an_unbound_order_when_removing_then_it_is_already_so(world:
     assert only(answer)[:4] == (5, Effect.ALREADY, None, True)
 
 
-async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the_other_is_told(
+async def test_given_another_owner_when_removing_then_nothing_is_removed_and_the_result_names_the_other(
     world: PortalSide,
 ) -> None:
     world.fill({5: OTHER})

@@ -52,7 +52,7 @@ from syncd.state.database import Database, read_url
 from syncd.state.migrate import upgrade
 from syncd.state.schema import metadata
 from syncd.state.store import open_store
-from tests.databases import _fresh_name, _with_database, execute
+from tests.databases import execute, fresh_name, with_database
 from tests.fakes.clock import SetClock
 from tests.fakes.store import MemoryStore
 
@@ -85,12 +85,14 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield made
         return
     server = request.getfixturevalue(f"{request.param}_server")
-    name = _fresh_name()
+    name = fresh_name()
     execute(server, f"CREATE DATABASE {name}")
-    made = _with_database(server, name)
-    upgrade(made)
-    yield made
-    execute(server, f"DROP DATABASE {name}")
+    try:
+        made = with_database(server, name)
+        upgrade(made)
+        yield made
+    finally:
+        execute(server, f"DROP DATABASE {name}")
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +405,8 @@ async def test_a_link_rebased_meanwhile_is_not_leased_for_its_old_generation(sto
 async def _write_everything(store: Store, lease: Lease) -> dict[str, Callable[[], Awaitable[object]]]:
     run = await store.start_run(lease, "plan", "command", NOW)
     [number] = await store.save_plan(lease, run, [change(1, None, DEAL)])
+    await store.note_absences(lease, Side.CRM, [1], NOW)
+    asked = await store.post_request("shop", "trigger", "cli on host", NOW)
     row = RunRow(run, "shop", lease.link_id, "plan", "planned")
     return {
         "rebase": lambda: store.rebase(lease, "other", NOW),
@@ -424,7 +428,7 @@ async def _write_everything(store: Store, lease: Lease) -> dict[str, Callable[[]
         "drop_run": lambda: store.drop_run(lease, run),
         "note_absences": lambda: store.note_absences(lease, Side.CRM, [2], NOW),
         "forget_absences": lambda: store.forget_absences(lease, Side.CRM),
-        "close_requests": lambda: store.close_requests(lease, [1], NOW),
+        "close_requests": lambda: store.close_requests(lease, [asked], NOW),
     }
 
 
@@ -457,6 +461,9 @@ async def _everything(store: Store, link_id: int) -> list[object]:
         await store.runs(None, 100),
         [await store.changes(run.id) for run in await store.runs(None, 100)],
         await store.holds(link_id),
+        await store.order_keys(link_id, [1]),
+        await store.absences(link_id, [1, 2]),
+        await store.open_requests(["shop"]),
         [row.expires_at for row in await store.leases()],
     ]
 
@@ -1097,7 +1104,7 @@ async def _a_pass(
     await store.finish_run(lease, row)
 
 
-async def test_orders_that_passes_of_a_day_put_back_are_told_each_once(store: Store) -> None:
+async def test_orders_that_passes_of_a_day_put_back_are_counted_each_once(store: Store) -> None:
     lease = await leased(store)
     orders = (1, 2, 3, 4, 5, 6)
     replaced = [change(order, DEAL, OTHER, Side.TABLE) for order in orders]

@@ -202,7 +202,7 @@ def opened(world: TableSide, closing: list[Table]) -> Any:
 
 
 def silent(stage: str, done: int, expected: int | None) -> None:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that reports to nobody."""
 
 
 async def whole(table: Table, progress: Progress = silent) -> tuple[list[Row], Snapshot]:
@@ -355,7 +355,7 @@ async def test_given_softly_deleted_rows_when_snapshot_then_they_are_absent(worl
     assert (rows, dict(snapshot.unreadable)) == ([(1, 2, 7)], {})
 
 
-async def test_given_rows_when_snapshot_then_progress_is_told(world: TableSide, opened: Any) -> None:
+async def test_given_rows_when_snapshot_then_progress_is_reported(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     told: list[tuple[str, int, int | None]] = []
     await whole(opened(), lambda *what: told.append(what))
@@ -365,17 +365,19 @@ async def test_given_rows_when_snapshot_then_progress_is_told(world: TableSide, 
 # -------------------------------------------------------------------------- read
 
 
-async def test_given_orders_when_read_then_those_with_a_row_are_told(world: TableSide, opened: Any) -> None:
+async def test_given_orders_when_read_then_those_with_a_row_are_returned(world: TableSide, opened: Any) -> None:
     world.add(1, 2, 7)
     world.add(2, 31, 8)
     assert await opened().read([1, 2, 3]) == {1: TableValue(DEAL_7), 2: TableValue(Owner(31, 8))}
 
 
-async def test_given_no_orders_when_read_then_nothing_is_told(opened: Any) -> None:
+async def test_given_no_orders_when_read_then_nothing_is_returned(opened: Any) -> None:
     assert await opened().read([]) == {}
 
 
-async def test_given_a_row_where_does_not_select_when_read_then_that_is_told(world: TableSide, opened: Any) -> None:
+async def test_given_a_row_where_does_not_select_when_read_then_the_value_says_so(
+    world: TableSide, opened: Any
+) -> None:
     world.add(1, 2, 7, selected=False)
     assert await opened(where=True).read([1]) == {1: TableValue(DEAL_7, selected=False)}
 
@@ -388,7 +390,7 @@ async def test_given_rows_of_which_where_selects_one_when_read_then_that_one_cou
     assert await opened(where=True).read([1]) == {1: TableValue(DEAL_7)}
 
 
-async def test_given_a_softly_deleted_row_when_read_then_it_is_told_from_an_absent_one(
+async def test_given_a_softly_deleted_row_when_read_then_it_differs_from_an_absent_one(
     world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, 7, deleted=True)
@@ -400,7 +402,7 @@ async def test_given_a_softly_deleted_row_when_read_then_it_is_told_from_an_abse
     }  # fmt: skip
 
 
-async def test_given_trouble_with_rows_when_read_then_it_is_told_in_the_words_of_the_snapshot(
+async def test_given_trouble_with_rows_when_read_then_it_has_the_words_of_the_snapshot(
     world: TableSide, opened: Any
 ) -> None:
     world.add(1, 2, None)
@@ -425,7 +427,7 @@ async def test_given_the_expected_owners_when_written_then_all_is_done(world: Ta
     assert world.rows() == [(2, 31, 8, True, False), (3, 2, 9, True, False)]
 
 
-async def test_given_nothing_when_written_then_nothing_is_told(opened: Any) -> None:
+async def test_given_nothing_when_written_then_nothing_is_returned(opened: Any) -> None:
     assert await opened().write([]) == []
 
 
@@ -483,7 +485,7 @@ async def test_given_one_moved_order_when_a_batch_is_written_then_the_others_are
 
 
 @pytest.mark.parametrize("after", [DEAL_8, None, DEAL_7], ids=["move", "remove", "alike"])
-async def test_given_a_second_row_since_the_snapshot_when_written_then_neither_is_touched(
+async def test_given_two_rows_for_an_order_when_written_then_neither_is_touched(
     world: TableSide, opened: Any, after: Owner | None
 ) -> None:
     world.add(1, 2, 7)

@@ -1,4 +1,4 @@
-"""Clocks for tests: one that stands still until it is moved, one whose time passes when everybody waits."""
+"""Clocks for tests: one that a test moves, and one that moves by itself when all tasks sleep."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ class SetClock:
 class FakeClock:
     """See `syncd.core.ports.Clock`. Virtual time for tasks that run side by side.
 
-    A task that sleeps lets the others go on; when only sleepers are left, time moves to the end of the shortest sleep. Two
-    tasks that sleep a second each at once thus take one second. `now` can be set apart from `monotonic`, as a clock that
-    jumps.
+    A task that sleeps lets the others go on. When only sleepers are left, time moves to the end of the shortest sleep: two
+    tasks that sleep a second each, side by side, take one second. `now` can be set apart from `monotonic`, as a clock that jumps.
     """
 
     def __init__(self, now: float = 1_800_000_000.0, *, seed: int = 1) -> None:

@@ -20,7 +20,7 @@ DEALS = Scope(frozenset({2}))
 
 
 def make_link(portal: Any, table: Any, store: Any, clock: Clock, **options: Any) -> Link:
-    """Make a two-way link of deals that holds conflicts, refuses nothing, and asks nobody before a first sync.
+    """Make a two-way link of deals that holds conflicts, refuses nothing, and makes its first sync unasked.
 
     Args:
         portal: The CRM's side.

@@ -15,8 +15,8 @@ from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.model import Row, Scope
 from syncd.portal.client import BitrixPortal
 from syncd.portal.commands import ADD, DELETE
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.sandbox import SandboxPortal
 from tests.fakes.clock import FakeClock, SetClock
 from tests.fakes.sandbox_transport import SandboxTransport
@@ -90,7 +90,7 @@ async def client(
         )
         if conditional is not None:
             portal._session.usage.conditional = conditional
-            portal._session.pace._observed.update({ADD: 50, DELETE: 50})
+            portal._session.sizer._observed.update({ADD: 50, DELETE: 50})
             bound = {1: (2, 1)} if sandbox is None else sandbox.table.owners
             portal._witnesses.note([Row(order, *owner) for order, owner in sorted(bound.items())])
         try:

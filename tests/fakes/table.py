@@ -20,7 +20,7 @@ from syncd.core.model import HoldKind, MaybeOwner, Owner, Row, Scope, Unreadable
 from syncd.core.order_keys import UnknownKey
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.ports import Effect, Progress, TableCheck, TableValue, Write, WriteResult
-from syncd.table.columns import normal_id
+from syncd.table.columns import parse_id
 
 EVERYTHING = Scope(frozenset({2}))
 ALL_ORDERS = EVERYTHING.orders
@@ -38,7 +38,7 @@ class FakeRow:
 
     @property
     def owner(self) -> MaybeOwner:
-        kind, number = normal_id(self.owner_type), normal_id(self.owner_id)
+        kind, number = parse_id(self.owner_type), parse_id(self.owner_id)
         return None if kind is None or number is None else Owner(kind, number)
 
     @property
@@ -116,7 +116,7 @@ class FakeTable:
 
     def drop(self, order_id: int) -> None:
         """An outside writer deletes the order's rows."""
-        self.stored = [row for row in self.stored if normal_id(row.order_id) != order_id]
+        self.stored = [row for row in self.stored if parse_id(row.order_id) != order_id]
 
     def meanwhile(self, call: str, work: Callable[[], object]) -> None:
         """Run `work` once, right before the next `snapshot`, `read` or `write` looks at the rows."""
@@ -213,7 +213,7 @@ class FakeTable:
         for row in self.stored:
             if row.deleted or not row.selected:
                 continue
-            order_id = normal_id(row.order_id)
+            order_id = parse_id(row.order_id)
             if order_id is None:
                 orderless.append(f"order_id is {row.order_id} {row.says}")
             elif everything or order_id in wanted:
@@ -236,7 +236,7 @@ class FakeTable:
         return [
             row
             for row in self.stored
-            if (row.order_id if type(row.order_id) is int else normal_id(row.order_id)) == order_id
+            if (row.order_id if type(row.order_id) is int else parse_id(row.order_id)) == order_id
         ]
 
     def _value(self, order_id: int) -> TableValue | None:

@@ -10,7 +10,9 @@ import html
 import io
 import os
 import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
@@ -21,8 +23,9 @@ from syncd.cli.screen import Screen
 from syncd.core.ports import Cancelled
 from syncd.obs.logs import configure
 from tests.chromium import CHROMIUM
-from tests.fakes.terminal import Terminal
 from tests.figures.screenshots import FOLDER, take
+from tests.figures.shown_links import make_day
+from tests.terminals import Terminal
 
 PICTURE = FOLDER / "demo.svg"
 WIDTH = 96
@@ -67,7 +70,8 @@ def main() -> None:
     configure("error", "console")
     os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH)}
     PICTURE.write_text(draw(asyncio.run(demo(Terminal()))), encoding="utf-8")
-    print(asyncio.run(take(CHROMIUM, FOLDER)))
+    with tempfile.TemporaryDirectory(prefix="syncd-day-") as place:
+        print(asyncio.run(take(CHROMIUM, FOLDER, asyncio.run(make_day(Path(place))))))
 
 
 if __name__ == "__main__":

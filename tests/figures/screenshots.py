@@ -56,18 +56,19 @@ SHOTS = (
 NO_BROWSER = "No Chromium was found (apt-get install chromium): the pictures of the status page were not made."
 
 
-async def take(chromium: str | None, folder: Path, shots: tuple[Shot, ...] = SHOTS) -> str:
+async def take(chromium: str | None, folder: Path, day: Path, shots: tuple[Shot, ...] = SHOTS) -> str:
     """Make the pictures in a folder; return a sentence that says what was made.
 
     Args:
         chromium: The browser; without one no picture is made.
         folder: Where they are put.
+        day: The state database that the pages show (`make_day`).
         shots: The pictures.
     """
     if chromium is None:
         return NO_BROWSER
     with TemporaryDirectory(prefix="syncd-pictures-") as place:
-        async with shown_links(Path(place)) as world:
+        async with shown_links(Path(place), day) as world:
             server = WebServer(web(world), ("127.0.0.1", 0))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(server.run())

@@ -24,10 +24,10 @@ from syncd.daemon.lifecycle import Process
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import Report
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from syncd.status.fire_times import PACE, FireTimes
 from syncd.status.health import Parking
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 from tests.fakes.clock import SetClock
 from tests.fakes.link import make_link
 from tests.fakes.portal import FakePortal
@@ -138,16 +138,24 @@ def _deal(chance: random.Random) -> int:
     return 40 + int(chance.random() * 900)
 
 
+BEGAN = NOW - 25 * HOUR
+
+
 @asynccontextmanager
-async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
-    """Make the state database of a day in a directory, and hand out the daemon that shows it."""
-    clock = SetClock(NOW - 25 * HOUR)
-    started = Process(HOLDER, "running", clock.time, "/etc/syncd/syncd.toml", clock.time)
+async def shown_links(directory: Path, day: Path) -> AsyncIterator[ShownDaemon]:
+    """Given an empty directory and the state database of a day, hand out a daemon that shows it."""
+    async with open_world(directory, day, LINKS, SetClock(NOW)) as world:
+        world.said = Process(HOLDER, "running", BEGAN, "/etc/syncd/syncd.toml", BEGAN)
+        yield world
+
+
+async def make_day(directory: Path) -> Path:
+    """Make the state database of a day in an empty directory, which takes some 200 passes; return its file."""
+    clock = SetClock(BEGAN)
     template = directory / "empty"
     template.mkdir()
     async with open_world(directory, make_template(template), LINKS, clock) as world:
-        world.said = started
-        links = {name: _kept(world.workplace, clock, name) for name in LINKS}
+        links = {name: _kept(world.context, clock, name) for name in LINKS}
         _happen(links)
         parked_until: dict[str, float] = {}
         for at, name in _schedule():
@@ -161,10 +169,10 @@ async def shown_links(directory: Path) -> AsyncIterator[ShownDaemon]:
                 parked_until[name] = at + PACE
         clock.time = NOW
         await _people_and_work(world)
-        yield world
+    return directory / "state.db"
 
 
-def _kept(place: Workplace, clock: SetClock, name: str) -> Kept:
+def _kept(place: AppContext, clock: SetClock, name: str) -> Kept:
     chance = random.Random(name)
     portal, table = BusyPortal(clock, chance), FakeTable()
     link = make_link(
@@ -232,8 +240,8 @@ async def _park(world: ShownDaemon, report: Report) -> None:
 
 
 async def _people_and_work(world: ShownDaemon) -> None:
-    """People have decided and paused; a pass is under way; the portal has told titles and its budget."""
-    store, links = world.store, world.workplace.settings.links
+    """People have decided and paused; a pass is under way; the portal has answered with titles and its budget."""
+    store, links = world.store, world.context.settings.links
     outlet = await store.find_link(OUTLET)
     assert outlet is not None
     when = NOW - 600

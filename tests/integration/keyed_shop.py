@@ -14,7 +14,6 @@ from syncd.config.model import TableSettings
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Direction, HoldKind, OnConflict, Owner, Policy, Scope
 from syncd.core.order_ranges import OrderRanges
-from syncd.core.store import Store
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.learned_keys import LearnedKeys
@@ -58,16 +57,18 @@ class KeyedShop:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.crm = SandboxPortal(orders=range(1, 100), clock=self.clock)
-        self.store: Store = MemoryStore(self.clock)
+        self.store: Any = MemoryStore(self.clock)
         self.engine = sa.create_engine(self.url)
         self.execute(f"CREATE TABLE bindings (number {self.kind}, deal_id INTEGER)")
         self._portal: BitrixPortal | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[KeyedShop]:
-        async with client(self.crm, self.clock, conditional=None) as self._portal:
-            yield self
-        self.engine.dispose()
+        try:
+            async with client(self.crm, self.clock, conditional=None) as self._portal:
+                yield self
+        finally:
+            self.engine.dispose()
 
     # ---------------------------------------------------------------- the people
 
@@ -111,8 +112,8 @@ class KeyedShop:
             columns={key: "number", "owner_type_id": 2, "owner_id": "deal_id"},
             **self.options,
         )
-        told = settings.key.field
-        keys = None if told is None else LearnedKeys(told, self._portal, self.store, self.clock)
+        kind = settings.key.field
+        keys = None if kind is None else LearnedKeys(kind, self._portal, self.store, self.clock)
         return make_link(
             self._portal,
             open_table(settings, scope=self.scope, clock=self.clock, link="shop", keys=keys),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,44 +10,16 @@ import pytest
 
 from syncd.engine import reconcile as engine
 from tests.integration.keyed_shop import KeyedShop
+from tests.simulation.crash import Crash, Mortal, Steps
 
 pytestmark = pytest.mark.anyio
 
-STEPS = (47, 85)
-"""Calls of the store or the portal before which, or after which, the process dies; a pass of this story has some 120."""
+EVERY = 5
+"""Each so-many-th step is tried: a pass of this story has some 150, and a try takes a fifth of a second."""
 
 
-class Death(BaseException):
-    """The process is gone."""
-
-
-class Mortal:
-    """A port whose calls are counted, before and after; the process dies when none is left."""
-
-    def __init__(self, port: Any, left: list[int]) -> None:
-        self._port, self._left = port, left
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not asyncio.iscoroutinefunction(found):
-            return found
-
-        async def call(*args: Any, **options: Any) -> Any:
-            self._count()
-            result = await found(*args, **options)
-            self._count()
-            return result
-
-        return call
-
-    def _count(self) -> None:
-        self._left[0] -= 1
-        if not self._left[0]:
-            raise Death
-
-
-async def lived(url: str, steps: int) -> object:
-    """Return what both sides and the holds are in the end, where the first pass died after so many steps (0: not)."""
+async def lived(url: str, steps: Steps) -> object:
+    """Return what both sides and the holds are in the end, where the second pass died at the step of `steps`, if any."""
     async with KeyedShop(url, "xmlId").running() as world:
         await world.in_step({order: 100 + order for order in range(1, 6)})
         for order, key in ((1, "moved"), (9, "shop-1"), (30, "twice"), (31, "twice"), (32, "")):
@@ -58,20 +29,27 @@ async def lived(url: str, steps: int) -> object:
         for order, owner in ((2, 303), (20, 304), (32, 307)):
             world.bind(order, owner)
         world.drop("shop-3")
-        if steps:
-            left = [steps]
-            link = world.link()
-            assert link.order_keys is not None
-            link.store = link.order_keys._store = Mortal(world.store, left)
-            link.portal = link.order_keys._portal = Mortal(link.portal, left)
-            with suppress(Death):
-                await engine.reconcile(link)
-            assert left[0] <= 0, "the pass had fewer steps"
-            await link.table.aclose()
-            world.clock.advance(200)
+        await pass_of_a_mortal(world, steps)
         for _ in range(3):
             report = await world.reconcile(minutes=61)
+        link = await world.store.find_link("shop")
+        assert await world.store.open_intents(link.id) == []
+        assert "running" not in {run.state for run in await world.store.runs("shop", 99)}
         return world.rows, world.bound, [(hold.order_id, hold.kind) for hold in report.holds], report.row.state
+
+
+async def pass_of_a_mortal(world: KeyedShop, steps: Steps) -> None:
+    """Make a pass whose process may die: nothing of it runs then, and its lock is gone."""
+    link: Any = world.link()
+    table = link.table
+    link.store = link.order_keys._store = Mortal(world.store, "store", steps)
+    link.portal = link.order_keys._portal = Mortal(link.portal, "portal", steps)
+    link.table = Mortal(table, "table", steps)
+    with suppress(Crash):
+        await engine.reconcile(link)
+    await table.aclose()
+    world.store.bury(link.holder)
+    world.clock.advance(200)
 
 
 def database(path: Path) -> str:
@@ -80,6 +58,10 @@ def database(path: Path) -> str:
 
 
 async def test_given_a_death_at_any_step_then_the_next_passes_end_as_if_it_had_lived(tmp_path: Path) -> None:
-    whole = await lived(database(tmp_path / "whole.db"), 0)
-    for steps in STEPS:
-        assert await lived(database(tmp_path / f"{steps}.db"), steps) == whole, steps
+    whole = Steps()
+    end = await lived(database(tmp_path / "whole.db"), whole)
+    assert whole.taken > 100
+    for stop_at in range(1, whole.taken + 1, EVERY):
+        steps = Steps(stop_at)
+        assert await lived(database(tmp_path / f"{stop_at}.db"), steps) == end, f"{stop_at}: {steps.names[-1]}"
+        assert steps.dead

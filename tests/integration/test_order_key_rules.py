@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Direction, HoldKind, Outcome, Owner, Scope
-from syncd.core.order_keys import KeyField
 from syncd.engine.link import hold_lease
 from syncd.errors import AuthError
 from syncd.table import keyed
@@ -297,7 +296,7 @@ async def test_given_a_key_that_moved_to_another_order_when_its_row_changes_then
     report = await world.reconcile()
     (change,) = report.changes
     assert (change.change.order_id, change.outcome) == (5, Outcome.SKIPPED)
-    assert "accountNumber is 'OLD-5' by now" in change.error
+    assert "accountNumber is now 'OLD-5'" in change.error
     assert world.bound == {5: 50, 6: 60}
 
     await world.reconcile()
@@ -485,7 +484,3 @@ async def test_given_keys_and_the_order_ids_they_stand_for_then_both_tables_lead
             await world.reconcile()
         assert keys.bound == ids.bound
         assert keys.rows == sorted((f"WEB-{order}", owner) for order, owner in ids.rows)
-
-
-def test_given_the_fields_that_keys_are_of_then_the_portal_names_them_so() -> None:
-    assert [field.value for field in KeyField] == ["accountNumber", "xmlId", "id1c"]

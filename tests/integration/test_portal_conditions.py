@@ -29,11 +29,6 @@ DEAL, OTHER = Owner(2, 10), Owner(2, 11)
 BINDS = [Write(1000, None, DEAL), Write(1001, None, DEAL)]
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def sandbox(clock: FakeClock, bound: dict[int, Owner] | None = None, **options: Any) -> SandboxPortal:
     return SandboxPortal(
         {5: DEAL, 7: DEAL} if bound is None else bound, orders=range(1, 10_000), clock=clock, **options
@@ -281,7 +276,7 @@ async def test_given_a_portal_that_sorts_in_lists_when_binding_then_one_list_an_
     assert portal.stats.calls[LIST] == before + lists * len(writes)
 
 
-async def test_given_orders_bound_meanwhile_when_binding_by_pairs_then_each_keeps_its_owner_and_it_is_told(
+async def test_given_orders_bound_meanwhile_when_binding_by_pairs_then_each_keeps_its_owner_and_the_results_name_it(
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)
@@ -300,7 +295,7 @@ async def test_given_orders_bound_meanwhile_when_binding_by_pairs_then_each_keep
     assert (portal.bindings[1000], portal.bindings[1003]) == (OTHER, DEAL)
 
 
-async def test_given_a_php_whose_infinity_is_its_largest_integer_when_binding_a_bound_order_then_that_is_told_too(
+async def test_given_a_php_whose_infinity_is_its_largest_integer_when_binding_a_bound_order_then_the_result_says_so_too(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cast = php._float_to_int
@@ -345,7 +340,7 @@ async def test_given_a_portal_that_becomes_an_old_box_when_binding_by_pairs_then
     assert portal.bindings[1000] == OTHER
 
 
-async def test_given_a_portal_that_sorts_no_pair_any_more_then_what_was_replaced_is_told_and_it_is_tried_anew(
+async def test_given_a_portal_that_sorts_no_pair_any_more_then_the_result_names_what_was_replaced_and_it_is_tried_anew(
     clock: FakeClock,
 ) -> None:
     portal = pairs(clock)

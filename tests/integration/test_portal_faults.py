@@ -24,8 +24,8 @@ from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, PortalBlocked, SyncdError, UnavailableError
 from syncd.obs.clock import SystemClock
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.portal.transport import HttpClient, PerhapsExecuted
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer, Version
 from syncd.sandbox.oauth import Application
@@ -38,11 +38,6 @@ pytestmark = pytest.mark.anyio
 DEAL, OTHER = Owner(2, 10), Owner(2, 11)
 ROWS = [(5, 2, 10), (7, 2, 10)]
 JSON = {"Content-Type": "application/json; charset=utf-8"}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 def sandbox(clock: FakeClock, *rules: FaultRule, **options: Any) -> SandboxPortal:
@@ -101,7 +96,7 @@ async def test_given_a_refusal_that_never_passes_when_writing_then_the_portal_is
     assert portal.stats.requests <= 11
 
 
-# Perhaps executed: reads are repeated, writes are not; the caller is told that it is unknown.
+# Perhaps executed: reads are repeated, writes are not; their results say that it is unknown.
 
 BROKEN = {
     "502 page": status(502, "", "html"),
@@ -212,7 +207,7 @@ async def test_given_a_write_that_waits_long_for_the_request_bucket_then_it_is_r
     assert portal.stats.calls["crm.orderentity.add"] == 0
 
 
-# What stands in front of the portal is told as what it is, and may say when to ask again.
+# A page in front of the portal is called a page, and may say when to ask again.
 
 
 def after(seconds: str) -> Callable[[httpx.Request], httpx.Response]:
@@ -294,7 +289,7 @@ async def test_given_a_short_wait_then_nothing_is_made_of_it(clock: FakeClock) -
 
 
 @pytest.mark.parametrize("packing", ["identity", "gzip"])
-async def test_given_an_answer_of_gigabytes_in_a_few_kilobytes_when_reading_then_it_is_not_unpacked(
+async def test_given_an_answer_larger_than_any_batch_when_reading_then_it_is_not_read_or_unpacked_whole(
     clock: FakeClock, packing: str
 ) -> None:
     large = b'{"result":[' + b"[]," * 20_000_000 + b"[]]}"
@@ -625,7 +620,7 @@ async def test_given_a_redirect_that_is_no_change_of_address_when_followed_then_
 
 
 class Addresses(httpx.AsyncBaseTransport):
-    """A portal at several addresses: each answers, redirects or fails as it is told to.
+    """A portal at several addresses, each of which answers, redirects or fails.
 
     Args:
         portal: The portal.

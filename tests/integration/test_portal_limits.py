@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from syncd.config.model import PortalPlan, PortalSettings
 from syncd.core.model import Action, Owner
 from syncd.core.ports import Effect, Write
-from syncd.errors import PortalBlocked, StateUnavailable, UnavailableError
+from syncd.errors import AuthError, PortalBlocked, StateUnavailable, UnavailableError
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.sandbox import Fault, FaultRule, Latencies, PortalLimits, SandboxPortal
 from tests.fakes.clock import FakeClock
 from tests.fakes.portal_client import PortalStore, client, listed
@@ -25,11 +25,6 @@ pytestmark = pytest.mark.anyio
 
 LIST = "crm.orderentity.list"
 DEAL = Owner(2, 10)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 def bound(number: int, clock: FakeClock, **options: Any) -> SandboxPortal:
@@ -228,13 +223,17 @@ async def test_given_a_box_when_it_says_nothing_of_budgets_then_nothing_waits_an
 async def test_given_the_state_database_is_out_of_reach_when_a_budget_is_kept_then_what_was_written_stands(
     clock: FakeClock,
 ) -> None:
+    tried: list[str] = []
+
     class Failing(PortalStore):
         async def set_budget(self, portal: str, budget: object) -> None:
+            tried.append(portal)
             raise StateUnavailable("The state database is locked.")
 
     portal = bound(5, clock, orders=range(100), limits=PortalLimits())
     async with client(portal, clock, store=Failing()) as ours:
         answer = await ours.write([Write(9, None, DEAL)])
+        assert tried
 
     assert answer[0].effect is Effect.DONE
 
@@ -253,31 +252,42 @@ async def test_given_an_overload_block_when_listing_then_it_ends_and_says_to_cal
 async def test_given_the_last_link_of_a_host_when_closed_then_its_connections_are_and_a_new_one_opens_them_anew(
     clock: FakeClock, tmp_path: Path
 ) -> None:
-    portal = bound(5, clock)
-    hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(portal))
+    closed: list[None] = []
+
+    class Closing(SandboxTransport):
+        async def aclose(self) -> None:
+            closed.append(None)
+
+    hosts = Hosts(clock, runtime_dir=tmp_path, transport=Closing(bound(5, clock)))
     settings = PortalSettings(webhook=SecretStr("https://portal.example/rest/1/sandboxsecret/"))
     first, second = (open_portal(settings, link="shop", hosts=hosts) for _ in range(2))
     await first.aclose()
     assert await second.read([5]) == {5: DEAL}
+    assert not closed
     await second.aclose()
+    assert len(closed) == 1
     third = open_portal(settings, link="shop", hosts=hosts)
     assert await third.read([5]) == {5: DEAL}
     await third.aclose()
+    assert len(closed) == 2
 
 
 async def test_given_a_listing_that_fails_in_one_lane_when_others_are_under_way_then_they_are_stopped(
     clock: FakeClock,
 ) -> None:
     portal = bound(20_000, clock, latencies=Latencies(list=1.0))
+    before = asyncio.all_tasks()
+    under_way: set[asyncio.Task[Any]] = set()
 
     async def answer(request: httpx.Request) -> httpx.Response:
         if portal.stats.requests == 5:
+            under_way.update(asyncio.all_tasks() - before)
             return httpx.Response(401, json={"error": "authorization_error"})
         return await SandboxTransport(portal).handle_async_request(request)
 
     async with client(httpx.MockTransport(answer), clock) as ours:
-        with pytest.raises(Exception, match="authorization_error"):
+        with pytest.raises(AuthError, match="authorization_error"):
             await listed(ours)
-        running = {task.get_name() for task in asyncio.all_tasks()} - {asyncio.current_task().get_name()}  # type: ignore[union-attr]
-
-    assert not [name for name in running if "lane" in name]
+        assert len(under_way) > 1
+        assert all(task.done() for task in under_way)
+        assert asyncio.all_tasks() == before

@@ -16,8 +16,8 @@ from syncd.config.model import OAuthSettings, PortalSettings
 from syncd.core.model import Owner
 from syncd.core.ports import Effect, Write
 from syncd.errors import AuthError, ConfigError, StateUnavailable, UnavailableError, UsageError
+from syncd.portal.factory import Authorisation, budget_key, open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import Authorisation, budget_key, open_portal
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
 from syncd.sandbox.oauth import Application
 from tests.fakes.clock import FakeClock
@@ -30,11 +30,6 @@ DEAL = Owner(2, 10)
 KEY = "portal.example/local.sandbox"
 TOKEN = "oauth/token"
 SETTINGS = PortalSettings(oauth=OAUTH)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -445,7 +440,7 @@ async def test_given_a_code_of_another_portal_when_authorising_then_nothing_is_s
     assert "syncd auth shop" in caught.value.hint
 
 
-async def test_given_a_pair_then_it_tells_the_portals_lasting_id(
+async def test_given_a_pair_then_it_brings_the_portals_lasting_id(
     portal: SandboxPortal, clock: FakeClock, store: PortalStore
 ) -> None:
     async with client(portal, clock, store=store, oauth=OAUTH) as ours:
@@ -454,7 +449,7 @@ async def test_given_a_pair_then_it_tells_the_portals_lasting_id(
         assert await ours.member_id() == ""
 
 
-async def test_given_a_portal_that_was_renamed_when_authorising_then_its_member_id_tells_that_it_is_the_same(
+async def test_given_a_portal_that_was_renamed_when_authorising_then_its_member_id_proves_that_it_is_the_same(
     portal: SandboxPortal, clock: FakeClock, tmp_path: Path
 ) -> None:
     portal.oauth.application.client_endpoint = "https://renamed.example/rest/"
@@ -684,7 +679,9 @@ async def test_given_a_webhook_when_authorising_then_the_sentence_says_that_it_n
         Authorisation(settings, link="shop", hosts=Hosts(clock, runtime_dir=tmp_path), store=PortalStore())
 
 
-async def test_given_files_that_were_not_read_when_opened_then_it_is_told(clock: FakeClock, tmp_path: Path) -> None:
+async def test_given_files_that_were_not_read_when_opened_then_the_error_names_what_is_missing(
+    clock: FakeClock, tmp_path: Path
+) -> None:
     hosts = Hosts(clock, runtime_dir=tmp_path)
     with pytest.raises(ConfigError, match="no webhook"):
         open_portal(PortalSettings(webhook_file="x"), link="shop", hosts=hosts)

@@ -20,11 +20,6 @@ ORDERS = "sale.order.list"
 NUMBER, XML_ID = KeyField.NUMBER, KeyField.XML_ID
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def sandbox(clock: FakeClock, *, orders: int = 100, **options: Any) -> SandboxPortal:
     return SandboxPortal({5: (2, 10)}, orders=range(1, orders + 1), clock=clock, **options)
 
@@ -75,7 +70,7 @@ async def test_given_pages_of_orders_whose_keys_only_a_database_takes_for_equal_
         assert await ours.orders_with(XML_ID, ["import"]) == {"import": [121]}
 
 
-async def test_given_an_order_without_a_key_then_it_is_told_from_one_that_is_not_there(clock: FakeClock) -> None:
+async def test_given_an_order_without_a_key_then_it_differs_from_one_that_is_not_there(clock: FakeClock) -> None:
     portal = sandbox(clock)
     portal.set_order_key("xmlId", 5, "")
     async with client(portal, clock) as ours:

@@ -21,11 +21,6 @@ ITEMS = "crm.item.list"
 DEAL, OTHER, INVOICE = Owner(2, 10), Owner(2, 11), Owner(31, 3)
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def sandbox(clock: FakeClock, *rules: FaultRule, **options: Any) -> SandboxPortal:
     portal = SandboxPortal({5: DEAL}, orders=range(1, 100), clock=clock, **options)
     for rule in rules:
@@ -150,7 +145,7 @@ async def test_given_full_rights_when_probed_then_nothing_is_written_on_any_vers
 
 
 @pytest.mark.parametrize(("right", "read", "write"), [("W", True, True), ("U", True, False), ("D", False, False)])
-async def test_given_a_right_when_probed_then_reading_and_writing_are_told_apart(
+async def test_given_a_right_when_probed_then_reading_and_writing_are_judged_apart(
     clock: FakeClock, right: str, read: bool, write: bool
 ) -> None:
     async with client(sandbox(clock, sale_right=right), clock) as ours:
@@ -166,7 +161,7 @@ async def test_given_a_wrong_webhook_when_probed_then_the_error_says_so(clock: F
             await ours.probe()
 
 
-async def test_given_owners_that_cannot_be_seen_when_probed_then_it_is_told(clock: FakeClock) -> None:
+async def test_given_owners_that_cannot_be_seen_when_probed_then_the_rights_say_so(clock: FakeClock) -> None:
     portal = sandbox(clock)
     portal.owners_visible = False
     async with client(portal, clock) as ours:
@@ -206,7 +201,7 @@ async def test_given_a_write_probe_that_says_nothing_when_probed_then_the_right_
     assert "unknown" in rights.detail[0]
 
 
-async def test_given_fields_of_another_shape_when_probed_then_it_is_told(clock: FakeClock) -> None:
+async def test_given_fields_of_another_shape_when_probed_then_the_detail_says_so(clock: FakeClock) -> None:
     rule = FaultRule(Fault.ERROR, method="crm.orderentity.getfields", code="22002", text="no such action")
     async with client(sandbox(clock, rule), clock) as ours:
         rights = await ours.probe()

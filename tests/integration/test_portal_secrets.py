@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 import syncd
 from syncd.config.urls import parse_webhook
 from syncd.core.model import Owner
 from syncd.core.ports import Write
 from syncd.errors import SyncdError
-from syncd.obs.clock import SystemClock
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, SandboxPortal, SandboxServer
@@ -118,19 +118,17 @@ async def test_given_any_failure_when_it_is_shown_then_no_secret_is_in_it(
 
 
 async def test_given_debug_logging_when_requests_are_made_over_tcp_then_the_secret_is_in_no_record(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    for name in ("httpx", "httpcore", "httpcore.http11", "httpcore.connection"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
     caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore", "httpcore.http11", "httpcore.connection"):
+        caplog.set_level(logging.NOTSET, logger=name)
     portal = SandboxPortal({5: Owner(2, 10)})
     portal.faults.add(FaultRule(Fault.STATUS, status=503, code="QUERY_LIMIT_EXCEEDED"))
     portal.faults.add(FaultRule(Fault.TRUNCATE, skip=1))
     async with SandboxServer(portal) as server:
-        from pydantic import SecretStr
-
         clock = FakeClock()
-        hosts = Hosts(clock)
+        hosts = Hosts(clock, runtime_dir=tmp_path)
         async with client(portal, clock, hosts=hosts, webhook=SecretStr(server.webhook_url)) as ours:
             assert await ours.read([5]) == {5: Owner(2, 10)}
 
@@ -139,13 +137,14 @@ async def test_given_debug_logging_when_requests_are_made_over_tcp_then_the_secr
     assert CODE not in "".join(repr(vars(record)) for record in caplog.records)
 
 
-async def test_given_a_closed_port_when_asked_over_tcp_then_the_sentence_has_the_host_and_not_the_secret() -> None:
-    from pydantic import SecretStr
-
+async def test_given_a_closed_port_when_asked_over_tcp_then_the_sentence_has_the_host_and_not_the_secret(
+    tmp_path: Path,
+) -> None:
     async with SandboxServer(SandboxPortal()) as server:
         url = server.webhook_url
     clock = FakeClock()
-    async with client(SandboxPortal(), clock, hosts=Hosts(clock), webhook=SecretStr(url)) as ours:
+    hosts = Hosts(clock, runtime_dir=tmp_path)
+    async with client(SandboxPortal(), clock, hosts=hosts, webhook=SecretStr(url)) as ours:
         with pytest.raises(SyncdError) as caught:
             await ours.read([5])
 
@@ -155,15 +154,3 @@ async def test_given_a_closed_port_when_asked_over_tcp_then_the_sentence_has_the
 
 def test_given_a_webhook_when_shown_then_its_code_is_not() -> None:
     assert CODE not in repr(parse_webhook(WEBHOOK))
-
-
-def test_given_the_system_clock_then_it_tells_time_and_chance() -> None:
-    clock = SystemClock()
-
-    assert clock.now() > 1_700_000_000
-    assert clock.monotonic() <= clock.monotonic()
-    assert 0 <= clock.random() < 1
-
-
-async def test_given_the_system_clock_when_sleeping_a_negative_time_then_it_only_yields() -> None:
-    await SystemClock().sleep(-1)

@@ -28,7 +28,7 @@ async def first_sync(
     for order in range(1, rows + 1):
         world.edit_table(order, (2, 10_000 + order))
     portal = SandboxPortal(
-        {0 + rows + 1: (2, 7)}, orders=range(1, rows + 2), limits=limits, latencies=DOCUMENTED, clock=clock
+        {rows + 1: (2, 7)}, orders=range(1, rows + 2), limits=limits, latencies=DOCUMENTED, clock=clock
     )
     world.edit_table(rows + 1, (2, 7))
     world.options["writers"] = writers

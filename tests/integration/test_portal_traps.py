@@ -39,7 +39,7 @@ ELSEWHERE = {
     15: "test_given_a_fault_when_judged_then_its_code_decides_and_its_status_only_without_one",
     16: "test_given_somebody_bound_the_order_when_written_then_it_is_not_overwritten",
     18: "test_given_an_echo_when_adding_then_only_the_wanted_triple_confirms_it",
-    19: "test_given_another_owner_when_removing_then_nothing_is_removed_and_the_other_is_told",
+    19: "test_given_another_owner_when_removing_then_nothing_is_removed_and_the_result_names_the_other",
     20: "test_given_an_answer_that_cannot_be_used_when_writing_then_nothing_is_sent_again",
     24: "test_given_an_owner_that_does_not_exist_when_asked_then_it_is_missing",
     32: "test_given_a_new_pair_when_used_then_it_was_stored_before",
@@ -50,7 +50,7 @@ ELSEWHERE = {
     37: "test_given_adds_are_over_budget_when_asked_then_removes_and_lists_go_on",
     38: "test_given_a_refusal_when_other_links_of_the_host_send_then_they_wait_too",
     39: "test_given_an_overload_block_when_listing_then_it_ends_and_says_to_call_support",
-    43: "test_given_a_right_when_probed_then_reading_and_writing_are_told_apart",
+    43: "test_given_a_right_when_probed_then_reading_and_writing_are_judged_apart",
     44: "test_given_any_failure_when_it_is_shown_then_no_secret_is_in_it",
     46: "test_given_a_row_without_an_owner_when_listing_then_that_order_comes_apart_and_all_others_as_ever",
     45: "test_given_an_answer_that_cannot_be_used_when_listing_then_it_is_asked_for_again",
@@ -73,11 +73,6 @@ class Recorder(httpx.AsyncBaseTransport):
     @property
     def commands(self) -> list[str]:
         return [command for request in self.requests for command in json.loads(request.content)["cmd"].values()]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -162,7 +157,7 @@ async def test_trap_17_a_move_is_one_add_and_never_a_removal_before(portal: Sand
     ]
 
 
-async def test_trap_22_a_binding_whose_order_is_gone_cannot_be_removed_so_it_is_told_and_not_tried_again(
+async def test_trap_22_a_binding_whose_order_is_gone_cannot_be_removed_so_it_is_reported_and_not_tried_again(
     portal: SandboxPortal, clock: FakeClock
 ) -> None:
     portal.delete_order(5, dangling=True)

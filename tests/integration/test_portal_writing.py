@@ -26,11 +26,6 @@ ADD, DELETE, LIST = "crm.orderentity.add", "crm.orderentity.deletebyfilter", "cr
 DEAL, OTHER, THIRD = Owner(2, 10), Owner(2, 11), Owner(31, 3)
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def sandbox(
     clock: FakeClock, *rules: FaultRule, bound: dict[int, Owner] | None = None, **options: Any
 ) -> SandboxPortal:
@@ -168,9 +163,9 @@ async def test_given_a_delete_that_is_not_confirmed_when_the_order_is_unbound_th
     clock: FakeClock, result: Any
 ) -> None:
     async with client(echoing(written=result), clock) as ours:
-        (told,) = await ours.write([Write(9, DEAL, None)])
+        (outcome,) = await ours.write([Write(9, DEAL, None)])
 
-    assert told.effect is Effect.DONE
+    assert outcome.effect is Effect.DONE
 
 
 async def test_given_another_owner_there_and_a_reading_that_fails_when_removing_then_it_is_unknown(
@@ -183,7 +178,7 @@ async def test_given_another_owner_there_and_a_reading_that_fails_when_removing_
     assert result.effect is Effect.UNKNOWN
 
 
-async def test_given_a_refused_write_when_told_then_its_code_and_text_are_the_portals_without_secrets(
+async def test_given_a_refused_write_then_its_code_and_text_are_the_portals_without_secrets(
     clock: FakeClock,
 ) -> None:
     text = "see https://portal.example/rest/1/sandboxsecret/ for more"
@@ -265,7 +260,9 @@ async def test_given_the_vendor_blocks_each_write_when_writing_then_the_run_ends
             await ours.write([Write(8, None, DEAL), Write(9, None, DEAL)])
 
 
-async def test_given_a_right_lost_within_a_batch_when_writing_then_what_was_written_is_told(clock: FakeClock) -> None:
+async def test_given_a_right_lost_within_a_batch_when_writing_then_the_results_say_what_was_written(
+    clock: FakeClock,
+) -> None:
     portal = sandbox(clock, FaultRule(Fault.ERROR, method=ADD, code="200040300020", skip=1, times=None))
     async with client(portal, clock) as ours:
         answer = await ours.write([Write(8, None, DEAL), Write(9, None, DEAL)])

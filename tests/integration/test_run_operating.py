@@ -1,4 +1,4 @@
-"""How much of the portal's operating budget a run ended with stands in its row, for the status page to plot."""
+"""A run's row keeps the operating budget that was used when it ended, for the status page to plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncd.config.model import Settings
 from syncd.engine.reconcile import reconcile
 from syncd.sandbox import SandboxPortal, SandboxServer
 from syncd.sandbox.limits import Latencies, PortalLimits
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 from tests.fakes.clock import SetClock
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ async def test_given_a_pass_that_writes_then_its_row_keeps_what_the_busiest_meth
         settings = Settings.model_validate(
             {"state": {"url": f"sqlite:///{tmp_path / 'state.db'}"}, "links": {"shop": link}}
         )
-        async with open_workplace(settings, clock=clock) as place:
+        async with open_app_context(settings, clock=clock) as place:
             async with place.link("shop") as opened:
                 report = await reconcile(opened)
             row = await place.store.run(report.row.id)

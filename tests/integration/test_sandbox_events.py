@@ -65,15 +65,17 @@ async def test_given_a_handler_then_it_gets_the_portals_events_and_a_wrong_token
             await serving
         assert token not in repr(options)
 
-    with capture_logs() as refused:
-        await bound(5, TOKEN)
-        assert (hinted, refused) == ([("shop", {5})], [])
-        hinted.clear()
-        await bound(6, "another token")
+    try:
+        with capture_logs() as refused:
+            await bound(5, TOKEN)
+            assert (hinted, refused) == ([("shop", {5})], [])
+            hinted.clear()
+            await bound(6, "another token")
+    finally:
+        web.stop()
+        await listening
     (event,) = [one for one in refused if one["event"] == "event not delivered"]
     assert (hinted, event["order"], event["reason"]) == ([], 6, "the handler answered 403")
-    web.stop()
-    await listening
 
 
 def test_given_the_options_of_the_command_then_they_reach_the_sandbox_and_no_address_is_64(
@@ -93,7 +95,7 @@ def test_given_the_options_of_the_command_then_they_reach_the_sandbox_and_no_add
 
 
 @pytest.mark.parametrize("url", ["", "shop", "ftp://host/", "http:///hooks", "http://host:port/", "file:///etc/passwd"])
-def test_given_an_address_that_takes_no_events_then_it_is_told(url: str) -> None:
+def test_given_an_address_that_takes_no_events_then_the_problem_is_named(url: str) -> None:
     assert handler_problem(url)
 
 

@@ -56,23 +56,23 @@ async def refusal(url: str) -> SyncdError:
 
 
 async def test_a_missing_file_is_not_made_by_reading(tmp_path: Path) -> None:
-    told = await refusal(f"sqlite:///{tmp_path / 'state.db'}")
-    assert isinstance(told, StateUnavailable)
-    assert "does not exist" in told.message
-    assert "db upgrade" in told.hint
+    error = await refusal(f"sqlite:///{tmp_path / 'state.db'}")
+    assert isinstance(error, StateUnavailable)
+    assert "does not exist" in error.message
+    assert "db upgrade" in error.hint
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    told = await refusal(f"sqlite:///{tmp_path / 'nowhere' / 'state.db'}")
-    assert f"the folder {tmp_path / 'nowhere'} does not exist" in told.message
+    error = await refusal(f"sqlite:///{tmp_path / 'nowhere' / 'state.db'}")
+    assert f"the folder {tmp_path / 'nowhere'} does not exist" in error.message
 
 
 async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("links:\n" * 1000)
-    told = await refusal(f"sqlite:///{path}")
-    assert "is not an SQLite database" in told.message
+    error = await refusal(f"sqlite:///{path}")
+    assert "is not an SQLite database" in error.message
     assert path.read_text() == "links:\n" * 1000
 
 
@@ -84,10 +84,10 @@ async def test_a_damaged_file_is_called_damaged(path: Path) -> None:
 
 
 async def test_a_database_without_the_schema_says_what_to_run(database_url: str) -> None:
-    told = await refusal(database_url)
-    assert isinstance(told, StateUnavailable)
-    assert "holds no tables of syncd" in told.message
-    assert "db upgrade" in told.hint
+    error = await refusal(database_url)
+    assert isinstance(error, StateUnavailable)
+    assert "holds no tables of syncd" in error.message
+    assert "db upgrade" in error.hint
 
 
 async def test_a_database_with_an_older_schema_says_what_to_run(database_url: str) -> None:
@@ -95,16 +95,16 @@ async def test_a_database_with_an_older_schema_says_what_to_run(database_url: st
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE link DROP COLUMN parked"))
-    told = await refusal(database_url)
-    assert "older schema" in told.message
+    error = await refusal(database_url)
+    assert "older schema" in error.message
 
 
 async def test_a_locked_file_is_waited_for_and_then_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        told = await refusal(f"sqlite:///{path}")
-    assert "kept locked by another program" in told.message
+        error = await refusal(f"sqlite:///{path}")
+    assert "kept locked by another program" in error.message
 
 
 async def test_a_reader_is_not_kept_waiting_by_a_writer(
@@ -145,7 +145,8 @@ async def test_a_file_that_is_deleted_while_it_is_open_is_missed(path: Path, sto
 
 async def test_on_a_full_disk_nothing_of_a_step_is_kept_and_work_goes_on_with_room(path: Path, store: SqlStore) -> None:
     lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
-    pages = [sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0] + 2]
+    with closing(sqlite3.connect(path)) as other:
+        pages = [other.execute("PRAGMA page_count").fetchone()[0] + 2]
     engine = store._database.engine
     engine.dispose()
 
@@ -185,16 +186,18 @@ asyncio.run(main())
 
 
 def write_with_permissions(path: Path) -> str:
-    """What a process that has to obey permissions is told when it writes."""
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE, f"sqlite:///{path}"],
-        preexec_fn=obey_permissions,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    path.parent.chmod(0o700)
+    """What a process that has to obey permissions says when it writes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WRITE, f"sqlite:///{path}"],
+            preexec_fn=obey_permissions,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        path.parent.chmod(0o700)  # pytest removes it later
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -205,7 +208,7 @@ def test_permissions_as_syncd_makes_them_are_enough(path: Path) -> None:
 
 def test_a_file_this_user_may_not_open_cannot_be_opened(path: Path) -> None:
     path.chmod(0o000)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} cannot be opened." in write_with_permissions(path)
 
 
 def test_a_read_only_file_is_called_read_only(path: Path) -> None:
@@ -213,14 +216,16 @@ def test_a_read_only_file_is_called_read_only(path: Path) -> None:
     assert "is read-only" in write_with_permissions(path)
 
 
-def test_a_folder_this_user_may_not_write_is_called_so(path: Path) -> None:
+def test_a_file_in_a_folder_this_user_may_not_write_is_called_read_only(path: Path) -> None:
     path.parent.chmod(0o500)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} is read-only." in write_with_permissions(path)
 
 
 def test_a_folder_this_user_may_not_enter_is_called_so(path: Path) -> None:
     path.parent.chmod(0o000)
-    assert "StateUnavailable" in write_with_permissions(path)
+    assert f"StateUnavailable The state database {path} cannot be made or read: Permission" in write_with_permissions(
+        path
+    )
 
 
 # -------------------------------------------------------------------- servers
@@ -228,33 +233,33 @@ def test_a_folder_this_user_may_not_enter_is_called_so(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb"])
 async def test_a_server_that_does_not_answer_is_out_of_reach(kind: str) -> None:
-    told = await refusal(f"{kind}://syncd:s3cr3t@127.0.0.1:9/state")
-    assert isinstance(told, StateUnavailable)
-    assert "cannot be reached" in told.message
-    assert "127.0.0.1:9/state" in told.message
-    assert "s3cr3t" not in told.message + told.hint + repr(told)
+    error = await refusal(f"{kind}://syncd:s3cr3t@127.0.0.1:9/state")
+    assert isinstance(error, StateUnavailable)
+    assert "cannot be reached" in error.message
+    assert "127.0.0.1:9/state" in error.message
+    assert "s3cr3t" not in error.message + error.hint + repr(error)
 
 
 async def test_a_database_the_server_does_not_know_is_called_so(server_url: str) -> None:
     url = sa.make_url(server_url).set(database="nowhere_at_all").render_as_string(hide_password=False)
-    told = await refusal(url)
-    assert isinstance(told, ConfigError)
-    assert "is not known to its server" in told.message
+    error = await refusal(url)
+    assert isinstance(error, ConfigError)
+    assert "is not known to its server" in error.message
 
 
 @pytest.mark.mysql
 async def test_a_wrong_password_is_an_error_of_authentication(mysql_url: str) -> None:
     url = sa.make_url(mysql_url).set(username="nobody_here", password="s3cr3t").render_as_string(hide_password=False)
-    told = await refusal(url)
-    assert isinstance(told, AuthError)
-    assert "s3cr3t" not in told.message + told.hint + repr(told)
+    error = await refusal(url)
+    assert isinstance(error, AuthError)
+    assert "s3cr3t" not in error.message + error.hint + repr(error)
 
 
 async def test_a_server_in_read_only_mode_is_called_so(postgres_url: str) -> None:
     upgrade(postgres_url)
     url = sa.make_url(postgres_url).update_query_dict({"options": "-c default_transaction_read_only=on"})
-    told = await refusal(url.render_as_string(hide_password=False))
-    assert "is read-only" in told.message
+    error = await refusal(url.render_as_string(hide_password=False))
+    assert "is read-only" in error.message
 
 
 async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(
@@ -263,22 +268,16 @@ async def test_a_row_locked_by_another_session_is_waited_for_and_then_given_up(
     upgrade(server_url)
     monkeypatch.setattr(database, "LIMITS", database.LIMITS._replace(lock=1))
     store = open_store(server_url, clock=SetClock(NOW))
-    lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
-    engine = sa.create_engine(server_url, poolclass=sa.NullPool)
-    with engine.begin() as other:
-        other.execute(sa.text("SELECT * FROM lease FOR UPDATE"))
-        with pytest.raises(StateUnavailable, match="kept locked"):
-            await store.start_run(lease, "pass", "command", NOW)
-    assert await store.start_run(lease, "pass", "command", NOW)
-    await store.aclose()
-
-
-@pytest.fixture(
-    params=[pytest.param("postgres", marks=pytest.mark.postgres), pytest.param("mysql", marks=pytest.mark.mysql)]
-)
-def server_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+    try:
+        lease = await store.acquire(await store.link("shop", "ends"), "mine", 60.0, NOW)
+        engine = sa.create_engine(server_url, poolclass=sa.NullPool)
+        with engine.begin() as other:
+            other.execute(sa.text("SELECT * FROM lease FOR UPDATE"))
+            with pytest.raises(StateUnavailable, match="kept locked"):
+                await store.start_run(lease, "pass", "command", NOW)
+        assert await store.start_run(lease, "pass", "command", NOW)
+    finally:
+        await store.aclose()
 
 
 def test_check_of_a_database_out_of_reach_is_a_sentence() -> None:

@@ -366,7 +366,7 @@ def test_check_finds_a_damaged_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_check_tells_of_a_pooler_that_changes_sessions(postgres_url: str) -> None:
+def test_check_reports_a_pooler_that_changes_sessions(postgres_url: str) -> None:
     upgrade(postgres_url)
     assert not migrate.check(postgres_url).pooled
     with pooling(postgres_url) as url:

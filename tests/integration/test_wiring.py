@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config.model import Settings
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 
 pytestmark = pytest.mark.anyio
 
@@ -25,5 +25,5 @@ async def test_given_portal_settings_then_the_link_works_with_them(tmp_path: Pat
         {"state": {"url": f"sqlite:///{tmp_path / 'state.db'}"}, "links": {"shop": link}}
     )
 
-    async with open_workplace(settings) as place, place.link("shop") as opened:
+    async with open_app_context(settings) as place, place.link("shop") as opened:
         assert (opened.writers, opened.request_life) == (7, 33)

@@ -42,7 +42,7 @@ class Hints:
 
     def take(self) -> OrderRanges:
         """Return the orders that wait, and forget them."""
-        orders, _all = self.pending.look()
+        orders, _all = self.pending.peek()
         self.pending.take()
         self.pending.forget_taken()
         return orders

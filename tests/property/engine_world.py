@@ -34,8 +34,8 @@ from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.engine.report import TO_MAKE, Report
 from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.sandbox import References, SandboxPortal
 from syncd.sandbox.data import UI
 from syncd.sandbox.faults import FaultRule

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.model import Direction, OnConflict, Policy, Scope, Side
-from syncd.core.order_ranges import LARGEST, OrderRange, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRange, OrderRanges
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from tests.fakes.link import FREE
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 def cut(bounds: set[int]) -> list[OrderRange]:
     """Given where to cut, return all order ids in ranges."""
-    ends = [*sorted(bounds), LARGEST]
+    ends = [*sorted(bounds), LARGEST_ID]
     return [OrderRange(after + 1, upto) for after, upto in zip([0, *ends], ends, strict=False)]
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from syncd.config.load import load
 from syncd.errors import SyncdError
 from syncd.sandbox import SandboxPortal, SandboxServer
-from syncd.wiring import open_workplace
+from syncd.wiring import open_app_context
 from tests.system.shop import call
 from tests.unit.pages.pages_reader import Browser
 from tests.unit.pages.shown_daemon import ShownDaemon, web
@@ -177,7 +177,7 @@ async def every_page(config: Path) -> list[str]:
     """Return the pages of a daemon with this configuration; none where it cannot start."""
     try:
         settings = load(config, os.environ, {}).settings
-        async with open_workplace(settings, upgrade=False) as place:
+        async with open_app_context(settings, upgrade=False) as place:
             browser = Browser(web(ShownDaemon(place)))
             try:
                 return [(await browser.answer(page)).text for page in PAGES]

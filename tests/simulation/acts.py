@@ -1,4 +1,4 @@
-"""What a witness is told of one act of syncd, and what it takes down."""
+"""What a witness hears of one act of syncd, and what it takes down."""
 
 from __future__ import annotations
 

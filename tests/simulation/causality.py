@@ -1,4 +1,4 @@
-"""Who had seen what: of one order, which values came after which, and whether syncd may put one in another's place.
+"""Causality of one order's values: which writer had seen which, and whether syncd may replace one by another.
 
 Each edit of an outside writer is a token of its own, also one that sets what stood there before. Its past is what its
 writer had seen on that side, and the past of that. "Unbound" is a value too, with a past, though it has no name; and so
@@ -23,7 +23,7 @@ from syncd.core.policy import SOURCE
 
 
 class Veiled:
-    """What stands for rows of the table that say something, but no binding that syncd may read."""
+    """Stands for rows of the table that syncd may not or cannot read as a binding; they are not absent."""
 
     def __repr__(self) -> str:
         return "veiled"
@@ -54,7 +54,7 @@ class Token:
         past: All values its writer had seen, or might have learned of through those.
         perhaps: What its writer may have known of the other side: both were unbound, or had equal values.
         removed: For "unbound": the value that was taken away.
-        again: What syncd took for agreed when this was set, where this is that value again: whoever knew that knows this.
+        again: What syncd took for agreed when this was set, where this is that value again: to know that is to know this.
         upheaval: Of what kind the upheaval was that took the value away; empty where somebody unbound the order.
     """
 
@@ -114,7 +114,7 @@ class OrderCausality:
         """What both sides had when they were last in step, or syncd copied something: what it takes for agreed."""
 
     def now(self, side: Side) -> Reading:
-        """Return what stands on a side."""
+        """Return what a side says now."""
         return self._now[side].value
 
     def had(self, side: Side, value: Reading) -> bool:
@@ -137,14 +137,14 @@ class OrderCausality:
         if in_flight:
             return
         if isinstance(agreed, Owner) and all(agreed in self._known[side] for side in Side):
-            # Also where a side has moved on by now: whoever sets this value again sets what syncd takes for agreed.
+            # Also where a side has moved on by now: to set this value again is to set what syncd takes for agreed.
             self._shared = {side: self._known[side][agreed] for side in Side}
         if not self.now(Side.CRM) == self.now(Side.TABLE) == agreed:
             return
         self._new = False
         self._upheavals.clear()
         self._shared = dict(self._now)
-        for side in Side:  # whoever looks at one side now has seen the other one
+        for side in Side:  # a writer who looks at one side now has seen the other one
             self._seen[side] |= self._seen[side.other]
         if self._source is not None:
             # Also where a backup was restored, and its values have been copied since: from there it goes on.
@@ -167,7 +167,7 @@ class OrderCausality:
         }
 
     def upheaval(self, side: Side, after: Reading, kind: str) -> None:
-        """A side changed, and nobody asked for anything: what was there before is that token again, or there is none."""
+        """Note a change that no person asked for: a value that was there before is the same token again."""
         known = self._known[side].get(after) if isinstance(after, Owner) else None
         token = known or Token(after, upheaval=kind)
         self._left[side].discard(token)
@@ -274,9 +274,8 @@ class OrderCausality:
             self._known[side][token.value] = token
         if self._now[side].value == self._now[side.other].value:
             self._agreed = token.value
-            if isinstance(
-                token.value, Owner
-            ):  # whoever goes on from one of two equal values may have seen the other one
+            if isinstance(token.value, Owner):
+                # A writer who goes on from one of two equal values may have seen the other one.
                 for one in Side:
                     self._perhaps[one] |= {self._now[one.other], *self._now[one.other].past}
 

@@ -165,7 +165,7 @@ class _OrderJudge:
         return max((run for run, began in self._witness.began.items() if began <= at), default=0)
 
     def is_unseen(self, at: int, one: Written, window: Container[tuple[int, Reading]]) -> bool:
-        """Judge one write; return whether it replaced what could not be seen, and nobody promised to see."""
+        """Judge one write; return whether it replaced a value unseen in a way that the guarantees allow."""
         began = self._witness.began
         mine = self._entries(at, one)
         if one.before in {s.change.before for s in mine}:

@@ -34,7 +34,7 @@ from syncd.engine.covering import Portion
 from syncd.engine.link import Link
 from syncd.engine.report import TO_MAKE, Report
 from syncd.errors import LeaseHeld, StalePlan, StateUnavailable, SyncdError, UsageError
-from syncd.table.columns import normal_id
+from syncd.table.columns import parse_id
 from tests.fakes.link import FREE
 from tests.simulation.acts import Act, Broken, read_records
 from tests.simulation.causality import VEILED, Reading
@@ -75,7 +75,7 @@ class Life(Upheavals):
         self._stateless = False
         self._read: tuple[int, int] = (0, 0)
         self._shown: set[int] = set()
-        self._let_requests_be_told()
+        self._watch_requests()
 
     @property
     def broken(self) -> list[Broken]:
@@ -106,29 +106,29 @@ class Life(Upheavals):
 
     # ---------------------------------------------------------------------- witness
 
-    def _let_requests_be_told(self) -> None:
+    def _watch_requests(self) -> None:
         """Tell the witness what syncd sends to both sides, and what it reads there by id."""
         for side, port in ((Side.CRM, self.world.portal), (Side.TABLE, self.world.table)):
-            self._let_port_be_told(side, port)
+            self._watch_port(side, port)
 
-    def _let_port_be_told(self, side: Side, port: Any) -> None:
+    def _watch_port(self, side: Side, port: Any) -> None:
         read, write = port.read, port.write
 
-        async def told_read(orders: Sequence[int]) -> Any:
+        async def noted_read(orders: Sequence[int]) -> Any:
             there = await read(orders)
             self.look()
             owners = {order: getattr(value, "owner", value) for order, value in there.items()}
             self.witness.reads(side, {order: owners.get(order) for order in orders})
             return there
 
-        async def told_write(batch: Sequence[Write], *more: Any, **options: Any) -> Any:
+        async def noted_write(batch: Sequence[Write], *more: Any, **options: Any) -> Any:
             self.look()
             self.witness.sends(side, batch)
             results = await write(batch, *more, **options)
             self.look("trigger" if side is Side.TABLE else "")
             return results
 
-        port.read, port.write = told_read, told_write
+        port.read, port.write = noted_read, noted_write
 
     def shaken(self, work: Callable[[], object], kind: str) -> None:
         self.look()
@@ -303,7 +303,7 @@ class Life(Upheavals):
                 at_once(self._outside(line))
 
     def _keyless(self) -> bool:
-        return any(normal_id(row.order_id) is None and row.selected for row in self.world.table.stored)
+        return any(parse_id(row.order_id) is None and row.selected for row in self.world.table.stored)
 
     def _visit(self) -> None:
         """A second process comes while the first one is at work: it is turned away, and writes nothing."""

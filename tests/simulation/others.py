@@ -76,7 +76,7 @@ class Others(Play):
         self.world.table.stored = [row for row in self.world.table.stored if row.order_id is not None]
 
     def _let_others_run_ahead(self) -> None:
-        """Let somebody be quicker than a write, on either side."""
+        """Let an edit come right before a write, on either side."""
         portal, table = self.world.portal, self.world.table
         write = table.write
 
@@ -113,7 +113,7 @@ class Others(Play):
 
     def take_hints(self) -> OrderRanges:
         """Return the orders that somebody hinted at since the last such pass, and forget them."""
-        orders, _all = self._hints.look()
+        orders, _all = self._hints.peek()
         self._hints.take()
         self._hints.forget_taken()
         return orders

@@ -1,4 +1,4 @@
-"""Scenario files: a small readable form of "this stood on both sides, that happened, so it must end like this".
+"""Scenario files: what both sides held, what happened, and how it must end, in a small readable form.
 
 # comment
 both 5=10 7=11      stands on both sides, and is agreed by a first pass

@@ -30,8 +30,8 @@ Made by `make soak` (`python -m tests.simulation.soak --lives {lives} --first {f
 writers on both sides, faults of the portal, the table and the state database, crashes at any step, clocks that jump, a
 second process, leases taken over, a person who decides holds, applies and undoes plans and rebases the link, and what
 ordinary life does besides: backups are restored, tables reloaded, rows hidden, keys broken, values set that stood there
-before. Every act is held against what it may do (`tests/simulation/witness.py`), against an independent reckoning of the
-guards (`volumes.py`), and the end against the audit (`judge.py`). The sentence that is judged: what an outside writer set
+before. Every act is checked against what it may do (`tests/simulation/witness.py`), against an independent reckoning of the
+guards (`volumes.py`), and the end state against the audit (`judge.py`). The promise that is judged: what an outside writer set
 last and nobody asked to change is there, or held, or part of a refused plan, or waits for a second look.
 
 ## What happened

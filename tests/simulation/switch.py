@@ -177,7 +177,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Specified:
-    """A test that stands elsewhere."""
+    """A test of another module."""
 
     test: Callable[..., Coroutine[Any, Any, None]]
     args: tuple[Any, ...]
@@ -187,5 +187,5 @@ class Specified:
 
 
 def specification(test: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Test:
-    """Name a test that stands elsewhere, and what it is given."""
+    """Name a test of another module, and its arguments."""
     return Specified(test, args)

@@ -216,7 +216,7 @@ class Upheavals(Others):
         self.world.table.trigger = self._pull_triggers
 
     def _pull_triggers(self, write: Write) -> None:
-        """Within a transaction, which may be rolled back: nobody is told before it is over."""
+        """Within a transaction, which may be rolled back: nobody hears of it before it is over."""
         table = self.world.table
         for order, value in self._triggers.get(write.order_id, ()):
             row = next((row for row in table.stored if row.order_id == order), None)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from syncd.core.model import Action, Owner, Side
-from syncd.core.order_ranges import LARGEST, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRanges
 from syncd.core.policy import action_between
 from tests.simulation.acts import Act, Records, Written
 
 SMALL, SMALL_RUN, SMALL_DAY, SMALL_ADDS = 20, 2, 5, 20
-ALL = OrderRanges.of([(1, LARGEST)])
+ALL = OrderRanges.of([(1, LARGEST_ID)])
 DAY, WEEK = 86_400.0, 7 * 86_400.0
 SECOND_LOOK = 60.0
 """Seconds between two readings that agree on an absence."""
@@ -48,7 +48,7 @@ class Volumes:
     """See the module.
 
     Args:
-        say: Is told of a promise that was not kept: its number, and a sentence.
+        say: Called for a promise that was not kept, with its number and a sentence.
     """
 
     def __init__(self, say: Callable[[int, str], None]) -> None:
@@ -192,7 +192,7 @@ class Volumes:
         """Return how many changes a percentage allows.
 
         A link that had few bindings 24 hours ago is a small one while the side that is written has few rows. What was
-        agreed then is what the first plan since found. Where it cannot be told which of the two limits held (an act
+        agreed then is what the first plan since found. Where it is unknown which of the two limits held (an act
         died, the clock was set), the larger one is allowed.
         """
         part = percent * size / 100

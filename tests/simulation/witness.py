@@ -1,6 +1,6 @@
 """A witness of one link's life: everything that was written on either side, in its order, and what each run may do.
 
-It is told of syncd's writes, finds the others' by looking at the sides, and holds every act of syncd against what such
+It hears of syncd's writes, finds the others' by looking at the sides, and holds every act of syncd against what such
 an act promises. What all of it came to is for the judge (`judge.py`). A promise is named by its number in sync-rules.md.
 """
 
@@ -85,7 +85,7 @@ class Witness:
         self.asked |= self.by_hand
 
     def undone(self, orders: Collection[int]) -> None:
-        """A person takes these orders back to what was recorded, whoever has seen what since then."""
+        """A person takes these orders back to what was recorded, no matter who has seen what since."""
         self.asks(orders)
         for order in orders:
             self._order(order).excuse()
@@ -128,7 +128,7 @@ class Witness:
         self._looked[side] = there
 
     def outsider(self, side: Side, order: int, after: Reading, upheaval: str = "") -> None:
-        """Somebody else changed an order on a side, or an upheaval of that kind did: for who keeps a log of it."""
+        """Somebody else changed an order on a side, or an upheaval of that kind did; for callers that log each change."""
         known = self._order(order)
         before = known.now(side)
         if upheaval == "trigger" and isinstance(after, Owner):
@@ -268,7 +268,7 @@ class Witness:
         what = f"a {act.kind} that is {state or 'cut off'}"
         if WRITES.intersection(act.names):
             self.say(promise, f"{what} wrote")
-        # What was found in place after an interruption is recorded by whoever comes next; nothing else moves.
+        # The next act records what was found in place after an interruption; nothing else moves.
         healed = self._records.intents or records.generation != self._records.generation
         if not healed and records.agreed != self._records.agreed:
             self.say(promise, f"{what} moved the agreed state")
@@ -280,7 +280,7 @@ class Witness:
             self.say(29, f"other ends, and yet a {act.kind} came to {asked[0]}")
 
     def _judge_lease(self, act: Act) -> None:
-        """Whoever lost the lease sends at most the batch that is in the journal already (24)."""
+        """A process that lost the lease sends at most the batch that is in the journal already (24)."""
         if act.robbed_at < 0:
             return
         after = list(act.names[act.robbed_at :])
@@ -321,7 +321,7 @@ class Witness:
         """For each newly agreed value there was a moment when both sides had it (17).
 
         Where one side moved on between its reading and the write of the other one, that moment never was: then the one
-        had the value while the run was under way, and whoever replaced it had seen it there. An order that a person lets
+        had the value while the run was under way, and the writer who replaced it had seen it there. An order that a person lets
         go is agreed on nothing, though one side still binds it: out of scope.
         """
         for order in self.newly_agreed(records) if records.generation == self._records.generation else ():

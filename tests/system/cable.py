@@ -1,4 +1,4 @@
-"""A cable to a database server that can be cut in the middle of anything, and mended."""
+"""A connection to a database server that a test can cut at any moment, and restore."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
+
+from tests.system.shop import free_port
 
 PORTS = {"postgresql": 5432, "mysql": 3306}
 
@@ -23,12 +25,13 @@ class Cable:
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
+        self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._words: bytes | None = None
         self._heard = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port: int = self._listener.getsockname()[1]
-        self._carry()
+        self._port = free_port()  # it is listened on again when the cable is mended
+        self._listener: socket.socket | None = None
+        self.mend()
 
     @property
     def url(self) -> str:
@@ -37,27 +40,29 @@ class Cable:
         return bare.render_as_string(hide_password=False)
 
     def cut_at(self, words: bytes, *, heard: bool = False) -> None:
-        """Cut when a client says what this pattern finds.
+        """Cut when a client sends what this pattern finds.
 
-        The server hears it or not; the client hears no answer either way.
+        Args:
+            words: The pattern.
+            heard: Whether the server still gets it. The client gets no answer either way.
         """
         self._words, self._heard = words, heard
 
     def cut(self) -> None:
-        """Break all connections; from now on nobody answers."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for one in self._sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
+        """Break all connections, and refuse new ones; does nothing where that was done."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+            if listener is not None:
+                listener.shutdown(socket.SHUT_RDWR)
+                listener.close()
+            for one in self._sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self._sockets.clear()
 
     def mend(self) -> None:
         """Let connections through again."""
         self._listener = socket.create_server(("127.0.0.1", self._port))
-        self._carry()
-
-    def _carry(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -67,7 +72,12 @@ class Cable:
             except OSError:  # cut
                 return
             server = self._server()
-            self._sockets += [client, server]
+            with self._lock:
+                if listener is not self._listener:  # cut since the client came
+                    client.close()
+                    server.close()
+                    return
+                self._sockets += [client, server]
             threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
 
@@ -103,5 +113,4 @@ def cable(url: str) -> Iterator[Cable]:
     try:
         yield laid
     finally:
-        with contextlib.suppress(OSError):
-            laid.cut()
+        laid.cut()

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,12 +22,6 @@ from tests.system.shop import SECRET, Shop
 
 PATIENCE = 90.0
 """Seconds after which something that should have happened has not; nothing waits this long unless it failed."""
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def events_of(log: str, name: str) -> list[dict[str, Any]]:
@@ -103,7 +97,7 @@ class RunningDaemon:
         """Wait for a status line like this."""
         return self.hear(lambda message: re.search(pattern, message.get("STATUS", "")) is not None)["STATUS"]
 
-    # ------------------------------------------------------------ what it is told
+    # --------------------------------------------------------------- signals to it
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

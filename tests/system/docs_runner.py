@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -163,7 +163,7 @@ def agrees(shown: list[str], printed: list[str]) -> bool:
 
 
 class Reader:
-    """Somebody who types a page into a shell, word for word.
+    """Types a page into a shell, word for word.
 
     Args:
         directory: Where.
@@ -187,10 +187,9 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in [*self._others, self._shell]:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-            process.communicate(timeout=PATIENCE)
+        with ExitStack() as stack:
+            for process in [self._shell, *self._others]:
+                stack.callback(_end, process)
 
     def play(self, page: Path) -> int:
         """Play a page's blocks in order, and return how many commands that were."""
@@ -260,6 +259,17 @@ class Reader:
             text=True,
             start_new_session=True,
         )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 def _run_here(command: str, directory: Path) -> tuple[int, list[str]]:

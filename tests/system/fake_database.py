@@ -78,18 +78,29 @@ def postgres_refusing(state: str, words: str, severity: str = "FATAL") -> Answer
     return answer
 
 
+def mysql_packet(number: int, body: bytes) -> bytes:
+    return struct.pack("<I", len(body))[:3] + bytes([number]) + body
+
+
+def mysql_greeting(plugin: bytes) -> bytes:
+    """Return the greeting of a MySQL without TLS that checks passwords with this plug-in."""
+    flags = (0x000FFFFF | 1 << 19 | 1 << 15) & ~(1 << 11)
+    low, high = struct.pack("<H", flags & 0xFFFF), struct.pack("<HH", 2, flags >> 16)
+    first = b"\x0a8.0.36\0" + struct.pack("<I", 7) + b"12345678\0" + low + b"\x21"
+    return first + high + bytes([21]) + b"\0" * 10 + b"901234567890\0" + plugin + b"\0"
+
+
 def mysql_refusing(number: int, words: str) -> Answer:
     """A MySQL that answers every client with this error instead of a greeting."""
 
     def answer(client: socket.socket) -> None:
-        body = b"\xff" + struct.pack("<H", number) + b"#HY000" + words.encode()
-        client.sendall(struct.pack("<I", len(body))[:3] + b"\0" + body)
+        client.sendall(mysql_packet(0, b"\xff" + struct.pack("<H", number) + b"#HY000" + words.encode()))
 
     return answer
 
 
 def silent(client: socket.socket) -> None:
-    """Somebody hung up."""
+    """A server that hangs up at the client's first word, without an answer."""
     client.recv(1)
 
 
@@ -99,16 +110,9 @@ def mysql_with_sha2(client: socket.socket) -> None:
         b"-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBALRiMLAHudeSA/x3hB2f+2NRkJLA9yMZ\n"
         b"-----END PUBLIC KEY-----\n"
     )
-    flags = (0x000FFFFF | 1 << 19 | 1 << 15) & ~(1 << 11)
-    greeting = b"".join(
-        [
-            b"\x0a8.0.36\0" + struct.pack("<I", 7) + b"12345678\0" + struct.pack("<H", flags & 0xFFFF) + b"\x21",
-            struct.pack("<HH", 2, flags >> 16) + bytes([21]) + b"\0" * 10 + b"901234567890\0caching_sha2_password\0",
-        ]
-    )
     number = -1
-    for body in (greeting, b"\x01\x04", b"\x01" + key):
-        client.sendall(struct.pack("<I", len(body))[:3] + bytes([number + 1]) + body)
+    for body in (mysql_greeting(b"caching_sha2_password"), b"\x01\x04", b"\x01" + key):
+        client.sendall(mysql_packet(number + 1, body))
         answer = client.recv(4096)
         if not answer:
             return
@@ -116,7 +120,7 @@ def mysql_with_sha2(client: socket.socket) -> None:
 
 
 def postgres_asking_for_a_password(heard: list[bytes], tls: ssl.SSLContext | None = None) -> Answer:
-    """Somebody who says to be a PostgreSQL, and asks for the password in the clear; what is sent goes to `heard`."""
+    """A false PostgreSQL that asks for the password in the clear; what the client sends goes to `heard`."""
 
     def answer(client: socket.socket) -> None:
         with started(client, tls)[0] as asked:
@@ -126,25 +130,11 @@ def postgres_asking_for_a_password(heard: list[bytes], tls: ssl.SSLContext | Non
     return answer
 
 
-def mysql_packet(number: int, body: bytes) -> bytes:
-    return struct.pack("<I", len(body))[:3] + bytes([number]) + body
-
-
 def mysql_asking_for_a_password(heard: list[bytes], plugin: bytes) -> Answer:
-    """Somebody who says to be a MySQL, and asks for the password by a plug-in that sends it in the clear."""
+    """A false MySQL that asks for the password by a plug-in that sends it in the clear; see above."""
 
     def answer(client: socket.socket) -> None:
-        flags = (0x000FFFFF | 1 << 19 | 1 << 15) & ~(1 << 11)
-        greeting = b"".join(
-            [
-                b"\x0a8.0.36\0" + struct.pack("<I", 7) + b"12345678\0" + struct.pack("<H", flags & 0xFFFF) + b"\x21",
-                struct.pack("<HH", 2, flags >> 16)
-                + bytes([21])
-                + b"\0" * 10
-                + b"901234567890\0mysql_native_password\0",
-            ]
-        )
-        client.sendall(mysql_packet(0, greeting))
+        client.sendall(mysql_packet(0, mysql_greeting(b"mysql_native_password")))
         number = client.recv(4096)[3]
         client.sendall(mysql_packet(number + 1, b"\xfe" + plugin + b"\0\x02Password: "))
         heard.append(client.recv(4096))

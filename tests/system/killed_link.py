@@ -11,12 +11,11 @@ import asyncio
 import itertools
 import random
 import signal
-import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -43,6 +42,7 @@ from tests.system.link_part import EXISTING, PORTAL, TABLE, UNKNOWN, LinkPart
 from tests.system.outsiders import Outsiders
 from tests.system.shop import environment, open_shop
 from tests.system.sides_log import SidesLog
+from tests.system.state_files import back_up, restore
 from tests.system.timeline import Timeline, Told, orders_in
 
 T = TypeVar("T")
@@ -376,7 +376,7 @@ class KilledLink:
         yield "any time", watch
 
     def _let_all_arrive(self) -> None:
-        """Wait until no request is under way that nobody would remember."""
+        """Wait until the portal has executed every request: one that it held would outlive the records of it."""
         for link in self.links:
             link.log.let_go()
         end = time.monotonic() + PATIENCE
@@ -405,7 +405,7 @@ class KilledLink:
             self._look_at(ended.run)
 
     def _look_at(self, run: RunRow) -> None:
-        """A refused plan: where an upheaval made it, it is put right, or meant; else it is applied, planned anew, or waited for."""
+        """Deal with a refused plan: undo the upheaval that made it, apply the plan, or plan anew and apply that."""
         first_way = next(self._ways)
         if STATE_OLDER in {hit.name for hit in run.guards}:
             if first_way:
@@ -445,9 +445,7 @@ class KilledLink:
     def back_up(self) -> None:
         """Copy both sides and the state database."""
         self._let_all_arrive()
-        copy = self.shop.directory / f"backup-{len(self._backups)}.db"
-        with closing(sqlite3.connect(self._state)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
+        copy = back_up(self._state, self.shop.directory / f"backup-{len(self._backups)}.db")
         sides = {side: self.outsiders.copy(side) for side in Side}
         self._backups.append(Backup(sides, copy, [len(link.witness.log) for link in self.links]))
 
@@ -462,8 +460,7 @@ class KilledLink:
         if self._backups:
             self._drop_state()
             backup = self._backups[-1]
-            self._state.touch(mode=0o600)
-            self._state.write_bytes(backup.state.read_bytes())
+            restore(self._state, backup.state)
             for link, written in zip(self.links, backup.written, strict=True):
                 link.witness.state_went_back(written)
             self.happened["state databases restored"] += 1
@@ -489,7 +486,7 @@ class KilledLink:
     # ------------------------------------------------------------------------- end
 
     def rest(self) -> None:
-        """Nobody writes any more, what is away comes back, refused plans are applied, holds are decided: all is judged."""
+        """Stop all edits, bring back what is away, apply refused plans and decide holds; then judge everything."""
         self.outsiders.mend()
         self._let_all_arrive()
         with self.outsiders.resting():

@@ -62,7 +62,7 @@ class LinkPart:
         return self.shop.call
 
     def crm(self) -> dict[int, int]:
-        """Return what the portal says of the link's orders; 0 is an owner that nobody can read."""
+        """Return what the portal says of the link's orders; 0 is an owner that cannot be read."""
         return {order: deal for order, deal in self.shop.crm().items() if order in self.orders}
 
     def settings(self) -> dict[str, str]:

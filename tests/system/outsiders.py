@@ -1,4 +1,4 @@
-"""Outside writers on both sides of a shop, and what ordinary life does to its sides.
+"""Outside writers on both sides of a shop, and the accidents of ordinary life.
 
 People and programs set new values and put old ones back, bind again what they unbound, delete rows and insert them anew,
 write rows before their orders exist. A table is reloaded row by row, a side is restored from a backup, rows are hidden,
@@ -146,10 +146,12 @@ class Outsiders:
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Nobody edits while a pass is at work, for the time of the block."""
+        """Make no edits while a pass is at work, for the time of the block."""
         self._is_resting = True
-        yield
-        self._is_resting = False
+        try:
+            yield
+        finally:
+            self._is_resting = False
 
     def _edit_one(self, side: Side) -> None:
         aimed = bool(self._due[side]) and self._dice.random() < AIMED
@@ -202,7 +204,7 @@ class Outsiders:
         return None if owner is None else owner[1]
 
     def _new_orders(self, room: float, share: float) -> list[int]:
-        """Return orders that nobody has bound yet, as far as there is room for them."""
+        """Return orders that were never bound, as far as there is room for them."""
         new = [next(self._next) for _ in range(round(min(room, share * self._orders)))]
         self._known += new
         return new
@@ -230,7 +232,7 @@ class Outsiders:
 
     @property
     def keys_are_broken(self) -> bool:
-        """Whether the table has rows whose order nobody can tell."""
+        """Whether the table has rows without a readable order id."""
         return bool(self._broken)
 
     def reload(self) -> None:
@@ -249,7 +251,7 @@ class Outsiders:
             self.happened["parts of reloads"] += 1
 
     def hide(self) -> None:
-        """Some rows are gone, and nobody asked for that."""
+        """Take some rows away, which no person asked for."""
         orders = self._some(0.02)
         with self._log.table(HIDDEN) as connection:
             for order in orders:
@@ -279,7 +281,7 @@ class Outsiders:
             connection.execute("UPDATE bindings SET channel = 'web' WHERE channel <> 'web'")
 
     def break_keys(self) -> None:
-        """Some rows get keys that are no order ids."""
+        """Give some rows keys that are not order ids."""
         orders = self._some(0.02)
         with self._log.table(UNREADABLE) as connection:
             for order in orders:

@@ -68,9 +68,9 @@ def pooling(url: str, sessions: int = 2) -> Iterator[str]:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         startup(client)
         client.settimeout(None)
-        told = b"".join(_message(b"S", f"{key}\0{value}\0".encode()) for key, value in _SETTINGS.items())
+        settings = b"".join(_message(b"S", f"{key}\0{value}\0".encode()) for key, value in _SETTINGS.items())
         own = struct.pack("!ii", next(_numbers), 1)
-        client.sendall(_message(b"R", struct.pack("!i", 0)) + told + _message(b"K", own) + _message(b"Z", b"I"))
+        client.sendall(_message(b"R", struct.pack("!i", 0)) + settings + _message(b"K", own) + _message(b"Z", b"I"))
         while not stop.is_set():
             if not select.select([client], [], [], 0.2)[0]:
                 continue

@@ -7,14 +7,15 @@ import io
 import json
 import logging
 import os
+import random
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Iterator, Sequence
-from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ import structlog
 
 from syncd.sandbox import SandboxPortal, SandboxServer
 from tests.children import Child
-from tests.fakes.terminal import Terminal
 from tests.loaded_python import LoadedPython
+from tests.terminals import Terminal
 
 DEAL = 2
 SECRET = "s3cr3t-of-this-test"
@@ -106,6 +107,16 @@ class Shop:
 
     def crm(self) -> dict[int, int]:
         return {order: owner for order, (_kind, owner) in self.portal.bindings.items()}
+
+    def at_first(self, method: str, act: Callable[[], object]) -> None:
+        """Let somebody act right before the portal executes its first call of this method from now on."""
+        acts = [act]
+
+        def look(called: str, _params: object, _request: int) -> None:
+            if called.lower() == method and acts:
+                acts.pop()()
+
+        self.portal.before_call(look)
 
     # ---------------------------------------------------------------- the program
 
@@ -191,10 +202,17 @@ def quiet_logs() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody listens on.
+
+    It is below those that the kernel picks itself, so no other connection gets it before it is used.
+    """
+    first, picked = 20_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for _ in range(100):
+        port = random.SystemRandom().randrange(first, max(picked, first + 1000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def visit(url: str) -> str:

@@ -98,7 +98,7 @@ class SidesLog:
 
     Args:
         shop: Whose sides they are. What is written of other links' orders is their logs'.
-        witness: Is told of everything in the log.
+        witness: Hears of everything in the log.
     """
 
     def __init__(self, shop: LinkPart, witness: Witness) -> None:
@@ -120,7 +120,7 @@ class SidesLog:
         self._of_order: defaultdict[object, set[int]] = defaultdict(set)
         self._told_table = self._told_portal = self._told_reads = 0
         self.pages: list[Page] = []
-        """The pages of the portal's list that syncd has read, as far as they are told."""
+        """The pages of the portal's list that syncd has read, as far as the witness knows of them."""
         self._reads: list[tuple[int, dict[int, Reading] | Page]] = []
         self._listed: dict[tuple[int, int], int] = {}
         self._process_of: dict[int, int] = {}
@@ -236,7 +236,7 @@ class SidesLog:
     # ------------------------------------------------------------------ the witness
 
     def tell(self) -> None:
-        """Tell the witness what happened since the last time. Nobody but late requests writes meanwhile."""
+        """Tell the witness what happened since the last time. Only late requests write meanwhile."""
         rows = self._reader.execute("SELECT * FROM seen WHERE at > ? ORDER BY at", (self._told_table,)).fetchall()
         seen = [
             Seen(at, row, None if channel is None else Row(order, deal, channel), kind, number)
@@ -295,7 +295,7 @@ class SidesLog:
         self._witness.ours(Side.CRM, order, before, _readable(after), late=late)
 
     def _tell_transaction(self, transaction: Sequence[Seen]) -> None:
-        """Whoever changes a row twice in one transaction has changed it once for all others."""
+        """Tell the witness of one transaction. A row that it changed twice has changed once for everybody else."""
         orders = {row.order for one in transaction for row in (self._rows.get(one.row), one.now) if row is not None}
         before = {order: self._reading(order) for order in orders}
         for one in transaction:

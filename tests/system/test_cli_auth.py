@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from syncd.sandbox import Application
+from tests.system.daemon_process import PATIENCE, until
 from tests.system.shop import Ran, Shop, call, free_port, open_shop, start, visit
 
 CLIENT_SECRET = "sandboxclientsecret"
@@ -47,7 +48,7 @@ def configure(shop: Shop) -> Path:
 
 
 def authorise(shop: Shop, monkeypatch: pytest.MonkeyPatch, answer: str | None = None) -> Ran:
-    """Run `syncd auth` with a person who does as told, or gives another answer."""
+    """Run `syncd auth` with a person who does what it asks for, or gives another answer."""
     import click
 
     shown: list[str] = []
@@ -72,6 +73,7 @@ def test_given_a_person_who_pastes_the_address_then_the_tokens_are_kept_and_work
     ran = authorise(shop, monkeypatch).check(0)
 
     assert "Authorised" in ran.out
+    assert tokens(shop) == 1
     assert CLIENT_SECRET not in ran.out + ran.err
     call("--config", str(configure(shop)), "check", directory=shop.directory).check(0)
 
@@ -99,6 +101,12 @@ def test_given_a_link_that_is_not_parked_then_nobody_is_asked_for_a_pass(
         assert state.execute("SELECT count(*) FROM request").fetchone() == (0,)
 
 
+def tokens(shop: Shop) -> int:
+    """Return how many pairs of tokens the state database holds."""
+    with closing(sqlite3.connect(shop.directory / "syncd.db")) as state:
+        return int(state.execute("SELECT count(*) FROM token").fetchone()[0])
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
@@ -113,6 +121,7 @@ def test_given_an_address_that_will_not_do_then_nothing_is_stored(
     ran = authorise(shop, monkeypatch, answer).check(64)
 
     assert sentence in ran.err
+    assert tokens(shop) == 0
 
 
 def test_given_a_code_of_another_portal_then_its_tokens_are_refused_and_the_link_stays_without_any(
@@ -152,33 +161,26 @@ def test_given_a_port_to_listen_on_then_the_browser_brings_the_code_by_itself(sh
     port = free_port()
     shop.portal.oauth.application.redirect_uri = f"http://127.0.0.1:{port}/"
 
-    process = start("--config", str(configure(shop)), "auth", "--listen", str(port), directory=shop.directory)
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-
-    refused: list[int] = []
-
-    def open_browser() -> None:
-        location = visit(url)
-        strangers = [f"http://127.0.0.1:{port}/favicon.ico", f"http://127.0.0.1:{port}/?code=theirs&state=theirs"]
-        while process.poll() is None:
-            try:
-                for address in strangers[len(refused) :]:
-                    urllib.request.urlopen(address, timeout=30).close()
-            except urllib.error.HTTPError as error:
-                refused.append(error.code)
-                continue
-            except urllib.error.URLError:  # the port may not be open yet
-                continue
-            urllib.request.urlopen(location, timeout=30).close()
-            return
-
-    person = threading.Thread(target=open_browser)
-    person.start()
-    out, err = process.communicate(timeout=30)
-    person.join(60)
-    assert not person.is_alive(), "the browser was never answered"
+    with start("--config", str(configure(shop)), "auth", "--listen", str(port), directory=shop.directory) as process:
+        assert process.stdout is not None
+        location = visit(process.stdout.readline().strip())
+        strangers = (f"http://127.0.0.1:{port}/favicon.ico", f"http://127.0.0.1:{port}/?code=theirs&state=theirs")
+        refused = [until(partial(status_of, address)) for address in strangers]
+        assert status_of(location) == 200
+        out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, err
     assert refused == [400, 400]  # what belongs to another authorisation does not end the wait
     assert "Authorised" in out
+
+
+def status_of(address: str) -> int:
+    """Open an address, and return the status of the answer; 0 where nobody listens yet."""
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except urllib.error.URLError:
+        return 0

@@ -159,7 +159,7 @@ def test_given_a_portal_that_fails_then_check_does_not_call_it_a_missing_right(
     assert "again" in problem["hint"]
 
 
-def test_given_refused_credentials_and_a_table_with_rows_then_the_refusal_is_told_once(shop: Shop) -> None:
+def test_given_refused_credentials_and_a_table_with_rows_then_the_refusal_is_shown_once(shop: Shop) -> None:
     for order in range(1001, 1031):
         shop.sql("INSERT INTO bindings (order_id, deal_id) VALUES (?, 10)", order)
     shop.webhook = f"{shop.server.url}/rest/1/nosuchcode/"
@@ -243,7 +243,7 @@ def test_given_owners_that_cannot_be_seen_then_check_says_what_to_do(shop: Shop)
 
 
 class Ahead:
-    """The clock of a portal in another century."""
+    """The clock of a portal that is two hours ahead."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
@@ -301,6 +301,7 @@ def test_given_a_type_that_the_portal_lists_and_others_then_each_is_named_and_no
     shop.settings["owner_types"] = "[2, 31, 177]"
     ran = shop.call("check").check(0)
 
-    assert "2 is Сделка; the portal does not list 31 (smart invoice) and 177: it lists only its first type" in " ".join(
-        ran.out.split()
+    assert (
+        "2 is Сделка; the portal does not list 31 (smart invoice) and 177: portals list only their first type"
+        in " ".join(ran.out.split())
     )

@@ -168,7 +168,7 @@ def test_given_two_links_then_a_command_for_one_asks_which(shop: Shop, other: Sh
     assert "Name one of: shop, other" in ran.err
 
 
-def test_given_two_links_then_holds_of_both_are_told_apart_in_json(contested: Shop, other: Shop) -> None:
+def test_given_two_links_then_a_hold_names_its_link_in_json(contested: Shop, other: Shop) -> None:
     two_links(contested, other)
 
     (hold,) = contested.call("holds", "--json").check(0).json
@@ -221,7 +221,7 @@ def test_given_an_order_that_another_link_took_over_when_it_is_let_go_then_neith
     assert report["changes"] == report["holds"] == []
     assert (2 in synced.table(), report["counts"]["in_step"]) == (False, 2)
     told = synced.call("history", "2").check(0).out
-    assert "It is no longer this link's since run 3" in told
+    assert "This link let it go in run 3" in told
     assert "let go" in told
     synced.call("reconcile").check(0)
 
@@ -298,7 +298,7 @@ def test_given_a_way_to_notify_then_the_test_says_whether_it_took_it(synced: Sho
     assert json.loads(out.read_text())["event"] == "test"
 
 
-def test_given_a_decision_that_cannot_be_carried_out_then_the_reason_is_told_with_64(shop: Shop) -> None:
+def test_given_a_decision_that_cannot_be_carried_out_then_it_ends_with_64_and_the_reason(shop: Shop) -> None:
     shop.sql("UPDATE bindings SET deal_id = 0 WHERE order_id = 2")
     shop.call("reconcile").check(3)
 
@@ -339,7 +339,7 @@ def test_given_words_that_make_no_sense_then_the_exit_is_64(synced: Shop, args: 
 # ----------------------------------------------------------------------------- looking and asking
 
 
-def test_given_an_order_with_a_past_then_history_tells_it_and_why_it_is_as_it_is(contested: Shop) -> None:
+def test_given_an_order_with_a_past_then_history_shows_it_and_why_it_is_as_it_is(contested: Shop) -> None:
     contested.call("resolve", "2", "--keep", "crm").check(0)
     contested.call("reconcile").check(0)
 
@@ -410,7 +410,7 @@ def test_given_the_example_and_the_schema_then_they_are_printed_without_a_config
     assert json.loads(schema.out)["title"] == "syncd configuration"
 
 
-def test_given_a_state_database_then_db_makes_it_tells_its_schema_and_finds_it_well(shop: Shop) -> None:
+def test_given_a_state_database_then_db_makes_it_shows_its_schema_and_finds_it_well(shop: Shop) -> None:
     made = shop.call("db", "upgrade", "--json").check(0).json
     current = shop.call("db", "current", "--json").check(0).json
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -30,7 +33,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 class Conversation:
-    """A command at a pseudo terminal, and somebody who answers it."""
+    """A command at a pseudo terminal, and the person who answers it."""
 
     def __init__(self, directory: Path, *args: str) -> None:
         primary, secondary = pty.openpty()
@@ -42,12 +45,22 @@ class Conversation:
             stdin=secondary,
             stdout=secondary,
             stderr=secondary,
-            start_new_session=True,  # a hidden question would be asked at the terminal of whoever runs the tests
+            start_new_session=True,  # a hidden question would be asked at the terminal that the tests are run from
         )
         os.close(secondary)
         self._terminal = primary
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end in the middle of a letter
+        self._is_closed = False
         self._unanswered = ""
         self.text = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._close()
 
     def answer(self, question: str, answer: str = "") -> None:
         """Wait for a question, and answer it; nothing takes what it proposes."""
@@ -72,33 +85,51 @@ class Conversation:
 
     def hang_up(self) -> int:
         """Close the terminal, and return the exit code."""
-        os.close(self._terminal)
+        self._close()
         return self._process.wait(timeout=PATIENCE)
 
     def end(self) -> int:
         """Read the rest, and return the exit code."""
         while self._read():
             pass
-        os.close(self._terminal)
+        self._close()
         return self._process.wait(timeout=PATIENCE)
+
+    def _close(self) -> None:
+        if not self._is_closed:
+            os.close(self._terminal)
+        self._is_closed = True
 
     def _read(self) -> bool:
         if not select.select([self._terminal], [], [], PATIENCE)[0]:
             return False
         try:
-            piece = os.read(self._terminal, 65536).decode()
+            piece = os.read(self._terminal, 65536)
         except OSError:  # the other end is closed
             return False
-        self._unanswered += piece
-        self.text += piece
+        letters = self._decode(piece)
+        self._unanswered += letters
+        self.text += letters
         return bool(piece)
 
 
-def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the_first_plan(shop: Shop) -> None:
+Opener = Callable[..., Conversation]
+
+
+@pytest.fixture
+def converse() -> Iterator[Opener]:
+    """Starts a command in a directory, at a terminal, and ends it after the test."""
+    with ExitStack() as stack:
+        yield lambda directory, *args: stack.enter_context(Conversation(directory, *args))
+
+
+def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the_first_plan(
+    shop: Shop, converse: Opener
+) -> None:
     directory = shop.directory / "new"
     directory.mkdir()
     shop.portal.owner_type_names = {2: "Сделка"}
-    talk = Conversation(directory, "init")
+    talk = converse(directory, "init")
 
     talk.answer("Name of the link", "my shop")
     talk.answer("Name of the link")
@@ -140,12 +171,12 @@ def test_given_a_person_then_init_asks_proposes_the_mapping_checks_and_shows_the
 
 @pytest.mark.parametrize(("answer", "setting"), [("", "order_number"), ("n", "order_id")])
 def test_given_a_column_of_order_numbers_then_init_asks_whether_it_is_one(
-    shop: Shop, answer: str, setting: str
+    shop: Shop, converse: Opener, answer: str, setting: str
 ) -> None:
     shop.sql("CREATE TABLE order_map (number TEXT PRIMARY KEY, deal_id INTEGER)")
     directory = shop.directory / "new"
     directory.mkdir()
-    talk = Conversation(directory, "init", "--no-check")
+    talk = converse(directory, "init", "--no-check")
 
     talk.answer("Name of the link")
     talk.answer("URL of the webhook", shop.server.webhook_url)
@@ -163,10 +194,10 @@ def test_given_a_column_of_order_numbers_then_init_asks_whether_it_is_one(
     assert shown[f"links.shop.table.columns.{setting}"] == "number"
 
 
-def test_given_a_person_who_adds_a_link_then_a_name_that_is_taken_is_asked_again(shop: Shop) -> None:
+def test_given_a_person_who_adds_a_link_then_a_name_that_is_taken_is_asked_again(shop: Shop, converse: Opener) -> None:
     shop.create_table([(1, 11)])
     before = shop.configure().read_text()
-    talk = Conversation(shop.directory, "init", "--add", "--no-check")
+    talk = converse(shop.directory, "init", "--add", "--no-check")
 
     talk.answer("Name of the link", "shop")
     talk.answer("Name of the link", "other")
@@ -184,10 +215,10 @@ def test_given_a_person_who_adds_a_link_then_a_name_that_is_taken_is_asked_again
     assert "[links.other]" in after
 
 
-def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130(shop: Shop) -> None:
+def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130(shop: Shop, converse: Opener) -> None:
     directory = shop.directory / "new"
     directory.mkdir()
-    talk = Conversation(directory, "init")
+    talk = converse(directory, "init")
 
     talk.answer("Name of the link", END_OF_INPUT)
 
@@ -195,11 +226,11 @@ def test_given_a_person_who_gives_up_then_nothing_is_written_and_the_exit_is_130
     assert list(directory.iterdir()) == []
 
 
-def asked(shop: Shop, question: str) -> tuple[Conversation, Path]:
+def asked(shop: Shop, converse: Opener, question: str) -> tuple[Conversation, Path]:
     """Return an `init` that has asked one of its first two questions, and the folder that it works in."""
     directory = shop.directory / "new"
     directory.mkdir()
-    talk = Conversation(directory, "init")
+    talk = converse(directory, "init")
     if question != "Name of the link":
         talk.answer("Name of the link")
     talk.hear(question)
@@ -209,9 +240,9 @@ def asked(shop: Shop, question: str) -> tuple[Conversation, Path]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
 def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_which(
-    shop: Shop, question: str, number: signal.Signals, code: int
+    shop: Shop, converse: Opener, question: str, number: signal.Signals, code: int
 ) -> None:
-    talk, directory = asked(shop, question)
+    talk, directory = asked(shop, converse, question)
 
     assert talk.end_by(number) == code
     assert "Aborted." in talk.text
@@ -221,9 +252,9 @@ def test_given_a_signal_at_a_question_then_nothing_is_written_and_the_exit_says_
 
 @pytest.mark.parametrize("question", ["Name of the link", "URL of the webhook"])
 def test_given_a_terminal_that_is_closed_at_a_question_then_the_command_ends_and_calls_it_no_bug(
-    shop: Shop, question: str
+    shop: Shop, converse: Opener, question: str
 ) -> None:
-    talk, directory = asked(shop, question)
+    talk, directory = asked(shop, converse, question)
 
     assert talk.hang_up() in {129, 130}
     assert list(directory.iterdir()) == []

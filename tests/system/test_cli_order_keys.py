@@ -65,9 +65,12 @@ def test_given_a_spreadsheet_that_decides_rows_without_an_order_too_then_the_ord
 
     told = shop.call("resolve", "--from", str(sheet)).check(0).out
 
-    assert "order 1: both sides will have deal 77" in told
+    assert "order 1 (WEB-1): both sides will have deal 77" in told
     assert "order with the key SHOP-9: left as it is; no order of the portal has its key yet" in told
     assert "order unreadable: left as it is; the rows name no order" in told
+    (decided,) = shop.call("resolve", "1", "--keep", "table", "--json").check(0).json
+    assert (decided["order_id"], decided["key"], decided["decision"]) == (1, "WEB-1", "table")
+    assert "order 1 (WEB-1): both sides will have deal 77" in shop.call("resolve", "1", "--keep", "crm").check(0).out
     shop.call("reconcile").check(3)
     assert shop.sql("SELECT deal_id FROM bindings WHERE number = 'WEB-1'") == [(77,)]
 

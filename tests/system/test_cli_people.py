@@ -66,6 +66,7 @@ def test_given_a_pass_then_nobody_asks_for_titles(contested: Shop) -> None:
     contested.portal.stats.calls.clear()
     contested.call("reconcile").check(3)
 
+    assert not contested.portal.stats.calls[ITEMS]
     assert not contested.portal.stats.calls[TYPES]
 
 

@@ -1,4 +1,4 @@
-"""Commands where the secrets of the links are out of reach, as those of a service are for everybody but root."""
+"""Commands that cannot read the secrets of the links, as only root can read those of a service."""
 
 from __future__ import annotations
 

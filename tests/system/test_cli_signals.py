@@ -15,7 +15,7 @@ import pytest
 
 from tests.children import Child
 from tests.loaded_python import LoadedPython
-from tests.system.shop import DEAL, SECRET, Shop, open_shop
+from tests.system.shop import DEAL, SECRET, Shop, environment, open_shop
 
 ORDERS = 400
 
@@ -49,8 +49,7 @@ def test_given_a_signal_while_writing_then_the_batch_in_flight_is_finished_and_r
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert '"state": "partial"' in out
-    written = len(shop.portal.stats.writes)
-    assert 0 < written < ORDERS
+    assert 0 < len(shop.portal.stats.writes) < ORDERS
 
     shop.run("reconcile").check(0)
     assert len(shop.crm()) == len(shop.portal.stats.writes) == ORDERS
@@ -72,7 +71,7 @@ def test_given_a_terminal_that_is_closed_while_writing_then_the_batch_in_flight_
     process = Child(
         [sys.executable, "-c", f"{take}; from syncd.cli.main import main; sys.exit(main(['reconcile']))"],
         cwd=shop.directory,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
+        env=environment() | {"TERM": "xterm"},
         stdin=secondary,
         stdout=secondary,
         stderr=secondary,
@@ -80,8 +79,7 @@ def test_given_a_terminal_that_is_closed_while_writing_then_the_batch_in_flight_
     os.close(secondary)
 
     assert process.wait(timeout=60) == 129
-    written = len(shop.portal.stats.writes)
-    assert 0 < written < ORDERS
+    assert 0 < len(shop.portal.stats.writes) < ORDERS
     assert shop.call("show", "1", "--json").check(0).json["state"] == "partial"
     shop.run("reconcile").check(0)
     assert len(shop.crm()) == len(shop.portal.stats.writes) == ORDERS
@@ -105,8 +103,7 @@ def test_given_a_reader_that_goes_away_then_the_command_ends_quietly(shop: Shop)
 def on_a_terminal(shop: Shop, *args: str) -> str:
     """Run a command on a pseudo terminal of 80 columns."""
     shop.configure()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_") and name != "NO_COLOR"}
-    env |= {"PYTHONWARNINGS": "error", "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    env = environment() | {"TERM": "xterm-256color", "LINES": "24"}  # tests/conftest.py has removed NO_COLOR
     primary, secondary = pty.openpty()
     process = LoadedPython(
         ["-m", "syncd.cli.main", *args],

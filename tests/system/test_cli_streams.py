@@ -76,7 +76,7 @@ def test_given_a_reader_that_has_left_then_the_command_ends_without_a_word(tmp_p
 
 
 def without_a_reader_of_its_log(*args: str, directory: Path) -> int:
-    """Run the program with nobody at the other end of standard error, and return its exit code."""
+    """Run the program with standard error as a pipe without a reader; return its exit code."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "syncd.cli.main", *args]

@@ -1,4 +1,4 @@
-"""Two daemons and ten commands want one link at once: no two passes of it overlap, and whoever is killed is replaced."""
+"""Two daemons and ten commands want one link at once: its passes never overlap, and a killed holder is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = 10
 PATIENCE = 120.0
 """Seconds after which what should have happened has not: twelve processes start at once, on a busy machine too."""
 TURNED_AWAY = 5
-"""How many commands the portal lets be turned away before it answers the first of whoever got the lease."""
+"""How many commands have to be turned away before the portal answers the holder of the lease."""
 
 
 until = partial(daemon_process.until, patience=PATIENCE)
@@ -75,7 +75,7 @@ class Command:
         return self if self.ran else None
 
     def turned_away_by(self) -> str:
-        """Return whom its message names as the holder of the lease."""
+        """Return the holder of the lease that its message names."""
         assert self.ran is not None
         said = " ".join(self.ran.check(75).err.split())
         told = re.search(r"Link shop is being worked on by (\S+:\d+) since .* Nothing was done\.", said)
@@ -115,7 +115,7 @@ class Crowd:
 
     def _environ(self, process: str) -> dict[str, str]:
         webhook = self.shop.server.webhook_url.replace(SECRET, f"{SECRET}-{process}")
-        # Longer than the test lasts: whoever takes the lease over has proof that its holder is dead.
+        # Longer than the test lasts: the lease is taken over only on proof that its holder is dead.
         return {"SYNCD_LINKS__SHOP__PORTAL__WEBHOOK": webhook, "SYNCD_STATE__LEASE_TTL": "10m"}
 
     def over(self) -> list[Command]:
@@ -151,7 +151,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd(tmp_path: Path, database_url: str) -> Iterator[Crowd]:
-    """Nobody at work yet on a link whose table knows orders the CRM is to get; its state on each kind of database."""
+    """A link, idle so far, whose table knows orders that the CRM lacks; its state on each kind of database."""
     portal = StallingPortal()
     with SandboxServer.in_thread(portal) as server, ExitStack() as stack:
         shop = Shop(tmp_path, portal, server, state_url=database_url)
@@ -170,7 +170,7 @@ def test_given_two_daemons_and_ten_commands_then_no_two_passes_overlap_and_a_kil
     for _ in range(COMMANDS):
         crowd.start_command()
 
-    # Whoever came first waits for the portal; the others are told who that is.
+    # The first process waits for the portal; the others name it.
     until(lambda: len(crowd.over()) >= TURNED_AWAY)
     holder = crowd.holder()
     assert {command.turned_away_by() for command in crowd.over()} == {holder}

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import Fault, FaultRule, Faults
-from tests.system.daemon_process import PATIENCE, RunningDaemon, fetch, free_port, running, until
-from tests.system.shop import SECRET, Shop, open_shop
+from tests.system.daemon_process import PATIENCE, RunningDaemon, fetch, running, until
+from tests.system.shop import SECRET, Shop, free_port, open_shop
 
 ORDERS = 400
+ADD = "crm.orderentity.add"
 
 
 @pytest.fixture
@@ -44,17 +45,6 @@ def _passes(shop: Shop) -> list[dict[str, Any]]:
     return [run for run in shop.call("runs", "--json").json if run["kind"] == "pass" and run["state"] != "running"]
 
 
-def _signal_at_first_add(shop: Shop, daemon: RunningDaemon, *numbers: signal.Signals) -> None:
-    left = list(numbers)
-
-    def strike(method: str, _params: object, _request: int) -> None:
-        if method.lower() == "crm.orderentity.add":
-            while left:
-                daemon.send(left.pop(0))
-
-    shop.portal.before_call(strike)
-
-
 class TestLife:
     def test_given_a_start_then_it_is_ready_only_when_the_web_answers_and_ends_with_0_on_term(self, shop: Shop) -> None:
         port = free_port()
@@ -74,7 +64,7 @@ class TestLife:
             daemon.process.wait()
         assert [event["reason"] for event in daemon.events("daemon stopped")] == ["SIGTERM"]
 
-    def test_given_it_is_told_to_stop_then_the_manager_hears_so_first(self, shop: Shop) -> None:
+    def test_given_a_signal_to_stop_then_the_manager_hears_so_first(self, shop: Shop) -> None:
         with running(shop) as daemon:
             daemon.ready()
             daemon.send(signal.SIGINT)
@@ -108,7 +98,7 @@ class TestLife:
             daemon.ready()
             assert daemon.end() == 0
 
-    def test_given_a_watchdog_then_it_is_petted_at_half_its_interval(self, shop: Shop) -> None:
+    def test_given_a_watchdog_then_it_is_petted_again_and_again(self, shop: Shop) -> None:
         with running(shop, WATCHDOG_USEC="1000000") as daemon:
             daemon.ready()
             for _ in range(3):
@@ -185,7 +175,7 @@ class TestStopping:
         self, busy_shop: Shop
     ) -> None:
         with running(busy_shop) as daemon:
-            _signal_at_first_add(busy_shop, daemon, signal.SIGTERM)
+            busy_shop.at_first(ADD, lambda: daemon.send(signal.SIGTERM))
             assert daemon.process.wait(PATIENCE) == 0
         done = len(busy_shop.crm())
         assert 0 < done < ORDERS
@@ -199,11 +189,9 @@ class TestStopping:
 
     def test_given_a_second_signal_then_it_stops_at_once_and_the_journal_heals(self, busy_shop: Shop) -> None:
         busy_shop.portal_settings["max_request_seconds"] = "8"  # recovery waits as long
-        busy_shop.portal.faults = Faults(
-            [FaultRule(Fault.DELAY, method="crm.orderentity.add", seconds=8, when="after")]
-        )
+        busy_shop.portal.faults = Faults([FaultRule(Fault.DELAY, method=ADD, seconds=8, when="after")])
         with running(busy_shop) as daemon:
-            _signal_at_first_add(busy_shop, daemon, signal.SIGTERM)
+            busy_shop.at_first(ADD, lambda: daemon.send(signal.SIGTERM))
             daemon.hear(lambda message: "STOPPING" in message)
             assert daemon.end() == 143
         assert [run["error"] for run in _passes(busy_shop)] == ["interrupted"]
@@ -213,10 +201,10 @@ class TestStopping:
         busy_shop.run("reconcile")
         assert busy_shop.crm() == busy_shop.table()
 
-    def test_given_a_kill_in_a_pass_when_another_daemon_stands_by_then_it_takes_over_at_once(
+    def test_given_a_kill_in_a_pass_then_the_next_daemon_takes_over_before_the_lease_expires(
         self, busy_shop: Shop
     ) -> None:
-        # The lease outlasts the test: whoever takes it over has proof that its holder is dead.
+        # The lease outlasts the test: it is taken over only on proof that its holder is dead.
         lasting = {"SYNCD_STATE__LEASE_TTL": "10m"}
         with running(busy_shop, "first", **lasting) as first:
             first.ready()
@@ -322,7 +310,7 @@ class TestAsking:
             until(lambda: len(daemon.events("run started")) > made)
             assert daemon.end() == 0
 
-    def test_given_a_refused_plan_then_the_command_is_told_once_and_apply_brings_the_link_back(
+    def test_given_a_refused_plan_then_the_command_is_notified_once_and_apply_brings_the_link_back(
         self, shop: Shop
     ) -> None:
         notices = shop.directory / "notices"

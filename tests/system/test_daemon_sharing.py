@@ -27,7 +27,7 @@ EVERY = 6
 KILLS = 3
 WITHIN = 60.0
 """Seconds from a kill to the moment no link is left behind its schedule because of it, on a machine that is busy with tests
-besides; the leases of whoever was killed would last for ten minutes."""
+besides; the leases of a killed daemon would last for ten minutes."""
 
 
 @pytest.fixture

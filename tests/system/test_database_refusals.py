@@ -1,13 +1,17 @@
-"""What a server says is told for what it is, in whatever language it says it; and an option that cannot be used, too."""
+"""Refusals of a database server, in any language, and options that cannot be used: each gets the right exit code."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from tests.databases import execute
+from tests.system.daemon_process import running, until
 from tests.system.fake_database import mysql_refusing, mysql_with_sha2, postgres_refusing, serving, silent
 from tests.system.shop import Shop, open_shop
 
@@ -64,8 +68,6 @@ def test_given_nobody_who_answers_then_it_is_called_unreachable(shop: Shop, url:
 
 
 def test_given_refused_credentials_in_any_language_then_the_link_is_parked(shop: Shop) -> None:
-    from tests.system.daemon_process import running, until
-
     answer, _code = REFUSALS["28P01 in Russian"]
     with serving(answer) as port:
         shop.table_url = POSTGRES.format(port=port)
@@ -87,8 +89,6 @@ def test_given_mysql_8_and_no_cryptography_then_it_is_said_what_to_install(shop:
 
 
 def test_given_the_extra_mysql_then_it_brings_cryptography() -> None:
-    import tomllib
-
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert any(one.startswith("cryptography") for one in project["optional-dependencies"]["mysql"])
 
@@ -129,7 +129,9 @@ def test_given_an_option_the_driver_cannot_use_then_it_is_named_and_ends_with_78
         assert words in said
 
 
-def test_given_one_link_with_an_option_that_cannot_be_used_then_the_healthy_one_is_told(shop: Shop) -> None:
+def test_given_one_link_with_an_option_that_cannot_be_used_then_the_healthy_one_is_checked_and_synced(
+    shop: Shop,
+) -> None:
     shop.more_links = f"""
 [links.outlet.portal]
 webhook = "{shop.server.webhook_url}"
@@ -161,8 +163,6 @@ columns = {shop.columns}
 def test_given_a_common_spelling_of_postgresql_then_it_is_understood(
     shop: Shop, postgres_url: str, options: str
 ) -> None:
-    from tests.databases import execute
-
     execute(
         postgres_url, "CREATE SCHEMA erp", "CREATE TABLE erp.bindings (order_id bigint primary key, deal_id bigint)"
     )
@@ -178,8 +178,6 @@ def test_given_a_common_spelling_of_postgresql_then_it_is_understood(
     "options", ["ssl-mode=PREFERRED", "ssl_mode=DISABLED", "useSSL=false", "characterEncoding=utf8"]
 )
 def test_given_a_common_spelling_of_mysql_then_it_is_understood(shop: Shop, mysql_url: str, options: str) -> None:
-    from tests.databases import execute
-
     execute(mysql_url, "CREATE TABLE bindings (order_id bigint primary key, deal_id bigint)")
     shop.table_url = f"{mysql_url}{'&' if '?' in mysql_url else '?'}{options}"
     shop.call("reconcile").check(0)
@@ -188,16 +186,12 @@ def test_given_a_common_spelling_of_mysql_then_it_is_understood(shop: Shop, mysq
 
 @pytest.mark.mysql
 def test_given_tls_that_is_required_of_a_server_without_it_then_it_is_no_outage(shop: Shop, mysql_url: str) -> None:
-    from tests.databases import execute
-
     execute(mysql_url, "CREATE TABLE bindings (order_id bigint primary key, deal_id bigint)")
     shop.table_url = f"{mysql_url}{'&' if '?' in mysql_url else '?'}ssl-mode=VERIFY_IDENTITY"
     assert "with the options of its URL" in " ".join(shop.call("reconcile").check(78).err.split())
 
 
 def _rows(url: str, table: str) -> list[tuple[int, int]]:
-    import sqlalchemy as sa
-
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(f"SELECT order_id, deal_id FROM {table}")]

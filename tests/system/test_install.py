@@ -101,7 +101,7 @@ def _into(target: Path, word: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ("opt/syncd/syncd.toml", "opt/syncd is there already and is no installation of syncd"),
+        ("opt/syncd/syncd.toml", "opt/syncd is there already and is not an installation of syncd"),
         ("opt/syncd/pyvenv.cfg opt/syncd/state.db", "opt/syncd holds files that are not the program's"),
         ("opt/syncd/pyvenv.cfg opt/syncd/.env", "opt/syncd holds files that are not the program's"),
         ("usr/local/bin/syncd", "usr/local/bin/syncd is there already and belongs to another installation"),
@@ -186,7 +186,7 @@ def test_given_a_machine_when_the_page_of_the_service_is_typed_as_root_then_it_r
 
         def typed(command: str) -> str:
             ran = machine.run(command, within=INSTALL_SECONDS)
-            if ran.returncode and NO_INDEX.search(ran.stderr):
+            if ran.returncode and command.endswith(" install") and NO_INDEX.search(ran.stderr):
                 pytest.skip("pip reaches no package index from here")
             assert ran.returncode == 0, f"{command}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
             assert SECRET not in ran.stdout + ran.stderr

@@ -1,7 +1,8 @@
 """The program is killed at random moments, again and again, while others edit both sides and everyday accidents happen.
 
 The guards are those that are shipped. `make test` kills some ten times. SYNCD_TEST_KILLS=200 asks for more, and
-SYNCD_TEST_SEED for other moments and other edits; `pytest -s` shows what it came to.
+SYNCD_TEST_SEED for other moments and other edits; `pytest -s --timeout 0 -o faulthandler_timeout=0` takes off the limits of
+a test, and shows what it came to.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd.core.model import Outcome
 from syncd.daemon.web_server import HEADERS, WebServer
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from tests.chromium import CHROMIUM, visit
 from tests.unit.pages.shown_daemon import ShownDaemon, change, held, make_hostile, make_template, open_world, web
 
@@ -75,7 +75,7 @@ class Served:
     """Called before each page is answered, with how many were before."""
     pages: int = 0
     seen: dict[str, Any] = field(default_factory=dict)
-    """What the browser told last."""
+    """What the browser sent last."""
 
     def over(self, app: ASGIApp) -> ASGIApp:
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +149,7 @@ async def serving(world: ShownDaemon) -> AsyncIterator[Served]:
 
 @dataclass
 class Shown:
-    """What a page has become: its document, what its watcher told last, and what the browser logged."""
+    """What a page has become: its document, what its watcher sent last, and what the browser logged."""
 
     dom: str
     seen: dict[str, Any]
@@ -265,7 +265,7 @@ async def test_hostile_texts_do_nothing_in_a_browser(served: Served, chromium: C
 
 async def test_a_phone_shows_every_page_without_scrolling_sideways(served: Served, chromium: Chromium) -> None:
     await make_hostile(served.world)
-    portal, now = served.world.workplace.settings.links["shop"].portal, served.world.clock.now()
+    portal, now = served.world.context.settings.links["shop"].portal, served.world.clock.now()
     await served.world.store.set_budget(budget_key(portal), {"crm.orderentity.deletebyfilter": (360, now + 9e9, now)})
     for path in ("/", "/links/shop", "/links/shop/orders/77", "/holds", "/runs", "/runs/1"):
         # A window is never narrower than 500 pixels; a frame is.

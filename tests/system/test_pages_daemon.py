@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.daemon_process import fetch, free_port, running, until
-from tests.system.shop import SECRET, Shop, open_shop
+from tests.system.daemon_process import fetch, running, until
+from tests.system.shop import SECRET, Shop, free_port, open_shop
 
 
 @pytest.fixture

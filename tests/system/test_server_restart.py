@@ -15,7 +15,7 @@ from tests.system.daemon_process import running, until
 from tests.system.shop import Shop, open_shop
 
 MANY = 120
-"""Orders that each side has to be told of."""
+"""Orders that each side lacks."""
 WHILE_LISTING, WHILE_WRITING = "crm.orderentity.list", "crm.orderentity.add"
 
 
@@ -82,21 +82,9 @@ def is_in_step(shop: Shop) -> bool:
     return shop.crm() == table == dict.fromkeys(range(1, 2 * MANY + 1), 7)
 
 
-def at_first(shop: Shop, method: str, strike: Callable[[], object]) -> None:
-    """Let something happen when the portal is first asked for this."""
-    struck: list[str] = []
-
-    def look(called: str, _params: object, _request: int) -> None:
-        if called.lower() == method and not struck:
-            struck.append(called)
-            strike()
-
-    shop.portal.before_call(look)
-
-
 @pytest.mark.parametrize("method", [WHILE_LISTING, WHILE_WRITING])
 def test_given_a_restart_in_the_middle_of_a_pass_then_the_pass_goes_on(shop: Shop, server: Server, method: str) -> None:
-    at_first(shop, method, server.restart)
+    shop.at_first(method, server.restart)
     (report,) = shop.run("reconcile", "--json").check(0).json
     assert [change["outcome"] for change in report["changes"]] == ["applied"] * 2 * MANY
     assert is_in_step(shop)
@@ -106,7 +94,7 @@ def test_given_a_server_that_goes_away_in_mid_pass_then_the_daemon_goes_on_when_
     shop: Shop, server: Server
 ) -> None:
     shop.settings["schedule"] = '"1d"'
-    at_first(shop, WHILE_WRITING, server.stop)
+    shop.at_first(WHILE_WRITING, server.stop)
     with running(shop) as daemon:
         daemon.ready()
         daemon.status("1 failing")

@@ -1,4 +1,4 @@
-"""A state database that fails, seen by whoever runs the program: what it says, what it ends with, what it leaves.
+"""A state database that fails, as the operator sees it: what the program says, its exit code, and what it leaves.
 
 Each test begins with a link whose sides differ by one order each. Whatever is wrong with the state, neither side may be
 written then; and once it is right again, the next run brings both into step.
@@ -25,6 +25,7 @@ from syncd.state.schema import REVISION
 from tests.system.cable import cable
 from tests.system.daemon_process import running
 from tests.system.shop import DEAL, SECRET, Ran, Shop, open_shop
+from tests.system.state_files import back_up, restore
 
 REPOSITORY = Path(__file__).parents[2]
 MANY = 400
@@ -100,21 +101,6 @@ def heals(shop: Shop) -> None:
     assert {run["state"] for run in shop.call("runs", "--json").json} <= {"applied", "partial", "failed", "planned"}
 
 
-def backed_up(state: Path) -> Path:
-    """A copy of the state database, made as docs/how-to/back-up.md says."""
-    copy = state.with_name("backup.db")
-    with closing(sqlite3.connect(state)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-    return copy
-
-
-def restored(state: Path, copy: Path) -> None:
-    for file in state.parent.glob(f"{state.name}-*"):
-        file.unlink()
-    shutil.copy(copy, state)
-    state.chmod(0o600)
-
-
 # ------------------------------------------------------------------- the file
 
 
@@ -144,7 +130,7 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_given_a_file_that_cannot_be_read_then_nothing_is_written_until_a_backup_is_restored(
     shop: Shop, state: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
-    copy = backed_up(state)
+    copy = back_up(state, state.with_name("backup.db"))
     spoil(state)
 
     refuses(shop.run("reconcile"), 69, said, "restore")
@@ -154,21 +140,21 @@ def test_given_a_file_that_cannot_be_read_then_nothing_is_written_until_a_backup
     assert said in complaint(shop)
     is_untouched(shop)
 
-    restored(state, copy)
+    restore(state, copy)
     heals(shop)
 
 
 def test_given_damage_that_a_pass_meets_on_its_way_then_it_ends_and_neither_side_is_written(
     shop: Shop, state: Path
 ) -> None:
-    copy = backed_up(state)
+    copy = back_up(state, state.with_name("backup.db"))
     damage_page_of(state, "binding")
 
     refuses(shop.run("reconcile"), 69, "is damaged", "restore")
     is_untouched(shop)
     assert "is damaged" in complaint(shop)
 
-    restored(state, copy)
+    restore(state, copy)
     heals(shop)
 
 
@@ -266,16 +252,9 @@ def make_room(disk: Path) -> None:
     (disk / "filler").unlink()
 
 
-def at_first_add(shop: Shop, strike: Callable[[], object]) -> None:
+def at_first_add(shop: Shop, act: Callable[[], object]) -> None:
     """Let something happen when the first change is on its way: the journal has it, its outcome is unknown."""
-    struck: list[object] = []
-
-    def look(method: str, _params: object, _request: int) -> None:
-        if method.lower() == "crm.orderentity.add" and not struck:
-            struck.append(None)
-            strike()
-
-    shop.portal.before_call(look)
+    shop.at_first("crm.orderentity.add", act)
 
 
 def test_given_no_room_for_a_state_database_then_nothing_is_begun(disk: Path, new_shop: Shop) -> None:
@@ -464,7 +443,7 @@ def test_given_a_schema_of_a_newer_syncd_then_this_one_refuses_it_and_the_backup
     is_untouched(shop)
     later.run(shop, "db", "check").check(0)
 
-    restored(state, state.with_name(f"{state.name}.backup-{REVISION}"))
+    restore(state, state.with_name(f"{state.name}.backup-{REVISION}"))
     heals(shop)
 
 
@@ -547,14 +526,6 @@ def test_given_no_room_for_the_backup_then_the_schema_stays_as_it_is(
 
 
 # ---------------------------------------------------------------------- server
-
-
-@pytest.fixture(
-    params=[pytest.param("postgres", marks=pytest.mark.postgres), pytest.param("mysql", marks=pytest.mark.mysql)]
-)
-def server_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +14,7 @@ from syncd.state.migrate import upgrade
 from tests.databases import execute
 from tests.system.daemon_process import running, until
 from tests.system.shop import DEAL, Shop, open_shop
+from tests.system.state_files import back_up, restore
 
 
 @pytest.fixture
@@ -31,24 +31,14 @@ def state(shop: Shop) -> Path:
     return shop.directory / "syncd.db"
 
 
-def back_up(shop: Shop) -> Path:
-    copy = shop.directory / "backup.db"
-    with closing(sqlite3.connect(state(shop))) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-    return copy
-
-
 def put_back(shop: Shop) -> None:
     """Yesterday's state, after a day on which order 3 was moved in the CRM, and synced, and just now moved back."""
     shop.call("reconcile").check(0)
-    copy = back_up(shop)
+    copy = back_up(state(shop), shop.directory / "backup.db")
     shop.portal.bind(3, DEAL, 99)
     shop.call("reconcile").check(0)
     shop.portal.bind(3, DEAL, 13)
-    for file in shop.directory.glob("syncd.db-*"):
-        file.unlink()
-    shutil.copy(copy, state(shop))
-    state(shop).chmod(0o600)
+    restore(state(shop), copy)
 
 
 def test_given_yesterdays_state_put_back_then_the_daemon_undoes_nothing_of_today(shop: Shop) -> None:
@@ -151,6 +141,7 @@ def test_given_another_database_under_the_same_name_then_it_is_not_taken_for_the
     assert [hit["name"] for hit in report["guards"]] == ["state_older"]
 
 
+@pytest.mark.postgres
 def test_given_no_place_to_note_anything_then_check_says_so_and_all_goes_on(
     shop: Shop, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

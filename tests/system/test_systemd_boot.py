@@ -110,7 +110,7 @@ def test_given_the_unit_under_systemd_then_it_lives_as_a_service_should(machine:
     machine.wait("StatusText", lambda text: "1 in step; last run" in text)
     assert machine.show("MainPID") != first
 
-    # It stops when told, cleanly.
+    # Stopped, it ends cleanly.
     machine.ctl("stop", "syncd.service")
     assert machine.show("ActiveState") == "inactive"
     assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")

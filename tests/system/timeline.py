@@ -1,7 +1,7 @@
-"""What happened to one order, told when the judge finds fault with it: from the sides, from syncd's readings, and from its records.
+"""What happened to one order, for an alarm of the judge: from the sides, from syncd's readings, and from its records.
 
-The judge names an order and a promise. Whether the pass is wrong or the judge can only be told by what each side held
-when, what each pass was shown, and what the state database says of it, before an accident takes that database away.
+The judge names an order and a promise. To find out whether the pass or the judge is wrong takes what each side held when,
+what each pass read, and what the state database says of it, before an accident takes that database away.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.simulation.witness import Witness
 from tests.system.sides_log import Page
 
 MOST = 3
-"""Orders that are told of for one alarm."""
+"""Orders that are shown for one alarm."""
 LATEST = 12
-"""Acts that are told of, the latest ones: what an order was before the last rounds explains nothing."""
+"""Acts that are shown, the latest ones: what an order was before the last rounds explains nothing."""
 
 
 class Place(NamedTuple):
@@ -55,7 +55,7 @@ def orders_in(alarm: Broken) -> list[int]:
 
 
 class Timeline:
-    """Tells what happened.
+    """Shows what happened.
 
     Args:
         witness: Has the log of both sides, and what was read by id.

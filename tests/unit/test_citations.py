@@ -6,6 +6,7 @@ in quotation marks. A page is named by its path, or by its file name alone where
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -68,6 +69,55 @@ def dangling(text: str) -> list[str]:
         if page is None or not set(wanted) <= sections(page):
             lost.append(" ".join(citation[0].split()))
     return lost
+
+
+_MODULE = re.compile(
+    r"\b(?P<path>(?:[a-z]\w*/)+\w+\.py)\b|`(?:[a-z]\w*\.)*(?P<module>[a-z]\w*)\.(?P<name>[A-Z]\w+|\w+_\w+)`"
+)
+
+
+@cache
+def modules() -> dict[Path, frozenset[str]]:
+    """Return the modules of syncd, each with the functions and classes in it."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return {
+        path: frozenset(node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds))
+        for path in (ROOT / "syncd").rglob("*.py")
+    }
+
+
+def strays(text: str) -> list[str]:
+    """Return the modules that a text names by their paths and that are gone, and the names that moved elsewhere."""
+    lost = []
+    for named in _MODULE.finditer(text):
+        if named["path"]:
+            gone = not any((place / named["path"]).is_file() for place in (ROOT, ROOT / "syncd", ROOT / "tests"))
+        else:
+            homes = [path for path, names in modules().items() if named["name"] in names]
+            gone = bool(homes) and not any(named["module"] in {path.stem, path.parent.name} for path in homes)
+        lost += [named[0]] if gone else []
+    return lost
+
+
+def test_given_the_code_then_every_module_that_its_docstrings_name_is_there() -> None:
+    lost = {str(path.relative_to(ROOT)): found for path in modules() if (found := strays(path.read_text("utf-8")))}
+
+    assert len(modules()) > 100
+    assert lost == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("see `keyed.open_table` and `core/order_keys.py`", []),
+        ("see `syncd.core.ports.Table`", []),
+        ("the option `click.command`, the key `web.user_header`", []),
+        ("see `opening.open_table`", ["`opening.open_table`"]),
+        ("what the portal says (`portal/order_lookup.py`)", ["portal/order_lookup.py"]),
+    ],
+)
+def test_given_a_module_that_is_named_then_it_is_found_to_be_there_or_not(text: str, lost: list[str]) -> None:
+    assert strays(text) == lost
 
 
 def test_given_the_tree_then_every_page_and_section_that_it_cites_is_there() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from syncd.core.model import Owner
     from syncd.core.ports import Cancelled
     from syncd.core.records import StoredChange
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 
 @options.command("runs", state_only=True, short_help="List past runs.")
@@ -28,14 +28,14 @@ def runs(app: App, link: str | None, limit: int, before: int | None, as_json: bo
     from syncd.cli.render import runs as render
     from syncd.engine.report import run_json
 
-    async def work(place: Workplace, _: Cancelled) -> int:
+    async def work(context: AppContext, _: Cancelled) -> int:
         if link is not None:
-            place.pick([link])
-        rows = await place.store.runs(link, limit, before)
+            context.named_links([link])
+        rows = await context.store.runs(link, limit, before)
         if as_json:
             app.screen.json([run_json(row) for row in rows])
         else:
-            app.screen.show(render.runs(rows, place.clock.now()))
+            app.screen.show(render.runs(rows, context.clock.now()))
         return 0
 
     return app.perform(work, secrets=False)
@@ -58,21 +58,21 @@ def show(app: App, run: int, every: bool, as_csv: bool, as_markdown: bool, as_js
     from syncd.engine.stored_plans import asked_for
     from syncd.errors import UsageError
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        row = await place.store.run(run)
+    async def work(context: AppContext, _: Cancelled) -> int:
+        row = await context.store.run(run)
         if row is None:
             raise UsageError(f"There is no run {run}.", hint="`syncd runs` lists them.")
-        ended = row.finished_at or place.clock.now()
-        held = [one.hold for one in await place.store.holds(row.link_id) if one.hold.since <= ended]
-        changes = await place.store.changes(run, limit=None if every and not form else REPORTED)
-        report = Report(row, changes, held, tally=await place.store.tally(run))
-        asked = await asked_for(place.store, row)
+        ended = row.finished_at or context.clock.now()
+        held = [one.hold for one in await context.store.holds(row.link_id) if one.hold.since <= ended]
+        changes = await context.store.changes(run, limit=None if every and not form else REPORTED)
+        report = Report(row, changes, held, tally=await context.store.tally(run))
+        asked = await asked_for(context.store, row)
         if form == "json":
-            app.screen.json(await json_of(place, report) | {"decided": [decision_json(one) for one in asked]})
+            app.screen.json(await json_of(context, report) | {"decided": [decision_json(one) for one in asked]})
         elif form:
-            await show_table(app, place, report, form)
+            await show_table(app, context, report, form)
         else:
-            async with place.titles() as titles:
+            async with context.titles() as titles:
                 names = (await titles.kept(row.link)).names
             app.screen.show(render.report(report, first=None if every else render.FIRST, names=names))
             app.screen.show(Line(formatting.asked(one), "dim") for one in asked)
@@ -104,14 +104,14 @@ def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_js
     from syncd.engine.report import change_json
     from syncd.status.owners import owners_of_changes, owners_of_order
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        (name,) = place.pick(names, one=True)
-        store = place.store
-        changes = await _dated(place, await store.history(name, order, limit))
+    async def work(context: AppContext, _: Cancelled) -> int:
+        (name,) = context.named_links(names, one=True)
+        store = context.store
+        changes = await _dated(context, await store.history(name, order, limit))
         if as_json:
             # The JSON form knows changes: writes on one side (json.md). Agreements are in the text.
             written = [one for one in changes if one.change.side is not None]
-            async with place.titles() as titles:
+            async with context.titles() as titles:
                 labels = await titles.labels(name, owners_of_changes(written))
             app.screen.json([change_json(one, audit=True) | labels.of_change(one) for one in written])
             return 0
@@ -121,9 +121,9 @@ def history(app: App, words: Sequence[str], owner: str | None, limit: int, as_js
         keys = await store.order_keys(row.id, [order]) if row is not None else []
         decisions = await store.decisions(name, order_id=order)
         story = story._replace(decisions=decisions, key=keys[0].key if keys else "")
-        async with place.titles() as titles:
+        async with context.titles() as titles:
             labels = await titles.labels(name, owners_of_order(story))
-        app.screen.show(render(story, place.clock.now(), labels, app.screen.width))
+        app.screen.show(render(story, context.clock.now(), labels, app.screen.width))
         return 0
 
     return app.perform(work, secrets=False)
@@ -134,10 +134,10 @@ def _of_owner(app: App, names: list[str], owner: Owner, limit: int, *, as_json: 
     from syncd.cli.render.orders import orders_of
     from syncd.status.owners import order_json, orders_of_owner
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        (name,) = place.pick(names, one=True)
-        found = await orders_of_owner(place.store, name, owner, limit)
-        async with place.titles() as titles:
+    async def work(context: AppContext, _: Cancelled) -> int:
+        (name,) = context.named_links(names, one=True)
+        found = await orders_of_owner(context.store, name, owner, limit)
+        async with context.titles() as titles:
             labels = await titles.labels(name, {owner} if found else ())
         if as_json:
             app.screen.json([order_json(one) for one in found])
@@ -148,7 +148,7 @@ def _of_owner(app: App, names: list[str], owner: Owner, limit: int, *, as_json: 
     return app.perform(work, secrets=False)
 
 
-async def _dated(place: Workplace, changes: list[StoredChange]) -> list[StoredChange]:
+async def _dated(context: AppContext, changes: list[StoredChange]) -> list[StoredChange]:
     """A change that was only planned happened when its run began."""
-    runs = {one.run: await place.store.run(one.run) for one in changes if not one.at}
+    runs = {one.run: await context.store.run(one.run) for one in changes if not one.at}
     return [one if one.at or (run := runs[one.run]) is None else replace(one, at=run.started_at) for one in changes]

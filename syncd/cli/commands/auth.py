@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from syncd.config.model import PortalSettings
     from syncd.core.ports import Cancelled
-    from syncd.portal.opening import Authorisation
-    from syncd.wiring import Workplace
+    from syncd.portal.factory import Authorisation
+    from syncd.wiring import AppContext
 
 
 @options.command("auth", short_help="Authorise an OAuth application.")
@@ -38,10 +38,10 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     seconds. From then on tokens are renewed automatically.
     """
     from syncd.cli.screen import Line
-    from syncd.wiring import pick
+    from syncd.wiring import named_links
 
     settings = app.load().settings
-    (name,) = pick(settings, [link] if link else [], one=True)
+    (name,) = named_links(settings, [link] if link else [], one=True)
     portal = settings.links[name].portal
     _require_oauth(name, portal)
     url, state = _begin(app, name)
@@ -50,15 +50,15 @@ def auth(app: App, link: str | None, listen: int | None) -> int:
     click.echo(url)
     code, server = _from_browser(app, listen, state) if listen else _pasted(state)
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        authorisation = await _authorisation(place, name)
+    async def work(context: AppContext, _: Cancelled) -> int:
+        authorisation = await _authorisation(context, name)
         try:
             await authorisation.complete(code, server)
         finally:
             await authorisation.aclose()
-        row = await place.store.find_link(name)
+        row = await context.store.find_link(name)
         if row is not None and row.parked:  # most likely because these tokens were missing
-            await place.store.post_request(name, "trigger", who(), place.clock.now())
+            await context.store.post_request(name, "trigger", who(), context.clock.now())
         app.screen.show([Line(f"Authorised; the tokens of link {name} are in the state database.", "good")])
         app.screen.show([Line("To see that it works:"), Line(f"syncd check {name}", "command", indent=2)])
         return 0
@@ -80,8 +80,8 @@ def _begin(app: App, name: str) -> tuple[str, str]:
     """Return the address to open, and the state the redirect must bring back."""
     found: list[tuple[str, str]] = []
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        authorisation = await _authorisation(place, name)
+    async def work(context: AppContext, _: Cancelled) -> int:
+        authorisation = await _authorisation(context, name)
         found.append((authorisation.url, authorisation.state))
         await authorisation.aclose()
         return 0
@@ -90,14 +90,14 @@ def _begin(app: App, name: str) -> tuple[str, str]:
     return found[0]
 
 
-async def _authorisation(place: Workplace, name: str) -> Authorisation:
-    from syncd.portal.opening import Authorisation
+async def _authorisation(context: AppContext, name: str) -> Authorisation:
+    from syncd.portal.factory import Authorisation
 
-    settings = place.settings.links[name].portal
-    row = await place.store.find_link(name)
+    settings = context.settings.links[name].portal
+    row = await context.store.find_link(name)
     # At the same address it must be the same portal; what is at another one, the next run finds out.
     member_id = row.member_id if row is not None and row.portal == settings.address else ""
-    return Authorisation(settings, link=name, hosts=place.hosts, store=place.store, member_id=member_id)
+    return Authorisation(settings, link=name, hosts=context.hosts, store=context.store, member_id=member_id)
 
 
 def _pasted(state: str) -> tuple[str, str]:

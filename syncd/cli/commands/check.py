@@ -75,10 +75,10 @@ def check_links(app: App, links: Sequence[str], *, as_json: bool = False) -> int
     loaded = app.load()
     from syncd.cli import stopping
     from syncd.cli.checking import findings, run_checks
-    from syncd.wiring import pick
+    from syncd.wiring import named_links
 
     async def work(_: Cancelled) -> int:
-        found = await run_checks(loaded, pick(loaded.settings, links))
+        found = await run_checks(loaded, named_links(loaded.settings, links))
         if as_json:
             app.screen.json([one.to_json() for one in found])
         else:

@@ -12,7 +12,7 @@ from syncd.cli.app import App, who
 if TYPE_CHECKING:
     from syncd.core.order_ranges import OrderRanges
     from syncd.core.ports import Cancelled
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 
 @options.command("run", short_help="Run as a daemon: keep all links in step.")
@@ -39,11 +39,11 @@ def trigger(app: App, link: str | None, orders: OrderRanges | None) -> int:
     from syncd.cli.screen import Line
     from syncd.engine import formatting
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        (name,) = place.pick([link] if link else [], one=True)
-        await place.store.post_request(name, "trigger", who(), place.clock.now(), orders)
+    async def work(context: AppContext, _: Cancelled) -> int:
+        (name,) = context.named_links([link] if link else [], one=True)
+        await context.store.post_request(name, "trigger", who(), context.clock.now(), orders)
         about = "" if orders is None else f" over orders {formatting.short_ranges(orders)}"
-        app.say([Line(f"Asked for a pass of {name}{about}. A running daemon makes it within seconds.")])
+        app.say([Line(f"Asked for a pass of {name}{about}. A running daemon starts it within seconds.")])
         return 0
 
     return app.perform(work, secrets=False)
@@ -79,15 +79,15 @@ def _set_paused(app: App, link: str | None, *, paused: bool, seconds: float | No
     from syncd.core.records import Decision, Pause
     from syncd.engine import formatting
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        (name,) = place.pick([link] if link else [], one=True)
-        now = place.clock.now()
+    async def work(context: AppContext, _: Cancelled) -> int:
+        (name,) = context.named_links([link] if link else [], one=True)
+        now = context.clock.now()
         until = None if seconds is None else now + seconds
         # A resumed link owes no pass for the time before.
         pause = Pause(who(), now, until if paused else now, comment)
-        await place.store.set_paused(name, paused=paused, pause=pause)
+        await context.store.set_paused(name, paused=paused, pause=pause)
         said = f"until {formatting.moment(until)}" if until is not None else ""
-        await place.store.note(Decision(name, "pause" if paused else "resume", said, pause.by, now, comment))
+        await context.store.note(Decision(name, "pause" if paused else "resume", said, pause.by, now, comment))
         if not paused:
             sentence = f"{name} is scheduled again."
         elif until is None:
@@ -114,12 +114,12 @@ def status(app: App, check: bool, as_json: bool) -> int:
     pass was due two minutes ago or more and no daemon has made it.
     """
     from syncd.cli.render import status as render
-    from syncd.status.links import links_json, look
+    from syncd.status.links import link_statuses, links_json
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        place.pick([])
-        now = place.clock.now()
-        links = await look(place.settings, place.store, now)
+    async def work(context: AppContext, _: Cancelled) -> int:
+        context.named_links([])
+        now = context.clock.now()
+        links = await link_statuses(context.settings, context.store, now)
         if as_json:
             app.screen.json(links_json(links))
         else:

@@ -15,7 +15,7 @@ from syncd.cli.app import App, who
 if TYPE_CHECKING:
     from syncd.core.ports import Cancelled
     from syncd.core.records import StoredHold
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 KINDS = (
     "edit-edit", "edit-remove", "remove-edit", "create-create", "duplicate-rows", "invalid-row", "out-of-scope",
@@ -47,14 +47,14 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_mar
     from syncd.cli.render import orders as render
     from syncd.status.owners import owners_of_facts
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        names = place.pick([link] if link else [])
+    async def work(context: AppContext, _: Cancelled) -> int:
+        names = context.named_links([link] if link else [])
         found = {
-            name: [one for one in await _open(place, name) if not kinds or one.hold.kind in kinds] for name in names
+            name: [one for one in await _open(context, name) if not kinds or one.hold.kind in kinds] for name in names
         }
-        keys = {name: await _keys(place, name, held) for name, held in found.items()}
+        keys = {name: await _keys(context, name, held) for name, held in found.items()}
         labels = {}
-        async with place.titles() as titles:
+        async with context.titles() as titles:
             for name, held in found.items():
                 labels[name] = await titles.labels(name, owners_of_facts(one.hold.facts for one in held))
         if form in spreadsheet.FORMS:
@@ -69,8 +69,8 @@ def holds(app: App, link: str | None, kinds: Sequence[str], as_csv: bool, as_mar
                 ]
             )
         else:
-            policies = {name: place.settings.links[name].policy() for name in names}
-            app.screen.show(render.holds(found, policies, place.clock.now(), labels, keys))
+            policies = {name: context.settings.links[name].policy() for name in names}
+            app.screen.show(render.holds(found, policies, context.clock.now(), labels, keys))
         return 0
 
     return app.perform(work, secrets=False)
@@ -120,7 +120,7 @@ def resolve(
     syncd resolve shop --all --kind edit-edit --keep crm
     syncd resolve shop --from holds.csv
 
-    A decision belongs to the facts it was made for: if either side changes before the next pass, it is void. Who
+    A decision belongs to the facts it was made for: if either side changes before the next pass, it is dropped. Who
     decided, when and why is kept in the order's history.
     """  # noqa: D301 - click wants the character itself, not a backslash
     if source is not None:
@@ -134,11 +134,11 @@ def resolve(
         raise click.UsageError(f"{'--kind' if kinds else '--override'} belongs to --all.")
     names, order = (list(words), 0) if every else options.split_link_and_order(words)
 
-    async def work(place: Workplace, _: Cancelled) -> int:
+    async def work(context: AppContext, _: Cancelled) -> int:
         from syncd.errors import UsageError
 
-        (name,) = place.pick(names, one=True)
-        held = await _open(place, name)
+        (name,) = context.named_links(names, one=True)
+        held = await _open(context, name)
         if every:
             chosen = [one for one in held if one.hold.kind in kinds and one.hold.order_id > 0]
         else:
@@ -146,7 +146,7 @@ def resolve(
         if order and not chosen:
             hint = f"`syncd holds {name}` lists them."
             raise UsageError(f"Order {order} of link {name} is not held; nothing was decided.", hint=hint)
-        outcome = _Outcome(place, name, override=override or not every)
+        outcome = _Outcome(context, name, override=override or not every, keys=await _keys(context, name, chosen))
         for one in chosen:
             outcome.take(one, decision, comment)
         if order and not outcome.taken:
@@ -163,10 +163,10 @@ def _from_file(app: App, names: list[str], source: Path, *, override: bool, comm
 
     rows = spreadsheet.read(source)
 
-    async def work(place: Workplace, _: Cancelled) -> int:
-        (name,) = place.pick(names, one=True)
-        held = {one.hold.order_id: one for one in await _open(place, name)}
-        outcome = _Outcome(place, name, override=override, keys=await _keys(place, name, [*held.values()]))
+    async def work(context: AppContext, _: Cancelled) -> int:
+        (name,) = context.named_links(names, one=True)
+        held = {one.hold.order_id: one for one in await _open(context, name)}
+        outcome = _Outcome(context, name, override=override, keys=await _keys(context, name, [*held.values()]))
         for row in rows:
             if row.link not in {"", name}:
                 continue
@@ -193,18 +193,16 @@ class _Outcome:
     """What becomes of the held orders of one link that a person decides together.
 
     Args:
-        place: The state database.
+        context: The state database.
         link: The link's name.
         override: Also decide what is decided already.
         keys: The keys of held orders, where the table holds keys of the shop's own.
     """
 
-    def __init__(
-        self, place: Workplace, link: str, *, override: bool, keys: Mapping[int, str] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, context: AppContext, link: str, *, override: bool, keys: Mapping[int, str]) -> None:
         self.taken: list[tuple[StoredHold, str, str]] = []
         self.left: dict[int, str] = {}
-        self._place = place
+        self._context = context
         self._link = link
         self._override = override
         self._keys = keys
@@ -214,7 +212,7 @@ class _Outcome:
         from syncd.engine import formatting
         from syncd.status.needs import undecidable
 
-        why = undecidable(stored.hold, decision, self._place.settings.links[self._link].policy())
+        why = undecidable(stored.hold, decision, self._context.settings.links[self._link].policy())
         if not why and stored.decision and not self._override:
             why = f"it is decided already ({formatting.decision(stored.decision)}); --override replaces that decision"
         if why:
@@ -226,7 +224,7 @@ class _Outcome:
         """Write the decisions, each with who made it."""
         from syncd.core.records import Decision
 
-        store, now, by = self._place.store, self._place.clock.now(), who()
+        store, now, by = self._context.store, self._context.clock.now(), who()
         row = await store.find_link(self._link)
         for decision in dict.fromkeys(decision for _, decision, _ in self.taken):
             notes = [
@@ -241,19 +239,19 @@ class _Outcome:
     def show(self, app: App, *, as_json: bool) -> int:
         """Print what was decided and what was left; return the exit code."""
         from syncd.cli.screen import Line
-        from syncd.engine import formatting
         from syncd.status.needs import consequence
 
         if as_json:
-            app.screen.json([_json(one) | {"decision": decision} for one, decision, _ in self.taken])
+            app.screen.json([_json(one, keys=self._keys) | {"decision": decision} for one, decision, _ in self.taken])
             return 0
-        policy = self._place.settings.links[self._link].policy()
+        policy = self._context.settings.links[self._link].policy()
         app.say(
-            Line(f"order {one.hold.order_id}: {consequence(one.hold, decision, policy)}")
+            Line(f"order {self._named(one.hold.order_id)}: {consequence(one.hold, decision, policy)}")
             for one, decision, _ in self.taken
         )
-        orders = {order: formatting.order(order, self._keys.get(order, "")) for order in self.left}
-        app.screen.show(Line(f"order {orders[one]}: left as it is; {why}", "warn") for one, why in self.left.items())
+        app.screen.show(
+            Line(f"order {self._named(order)}: left as it is; {why}", "warn") for order, why in self.left.items()
+        )
         if self.taken:
             command = Line(f"syncd reconcile {self._link}", "command", indent=2)
             app.say([Line("The next pass carries it out:"), command])
@@ -261,18 +259,25 @@ class _Outcome:
             app.screen.show([Line("There is nothing to decide.")])
         return 0
 
+    def _named(self, order: int) -> str:
+        from syncd.engine import formatting
 
-async def _open(place: Workplace, name: str) -> list[StoredHold]:
-    row = await place.store.find_link(name)
-    return [] if row is None else await place.store.holds(row.id)
+        return formatting.order(order, self._keys.get(order, ""))
 
 
-async def _keys(place: Workplace, name: str, held: Sequence[StoredHold]) -> dict[int, str]:
+async def _open(context: AppContext, name: str) -> list[StoredHold]:
+    row = await context.store.find_link(name)
+    return [] if row is None else await context.store.holds(row.id)
+
+
+async def _keys(context: AppContext, name: str, held: Sequence[StoredHold]) -> dict[int, str]:
     """Return the keys of held orders, where the table holds keys of the shop's own."""
-    row = await place.store.find_link(name)
+    row = await context.store.find_link(name)
     if row is None or not held:
         return {}
-    return {one.order_id: one.key for one in await place.store.order_keys(row.id, [one.hold.order_id for one in held])}
+    return {
+        one.order_id: one.key for one in await context.store.order_keys(row.id, [one.hold.order_id for one in held])
+    }
 
 
 def _json(stored: StoredHold, link: str = "", keys: Mapping[int, str] = MappingProxyType({})) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def init(app: App, adds: bool, no_input: bool, no_check: bool, **given: Any) -> 
             raise UsageError(f"{answers.path} has a link {answers.link} already.", hint="Name another with --link.")
         propose(answers)
     files.check(answers)
-    app.screen.show(_told(files.write(answers)))
+    app.screen.show(_written(files.write(answers)))
     app.config = answers.path
     code = 0 if no_check else _check_and_preview(app, answers.link)
     app.screen.show(_next(answers, code, checked=not no_check))
@@ -122,9 +122,9 @@ def _next(answers: Answers, code: int, *, checked: bool) -> Iterator[Block]:
         steps.append(("Fix that, and check again:" if code else "First, check it:", f"{syncd} check {answers.link}"))
     if answers.service is not None:
         verb = "restart" if answers.adds else "enable --now"
-        steps.append(("From then on the service does it:", f"sudo systemctl {verb} {answers.service.unit}"))
+        steps.append(("Then let the service do it from now on:", f"sudo systemctl {verb} {answers.service.unit}"))
     else:
-        running = "A running daemon takes up the link when it gets SIGHUP. Otherwise, " if answers.adds else "Then "
+        running = "A running daemon adds the link on SIGHUP. Otherwise, " if answers.adds else "Then "
         steps.append((f"{running}let the daemon do it from now on:", f"{syncd} run"))
     yield GAP
     for sentence, command in steps:
@@ -205,7 +205,7 @@ def _require(answers: Answers) -> None:
         raise UsageError(f"There is no terminal to ask on, and these options are missing: {', '.join(missing)}.")
 
 
-def _told(written: list[Path]) -> list[Any]:
+def _written(written: list[Path]) -> list[Any]:
     from syncd.cli.screen import Line
 
     said = [Line(f"Wrote {written[0]}.", "good")]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from syncd.core.ports import Cancelled
     from syncd.engine.link import Link
     from syncd.engine.report import Report
-    from syncd.wiring import Workplace
+    from syncd.wiring import AppContext
 
 import click
 
@@ -51,10 +51,10 @@ def plan(
     from syncd.engine import reconcile as engine
     from syncd.engine.covering import portion_of
 
-    async def work(place: Workplace, cancelled: Cancelled) -> int:
-        names = place.pick([link] if link else [], one=True)
+    async def work(context: AppContext, cancelled: Cancelled) -> int:
+        names = context.named_links([link] if link else [], one=True)
         act = partial(engine.plan, portion=portion_of(orders))
-        return await LinkRuns(app, place, cancelled, every, form).each(names, act)
+        return await LinkRuns(app, context, cancelled, every, form).each(names, act)
 
     return app.perform(work)
 
@@ -63,8 +63,8 @@ def preview(app: App, link: str) -> int:
     """Plan a link and show the plan; return 0 where that worked, also where there are changes to make."""
     from syncd.engine import reconcile as engine
 
-    async def work(place: Workplace, cancelled: Cancelled) -> int:
-        return await LinkRuns(app, place, cancelled).preview(link, engine.plan)
+    async def work(context: AppContext, cancelled: Cancelled) -> int:
+        return await LinkRuns(app, context, cancelled).preview(link, engine.plan)
 
     return app.perform(work)
 
@@ -103,13 +103,13 @@ def reconcile(
     from syncd.engine import reconcile as engine
     from syncd.engine.covering import portion_of
 
-    async def work(place: Workplace, cancelled: Cancelled) -> int:
+    async def work(context: AppContext, cancelled: Cancelled) -> int:
         is_pass = not dry_run and orders is None
-        heartbeats = Heartbeats(lambda: place.settings.links) if is_pass else None
-        runs = LinkRuns(app, place, cancelled, every, form, heartbeats)
+        heartbeats = Heartbeats(lambda: context.settings.links) if is_pass else None
+        runs = LinkRuns(app, context, cancelled, every, form, heartbeats)
         act = partial(engine.plan if dry_run else engine.reconcile, portion=portion_of(orders))
         try:
-            return await runs.each(place.pick(links, one=orders is not None), act)
+            return await runs.each(context.named_links(links, one=orders is not None), act)
         finally:
             if heartbeats is not None:
                 await heartbeats.drain()
@@ -176,14 +176,14 @@ def rebase(app: App, link: str | None, same: bool, comment: str, as_json: bool) 
     """
     settings = app.load().settings
     from syncd.engine import reconcile as engine
-    from syncd.wiring import pick
+    from syncd.wiring import named_links
 
-    (name,) = pick(settings, [link] if link else [], one=True)
+    (name,) = named_links(settings, [link] if link else [], one=True)
 
-    async def work(place: Workplace, cancelled: Cancelled) -> int:
-        await _note(place, name, "rebase", comment, said="same portal" if same else "")
+    async def work(context: AppContext, cancelled: Cancelled) -> int:
+        await _note(context, name, "rebase", comment, said="same portal" if same else "")
         act = engine.rename if same else engine.rebase
-        return await LinkRuns(app, place, cancelled, form=options.form_of(json=as_json)).one(name, act)
+        return await LinkRuns(app, context, cancelled, form=options.form_of(json=as_json)).one(name, act)
 
     return app.perform(work, anew=not same)
 
@@ -202,20 +202,20 @@ def _of_run(
     """Find the link a run belongs to, note who asks, act on it, and show the new run."""
     from syncd.errors import UsageError
 
-    async def work(place: Workplace, cancelled: Cancelled) -> int:
-        run = asked.run or await _latest(place)
-        stored = await place.store.run(run)
+    async def work(context: AppContext, cancelled: Cancelled) -> int:
+        run = asked.run or await _latest(context)
+        stored = await context.store.run(run)
         if stored is None:
             raise UsageError(f"There is no run {run}; nothing was done.", hint="`syncd runs` lists them.")
-        (name,) = place.pick([stored.link])
-        await _note(place, name, asked.kind, asked.comment, run=run)
-        runs = LinkRuns(app, place, cancelled, every, options.form_of(json=as_json))
+        (name,) = context.named_links([stored.link])
+        await _note(context, name, asked.kind, asked.comment, run=run)
+        runs = LinkRuns(app, context, cancelled, every, options.form_of(json=as_json))
         return await runs.one(name, lambda link: act(link, run))
 
     return app.perform(work)
 
 
-async def _latest(place: Workplace) -> int:
+async def _latest(context: AppContext) -> int:
     """Return the newest plan that waits to be applied.
 
     Raises:
@@ -224,13 +224,13 @@ async def _latest(place: Workplace) -> int:
     """
     from syncd.errors import GuardRefusal, UsageError
 
-    if len(place.settings.links) > 1:
+    if len(context.settings.links) > 1:
         raise UsageError(
             "Which plan? The configuration has several links; nothing was done.",
             hint="Name the run; `syncd runs` lists them.",
         )
-    (name,) = place.pick([])
-    waiting = [row for row in await place.store.runs(name, RECENT) if row.waits_for_apply]
+    (name,) = context.named_links([])
+    waiting = [row for row in await context.store.runs(name, RECENT) if row.waits_for_apply]
     if not waiting:
         raise UsageError(f"No plan of {name} waits to be applied.", hint=f"`syncd plan {name}` makes one.")
     newest = waiting[0]
@@ -243,12 +243,12 @@ async def _latest(place: Workplace) -> int:
 
 
 async def _note(
-    place: Workplace, link: str, kind: str, comment: str, *, said: str = "", run: int | None = None
+    context: AppContext, link: str, kind: str, comment: str, *, said: str = "", run: int | None = None
 ) -> None:
     """Write into the audit who asks for this, and why. What becomes of it is in the record of the run."""
     from syncd.core.records import Decision
 
-    await place.store.note(Decision(link, kind, said, who(), place.clock.now(), comment, run=run))
+    await context.store.note(Decision(link, kind, said, who(), context.clock.now(), comment, run=run))
 
 
 def _write_metrics(path: Path, reports: Sequence[Report]) -> None:

@@ -29,7 +29,7 @@ EXIT_CODES = (
     ("77", "authentication or a right is missing"),
     ("78", "configuration"),
     ("129, 130, 143", "ended by SIGHUP, SIGINT or SIGTERM, after finishing the batch in flight"),
-    ("141", "the reader of the output went away, as `head` does; with `reconcile`, what was left to do was not done"),
+    ("141", "the reader closed the output, as `head` does; `reconcile` leaves the rest undone"),
 )
 PREAMBLE = (
     "The options of the program may come before the command or after it. Results go to stdout, logs and progress to "

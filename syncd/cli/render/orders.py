@@ -160,7 +160,9 @@ def _changes(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
 def _holds(story: OrderHistory, names: PortalNames) -> Iterator[_Event]:
     for stored, released in story.holds:
         hold = stored.hold
-        yield _Event(hold.since, stored.run, f"held: {hold.kind.value}", formatting.says(hold.facts, names), "warn")
+        yield _Event(
+            hold.since, stored.run, f"held: {hold.kind.value}", formatting.facts_text(hold.facts, names), "warn"
+        )
         if released is not None:
             yield _Event(released, 0, "released", formatting.why_released(stored), "dim")
 
@@ -192,7 +194,7 @@ def orders_of(link: str, owner: Owner, orders: Sequence[OwnedOrder], labels: Lab
 
 def _owned(one: OwnedOrder) -> list[str]:
     if one.hold is not None:
-        return [f"held: {one.hold.hold.kind.value}", formatting.says(one.hold.hold.facts)]
+        return [f"held: {one.hold.hold.kind.value}", formatting.facts_text(one.hold.hold.facts)]
     if one.crm == one.agreed:
         return ["bound on both sides", ""]
     return [f"CRM {formatting.owner(one.crm)}", f"agreed {formatting.owner(one.agreed)}; the next pass compares them"]

@@ -228,7 +228,7 @@ def _tally(outcomes: Mapping[Outcome, int]) -> str:
 
 
 def _rows(group: Sequence[StoredChange], number: int, first: int | None, names: PortalNames) -> Iterator[Block]:
-    # What went wrong is never among the uncounted.
+    # Failures come first, so that the cut never hides them.
     ordered = sorted(group, key=lambda one: one.outcome in {Outcome.PLANNED, Outcome.APPLIED, Outcome.ALREADY})
     shown = ordered if first is None else ordered[:first]
     rows, tones = [], []
@@ -283,8 +283,12 @@ def _order(hold: Hold, keys: Mapping[int, str]) -> str:
 def _about(hold: Hold, names: PortalNames) -> str:
     """The sides' values where they are the point, and the hold's own sentence where it says more than its kind."""
     if hold.kind in CONFLICTS:
-        return formatting.says(hold.facts, names)
-    return hold.detail if hold.facts.unreadable is not None else f"{formatting.says(hold.facts, names)}. {hold.detail}"
+        return formatting.facts_text(hold.facts, names)
+    return (
+        hold.detail
+        if hold.facts.unreadable is not None
+        else f"{formatting.facts_text(hold.facts, names)}. {hold.detail}"
+    )
 
 
 def runs(rows: Sequence[RunRow], now: float) -> Iterator[Block]:

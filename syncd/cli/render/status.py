@@ -123,7 +123,7 @@ def _freshness(links: Sequence[LinkStatus], now: float) -> Iterator[Block]:
     rows = [[link.name, words] for link in links if (words := freshness(link, now))]
     if rows:
         yield GAP
-        yield Line("Compared last:", "title")
+        yield Line("Last compared:", "title")
         yield TextTable(rows, indent=2)
 
 

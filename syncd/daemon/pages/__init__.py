@@ -14,14 +14,14 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Route
 
 from syncd.daemon.pages import links, orders, runs
-from syncd.daemon.pages.site import Site, Watched, serve_asset
+from syncd.daemon.pages.site import DaemonState, Site, serve_asset
 
-__all__ = ["Watched", "routes"]
+__all__ = ["DaemonState", "routes"]
 
 
-def routes(watched: Watched) -> list[BaseRoute]:
-    """Given the daemon as it sees itself (`syncd.daemon.web.Views`), return the routes of the status page."""
-    site = Site(watched)
+def routes(daemon: DaemonState) -> list[BaseRoute]:
+    """Given the daemon as it sees itself (`syncd.daemon.web.WebViews`), return the routes of the status page."""
+    site = Site(daemon)
     return [
         Route("/", site.page(links.overview)),
         Route("/links/{link}", site.page(links.show)),

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from syncd.core.model import Direction
 from syncd.core.ports import OPERATING_LIMIT
 from syncd.daemon.pages.badges import Badge, badge_of_health
-from syncd.daemon.pages.plots import PLOTS, RUNS, Range, Tick, caption, drawn, strip
+from syncd.daemon.pages.plots import PLOTS, RUNS, Range, SparklineBar, caption, drawn, sparkline
 from syncd.daemon.pages.runs import RunLine, line
 from syncd.daemon.pages.site import Site, StatusSnapshot, number_in_query, word_in_query
 from syncd.engine import formatting
@@ -65,7 +65,7 @@ class Card:
         direction: Which sides are written, as a sign.
         doing: What happens right now, as a phrase; empty if nothing does.
         budget: What its portal's budget has left, by method, the fullest first.
-        strip: Its newest runs.
+        sparkline: Its newest runs.
         freshness: How long ago each part of it was compared, where its passes do not cover all of it.
     """
 
@@ -75,7 +75,7 @@ class Card:
     direction: str
     doing: str
     budget: list[Spent]
-    strip: list[Tick]
+    sparkline: list[SparklineBar]
     freshness: str
 
 
@@ -154,7 +154,7 @@ def choose(links: Sequence[LinkStatus], chosen: Chosen) -> list[LinkStatus]:
 
 async def overview(site: Site, request: Request) -> Response:
     """The overview: what needs a person first, the worst before the others, then every link."""
-    look = await site.look()
+    look = await site.snapshot()
     chosen = chosen_of(request, look)
     cards = [card(look, link.name) for link in choose(list(look.links.values()), chosen)]
     troubles = dict(look.process.troubles)
@@ -190,7 +190,7 @@ def card(look: StatusSnapshot, name: str) -> Card:
         direction=DIRECTIONS[link.settings.direction],
         doing=_doing(link),
         budget=_budget(link, look.at),
-        strip=strip(look.recent.get(name, ())),
+        sparkline=sparkline(look.recent.get(name, ())),
         freshness=freshness(link, look.at),
     )
 
@@ -232,7 +232,7 @@ def is_only_late(link: LinkStatus, now: float) -> bool:
 def late_card(late: Sequence[LinkStatus], now: float) -> Needs:
     """Given links that are only late, return what they need together."""
     first = min(link.overdue or now for link in late)
-    said = f"No pass of these links has been made in time; the longest is overdue by {formatting.about(now - first)}."
+    said = f"These links have missed their passes; the longest is overdue by {formatting.about(now - first)}."
     commands = [("systemctl status syncd", "shows whether a daemon runs"), ("syncd status", "lists the links")]
     title = formatting.count(len(late), "link")
     return Needs("", badge_of_health(Health.LATE), first, [said, "Is a daemon running?"], commands, title)
@@ -269,7 +269,7 @@ HELD_SHOWN: Final = 5
 
 async def show(site: Site, request: Request) -> Response:
     """One link."""
-    look = await site.look()
+    look = await site.snapshot()
     name = _name(look, request)
     span = word_in_query(request, "range", Range) or Range.DAY
     before = number_in_query(request, "before")
@@ -296,7 +296,7 @@ async def show(site: Site, request: Request) -> Response:
 
 async def series(site: Site, request: Request) -> Response:
     """The values of a link's plots."""
-    look = await site.look()
+    look = await site.snapshot()
     name = _name(look, request)
     span = word_in_query(request, "range", Range) or Range.DAY
     points = await site.store.series(name, look.at - span.seconds, RUNS)

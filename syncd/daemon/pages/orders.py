@@ -15,11 +15,11 @@ from starlette.responses import RedirectResponse, Response
 
 from syncd.config.model import LinkSettings
 from syncd.core.model import Action, HoldKind, Outcome, Owner
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.core.records import BindingRow, Decision, StoredChange, StoredHold
 from syncd.daemon.pages.badges import Badge, badge, badge_of_outcome
 from syncd.daemon.pages.runs import ChangeLine, change_line
 from syncd.daemon.pages.site import (
-    LARGEST,
     Site,
     StatusSnapshot,
     number_in_path,
@@ -67,7 +67,7 @@ class HistoryEvent:
 
 async def search(site: Site, request: Request) -> Response:
     """Find an order by its id: its page where one link knows it, a choice where several do. Or the orders of a deal."""
-    look = await site.look()
+    look = await site.snapshot()
     typed = request.query_params.get("q", "").strip()
     order_id = whole(_TYPED.sub("", typed)) if typed else None
     wanted = formatting.parse_owner(typed) if order_id is None else None
@@ -97,7 +97,7 @@ async def _owned(site: Site, look: StatusSnapshot, wanted: Owner) -> list[tuple[
 
 async def show(site: Site, request: Request) -> Response:
     """One order of one link."""
-    look = await site.look()
+    look = await site.snapshot()
     name: str = request.path_params["link"]
     if name not in look.links:
         raise HTTPException(404, f"The configuration has no link {name}.")
@@ -140,7 +140,7 @@ async def _knows(site: Site, name: str, order_id: int) -> bool:
 
 
 async def _binding(site: Site, link_id: int, order_id: int) -> BindingRow | None:
-    rows = await site.store.bindings(link_id, order_id - 1, min(order_id, LARGEST))
+    rows = await site.store.bindings(link_id, order_id - 1, min(order_id, LARGEST_ID))
     return rows[0] if rows else None
 
 
@@ -202,7 +202,7 @@ class HoldCard:
     Args:
         link: Its link.
         stored: The hold.
-        title: Its kind, in words.
+        title: The kind of the hold, in words.
         advice: How to fix it; empty for a conflict, which is decided.
         decided: What was decided; empty while nothing is.
         commands: What decides it, each with what it does.
@@ -268,7 +268,7 @@ def _deciding(link: str, settings: LinkSettings, stored: StoredHold, labels: Lab
 
 async def open_holds(site: Site, request: Request) -> Response:
     """The open holds of all links, or of one."""
-    look = await site.look()
+    look = await site.snapshot()
     name: str | None = request.path_params.get("link")
     if name is not None and name not in look.links:
         raise HTTPException(404, f"The configuration has no link {name}.")

@@ -175,7 +175,7 @@ _FULL: Final = 4.0
 """A bar of 10,000 changes is full height."""
 
 
-class Tick(NamedTuple):
+class SparklineBar(NamedTuple):
     """One bar: its place from the left (counted from 0), its height, its tone, and its meaning."""
 
     place: int
@@ -184,24 +184,24 @@ class Tick(NamedTuple):
     title: str
 
 
-def strip(points: Sequence[Point]) -> list[Tick]:
+def sparkline(points: Sequence[Point]) -> list[SparklineBar]:
     """Given runs, oldest first, return a bar for each."""
-    return [_tick(place, point) for place, point in enumerate(points)]
+    return [_bar(place, point) for place, point in enumerate(points)]
 
 
-def strip_said(ticks: Sequence[Tick]) -> str:
+def sparkline_text(bars: Sequence[SparklineBar]) -> str:
     """Given bars, return what they show, for those who do not see them."""
-    states = Counter(tick.title.rpartition(": ")[2].partition(",")[0] for tick in ticks)
-    return f"Newest {formatting.count(len(ticks), 'run')}: " + formatting.listed(
+    states = Counter(bar.title.rpartition(": ")[2].partition(",")[0] for bar in bars)
+    return f"Newest {formatting.count(len(bars), 'run')}: " + formatting.listed(
         [f"{number} {state}" for state, number in states.most_common()]
     )
 
 
-def _tick(place: int, point: Point) -> Tick:
+def _bar(place: int, point: Point) -> SparklineBar:
     changed = point.counts.crm.total + point.counts.table.total
     height = LOW + round((TALL - LOW) * min(1.0, math.log10(changed + 1) / _FULL))
     tone = tone_of_state(point.state)
     tone = Tone.WARN if tone is Tone.GOOD and point.counts.holds else tone
     number = formatting.count(changed, "change") if changed else "nothing to change"
     held = f", {point.counts.holds:,} held" if point.counts.holds else ""
-    return Tick(place, height, tone, f"Run {point.id}: {point.state}, {number}{held}")
+    return SparklineBar(place, height, tone, f"Run {point.id}: {point.state}, {number}{held}")

@@ -92,7 +92,7 @@ def change_line(stored: StoredChange) -> ChangeLine:
 
 async def listing(site: Site, request: Request) -> Response:
     """All runs, newest first."""
-    look = await site.look()
+    look = await site.snapshot()
     link = request.query_params.get("link") or None
     if link is not None and link not in look.links and await site.store.find_link(link) is None:
         raise HTTPException(404, f"There is no link {link}.")
@@ -114,7 +114,7 @@ async def show(site: Site, request: Request) -> Response:
     row = await site.store.run(number)
     if row is None:
         raise HTTPException(404, f"There is no run {number}.")
-    look = await site.look()
+    look = await site.snapshot()
     which = word_in_query(request, "show", Show) or Show.ALL
     after = number_in_query(request, "after") or 0
     tally = await site.store.outcome_counts(number)
@@ -132,7 +132,7 @@ async def show(site: Site, request: Request) -> Response:
         after=after,
         upto=upto,
         window=WINDOW,
-        tally=_told(tally),
+        tally=_outcomes(tally),
         tallied_whole=tally.whole,
         left=sum(count for outcome, count in tally.outcomes.items() if outcome in LEFTOVERS),
         held=held[:HELD],
@@ -148,6 +148,6 @@ async def _changes(site: Site, run: int, which: Show, after: int) -> tuple[Seque
     return changes[:PAGE], changes[PAGE - 1].id if len(changes) > PAGE else None
 
 
-def _told(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
+def _outcomes(tally: OutcomeCounts) -> list[tuple[Badge, int]]:
     """Return the number of changes of each outcome, in the order of `Outcome`."""
     return [(badge_of_outcome(outcome), tally.outcomes[outcome]) for outcome in Outcome if outcome in tally.outcomes]

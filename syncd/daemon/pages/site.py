@@ -25,8 +25,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from syncd import __version__
 from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.daemon.lifecycle import Process
-from syncd.daemon.pages.plots import strip_said
+from syncd.daemon.pages.plots import sparkline_text
 from syncd.daemon.web import PATIENCE
 from syncd.engine import formatting
 from syncd.errors import SyncdError
@@ -35,7 +36,7 @@ from syncd.state.page_queries import Point
 from syncd.state.store import SqlStore
 from syncd.status.links import LinkStatus
 from syncd.status.owners import NO_LABELS, Labels, Titles
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 
 log = structlog.get_logger("syncd.daemon")
 
@@ -49,36 +50,36 @@ class Site:
     """The status page of one daemon.
 
     Args:
-        watched: The daemon.
+        daemon: The daemon.
     """
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
-        self._cache = StatusCache(watched)
+    def __init__(self, daemon: DaemonState) -> None:
+        self._daemon = daemon
+        self._cache = StatusCache(daemon)
         self._templates = _environment()
 
     @property
     def store(self) -> SqlStore:
         """The state database."""
-        return self._watched.workplace.store
+        return self._daemon.context.store
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._watched.workplace.settings
+        return self._daemon.context.settings
 
     @property
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self._watched.workplace.clock.now()
+        return self._daemon.context.clock.now()
 
-    async def look(self) -> StatusSnapshot:
+    async def snapshot(self) -> StatusSnapshot:
         """Return how the links are."""
-        return await self._cache.look()
+        return await self._cache.snapshot()
 
     async def labels(self, link: str, owners: Iterable[MaybeOwner]) -> Labels:
         """Given a link and owners, return their titles and addresses; the portal is not waited for."""
-        return await self._watched.titles.labels_at_hand(link, set(owners))
+        return await self._daemon.titles.labels_at_hand(link, set(owners))
 
     def page(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """Given an endpoint, return it as starlette wants it; what goes wrong becomes a page that says so."""
@@ -110,7 +111,7 @@ class Site:
         page = self._templates.get_template("trouble.html").render(
             title=HTTPStatus(code).phrase,
             text=text,
-            process=self._watched.process(),
+            process=self._daemon.process(),
             now=self.now,
             refresh=REFRESH if code >= 500 else 0,
         )
@@ -132,7 +133,7 @@ def _environment() -> Environment:
         "ago_words": ago,
         "asset": asset_url,
         "refresh": REFRESH,
-        "strip_said": strip_said,
+        "sparkline_text": sparkline_text,
         "version": __version__,
         "formatting": formatting,
     }
@@ -169,14 +170,14 @@ SHARE: Final = 20.0
 """A snapshot that took a second to read serves for twenty. So the page costs the state database at most a twentieth of
 its time, with any number of links, holds and readers."""
 RECENT: Final = 30
-"""How many runs of each link are shown as a strip."""
+"""How many runs of each link are shown as a sparkline."""
 
 
-class Watched(Protocol):
-    """What the status page asks of the daemon (`syncd.daemon.web.Views`)."""
+class DaemonState(Protocol):
+    """What the status page asks of the daemon (`syncd.daemon.web.WebViews`)."""
 
     @property
-    def workplace(self) -> Workplace:
+    def context(self) -> AppContext:
         """The settings in force, the clock and the state database."""
         ...
 
@@ -219,18 +220,18 @@ class StatusCache:
     """Reads how the links are, and keeps the result for a moment.
 
     Args:
-        watched: The daemon.
+        daemon: The daemon.
     """
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
-        self._store = watched.workplace.store
-        self._clock = watched.workplace.clock
+    def __init__(self, daemon: DaemonState) -> None:
+        self._daemon = daemon
+        self._store = daemon.context.store
+        self._clock = daemon.context.clock
         self._look: StatusSnapshot | None = None
         self._good_until = 0.0
         self._taking: asyncio.Task[StatusSnapshot] | None = None
 
-    async def look(self) -> StatusSnapshot:
+    async def snapshot(self) -> StatusSnapshot:
         """Return how the links are, at most a moment ago.
 
         Raises:
@@ -251,9 +252,9 @@ class StatusCache:
 
     async def _take(self) -> StatusSnapshot:
         began = self._clock.monotonic()
-        links = {status.name: status for status in await self._watched.links()}
+        links = {status.name: status for status in await self._daemon.links()}
         recent = {name: await self._store.series(name, 0.0, RECENT) for name in links}
-        self._look = StatusSnapshot(self._clock.now(), self._watched.process(), links, recent)
+        self._look = StatusSnapshot(self._clock.now(), self._daemon.process(), links, recent)
         ended = self._clock.monotonic()
         self._good_until = ended + max(FRESH, SHARE * (ended - began))
         return self._look
@@ -302,19 +303,17 @@ async def serve_asset(request: Request) -> Response:
     return Response(asset.body, media_type=asset.media_type, headers=headers)
 
 
-LARGEST: Final = 2**63 - 1
-"""What an id may be: a 64-bit number in every database."""
-_DIGITS: Final = len(str(LARGEST))
+_DIGITS: Final = len(str(LARGEST_ID))
 
 W = TypeVar("W", bound=StrEnum)
 
 
 def whole(text: str) -> int | None:
-    """Given a text, return the whole number it is, from 0 to `LARGEST`; None for anything else."""
+    """Given a text, return the whole number it is, from 0 to `LARGEST_ID`; None for anything else."""
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         return None
     number = int(text)
-    return number if number <= LARGEST else None
+    return number if number <= LARGEST_ID else None
 
 
 def number_in_path(request: Request, name: str) -> int:

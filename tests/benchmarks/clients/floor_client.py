@@ -1,6 +1,6 @@
 """A throwaway reader: disjoint windows of 50 order ids, all at once. It proves nothing: what a reading costs at least.
 
-It asks for the largest order id first, as anybody must who does not know the portal; with `--known`, it is told.
+It asks for the largest order id first, as anybody must who does not know the portal; with `--known`, it knows.
 """
 
 import asyncio

@@ -24,8 +24,8 @@ from syncd.core.pacing import ConcurrencyLimit
 from syncd.core.ports import Effect, Write, WriteResult
 from syncd.obs.clock import SystemClock
 from syncd.portal.client import BitrixPortal
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 
 *OPTIONS, URL, JOB, out = sys.argv[1:]
 OUT, ROWS = Path(out), 1_000
@@ -67,9 +67,9 @@ async def write(portal: Any) -> None:
             limit.quiet()
 
 
-async def main() -> None:
+async def main(folder: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    hosts = Hosts(SystemClock(), runtime_dir=Path(tempfile.mkdtemp()))
+    hosts = Hosts(SystemClock(), runtime_dir=Path(folder))
     portal = open_portal(PortalSettings(webhook=SecretStr(URL), rate_share=1.0), link="bench", hosts=hosts)
     began = time.perf_counter()
     orders = await read(portal) if JOB in {"list", "count"} else []
@@ -84,4 +84,5 @@ async def main() -> None:
     print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss // 1024}))
 
 
-asyncio.run(main())
+with tempfile.TemporaryDirectory() as made:
+    asyncio.run(main(made))

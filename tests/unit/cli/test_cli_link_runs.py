@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from syncd.cli.link_runs import LOG_SECONDS, progress
 from tests.fakes.clock import FakeClock
-from tests.fakes.terminal import Terminal
+from tests.terminals import Terminal
 
 
 def test_given_no_terminal_then_a_long_stage_is_logged_now_and_then_with_its_rate_and_remaining_time(

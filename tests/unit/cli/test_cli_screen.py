@@ -8,7 +8,7 @@ import json
 import pytest
 
 from syncd.cli.screen import Line, Screen, TextTable, clean, plain
-from tests.fakes.terminal import Terminal
+from tests.terminals import Terminal
 
 
 def test_given_control_characters_then_they_are_written_out() -> None:

@@ -29,7 +29,7 @@ from syncd.engine.formatting import OrderHistory, explain
 from syncd.status.health import Health, LinkHealth, tone_of_outcome
 from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels
-from tests.fakes.terminal import Terminal
+from tests.terminals import Terminal
 
 NOW = 1_800_000_000.0
 
@@ -241,8 +241,8 @@ def test_given_an_agreement_then_both_sides_said_so_already() -> None:
     ("facts", "said"),
     [
         (Facts(None, None, Owner(2, 5)), "It has been unbound on both sides since run 3"),
-        (Facts(Owner(31, 7), None, Owner(2, 5)), "It is no longer this link's since run 3"),
-        (Facts(None, Owner(31, 7), Owner(2, 5)), "It is no longer this link's since run 3"),
+        (Facts(Owner(31, 7), None, Owner(2, 5)), "This link let it go in run 3"),
+        (Facts(None, Owner(31, 7), Owner(2, 5)), "This link let it go in run 3"),
     ],
 )
 def test_given_an_end_then_it_says_whether_the_order_is_unbound_or_was_let_go(facts: Facts, said: str) -> None:
@@ -250,7 +250,7 @@ def test_given_an_end_then_it_says_whether_the_order_is_unbound_or_was_let_go(fa
     told = story(StoredChange(3, 3, ended, Outcome.APPLIED, "", NOW - 60))
 
     assert said in " ".join(explain(told, NOW))
-    assert ("let go" in "\n".join(plain(history(told, NOW)))) == ("no longer" in said)
+    assert ("let go" in "\n".join(plain(history(told, NOW)))) == ("let it go" in said)
 
 
 def test_given_a_crm_that_moved_on_then_it_says_that_the_next_pass_looks() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.order_ranges import LARGEST, Coverage, OrderRange, OrderRanges, Slice
+from syncd.core.order_ranges import LARGEST_ID, Coverage, OrderRange, OrderRanges, Slice
 from syncd.core.pacing import SKEW
 
 
@@ -36,7 +36,7 @@ def test_given_a_slice_that_failed_then_another_one_is_next_and_it_stays_as_stal
     assert (coverage.next, times(coverage)) == (1, [0, 0, 0])
 
 
-@pytest.mark.parametrize(("ranges", "fresh"), [([(1, 9)], [0, 0]), ([(1, 10)], [5, 0]), ([(3, LARGEST)], [0, 5])])
+@pytest.mark.parametrize(("ranges", "fresh"), [([(1, 9)], [0, 0]), ([(1, 10)], [5, 0]), ([(3, LARGEST_ID)], [0, 5])])
 def test_given_a_pass_over_a_part_of_a_slice_then_the_slice_is_no_fresher(
     ranges: list[tuple[int, int]], fresh: list[float]
 ) -> None:
@@ -52,12 +52,12 @@ def test_given_other_slices_when_they_are_cut_anew_then_each_is_as_fresh_as_the_
 
 
 def test_given_the_first_order_as_a_slice_of_its_own_then_a_slice_cut_from_it_is_as_stale_as_it_is() -> None:
-    coverage = Coverage.whole(1).cut([1]).covered(OrderRanges.of([(2, LARGEST)]), 7)
+    coverage = Coverage.whole(1).cut([1]).covered(OrderRanges.of([(2, LARGEST_ID)]), 7)
     assert times(coverage.cut([10])) == [1, 7]
 
 
 def test_given_bounds_outside_or_at_the_ends_of_all_order_ids_then_they_make_no_slice() -> None:
-    assert Coverage.whole(1).cut([0, 10, 10, LARGEST]) == Coverage.whole(1).cut([10])
+    assert Coverage.whole(1).cut([0, 10, 10, LARGEST_ID]) == Coverage.whole(1).cut([10])
 
 
 def test_given_other_slices_then_each_was_tried_when_the_first_of_those_it_overlaps_was() -> None:
@@ -68,7 +68,7 @@ def test_given_other_slices_then_each_was_tried_when_the_first_of_those_it_overl
 def test_given_a_pass_over_the_newest_and_more_then_the_newest_are_fresh() -> None:
     coverage = Coverage(Coverage.whole(1).slices, recent_from=50, recent_at=2)
     assert coverage.covered(OrderRanges.of([(1, 60)]), 9).recent_at == 2
-    assert coverage.covered(OrderRanges.of([(50, LARGEST)]), 9).recent_at == 9
+    assert coverage.covered(OrderRanges.of([(50, LARGEST_ID)]), 9).recent_at == 9
     assert coverage.covered(None, 9, 6) == Coverage(Coverage.whole(9, 6).slices, 50, 9, 6)
 
 
@@ -101,15 +101,15 @@ def test_given_a_coverage_of_an_earlier_version_then_no_run_is_known() -> None:
 def test_a_coverage_is_read_as_it_was_written(bounds: list[int], at: float, recent: int) -> None:
     coverage = Coverage(Coverage.whole(at, 7).cut(bounds).slices, recent, at, 8)
     assert Coverage.read(coverage.text()) == coverage
-    assert [coverage.orders_of(index).last for index in range(len(bounds) + 1)] == [*bounds, LARGEST]
+    assert [coverage.orders_of(index).last for index in range(len(bounds) + 1)] == [*bounds, LARGEST_ID]
 
 
 def test_given_times_of_a_clock_that_was_set_back_then_they_count_as_never() -> None:
-    noted = Coverage((Slice(10, 50, 60, 1), Slice(20, 9000, 9001, 2), Slice(LARGEST, 70, 9002, 3)), 15, 9003, 4)
+    noted = Coverage((Slice(10, 50, 60, 1), Slice(20, 9000, 9001, 2), Slice(LARGEST_ID, 70, 9002, 3)), 15, 9003, 4)
 
     known = noted.known_at(100)
 
-    assert known.slices == (Slice(10, 50, 60, 1), Slice(20, 0, 0, 2), Slice(LARGEST, 70, 0, 3))
+    assert known.slices == (Slice(10, 50, 60, 1), Slice(20, 0, 0, 2), Slice(LARGEST_ID, 70, 0, 3))
     assert (known.recent_from, known.recent_at, known.recent_run) == (15, 0, 4)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.order_ranges import FEW, LARGEST, NARROW, FewOrders, OrderRange, OrderRanges, parse_order_id
+from syncd.core.order_ranges import FEW, LARGEST_ID, NARROW, FewOrders, OrderRange, OrderRanges, parse_order_id
 
 IDS = st.integers(1, 60)
 SETS = st.lists(st.tuples(IDS, IDS), max_size=6).map(OrderRanges.of)
@@ -23,7 +23,7 @@ def ids(ranges: OrderRanges) -> set[int]:
         ("5200-5300,5125", "5125,5200-5300"),
         (" 7 , 5-6 ", "5-7"),
         ("9-,3", "3,9-"),
-        (f"1-{LARGEST}", "1-"),
+        (f"1-{LARGEST_ID}", "1-"),
         ("4-4,4", "4"),
     ],
 )
@@ -32,7 +32,7 @@ def test_given_a_persons_text_when_parsed_then_it_is_the_set_it_names(text: str,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "5,", "five", "9-5", "-5", "5--6", "1_000", "5.0", "\u0665", str(LARGEST + 1)]
+    "text", ["", "0", "5,", "five", "9-5", "-5", "5--6", "1_000", "5.0", "\u0665", str(LARGEST_ID + 1)]
 )
 def test_given_a_text_that_names_no_orders_when_parsed_then_it_says_which_part(text: str) -> None:
     with pytest.raises(ValueError, match="neither an order id nor a range"):
@@ -41,8 +41,8 @@ def test_given_a_text_that_names_no_orders_when_parsed_then_it_says_which_part(t
 
 @pytest.mark.parametrize(
     ("text", "order"),
-    [("1", 1), ("5", 5), ("0005", 5), (str(LARGEST), LARGEST)]
-    + [(text, None) for text in ("", "0", "-5", "5.0", " 5", "\u0665", str(LARGEST + 1), "9" * 5000)],
+    [("1", 1), ("5", 5), ("0005", 5), (str(LARGEST_ID), LARGEST_ID)]
+    + [(text, None) for text in ("", "0", "-5", "5.0", " 5", "\u0665", str(LARGEST_ID + 1), "9" * 5000)],
 )
 def test_given_a_text_then_it_is_an_order_id_or_none(text: str, order: int | None) -> None:
     assert parse_order_id(text) == order
@@ -70,7 +70,7 @@ def test_a_set_holds_what_lies_in_it_without_a_gap(ranges: OrderRanges, first: i
 
 def test_given_single_orders_then_neighbours_are_one_range() -> None:
     assert OrderRanges.of_orders([9, 5, 7, 6, 5]).ranges == ((5, 7), (9, 9))
-    assert OrderRange(5).last == LARGEST
+    assert OrderRange(5).last == LARGEST_ID
 
 
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 40)), max_size=60))

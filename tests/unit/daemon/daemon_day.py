@@ -13,9 +13,9 @@ from syncd.core.ports import Cancelled, Progress
 from syncd.core.store import Store
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.lifecycle import Tasks
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.daemon.runner_context import PassLimiter, PassResult, RunnerContext, pass_runner
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller, Trigger
@@ -25,7 +25,7 @@ from tests.unit.daemon.virtual_daemon import LoopClock
 
 
 class Works(Protocol):
-    """What opens links (`syncd.wiring.Workplace`, as far as passes need it)."""
+    """What opens links (`syncd.wiring.AppContext`, as far as passes need it)."""
 
     @property
     def store(self) -> Store: ...
@@ -35,7 +35,7 @@ class Works(Protocol):
     ) -> AbstractAsyncContextManager[Link]: ...
 
 
-class Day(Meters):
+class Day(MetricsObserver):
     """One daemon, put together as the service does it, that keeps what it was told and when."""
 
     def __init__(self, works: Works, clock: LoopClock, holder: str = "host:1") -> None:
@@ -48,10 +48,11 @@ class Day(Meters):
         self.endings: list[tuple[str, float]] = []
         self.crashes: list[BaseException] = []
         self.troubles: list[tuple[str, str]] = []
-        context = RunnerContext(works.store, clock, holder, pass_runner(works), PassLimiter(16), self, prune=_no_prune)  # type: ignore[arg-type]
-        self.timetable = Timetable(clock, lambda link: self.fleet.ask(link, Trigger.SCHEDULE), self._trouble)
-        self.fleet = Supervisor(context, self.timetable, self.crashes.append)
-        self.vitals = Liveness(clock, self.timetable, self.fleet.passes, self.metrics.lag.set)
+        run_pass = pass_runner(works)  # type: ignore[arg-type]
+        runner_context = RunnerContext(works.store, clock, holder, run_pass, PassLimiter(16), self, prune=_no_prune)
+        self.scheduler = LinkScheduler(clock, lambda link: self.fleet.ask(link, Trigger.SCHEDULE), self._trouble)
+        self.fleet = Supervisor(runner_context, self.scheduler, self.crashes.append)
+        self.vitals = Liveness(clock, self.scheduler, self.fleet.passes, self.metrics.lag.set)
         self.tasks = Tasks(self.crashes.append)
         self.inbox = RequestPoller(works.store, clock, lambda: self.fleet.runners, self.fleet.ask)
         self.told = alerts
@@ -62,14 +63,14 @@ class Day(Meters):
         self.notices.append(notice)
 
     def start(self, settings: Settings) -> None:
-        self.timetable.start()
+        self.scheduler.start()
         self.fleet.configure(settings)
         self.tasks.start("liveness", self.vitals.run())
         self.tasks.start("poller", self.inbox.run())
         self.tasks.start("alerts", self.told.run())
 
     async def stop(self) -> None:
-        await self.timetable.stop()
+        await self.scheduler.stop()
         assert await self.fleet.stop("SIGTERM", 45)
         await self.tasks.end_all()
 

@@ -363,7 +363,7 @@ class TestReminders:
         await clock.sleep(1)
         assert desk.postman.events() == ["health", "reminder", "reminder"]
         assert desk.postman.delivered[1]["text"] == (
-            "syncd: link shop is still parked: its portal or database refuses it, for 1 h now. No right. "
+            "syncd: link shop is still parked: its portal or database refuses access, for 1 h now. No right. "
             "Look with `syncd check shop`."
         )
 
@@ -418,7 +418,7 @@ class TestTexts:
         [
             ("in-step", "failing", "", ("is failing (it was in step). Why. Look with `syncd show 12`. Then "
              "`syncd check shop`.")),
-            ("in-step", "parked", "", ("is parked: its portal or database refuses it (it was in step). Why. Look with "
+            ("in-step", "parked", "", ("is parked: its portal or database refuses access (it was in step). Why. Look with "
              "`syncd check shop`.")),
             ("in-step", "refused", "max_removes", ("is refused by a guard; nothing was written (it was in step). Why. "
              "Look with `syncd show 12`. `syncd apply 12` carries it out.")),
@@ -427,7 +427,7 @@ class TestTexts:
              "nothing.")),
             ("refused", "held", "", ("is in step, except for orders that are held (it was refused by a guard). Why. "
              "Look with `syncd holds shop`.")),
-            ("parked", "in-step", "", ("is in step (it was parked: its portal or database refuses it). Why.")),
+            ("parked", "in-step", "", ("is in step (it was parked: its portal or database refuses access). Why.")),
             ("new", "failing", "", ("is failing (it was waiting for its first pass). Why. Look with `syncd show 12`. "
              "Then `syncd check shop`.")),
         ],
@@ -462,7 +462,7 @@ class TestOverDaemons:
             desk.alerts.ended(result)
 
         daemon.watcher.ended = ended  # type: ignore[method-assign]
-        daemon.watcher.overtaken = desk.alerts.forget  # type: ignore[method-assign]
+        daemon.watcher.passed_elsewhere = desk.alerts.forget  # type: ignore[method-assign]
         return daemon
 
     async def test_given_an_outage_of_many_passes_then_it_is_told_once_and_so_is_its_end(

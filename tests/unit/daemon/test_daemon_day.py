@@ -46,7 +46,7 @@ ORDERS = range(1, 31)
 
 
 class Works:
-    """The ends of all links, and the workplace that opens them (`syncd.wiring.Workplace`, as far as passes need it)."""
+    """The ends of all links, and the context that opens them (`syncd.wiring.AppContext`, as far as passes need it)."""
 
     def __init__(self, store: MemoryStore, clock: LoopClock) -> None:
         self.portals = {name: FakePortal({order: Owner(2, order) for order in ORDERS}) for name in SCHEDULES}

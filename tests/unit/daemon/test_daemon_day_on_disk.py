@@ -28,7 +28,7 @@ from syncd.portal.hosts import Hosts
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
 from syncd.state import migrate
 from syncd.state.store import open_store
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.unit.daemon.daemon_day import Day, handles
 from tests.unit.daemon.virtual_daemon import LoopClock, cancel, until
@@ -65,7 +65,7 @@ class Doors(httpx.AsyncBaseTransport):
 
 
 class Ground:
-    """Portals, tables and the workplace of a daemon over them."""
+    """Portals, tables and the context of a daemon over them."""
 
     def __init__(self, directory: Path, clock: LoopClock) -> None:
         self._directory = directory
@@ -79,7 +79,7 @@ class Ground:
         url = f"sqlite:///{directory / 'state.db'}"
         migrate.upgrade(url)
         hosts = Hosts(clock, runtime_dir=directory / "run", transport=Doors(self.portals))
-        self.place = Workplace(self.settings(), clock, open_store(url, clock=clock), "host:1", hosts)
+        self.place = AppContext(self.settings(), clock, open_store(url, clock=clock), "host:1", hosts)
 
     def settings(self) -> Settings:
         links = {

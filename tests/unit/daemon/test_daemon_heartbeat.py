@@ -14,7 +14,7 @@ from syncd.config.model import LinkSettings
 from syncd.core.records import RunRow
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.channels import Beat, Heartbeats, Undelivered, ping
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, UnavailableError
 from syncd.obs.metrics import Metrics
@@ -98,7 +98,7 @@ class TestDaemon:
     def heartbeats(self, daemon: Daemon) -> KeptBeats:
         kept = KeptBeats()
         alerts = Alerts(daemon.clock, lambda _way, _outcome: None)
-        meters = Meters(Metrics(process=False), alerts, daemon.store, daemon.clock, kept)
+        meters = MetricsObserver(Metrics(process=False), alerts, daemon.store, daemon.clock, kept)
         daemon.watcher.begun = meters.begun  # type: ignore[method-assign]
         daemon.watcher.ended = meters.ended  # type: ignore[method-assign]
         return kept

@@ -29,12 +29,12 @@ from syncd.core.model import (
 from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit, RunRow, StoredChange
 from syncd.daemon.alerts import Alerts
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.engine.report import Report
 from syncd.errors import IncompleteListing, UnavailableError
 from syncd.obs.metrics import Metrics, reference, write_textfile
 from syncd.status.health import Health
-from syncd.status.links import look
+from syncd.status.links import link_statuses
 from tests.fakes.settings import LINK, settings
 from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome, hold
 
@@ -193,14 +193,14 @@ class TestMeters:
     pytestmark = pytest.mark.anyio
 
     @pytest.fixture
-    def meters(self, metrics: Metrics, daemon: Daemon, clock: LoopClock) -> Meters:
-        made = Meters(metrics, Alerts(clock, lambda _way, _outcome: None), daemon.store, clock)
+    def meters(self, metrics: Metrics, daemon: Daemon, clock: LoopClock) -> MetricsObserver:
+        made = MetricsObserver(metrics, Alerts(clock, lambda _way, _outcome: None), daemon.store, clock)
         daemon.watcher.ended = made.ended  # type: ignore[method-assign]
         daemon.watcher.skipped = made.skipped  # type: ignore[method-assign]
         return made
 
     async def test_given_a_daemons_passes_then_health_and_skips_are_shown(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon, clock: LoopClock
     ) -> None:
         daemon.passes.always["shop"] = Outcome("refused", guards=("max_removes",))
         daemon.add()
@@ -213,7 +213,7 @@ class TestMeters:
         assert shown["syncd_intents_open{link=shop}"] == 0
 
     async def test_given_a_pass_that_could_not_begin_then_the_attempt_is_shown(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon, clock: LoopClock
     ) -> None:
         daemon.passes.always["shop"] = Outcome(before_run=UnavailableError("down"))
         daemon.add("shop", "1d")
@@ -223,12 +223,12 @@ class TestMeters:
         assert shown["syncd_run_attempt_timestamp_seconds{link=shop}"] == pytest.approx(NOON, abs=1)
 
     async def test_given_the_metrics_are_read_then_what_no_pass_tells_is_brought_up_to_date(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon, clock: LoopClock
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon, clock: LoopClock
     ) -> None:
         daemon.passes.always["shop"] = Outcome(seconds=60)
         daemon.add()
         await clock.sleep(10)
-        await meters.refresh(lambda: look(SHOP, daemon.store, clock.now()), {"shop"}, SHOP)
+        await meters.refresh(lambda: link_statuses(SHOP, daemon.store, clock.now()), {"shop"}, SHOP)
         shown = _samples(metrics)
         assert shown["syncd_leader{link=shop}"] == 1
         assert shown["syncd_lease_epoch{link=shop}"] == 1
@@ -237,9 +237,9 @@ class TestMeters:
         assert shown["syncd_schedule_interval_seconds{link=shop}"] == 300
 
     async def test_given_parts_that_were_covered_then_it_is_shown_since_when_each_was_compared(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon
     ) -> None:
-        refresh = partial(meters.refresh, lambda: look(SHOP, daemon.store, NOON), (), SHOP)
+        refresh = partial(meters.refresh, lambda: link_statuses(SHOP, daemon.store, NOON), (), SHOP)
         lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
         await refresh()
         assert not [name for name in _samples(metrics) if "covered" in name]
@@ -254,9 +254,9 @@ class TestMeters:
 
     @pytest.mark.parametrize("conditional", [True, False])
     async def test_given_a_run_that_found_out_about_conditions_then_it_is_shown_whether_writes_carry_them(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon, conditional: bool
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon, conditional: bool
     ) -> None:
-        refresh = partial(meters.refresh, lambda: look(SHOP, daemon.store, NOON), (), SHOP)
+        refresh = partial(meters.refresh, lambda: link_statuses(SHOP, daemon.store, NOON), (), SHOP)
         await refresh()
         assert not [name for name in _samples(metrics) if "conditional" in name]
         lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
@@ -269,7 +269,7 @@ class TestMeters:
         assert shown == {"syncd_portal_conditional_writes{link=shop}": conditional}
 
     async def test_given_an_application_then_it_is_shown_until_when_its_tokens_can_be_renewed(
-        self, meters: Meters, metrics: Metrics, daemon: Daemon
+        self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon
     ) -> None:
         oauth = {"portal": "https://example.bitrix24.com", "client_id": "local.1", "client_secret": "topsecretsecret"}
         settings = Settings.model_validate(
@@ -280,7 +280,7 @@ class TestMeters:
                 }
             }
         )
-        refresh = partial(meters.refresh, lambda: look(settings, daemon.store, NOON), (), settings)
+        refresh = partial(meters.refresh, lambda: link_statuses(settings, daemon.store, NOON), (), settings)
         await refresh()
         assert not [name for name in _samples(metrics) if "token_expiry" in name]
         token = {"refresh_token": "r", "expires_at": NOON + 3600}
@@ -289,7 +289,7 @@ class TestMeters:
         shown = {name: value for name, value in _samples(metrics).items() if "token_expiry" in name}
         assert shown == {"syncd_portal_token_expiry_timestamp_seconds{link=app}": NOON + 180 * 86400}
 
-    async def test_given_a_link_removed_then_its_metrics_go(self, meters: Meters, metrics: Metrics) -> None:
+    async def test_given_a_link_removed_then_its_metrics_go(self, meters: MetricsObserver, metrics: Metrics) -> None:
         meters.show_health("shop", Health.IN_STEP)
         meters.forget("shop")
         assert not [name for name in _samples(metrics) if "shop" in name]

@@ -78,7 +78,7 @@ async def test_given_a_request_that_another_daemon_knows_of_then_this_one_hears_
 ) -> None:
     second = RequestPoller(store, clock, lambda: ["shop"], lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
-    await second.look()
+    await second.poll()
     await clock.sleep(5)
     assert len(asked) == 2
 
@@ -89,11 +89,11 @@ async def test_given_a_link_that_comes_back_then_its_open_request_is_handed_on_a
     links = ["shop"]
     poller = RequestPoller(store, clock, lambda: links, lambda link, who: asked.append((link, who)))
     await store.post_request("shop", "trigger", "anna@host", clock.now())
-    await poller.look()
+    await poller.poll()
     links.clear()
-    await poller.look()
+    await poller.poll()
     links.append("shop")
-    await poller.look()
+    await poller.poll()
     assert len(asked) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 import time_machine
 
 from syncd.config.schedule import parse_schedule
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.status.fire_times import FireTimes
 from tests.unit.daemon.virtual_daemon import NOON, LoopClock, rounded, slot_times
 
@@ -42,8 +42,8 @@ def asked(clock: LoopClock) -> Asked:
 
 
 @pytest.fixture
-async def timetable(clock: LoopClock, asked: Asked, travelling: time_machine.Traveller) -> AsyncIterator[Timetable]:
-    made = Timetable(clock, asked.ask, asked.trouble)
+async def scheduler(clock: LoopClock, asked: Asked, travelling: time_machine.Traveller) -> AsyncIterator[LinkScheduler]:
+    made = LinkScheduler(clock, asked.ask, asked.trouble)
     made.start()
     yield made
     await made.stop()
@@ -54,17 +54,17 @@ def _slots(schedule: str, link: str = "shop") -> FireTimes:
 
 
 async def test_given_an_interval_then_it_asks_at_each_slot(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("5m"), 0)
+    scheduler.set("shop", _slots("5m"), 0)
     await clock.sleep(3600)
     assert rounded(asked.times()) == rounded(slot_times("shop", "5m", 3600))
 
 
 async def test_given_a_jitter_then_it_asks_late_by_at_most_that(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("5m"), 30)
+    scheduler.set("shop", _slots("5m"), 30)
     await clock.sleep(86400)
     delays = [at - slot for at, slot in zip(asked.times(), slot_times("shop", "5m", 86400), strict=False)]
     assert len(delays) >= 287
@@ -73,35 +73,37 @@ async def test_given_a_jitter_then_it_asks_late_by_at_most_that(
 
 
 async def test_given_another_schedule_then_it_takes_effect_at_once(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("1d"), 0)
+    scheduler.set("shop", _slots("1d"), 0)
     await clock.sleep(1)
-    timetable.set("shop", _slots("10s"), 0)
+    scheduler.set("shop", _slots("10s"), 0)
     await clock.sleep(60)
     assert len(asked.at) == 6
 
 
-async def test_given_a_link_dropped_then_it_asks_no_more(timetable: Timetable, asked: Asked, clock: LoopClock) -> None:
-    timetable.set("shop", _slots("10s"), 0)
+async def test_given_a_link_dropped_then_it_asks_no_more(
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
+) -> None:
+    scheduler.set("shop", _slots("10s"), 0)
     await clock.sleep(25)
-    timetable.drop("shop")
-    timetable.drop("never there")
+    scheduler.drop("shop")
+    scheduler.drop("never there")
     made = len(asked.at)
     await clock.sleep(3600)
-    assert (len(asked.at), timetable.next_run("shop")) == (made, None)
+    assert (len(asked.at), scheduler.next_run("shop")) == (made, None)
 
 
-async def test_given_a_link_then_its_next_moment_is_known(timetable: Timetable, clock: LoopClock) -> None:
-    timetable.set("shop", _slots("5m"), 0)
+async def test_given_a_link_then_its_next_moment_is_known(scheduler: LinkScheduler, clock: LoopClock) -> None:
+    scheduler.set("shop", _slots("5m"), 0)
     await clock.sleep(1)
-    assert timetable.next_run("shop") == _slots("5m").after(clock.now())
+    assert scheduler.next_run("shop") == _slots("5m").after(clock.now())
 
 
 async def test_given_a_bug_in_what_is_asked_then_it_is_told_and_the_schedule_goes_on(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("10s"), 0)
+    scheduler.set("shop", _slots("10s"), 0)
     asked.fail = True
     await clock.sleep(25)
     asked.fail = False
@@ -111,39 +113,39 @@ async def test_given_a_bug_in_what_is_asked_then_it_is_told_and_the_schedule_goe
 
 
 async def test_given_a_scheduler_that_wakes_no_more_then_it_is_overdue(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("10s"), 0)
+    scheduler.set("shop", _slots("10s"), 0)
     await clock.sleep(15)
-    timetable._scheduler._stop_timer()  # what an exception while jobs are processed comes to
+    scheduler._scheduler._stop_timer()  # what an exception while jobs are processed comes to
     made = len(asked.at)
     await clock.sleep(100)
     assert len(asked.at) == made
-    assert 85 < timetable.overdue() <= 100
-    timetable.wake()
+    assert 85 < scheduler.overdue() <= 100
+    scheduler.wake()
     await clock.sleep(1)
-    assert (timetable.overdue(), len(asked.at)) == (0, made + 1)
+    assert (scheduler.overdue(), len(asked.at)) == (0, made + 1)
 
 
 async def test_given_the_clock_was_set_back_when_realigned_then_it_asks_at_the_next_slot(
-    timetable: Timetable, asked: Asked, clock: LoopClock, travelling: time_machine.Traveller
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock, travelling: time_machine.Traveller
 ) -> None:
-    timetable.set("shop", _slots("5m"), 0)
+    scheduler.set("shop", _slots("5m"), 0)
     await clock.sleep(1)
     clock.jump -= 86400
     travelling.shift(-86400)
-    timetable.realign()
+    scheduler.realign()
     await clock.sleep(310)
     assert len(asked.at) == 1
 
 
 async def test_given_it_is_stopped_then_nothing_is_asked_any_more(
-    timetable: Timetable, asked: Asked, clock: LoopClock
+    scheduler: LinkScheduler, asked: Asked, clock: LoopClock
 ) -> None:
-    timetable.set("shop", _slots("10s"), 0)
+    scheduler.set("shop", _slots("10s"), 0)
     await clock.sleep(15)
-    await timetable.stop()
-    await timetable.stop()
+    await scheduler.stop()
+    await scheduler.stop()
     made = len(asked.at)
     await clock.sleep(100)
     assert len(asked.at) == made
@@ -153,17 +155,17 @@ async def test_given_passes_in_between_then_each_of_them_is_asked_for_until_the_
     clock: LoopClock, asked: Asked, travelling: time_machine.Traveller
 ) -> None:
     between: list[str] = []
-    timetable = Timetable(clock, asked.ask, asked.trouble, between.append)
-    timetable.start()
-    timetable.set("shop", _slots("5m"), 0)
-    timetable.set_between("shop", _slots("20s"))
+    scheduler = LinkScheduler(clock, asked.ask, asked.trouble, between.append)
+    scheduler.start()
+    scheduler.set("shop", _slots("5m"), 0)
+    scheduler.set_between("shop", _slots("20s"))
     await clock.sleep(200)
     assert between == ["shop"] * 10
-    timetable.set_between("shop", None)
+    scheduler.set_between("shop", None)
     await clock.sleep(200)
     assert len(between) == 10
-    timetable.set_between("shop", _slots("20s"))
-    timetable.drop("shop")
+    scheduler.set_between("shop", _slots("20s"))
+    scheduler.drop("shop")
     await clock.sleep(200)
     assert len(between) == 10
-    await timetable.stop()
+    await scheduler.stop()

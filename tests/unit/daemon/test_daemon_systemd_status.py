@@ -33,7 +33,7 @@ async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_ho
 
 async def test_given_a_pass_at_work_and_a_bad_reload_then_the_line_says_both(clock: LoopClock) -> None:
     progress = PassProgress(clock)
-    progress.progress("listing the portal", 4500, 10000)
+    progress.report("listing the portal", 4500, 10000)
     states = {
         "shop": RunnerState(LinkHealth(Health.IN_STEP), working=progress),
         "other": RunnerState(LinkHealth(Health.FAILING), standby=True),

@@ -111,15 +111,15 @@ def test_given_something_was_put_off_when_it_sleeps_then_it_wakes_when_that_is_d
 def test_given_hints_that_come_while_a_pass_begins_then_they_wait_for_the_next() -> None:
     hints = PendingHints()
     hints.add({1})
-    hints.look()
+    hints.peek()
     hints.take()
     hints.add({2})
     hints.forget_taken()
-    assert hints.look() == (OrderRanges.of_orders([2]), False)
+    assert hints.peek() == (OrderRanges.of_orders([2]), False)
 
 
 def test_given_more_hints_than_may_wait_then_the_others_are_left_to_the_schedule() -> None:
     hints = PendingHints()
     hints.add(set(range(1, MOST_HINTED)))
     hints.add({MOST_HINTED, MOST_HINTED + 1})
-    assert str(hints.look()[0]) == f"1-{MOST_HINTED}"
+    assert str(hints.peek()[0]) == f"1-{MOST_HINTED}"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from syncd.daemon.runner_context import PassProgress
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.systemd import FROZEN, SILENT, Liveness, Notifier, keep_alive
 from tests.unit.daemon.virtual_daemon import LoopClock
 
@@ -99,7 +99,7 @@ class TestNotifier:
         assert Notifier(environ, 7).watchdog == seconds
 
 
-class FakeTimetable(Timetable):
+class FakeScheduler(LinkScheduler):
     def __init__(self) -> None:
         self.late = 0.0
         self.woken = 0
@@ -117,18 +117,18 @@ class FakeTimetable(Timetable):
 
 class TestVitals:
     @pytest.fixture
-    def timetable(self) -> FakeTimetable:
-        return FakeTimetable()
+    def scheduler(self) -> FakeScheduler:
+        return FakeScheduler()
 
     @pytest.fixture
-    def pulses(self) -> dict[str, PassProgress]:
+    def passes(self) -> dict[str, PassProgress]:
         return {}
 
     @pytest.fixture
     async def liveness(
-        self, clock: LoopClock, timetable: FakeTimetable, pulses: dict[str, PassProgress]
+        self, clock: LoopClock, scheduler: FakeScheduler, passes: dict[str, PassProgress]
     ) -> AsyncIterator[Liveness]:
-        made = Liveness(clock, timetable, pulses.items, lambda _lag: None)
+        made = Liveness(clock, scheduler, passes.items, lambda _lag: None)
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
@@ -139,44 +139,44 @@ class TestVitals:
         assert liveness.faults() == []
 
     async def test_given_a_pass_of_hours_that_beats_then_the_process_is_sound(
-        self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
+        self, liveness: Liveness, clock: LoopClock, passes: dict[str, PassProgress]
     ) -> None:
-        pulses["shop"] = PassProgress(clock)
+        passes["shop"] = PassProgress(clock)
         for done in range(100):
             await clock.sleep(FROZEN / 2)
-            pulses["shop"].progress("listing the portal", done, None)
+            passes["shop"].report("listing the portal", done, None)
         assert liveness.faults() == []
 
     async def test_given_a_pass_that_beats_no_more_then_it_is_frozen(
-        self, liveness: Liveness, clock: LoopClock, pulses: dict[str, PassProgress]
+        self, liveness: Liveness, clock: LoopClock, passes: dict[str, PassProgress]
     ) -> None:
-        pulses["shop"] = PassProgress(clock)
+        passes["shop"] = PassProgress(clock)
         await clock.sleep(FROZEN + 1)
         assert liveness.faults() == ["the pass of shop has made no progress for 1801 s"]
 
     async def test_given_a_schedule_that_is_late_then_it_is_woken_and_then_called_silent(
-        self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
+        self, liveness: Liveness, clock: LoopClock, scheduler: FakeScheduler
     ) -> None:
-        timetable.late = SILENT / 2 + 1
+        scheduler.late = SILENT / 2 + 1
         await clock.sleep(2.5)
-        assert (timetable.woken, liveness.faults()) == (2, [])
-        timetable.late = SILENT + 1
+        assert (scheduler.woken, liveness.faults()) == (2, [])
+        scheduler.late = SILENT + 1
         assert liveness.faults() == ["the schedule is 61 s late"]
 
     async def test_given_the_system_clock_jumps_then_the_schedule_is_worked_out_anew_once(
-        self, liveness: Liveness, clock: LoopClock, timetable: FakeTimetable
+        self, liveness: Liveness, clock: LoopClock, scheduler: FakeScheduler
     ) -> None:
         await clock.sleep(2)
         clock.jump = 3600
         await clock.sleep(10)
-        assert timetable.realigned == 1
+        assert scheduler.realigned == 1
 
     async def test_given_a_loop_that_hung_then_its_lag_is_told_and_too_much_is_a_fault(
-        self, clock: LoopClock, timetable: FakeTimetable
+        self, clock: LoopClock, scheduler: FakeScheduler
     ) -> None:
         lags: list[float] = []
         late = LateClock(clock)
-        liveness = Liveness(late, timetable, dict[str, PassProgress]().items, lags.append)
+        liveness = Liveness(late, scheduler, dict[str, PassProgress]().items, lags.append)
         task = asyncio.create_task(liveness.run())
         await clock.sleep(30)
         assert liveness.faults() == ["the event loop was 25 s late"]
@@ -232,10 +232,10 @@ class Faulty(Liveness):
 
 
 async def test_given_the_steps_of_a_pass_then_its_pulse_times_each_phase(clock: LoopClock) -> None:
-    pulse = PassProgress(clock)
-    pulse.enter("observe")
+    progress = PassProgress(clock)
+    progress.enter("observe")
     await clock.sleep(5)
-    pulse.enter("apply")
+    progress.enter("apply")
     await clock.sleep(2)
-    pulse.enter("")
-    assert pulse.phases == {"observe": 5, "apply": 2}
+    progress.enter("")
+    assert progress.phases == {"observe": 5, "apply": 2}

@@ -167,11 +167,11 @@ class ScriptedPasses:
         origin: str,
         task: Task,
         *,
-        pulse: PassProgress,
+        progress: PassProgress,
         cancelled: Cancelled,
         still_wanted: StillWanted,
     ) -> Report:
-        store, clock = WatchedStore(self._store, pulse, still_wanted, task.serves), self._clock
+        store, clock = WatchedStore(self._store, progress, still_wanted, task.serves), self._clock
         self.tried += 1
         self.tasks.append(task)
         outcome = self.outcomes[link].popleft() if self.outcomes[link] else self.always.get(link, OK)
@@ -192,7 +192,7 @@ class ScriptedPasses:
             while left > 0:
                 await clock.sleep(min(1.0, left))
                 left -= 1
-                pulse.beat()
+                progress.touch()
                 lease = await store.renew(lease, 60, clock.now())
                 if cancelled.is_set:
                     report.error = Stopped(f"Stopped by {cancelled.reason}.")
@@ -243,7 +243,7 @@ class Watcher:
     def skipped(self, link: str, why: str) -> None:
         self.skips.append((link, why))
 
-    def overtaken(self, link: str) -> None:
+    def passed_elsewhere(self, link: str) -> None:
         self.overtakings.append(link)
 
     def begun(self, link: str) -> None:

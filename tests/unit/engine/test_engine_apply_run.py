@@ -48,7 +48,7 @@ async def test_given_an_order_that_moved_on_either_side_then_it_is_skipped_and_s
     assert outcomes(report) == {(5, "table"): Outcome.SKIPPED, (6, "crm"): Outcome.APPLIED}
     skipped = next(one for one in report.changes if one.change.order_id == 5)
     assert skipped.error.startswith("moved since the plan: ")
-    assert "2:30" in skipped.error
+    assert "deal 30" in skipped.error
     assert both(world, 5) == there
     assert (report.row.state, report.exit_code) == ("partial", 3)
 
@@ -63,7 +63,7 @@ async def test_given_an_order_whose_agreed_state_moved_then_it_is_skipped() -> N
     report = await apply(world, run)
 
     assert outcomes(report)[6, "crm"] is Outcome.SKIPPED
-    assert "agreed was 2:11, is 2:40" in next(one.error for one in report.changes if one.change.order_id == 6)
+    assert "agreed was deal 11, is deal 40" in next(one.error for one in report.changes if one.change.order_id == 6)
 
 
 async def test_given_an_order_whose_rows_became_unreadable_then_it_is_skipped() -> None:

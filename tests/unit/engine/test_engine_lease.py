@@ -226,7 +226,7 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
     assert clock.monotonic() - began == (5 if stoppable else 30)
 
 
-async def test_given_a_stop_that_was_asked_for_before_a_reading_then_it_does_not_begin() -> None:
+async def test_given_a_stop_that_was_asked_for_before_a_reading_then_it_is_given_up_at_once() -> None:
     link, clock = waiting_link()
     async with asyncio.timeout(30), hold_lease(link) as lease:
         link.cancelled.set("SIGTERM")

@@ -28,8 +28,8 @@ async def keyed(orders: dict[int, int]) -> World:
 @pytest.mark.parametrize(
     ("now", "said"),
     [
-        ("B5", "skipped: the order's accountNumber is 'B5' by now; the next run looks again"),
-        ("", "skipped: the order's accountNumber is none of its own by now; the next run looks again"),
+        ("B5", "skipped: the order's accountNumber is now 'B5'; the next run looks again"),
+        ("", "skipped: the order's accountNumber is now none of its own; the next run looks again"),
     ],
 )
 async def test_given_an_order_that_has_another_key_by_now_then_it_is_left_to_the_next_run_and_the_others_go_on(

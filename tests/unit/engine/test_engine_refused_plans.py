@@ -65,7 +65,7 @@ async def test_given_a_look_then_the_plan_that_waits_is_the_one_to_apply_and_all
     world, first = await refused()
     second = await look(world)
 
-    with pytest.raises(StalePlan, match=f"only looked whether the plan of run {first.row.id}"):
+    with pytest.raises(StalePlan, match=f"only checked whether the plan of run {first.row.id}"):
         await apply(world, second.row.id)
     applied = await apply(world, first.row.id)
 

@@ -136,7 +136,7 @@ async def test_given_a_plan_that_is_applied_after_an_order_moved_then_it_is_part
     told = form(report)
 
     assert (told["run"], told["state"]) == (3, "partial")
-    assert told["changes"] == [moved("skipped", "moved since the plan: table was 2:20, is 2:22")]
+    assert told["changes"] == [moved("skipped", "moved since the plan: table was deal 20, is deal 22")]
     assert report.exit_code == 3
 
 

@@ -177,7 +177,7 @@ async def test_given_another_portals_bindings_when_a_person_says_it_is_the_same_
     report = await rename(world)
 
     assert (report.row.state, report.exit_code) == ("refused", 4)
-    assert f"Of {orders} agreed bindings 0 are not on this portal and {orders} are to other owners" in report.row.error
+    assert f"of {orders} agreed bindings, 0 are missing on it, and {orders} name other owners" in report.row.error
     assert (await row(world)).portal == "old.example"
     assert (await world.reconcile()).exit_code == 4
 
@@ -211,7 +211,7 @@ async def test_given_bindings_in_many_segments_then_each_agreed_one_is_compared_
 
     report = await rename(world)
 
-    assert "Of 29 agreed bindings 3 are not on this portal and 3 are to other owners" in report.row.error
+    assert "of 29 agreed bindings, 3 are missing on it, and 3 name other owners" in report.row.error
 
 
 async def test_given_an_empty_portal_when_a_person_says_it_is_the_same_then_nothing_changes() -> None:

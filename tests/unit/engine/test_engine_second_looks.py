@@ -210,7 +210,7 @@ async def test_given_an_order_bound_elsewhere_after_the_listing_then_it_is_not_o
     report = await world.reconcile()
 
     assert one_change(report).outcome is Outcome.SKIPPED
-    assert "2:30 is there now" in one_change(report).error
+    assert "deal 30 is there now" in one_change(report).error
     assert world.portal.bindings[5] == deal(30)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.model import Outcome
+from syncd.core.model import Direction, Outcome
 from syncd.errors import UsageError
 from tests.simulation.crash import Crash, Steps
-from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, undo, written
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, policy, undo, written
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +74,32 @@ async def test_given_an_order_that_changed_since_when_undone_then_it_is_skipped_
     assert outcomes(stored) == {(5, "crm"): Outcome.PLANNED, (6, "crm"): Outcome.SKIPPED}
     assert outcomes(report) == {(5, "crm"): Outcome.APPLIED}
     assert world.portal.bindings[6] == deal(31)
+
+
+@pytest.mark.parametrize(
+    ("direction", "source", "target"),
+    [(Direction.CRM_TO_TABLE, "crm", "table"), (Direction.TABLE_TO_CRM, "table", "crm")],
+)
+async def test_given_a_link_that_became_one_way_then_neither_an_undo_nor_a_stored_plan_writes_its_source(
+    direction: Direction, source: str, target: str
+) -> None:
+    world = await in_step({5: 10, 6: 11})
+    world.edit_crm(5, (2, 20))
+    world.edit_table(6, (2, 21))
+    run = (await world.reconcile()).row.id
+    earlier = await undo(world, run)
+    world.policy = policy(direction)
+
+    stored = await undo(world, run)
+    report = await apply(world, earlier.row.id)
+
+    # Order 5 was written in the table, and order 6 in the CRM.
+    on_source, on_target = (6, 5) if source == "crm" else (5, 6)
+    assert outcomes(stored) == {(on_target, target): Outcome.PLANNED, (on_source, source): Outcome.SKIPPED}
+    assert outcomes(report) == {(on_target, target): Outcome.APPLIED, (on_source, source): Outcome.SKIPPED}
+    (skipped,) = [one for one in report.changes if one.outcome is Outcome.SKIPPED]
+    assert f"never writes the {source} side" in skipped.error
+    assert both(world, on_source) == (deal(20 if on_source == 5 else 21),) * 2
 
 
 async def test_given_an_order_that_changed_after_the_undo_was_stored_when_applied_then_it_is_skipped() -> None:

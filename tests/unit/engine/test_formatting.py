@@ -38,9 +38,12 @@ def test_given_every_reason_and_kind_of_hold_then_each_has_its_words() -> None:
 
 
 def test_given_facts_then_each_side_says_its_value() -> None:
-    assert formatting.says(Facts(Owner(2, 1), None, None)) == "CRM deal 1, table unbound, nothing agreed"
+    assert formatting.facts_text(Facts(Owner(2, 1), None, None)) == "CRM deal 1, table unbound, nothing agreed"
     unreadable = Unreadable(HoldKind.INVALID_ROW, "…")
-    assert formatting.says(Facts(None, None, Owner(2, 1), unreadable)) == "CRM unbound, table unreadable, agreed deal 1"
+    assert (
+        formatting.facts_text(Facts(None, None, Owner(2, 1), unreadable))
+        == "CRM unbound, table unreadable, agreed deal 1"
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ RULES = {
         "unconditional | table 4=3 | zombie 4 | at portal.write die | pass | table 4=- | nameless | crm 4=5 | pass | rest",
     ),
     "the audit claims no more than is known": Rule(
-        Name("syncd.engine.recover:CANNOT_TELL", "not written"),
+        Name("syncd.engine.recover:CANNOT_KNOW", "not written"),
         35,
         "crm 1=7 | pass | table 1=8 | at portal.write die | pass | crm 1=7 | pass | rest",
     ),

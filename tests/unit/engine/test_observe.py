@@ -172,7 +172,7 @@ def test_given_changes_that_a_person_named_then_each_is_compared_once_and_those_
         edit(world, {order: (crm, table) for order, (_, crm, table) in orders.items()})
         named = list((await read(world, AT_ONCE)).changes)
         edit(world, {order: (crm, table) for order, (_, crm, table) in later.items()})
-        whole, wanted = WantedChanges(named), WantedChanges(named)
+        whole, wanted = (WantedChanges(named, world.policy) for _ in range(2))
         await read(world, AT_ONCE, wanted=whole)
         asked = None if ranges is None else OrderRanges.of(OrderRange(one, one + more) for one, more in ranges)
 

@@ -102,7 +102,7 @@ async def recording(
         (
             WriteResult(5, Effect.MOVED, OTHER, found_known=True),
             Outcome.SKIPPED,
-            "skipped: 2:30 is there now; the next run looks again",
+            "skipped: deal 30 is there now; the next run looks again",
             (OTHER,),
         ),
         (
@@ -134,7 +134,7 @@ async def test_given_what_a_side_says_then_the_audit_has_it_and_what_was_there(
 @pytest.mark.parametrize(
     ("found", "says", "known"),
     [
-        (OTHER, "2:30 is there now", True),
+        (OTHER, "deal 30 is there now", True),
         (None, "it is unbound now", True),
         (NOT_A_BINDING, "something else is there now", False),
     ],
@@ -155,9 +155,9 @@ async def test_given_an_order_that_was_read_and_moved_then_the_audit_has_what_is
 @pytest.mark.parametrize(
     ("change", "found", "says"),
     [
-        (MOVE, OTHER, "the table says 2:30"),
-        (MOVE, None, "the table says unbound"),
-        (MOVE_BACK, NOT_A_BINDING, "the CRM says something else"),
+        (MOVE, OTHER, "the table now says deal 30"),
+        (MOVE, None, "the table now says unbound"),
+        (MOVE_BACK, NOT_A_BINDING, "the CRM now says something else"),
     ],
 )
 async def test_given_a_source_that_has_changed_then_the_audit_says_what_it_says_now(
@@ -166,7 +166,7 @@ async def test_given_a_source_that_has_changed_then_the_audit_says_what_it_says_
     async with recording(change) as made:
         made.recorder.lost_its_reason(made.writes[0], found)
         stored = await made.one()
-        assert (stored.outcome, stored.error) == (Outcome.SKIPPED, f"skipped: {says} by now; the next run looks again")
+        assert (stored.outcome, stored.error) == (Outcome.SKIPPED, f"skipped: {says}; the next run looks again")
 
 
 @pytest.mark.parametrize(("sends", "tail"), [(1, ""), (2, "; sent 2 times")])

@@ -34,7 +34,7 @@ def test_given_a_plan_just_as_old_as_plans_may_be_then_it_may_be_applied(kind: s
 @pytest.mark.parametrize(
     ("kind", "state", "known", "told", "command"),
     [
-        ("pass", "refused", {"source": 3}, "only looked whether the plan of run 3 is still refused", "syncd apply 3"),
+        ("pass", "refused", {"source": 3}, "only checked whether the plan of run 3 is still refused", "syncd apply 3"),
         ("pass", "refused", {"spent_by": 8}, "has been applied already, by run 8", "syncd show 8"),
         ("pass", "refused", {"spent_by": 8}, "has been applied already, by run 8", "syncd plan shop"),
         ("pass", "applied", {}, "is not a plan that waits to be applied (it is applied)", "syncd plan shop"),
@@ -98,13 +98,13 @@ TWO_ROWS = Unreadable(HoldKind.DUPLICATE_ROWS, "There are 2 rows.")
     ("today", "told"),
     [
         (Facts(OLD, NEW, OLD), ""),
-        (Facts(NEW, NEW, OLD), "moved since the plan: CRM was 2:10, is 31:11"),
-        (Facts(OLD, None, OLD), "moved since the plan: table was 31:11, is unbound"),
-        (Facts(OLD, NEW, NEW), "moved since the plan: agreed was 2:10, is 31:11"),
+        (Facts(NEW, NEW, OLD), "moved since the plan: CRM was deal 10, is smart invoice 11"),
+        (Facts(OLD, None, OLD), "moved since the plan: table was smart invoice 11, is unbound"),
+        (Facts(OLD, NEW, NEW), "moved since the plan: agreed was deal 10, is smart invoice 11"),
         (Facts(OLD, NEW, OLD, TWO_ROWS), "moved since the plan: its rows in the table"),
         (
             None,
-            "moved since the plan: CRM was 2:10, is unbound; table was 31:11, is unbound; agreed was 2:10, is unbound",
+            "moved since the plan: CRM was deal 10, is unbound; table was smart invoice 11, is unbound; agreed was deal 10, is unbound",
         ),
     ],
     ids=["nothing", "the CRM", "the table", "the agreement", "the rows", "all of it"],

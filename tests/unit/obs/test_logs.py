@@ -18,8 +18,8 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from syncd.obs.logs import ECHOING, QUIET, LogStyle, configure
-from tests.fakes.terminal import Terminal
+from syncd.obs.logs import ERRORS_ONLY, WARNINGS_ONLY, LogStyle, configure
+from tests.terminals import Terminal
 
 SECRET = "s3kr3tC0de"
 WEBHOOK = f"https://example.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
@@ -33,7 +33,7 @@ def fail(error: Exception) -> None:
 
 @pytest.fixture(autouse=True)
 def leave_logging_as_it_was() -> Iterator[None]:
-    names = ("", "syncd", *QUIET, *ECHOING)
+    names = ("", "syncd", *WARNINGS_ONLY, *ERRORS_ONLY)
     root = logging.getLogger()
     levels, handlers = {name: logging.getLogger(name).level for name in names}, root.handlers[:]
     yield
@@ -232,11 +232,11 @@ class TestLevels:
             getattr(log, one)("x")
         assert [line["level"] for line in lines()] == heard
 
-    @pytest.mark.parametrize("name", [*QUIET, "some.library"])
+    @pytest.mark.parametrize("name", [*WARNINGS_ONLY, "some.library"])
     def test_libraries_are_heard_from_warnings_on_even_at_debug(
         self, stream: io.StringIO, lines: Callable[[], list[dict[str, Any]]], name: Any
     ) -> None:
-        logging.getLogger(name).setLevel(logging.DEBUG if name in QUIET else logging.NOTSET)
+        logging.getLogger(name).setLevel(logging.DEBUG if name in WARNINGS_ONLY else logging.NOTSET)
         configure("debug", stream=stream, environ={})
         logging.getLogger(name).debug("x")
         logging.getLogger(name).info("x")
@@ -250,7 +250,7 @@ class TestLevels:
         logging.getLogger("httpx").warning("x")
         assert lines() == []
 
-    @pytest.mark.parametrize("name", ECHOING)
+    @pytest.mark.parametrize("name", ERRORS_ONLY)
     def test_what_only_echoes_an_error_of_ours_is_heard_when_it_is_an_error_itself(
         self, stream: io.StringIO, lines: Callable[[], list[dict[str, Any]]], name: Any
     ) -> None:

@@ -13,9 +13,9 @@ from syncd.config.model import PortalSettings, TableSettings
 from syncd.core.model import Owner, Scope
 from syncd.core.ports import Write
 from syncd.errors import AuthError, LeaseLost, StateUnavailable, SyncdError, UnavailableError
-from syncd.obs.clock import measured
+from syncd.obs.clock import timed
+from syncd.portal.factory import open_portal
 from syncd.portal.hosts import Hosts
-from syncd.portal.opening import open_portal
 from syncd.sandbox import Fault, FaultRule, Faults, SandboxPortal
 from syncd.state import migrate
 from syncd.state.store import open_store
@@ -62,7 +62,7 @@ def _raises(error: BaseException) -> Callable[[], None]:
 def test_given_work_that_raises_then_it_is_told_whether_the_database_failed(error: Exception, failed: bool) -> None:
     told = Told()
     with pytest.raises(type(error)):
-        measured(told, SetClock(), ("state", ""), _raises(error))
+        timed(told, SetClock(), ("state", ""), _raises(error))
     assert told.transactions == [("state", "", 0.0, failed)]
 
 
@@ -73,8 +73,8 @@ def test_given_work_that_takes_a_while_then_its_result_comes_back_and_its_time_i
         clock.time += 2.5
         return 7
 
-    assert measured(told, clock, ("table", "shop"), work) == 7
-    assert measured(told, clock, ("table", "shop"), work, lambda result: result == 7) == 7
+    assert timed(told, clock, ("table", "shop"), work) == 7
+    assert timed(told, clock, ("table", "shop"), work, lambda result: result == 7) == 7
     assert told.transactions == [("table", "shop", 2.5, False), ("table", "shop", 2.5, True)]
 
 
@@ -82,7 +82,7 @@ async def test_given_a_state_database_then_each_of_its_transactions_is_told(tmp_
     url = f"sqlite:///{tmp_path / 'state.db'}"
     migrate.upgrade(url)
     told = Told()
-    store = open_store(url, clock=SetClock(), measure=told)
+    store = open_store(url, clock=SetClock(), meter=told)
     await store.find_link("shop")
     link = await store.link("shop", "ends")
     lease = await store.acquire(link, "host:1", 60, 0)
@@ -93,7 +93,7 @@ async def test_given_a_state_database_then_each_of_its_transactions_is_told(tmp_
     (tmp_path / "state.db").unlink()
     assert read_and_written >= 3
     assert {(one[0], one[1], one[3]) for one in told.transactions} == {("state", "", False)}
-    gone = open_store(url, clock=SetClock(), measure=told)
+    gone = open_store(url, clock=SetClock(), meter=told)
     with pytest.raises(StateUnavailable):
         await gone.find_link("shop")
     await gone.aclose()
@@ -111,7 +111,7 @@ async def test_given_a_mapping_table_then_each_reading_and_writing_is_told_and_a
     columns = {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"}
     settings = TableSettings.model_validate({"url": f"sqlite:///{file}", "name": "bindings", "columns": columns})
     told = Told()
-    table = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop", measure=told)
+    table = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop", meter=told)
     async with table.snapshot(lambda *_: None):
         pass
     await table.read([1])
@@ -119,7 +119,7 @@ async def test_given_a_mapping_table_then_each_reading_and_writing_is_told_and_a
     await table.aclose()
     assert [(store, link, failed) for store, link, _, failed in told.transactions] == [("table", "shop", False)] * 3
     file.unlink()
-    gone = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop", measure=told)
+    gone = open_table(settings, scope=Scope(frozenset({2})), clock=SetClock(), link="shop", meter=told)
     with pytest.raises(SyncdError):
         await gone.read([1])
     await gone.aclose()
@@ -132,7 +132,7 @@ async def test_given_requests_to_a_portal_then_each_is_told_the_lost_ones_too(tm
     sandbox = SandboxPortal({5: (2, 7)}, clock=clock, faults=Faults(rules))
     hosts = Hosts(clock, runtime_dir=tmp_path, transport=SandboxTransport(sandbox))
     settings = PortalSettings(webhook=SecretStr(f"https://example.bitrix24.com{sandbox.webhook_path}"))
-    portal = open_portal(settings, link="shop", hosts=hosts, measure=told)
+    portal = open_portal(settings, link="shop", hosts=hosts, meter=told)
     assert await portal.read([5]) == {5: Owner(2, 7)}
     await portal.aclose()
     assert [(link, round(seconds)) for link, seconds in told.requests] == [("shop", 0), ("shop", 3)]

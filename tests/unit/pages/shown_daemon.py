@@ -47,9 +47,9 @@ from syncd.portal.hosts import Hosts
 from syncd.state import migrate
 from syncd.state.store import SqlStore, open_store
 from syncd.status.health import LinkHealth
-from syncd.status.links import LinkStatus, look
+from syncd.status.links import LinkStatus, link_statuses
 from syncd.status.owners import Titles
-from syncd.wiring import Workplace
+from syncd.wiring import AppContext
 from tests.fakes.clock import SetClock
 
 NOON = 1_800_000_000.0
@@ -128,9 +128,9 @@ def no_portal(_link: str) -> AbstractAsyncContextManager[Any]:
 
 @dataclass
 class ShownDaemon:
-    """A daemon's state database and what the daemon says of itself; also what the pages are given (`Watched`)."""
+    """A daemon's state database and what the daemon says of itself; also what the pages are given (`DaemonState`)."""
 
-    workplace: Workplace
+    context: AppContext
     known: dict[str, LinkHealth] = field(default_factory=dict)
     broken: Exception | None = None
     looks: int = 0
@@ -138,7 +138,7 @@ class ShownDaemon:
     known_titles: Titles = field(init=False)
 
     def __post_init__(self) -> None:
-        place = self.workplace
+        place = self.context
         self.known_titles = Titles(lambda: place.settings, place.store, place.clock, no_portal)
 
     @property
@@ -147,11 +147,11 @@ class ShownDaemon:
 
     @property
     def store(self) -> SqlStore:
-        return self.workplace.store
+        return self.context.store
 
     @property
     def clock(self) -> Any:
-        return self.workplace.clock
+        return self.context.clock
 
     def process(self) -> Process:
         return self.said
@@ -160,7 +160,7 @@ class ShownDaemon:
         self.looks += 1
         if self.broken is not None:
             raise self.broken
-        return await look(self.workplace.settings, self.store, self.clock.now(), self.known)
+        return await link_statuses(self.context.settings, self.store, self.clock.now(), self.known)
 
     # -------------------------------------------------------------- the past
 
@@ -284,7 +284,7 @@ async def open_world(
     clock = clock or SetClock(NOON)
     store = open_store(made.state.url.get_secret_value(), clock=clock)
     try:
-        yield ShownDaemon(Workplace(made, clock, store, "host:1", Hosts(clock)))
+        yield ShownDaemon(AppContext(made, clock, store, "host:1", Hosts(clock)))
     finally:
         await store.aclose()
 

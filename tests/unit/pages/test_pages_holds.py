@@ -66,7 +66,7 @@ async def test_given_a_portal_that_is_away_then_the_page_waits_for_nothing(
         await asyncio.Event().wait()
         yield
 
-    place = world.workplace
+    place = world.context
     world.known_titles = Titles(lambda: place.settings, place.store, place.clock, never)
     for _ in range(3):
         assert "deal 11" in (await browser.get("/holds")).text_of("hold-shop-77")

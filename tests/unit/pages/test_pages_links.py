@@ -12,7 +12,7 @@ from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import GuardHit
 from syncd.daemon.pages import links
 from syncd.daemon.pages.plots import PLOTS, POINTS, Range, caption, drawn
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from syncd.state.page_queries import Point
 from tests.unit.pages.pages_reader import Browser
 from tests.unit.pages.shown_daemon import NOON, ShownDaemon, change, held, open_world, web
@@ -119,7 +119,7 @@ async def test_each_plot_is_told_in_words_too(world: ShownDaemon, browser: Brows
 
 async def test_the_facts_of_a_link(world: ShownDaemon, browser: Browser) -> None:
     await world.run(holds=[held(1)], before=240)
-    portal = world.workplace.settings.links["shop"].portal
+    portal = world.context.settings.links["shop"].portal
     await world.store.set_budget(budget_key(portal), {"batch": (120.0, NOON + 300, NOON)})
     page = await browser.get("/links/shop")
     facts = page.text_of("facts")

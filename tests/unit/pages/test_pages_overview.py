@@ -15,7 +15,7 @@ from syncd.core.model import Counts, HoldKind, Outcome, Owner, Side, SideCounts
 from syncd.core.records import BindingUpdate, GuardHit, Pause, Reached
 from syncd.daemon.pages.links import SHOWN
 from syncd.errors import StateUnavailable
-from syncd.portal.opening import budget_key
+from syncd.portal.factory import budget_key
 from syncd.status.links import LinkStatus
 from tests.unit.pages.pages_reader import Browser
 from tests.unit.pages.shown_daemon import NOON, ShownDaemon, change, held, open_world, web
@@ -269,7 +269,7 @@ async def test_given_removes_that_wait_then_they_are_counted_and_need_nobody(
 
 
 async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: ShownDaemon, browser: Browser) -> None:
-    portal = world.workplace.settings.links["shop"].portal
+    portal = world.context.settings.links["shop"].portal
     used = {"crm.orderentity.add": (360.0, NOON + 300, NOON), "batch": (48.0, NOON + 300, NOON)}
     await world.store.set_budget(budget_key(portal), used)
     assert (await _row(browser))["Budget used"] == "75 % 75 %"
@@ -277,7 +277,7 @@ async def test_given_a_used_budget_then_the_fullest_method_and_its_share(world: 
     assert (await _row(browser))["Budget used"] == "none"
 
 
-async def test_the_strip_shows_how_the_newest_runs_ended_in_colour_and_in_words(
+async def test_the_sparkline_shows_how_the_newest_runs_ended_in_colour_and_in_words(
     world: ShownDaemon, browser: Browser
 ) -> None:
     await world.run(before=900)
@@ -306,7 +306,7 @@ async def test_given_a_configuration_that_could_not_be_read_again_then_the_page_
 
 
 async def test_given_no_links_then_the_page_says_how_to_make_one(world: ShownDaemon, browser: Browser) -> None:
-    world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
+    world.context.settings = world.context.settings.model_copy(update={"links": {}})
     page = await browser.get("/")
     assert page.text_of("summary") == "The configuration has no links."
     assert page.commands == ["syncd init"]

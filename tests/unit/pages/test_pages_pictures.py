@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.chromium import CHROMIUM
 from tests.figures.screenshots import FOLDER, NO_BROWSER, SHOTS, sources, take, text_in
-from tests.figures.shown_links import shown_links
+from tests.figures.shown_links import make_day, shown_links
 
 pytestmark = pytest.mark.anyio
 
@@ -18,9 +19,15 @@ ROOT = Path(__file__).parents[3]
 _SHOWN = re.compile(r"screenshots/([\w-]+)\.(?:png|svg)\)")
 
 
-async def test_given_the_pages_of_today_then_the_pictures_were_made_of_them(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state database that the pages show; it is made once, in some ten seconds."""
+    return asyncio.run(make_day(tmp_path_factory.mktemp("day")))
+
+
+async def test_given_the_pages_of_today_then_the_pictures_were_made_of_them(tmp_path: Path, day: Path) -> None:
     old = {}
-    async with shown_links(tmp_path) as world:
+    async with shown_links(tmp_path, day) as world:
         for shot in SHOTS:
             then = json.loads(text_in((FOLDER / f"{shot.name}.png").read_bytes()))
             now = await sources(shot, world)
@@ -37,14 +44,14 @@ def test_given_the_folder_then_each_picture_in_it_is_made_by_a_command_and_shown
 
 
 async def test_given_no_browser_then_it_is_said_that_no_picture_was_made(tmp_path: Path) -> None:
-    assert await take(None, tmp_path) == NO_BROWSER
+    assert await take(None, tmp_path, tmp_path / "no-day") == NO_BROWSER
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-async def test_given_a_browser_then_a_picture_is_made_that_says_what_it_was_made_of(tmp_path: Path) -> None:
-    assert "overview-light" in await take(CHROMIUM, tmp_path, SHOTS[:1])
+async def test_given_a_browser_then_a_picture_is_made_that_says_what_it_was_made_of(tmp_path: Path, day: Path) -> None:
+    assert "overview-light" in await take(CHROMIUM, tmp_path, day, SHOTS[:1])
     (made,) = tmp_path.iterdir()
     assert made.name == "overview-light.png"
     assert {"page", "page.css", "page.js"} <= set(json.loads(text_in(made.read_bytes())))

@@ -221,7 +221,7 @@ async def test_the_runs_of_a_link_that_left_the_configuration_can_still_be_read(
     world: ShownDaemon, browser: Browser
 ) -> None:
     run = await world.run(changes=[(change(5, 1, 2), APPLIED, "")])
-    world.workplace.settings = world.workplace.settings.model_copy(update={"links": {}})
+    world.context.settings = world.context.settings.model_copy(update={"links": {}})
     page = await browser.get(f"/runs/{run}")
     assert page.rows("The changes of run")[1][0] == "5"
     assert not [one for one in page.all("a") if one["href"].startswith("/links/")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.core.ports import OPERATING_LIMIT
-from syncd.portal.budget import SLOW, STOP, UNKNOWN_RESET, Budget, Pace
+from syncd.portal.budget import SLOW, STOP, UNKNOWN_RESET, BatchSizer, Budget
 from syncd.portal.responses import CommandAnswer
 from tests.fakes.clock import FakeClock
 
@@ -13,31 +13,31 @@ from tests.fakes.clock import FakeClock
 
 
 def test_given_ends_of_calls_when_observed_then_the_average_moves_towards_them() -> None:
-    pace = Pace()
+    sizer = BatchSizer()
     sent = {"l0": "crm.orderentity.list?x", "o1": "crm.orderentity.add?x", "o2": "crm.orderentity.add?x"}
     times = {"l0": 100.0, "o1": 102.0, "o2": 104.0}
 
-    pace.observe(sent, {key: CommandAnswer(time={"finish": end, "start": 100}) for key, end in times.items()})
+    sizer.observe(sent, {key: CommandAnswer(time={"finish": end, "start": 100}) for key, end in times.items()})
 
-    assert pace.seconds("crm.orderentity.add") == pytest.approx((0.33 + 2.0) / 2)
+    assert sizer.seconds("crm.orderentity.add") == pytest.approx((0.33 + 2.0) / 2)
 
 
 def test_given_a_call_after_a_failed_one_when_observed_then_it_says_nothing() -> None:
-    pace = Pace()
+    sizer = BatchSizer()
     sent = {"o1": "crm.orderentity.add?x", "o2": "crm.orderentity.add?x", "o3": "crm.orderentity.add?x"}
 
-    pace.observe(sent, {"o1": CommandAnswer(time={"finish": 1.0}), "o3": CommandAnswer(time={"finish": 900.0})})
+    sizer.observe(sent, {"o1": CommandAnswer(time={"finish": 1.0}), "o3": CommandAnswer(time={"finish": 900.0})})
 
-    assert pace.seconds("crm.orderentity.add") == 0.33
+    assert sizer.seconds("crm.orderentity.add") == 0.33
 
 
 def test_given_answers_lost_in_a_row_when_asked_then_a_call_is_never_taken_to_be_longer_than_a_batch() -> None:
-    pace = Pace(20)
+    sizer = BatchSizer(20)
     for _ in range(20):
-        pace.overrun("crm.orderentity.deletebyfilter")
+        sizer.overrun("crm.orderentity.deletebyfilter")
 
-    assert pace.seconds("crm.orderentity.deletebyfilter") == pace.aim == 20
-    assert pace.seconds("crm.item.list") == 0
+    assert sizer.seconds("crm.orderentity.deletebyfilter") == sizer.target_seconds == 20
+    assert sizer.seconds("crm.item.list") == 0
 
 
 # ---------------------------------------------------------------------- budget

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from syncd.core.model import Owner
+from syncd.core.order_ranges import LARGEST_ID
 from syncd.core.ports import Write
 from syncd.portal import commands
-from syncd.portal.commands import OPEN
 from syncd.portal.hosts import is_of_vendor, same_domain
 
 NO_TOKEN = SecretStr("")
@@ -24,7 +24,7 @@ def test_given_windows_when_written_as_commands_then_keys_are_camel_case_and_enc
     assert unquote(commands.list_window(5, 55)) == (
         "crm.orderentity.list?order[orderId]=asc&filter[>orderId]=5&filter[<=orderId]=55&start=-1"
     )
-    assert unquote(commands.list_window(5, OPEN, count=True, descending=True)) == (
+    assert unquote(commands.list_window(5, LARGEST_ID, count=True, descending=True)) == (
         "crm.orderentity.list?order[orderId]=desc&filter[>orderId]=5&start=0"
     )
     assert "[" not in commands.list_window(5, 55)

@@ -10,7 +10,7 @@ import pytest
 
 from syncd.config.model import PortalPlan
 from syncd.portal.limiter import Bucket, Limiter, LockedFile, RateFile, RateLimits, default_directory, limits_of
-from syncd.portal.window_reader import side_by_side
+from syncd.portal.window_reader import gather_limited
 from tests.fakes.clock import FakeClock
 
 # --------------------------------------------------------------------- limiter
@@ -195,7 +195,7 @@ async def test_given_things_to_do_when_done_side_by_side_then_no_more_lanes_than
         await clock.sleep(1)
         running -= 1
 
-    await side_by_side(act, range(10), 3)
+    await gather_limited(act, range(10), 3)
 
     assert most == 3
     assert clock.monotonic() - FakeClock().monotonic() == pytest.approx(4)
@@ -212,7 +212,7 @@ async def test_given_one_that_fails_when_done_side_by_side_then_the_others_are_s
         done.append(item)
 
     with pytest.raises(ValueError, match="two"):
-        await side_by_side(act, [1, 2, 3], 3)
+        await gather_limited(act, [1, 2, 3], 3)
     assert done == [1]
 
 

@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.portal.commands import OPEN, PAGE
-from syncd.portal.window_reader import LEAST_COMMANDS, Window, batches, between, cut, density, width
+from syncd.core.order_ranges import LARGEST_ID
+from syncd.portal.commands import PAGE
+from syncd.portal.window_reader import (
+    LEAST_COMMANDS,
+    Window,
+    batches,
+    cut_windows,
+    density,
+    window_width,
+    windows_between,
+)
 
 
 @given(
@@ -22,7 +31,7 @@ def test_given_any_range_when_cut_then_the_windows_meet_from_end_to_end(
     after: int, span: int, rows: int, near: list[float]
 ) -> None:
     rows = min(rows, span)
-    windows = cut(after, after + span, rows, near)
+    windows = cut_windows(after, after + span, rows, near)
 
     assert windows[0].after == after
     assert windows[-1].upto == after + span
@@ -32,23 +41,23 @@ def test_given_any_range_when_cut_then_the_windows_meet_from_end_to_end(
 
 
 def test_given_dense_ids_when_cut_then_each_window_is_a_page_and_none_is_wasted() -> None:
-    assert cut(0, 100_000, 100_000, (1.0, 1.0)) == [Window(low, low + 50) for low in range(0, 100_000, 50)]
+    assert cut_windows(0, 100_000, 100_000, (1.0, 1.0)) == [Window(low, low + 50) for low in range(0, 100_000, 50)]
 
 
 def test_given_no_range_when_cut_then_there_is_no_window() -> None:
-    assert cut(5, 5, 10) == []
+    assert cut_windows(5, 5, 10) == []
 
 
 def test_given_an_open_end_with_rows_when_cut_then_it_is_cut_as_far_as_they_would_go_and_left_open() -> None:
-    windows = cut(100, OPEN, 500, (0.5,))
+    windows = cut_windows(100, LARGEST_ID, 500, (0.5,))
 
-    assert windows[-1] == Window(1100, OPEN, counted=True)
+    assert windows[-1] == Window(1100, LARGEST_ID, counted=True)
     assert windows[-2].upto == 1100
-    assert cut(100, OPEN, 0) == [Window(100, OPEN)]
+    assert cut_windows(100, LARGEST_ID, 0) == [Window(100, LARGEST_ID)]
 
 
 def test_given_an_uneven_range_when_cut_then_it_is_counted_in_a_request() -> None:
-    windows = cut(0, 10**9, 100_000, (1.0, 1.0))
+    windows = cut_windows(0, 10**9, 100_000, (1.0, 1.0))
 
     assert len(windows) <= 50
     assert all(one.counted for one in windows)
@@ -59,12 +68,12 @@ def test_given_an_uneven_range_when_cut_then_it_is_counted_in_a_request() -> Non
 def test_given_a_density_when_a_window_is_sized_then_it_spans_a_page_at_least_and_holds_one_at_most_on_average(
     part: float,
 ) -> None:
-    assert width(part) >= PAGE
-    assert width(part) * part <= PAGE + 1e-6 or width(part) == PAGE
+    assert window_width(part) >= PAGE
+    assert window_width(part) * part <= PAGE + 1e-6 or window_width(part) == PAGE
 
 
 def test_given_known_ids_when_cut_between_then_those_outside_are_left_out() -> None:
-    assert between(10, 40, [5, 20, 30, 40, 50]) == [Window(10, 20), Window(20, 30), Window(30, 40)]
+    assert windows_between(10, 40, [5, 20, 30, 40, 50]) == [Window(10, 20), Window(20, 30), Window(30, 40)]
 
 
 @pytest.mark.parametrize(("ids", "expected"), [([], 1.0), ([7], 1.0), ([1, 2, 3], 1.0), ([10, 20, 30], 0.1)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.obs.redact import redact, remember
+from syncd.obs.redact import redact, register_secret
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_given_a_text_when_redacted_then_secrets_are_masked_and_the_rest_stays(t
 
 
 def test_given_a_remembered_secret_when_redacted_then_it_is_masked_wherever_it_stands() -> None:
-    remember("plainvalue77")
-    remember("plainvalue77longer")
-    remember("abc")
+    register_secret("plainvalue77")
+    register_secret("plainvalue77longer")
+    register_secret("abc")
 
     assert redact("xplainvalue77x plainvalue77longer abc") == "x***x *** abc"
 

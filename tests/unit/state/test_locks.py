@@ -32,39 +32,39 @@ def others(database: Path) -> Iterator[FileLocks]:
 
 
 def test_a_lock_has_one_holder(locks: FileLocks, others: FileLocks) -> None:
-    assert locks.take("shop")
-    assert not others.take("shop")
-    locks.drop("shop")
-    assert others.take("shop")
+    assert locks.acquire("shop")
+    assert not others.acquire("shop")
+    locks.release("shop")
+    assert others.acquire("shop")
 
 
 def test_taking_a_lock_twice_is_having_it_once(locks: FileLocks, others: FileLocks) -> None:
-    assert locks.take("shop")
-    assert locks.take("shop")
-    locks.drop("shop")
-    assert others.take("shop")
+    assert locks.acquire("shop")
+    assert locks.acquire("shop")
+    locks.release("shop")
+    assert others.acquire("shop")
 
 
 def test_locks_of_links_are_apart(locks: FileLocks, others: FileLocks) -> None:
-    assert locks.take("shop")
-    assert others.take("outlet")
+    assert locks.acquire("shop")
+    assert others.acquire("outlet")
 
 
 def test_closing_lets_all_locks_go(locks: FileLocks, others: FileLocks) -> None:
-    assert locks.take("shop")
-    assert locks.take("outlet")
+    assert locks.acquire("shop")
+    assert locks.acquire("outlet")
     locks.close()
-    assert others.take("shop")
-    assert others.take("outlet")
+    assert others.acquire("shop")
+    assert others.acquire("outlet")
 
 
 def test_a_link_may_be_called_anything(database: Path, locks: FileLocks) -> None:
-    assert locks.take("../a/b c")
+    assert locks.acquire("../a/b c")
     assert [path.parent for path in database.parent.iterdir()] == [database.parent]
 
 
 def test_a_lock_file_is_its_owners_only(database: Path, locks: FileLocks) -> None:
-    locks.take("shop")
+    locks.acquire("shop")
     [file] = database.parent.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -76,8 +76,8 @@ def test_a_lock_file_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_lock_proves_something_on_the_same_kernel_or_the_same_host_only(locks: FileLocks) -> None:
     name, boot_id = locks.scope.split()
-    assert locks.proves(locks.scope)
-    assert locks.proves(f"{name} an-earlier-boot")
-    assert locks.proves(f"another-container {boot_id}")
-    assert not locks.proves("another-host another-boot")
-    assert not locks.proves("")
+    assert locks.proves_death(locks.scope)
+    assert locks.proves_death(f"{name} an-earlier-boot")
+    assert locks.proves_death(f"another-container {boot_id}")
+    assert not locks.proves_death("another-host another-boot")
+    assert not locks.proves_death("")

@@ -19,20 +19,20 @@ from syncd.core.records import GuardHit, Lease, Pause, Reached, RunRow, StoredHo
 from syncd.core.store import Store
 from syncd.daemon.alerts import Alerts
 from syncd.daemon.lifecycle import Process
-from syncd.daemon.meters import Meters
+from syncd.daemon.meters import MetricsObserver
 from syncd.daemon.pages import routes
 from syncd.daemon.runner_context import PassLimiter, RunnerContext, pass_runner
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.schedule import LinkScheduler
 from syncd.daemon.supervisor import Supervisor
 from syncd.daemon.systemd import Liveness
 from syncd.daemon.triggers import RequestPoller
-from syncd.daemon.web import Views
+from syncd.daemon.web import WebViews
 from syncd.obs.metrics import Metrics
 from syncd.state import migrate
 from syncd.state.store import open_store
 from syncd.status.health import Health
 from syncd.status.owners import Titles
-from syncd.wiring import Workplace, open_workplace
+from syncd.wiring import AppContext, open_app_context
 from tests.fakes.clock import SetClock
 from tests.loaded_python import LoadedPython
 from tests.system.shop import environment
@@ -56,9 +56,9 @@ columns = {{ order_id = "order_id", owner_type_id = 2, owner_id = "deal_id" }}
 class Past:
     """Writes the past of one link into a real state database, counted back from `NOW`."""
 
-    def __init__(self, place: Workplace) -> None:
-        self.store: Store = place.store
-        self.url = place.settings.state.url.get_secret_value()
+    def __init__(self, context: AppContext) -> None:
+        self.store: Store = context.store
+        self.url = context.settings.state.url.get_secret_value()
         self.now = NOW
 
     async def lease(self) -> Lease:
@@ -138,28 +138,30 @@ def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, empty_state: Path) -> AsyncIterator[Workplace]:
+async def context(tmp_path: Path, empty_state: Path) -> AsyncIterator[AppContext]:
     shutil.copy(empty_state, tmp_path / "state.db")
     config = tmp_path / "syncd.toml"
     config.write_text(CONFIG.format(folder=tmp_path))
-    async with open_workplace(load(config, {}, {}).settings, clock=SetClock(NOW)) as opened:
+    async with open_app_context(load(config, {}, {}).settings, clock=SetClock(NOW)) as opened:
         yield opened
 
 
-def served(place: Workplace) -> Any:
+def served(context: AppContext) -> Any:
     """What a daemon over this state database serves."""
-    clock, store, metrics = place.clock, place.store, Metrics(process=False)
-    meters = Meters(metrics, Alerts(clock, lambda _way, _outcome: None), store, clock)
-    context = RunnerContext(store, clock, "host:1", pass_runner(place), PassLimiter(16), meters, prune=store.prune)
-    timetable = Timetable(clock, lambda _link: None, lambda _link, _kind: None)
-    supervisor = Supervisor(context, timetable, lambda _error: None)
+    clock, store, metrics = context.clock, context.store, Metrics(process=False)
+    meters = MetricsObserver(metrics, Alerts(clock, lambda _way, _outcome: None), store, clock)
+    runner_context = RunnerContext(
+        store, clock, "host:1", pass_runner(context), PassLimiter(16), meters, prune=store.prune
+    )
+    scheduler = LinkScheduler(clock, lambda _link: None, lambda _link, _kind: None)
+    supervisor = Supervisor(runner_context, scheduler, lambda _error: None)
     process = Process("host:1", "running", clock.now(), "syncd.toml", clock.now())
-    views = Views(
-        workplace=place,
-        titles=Titles(lambda: place.settings, store, clock, place.portal),
+    views = WebViews(
+        context=context,
+        titles=Titles(lambda: context.settings, store, clock, context.portal),
         supervisor=supervisor,
         meters=meters,
-        liveness=Liveness(clock, timetable, supervisor.passes, metrics.lag.set),
+        liveness=Liveness(clock, scheduler, supervisor.passes, metrics.lag.set),
         poller=RequestPoller(store, clock, lambda: (), lambda _link, _who: None),
         process=lambda: process,
     )
@@ -194,10 +196,10 @@ def test_every_health_has_a_past() -> None:
 
 @pytest.mark.parametrize("health", Health)
 async def test_given_a_health_then_terminal_web_page_metrics_and_check_agree(
-    health: Health, place: Workplace, tmp_path: Path
+    health: Health, context: AppContext, tmp_path: Path
 ) -> None:
-    await PASTS[health](Past(place))
-    transport = httpx.ASGITransport(app=served(place))
+    await PASTS[health](Past(context))
+    transport = httpx.ASGITransport(app=served(context))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
         document = (await web.get("/status.json")).json()
         page = (await web.get("/")).text
@@ -213,9 +215,9 @@ async def test_given_a_health_then_terminal_web_page_metrics_and_check_agree(
     assert line.strip().count("\n") == 0
 
 
-async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(place: Workplace) -> None:
-    await PASTS[Health.FAILING](Past(place))
-    transport = httpx.ASGITransport(app=served(place))
+async def test_given_a_failed_pass_then_metrics_show_the_last_known_numbers(context: AppContext) -> None:
+    await PASTS[Health.FAILING](Past(context))
+    transport = httpx.ASGITransport(app=served(context))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
         metrics = (await web.get("/metrics")).text
     assert 'syncd_in_step_bindings{link="shop"} 940.0' in metrics

@@ -11,9 +11,9 @@ from syncd.core.model import Counts, Facts, Hold, HoldKind, Owner, Side, SideCou
 from syncd.core.order_ranges import Coverage, OrderRanges
 from syncd.core.records import BindingUpdate, GuardHit, Pause, RunRow, StoredHold
 from syncd.engine.report import iso
-from syncd.status.fire_times import GRACE, FireTimes, retry_pause
+from syncd.status.fire_times import LATE_AFTER, FireTimes, retry_pause
 from syncd.status.health import Health
-from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, look
+from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, link_statuses
 from syncd.status.needs import freshness, needs_of
 from tests.fakes.clock import SetClock
 from tests.fakes.settings import settings
@@ -68,7 +68,7 @@ class Shop:
         await self.run(counts=Counts(waiting=waiting))
 
     async def look(self) -> LinkStatus:
-        (found,) = await look(self.settings, self.store, self.clock.now())
+        (found,) = await link_statuses(self.settings, self.store, self.clock.now())
         return found
 
     async def said(self) -> str:
@@ -113,9 +113,9 @@ async def test_given_a_daemon_that_died_then_the_link_is_late_once_a_pass_is_ove
     await shop.run()
     due = TIMES.after(NOON)
     assert due is not None
-    shop.clock.time = due + GRACE
+    shop.clock.time = due + LATE_AFTER
     assert (await shop.look()).health is Health.IN_STEP
-    shop.clock.time = due + GRACE + 1
+    shop.clock.time = due + LATE_AFTER + 1
     status = await shop.look()
     assert (status.health, status.condition.health, status.overdue) == (Health.LATE, Health.IN_STEP, due)
     assert not status.is_well
@@ -142,7 +142,7 @@ async def test_given_a_failing_a_parked_or_a_refused_link_that_nobody_looks_afte
 
 async def test_given_a_pass_longer_than_its_interval_then_it_made_nothing_late(shop: Shop) -> None:
     await shop.run(finished_at=NOON + 3600)
-    shop.clock.time = NOON + 3600 + GRACE - 1
+    shop.clock.time = NOON + 3600 + LATE_AFTER - 1
     assert (await shop.look()).health is Health.IN_STEP
 
 
@@ -327,7 +327,7 @@ async def test_given_slices_and_the_newest_then_it_is_told_how_fresh_each_part_i
     slices = Coverage.whole(now - 2280).cut([10, 20]).covered(OrderRanges.parse("1-20"), now - 1000)
     await cover(shop, Coverage(slices.slices, 5, now - 12))
 
-    status = (await look(shop.settings, shop.store, now))[0]
+    status = (await link_statuses(shop.settings, shop.store, now))[0]
 
     assert freshness(status, now) == "newest 2,000: 12 s ago; all: within 38 min; slice 3 of 3 is next"
     told = link_json(status)["freshness"]
@@ -341,7 +341,7 @@ async def test_given_a_link_that_is_covered_as_a_whole_then_nothing_is_told_of_p
     await shop.run()
     await cover(shop, Coverage.whole(shop.clock.now()))
 
-    assert freshness((await look(shop.settings, shop.store, shop.clock.now()))[0], shop.clock.now()) == ""
+    assert freshness((await link_statuses(shop.settings, shop.store, shop.clock.now()))[0], shop.clock.now()) == ""
 
 
 async def test_given_a_slice_that_is_never_covered_then_the_link_is_late_although_others_are() -> None:
@@ -350,12 +350,12 @@ async def test_given_a_slice_that_is_never_covered_then_the_link_is_late_althoug
     await cover(shop, Coverage.whole(shop.clock.now()).cut([10, 20]))
     for _ in range(8):
         await shop.run(covers=OrderRanges.parse("1-10"), part="slice 1 of 3")
-        status = (await look(shop.settings, shop.store, shop.clock.now()))[0]
+        status = (await link_statuses(shop.settings, shop.store, shop.clock.now()))[0]
         shop.clock.time += 298
         if status.health is Health.LATE:
             break
     now = shop.clock.now()
-    status = (await look(shop.settings, shop.store, now))[0]
+    status = (await link_statuses(shop.settings, shop.store, now))[0]
 
     assert status.health is Health.LATE
     assert now - status.all_fresh_at == pytest.approx(2400, abs=10)
@@ -369,7 +369,7 @@ async def test_given_passes_over_parts_then_the_agreed_orders_are_those_in_step(
     await shop.store.release(lease)
     await shop.run(covers=OrderRanges.parse("1-2"), part="slice 1 of 3", counts=Counts(in_step=2))
 
-    assert (await look(shop.settings, shop.store, shop.clock.now()))[0].in_step == 7
+    assert (await link_statuses(shop.settings, shop.store, shop.clock.now()))[0].in_step == 7
 
 
 async def test_given_a_refused_plan_and_passes_over_other_orders_then_the_link_is_refused_until_they_are_covered() -> (
@@ -380,4 +380,4 @@ async def test_given_a_refused_plan_and_passes_over_other_orders_then_the_link_i
     await shop.run("refused", error="too many", **refused)
     for text, health in (("1-4,20-", Health.REFUSED), ("7", Health.REFUSED), ("4-9", Health.IN_STEP)):
         await shop.run(covers=OrderRanges.parse(text), part="named orders")
-        assert (await look(shop.settings, shop.store, shop.clock.now()))[0].condition.health is health
+        assert (await link_statuses(shop.settings, shop.store, shop.clock.now()))[0].condition.health is health

@@ -14,7 +14,7 @@ from syncd.config.model import Settings
 from syncd.core.model import MaybeOwner, Owner
 from syncd.errors import UnavailableError
 from syncd.portal.client import BitrixPortal
-from syncd.portal.opening import token_key
+from syncd.portal.factory import token_key
 from syncd.state.store import SqlStore, open_store
 from syncd.status.owners import AGAIN, KEPT, Titles
 from tests.fakes.clock import SetClock

@@ -171,12 +171,12 @@ async def test_given_a_connection_lost_in_the_middle_of_a_snapshot_then_there_is
 
     original = table._snapshot
 
-    def killing(tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
+    def killing(count: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
         def tell_and_kill(done: int) -> None:
             if not seen.is_set():
                 seen.set()
                 kill_sessions(server)
-            tell(done)
+            count(done)
 
         return original(tell_and_kill, orders, part)
 
@@ -410,12 +410,12 @@ async def test_given_writes_while_reading_when_snapshot_then_it_shows_one_moment
     first = threading.Event()
     original = table._snapshot
 
-    def writing(tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
+    def writing(count: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
         def tell_and_write(done: int) -> None:
             if not first.is_set():
                 first.set()
                 lab.run("UPDATE m SET deal_id = 8", "DELETE FROM m WHERE order_id > 1000")
-            tell(done)
+            count(done)
 
         return original(tell_and_write, orders, part)
 
@@ -514,10 +514,10 @@ async def test_given_a_cancelled_snapshot_then_the_reading_ends_before_the_calle
     read: list[int] = []
     original = table._snapshot
 
-    def waiting(tell: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
+    def waiting(count: Callable[[int], None], orders: OrderRanges, part: bool) -> SpooledSnapshot:
         def tell_and_wait(done: int) -> None:
             read.append(done)
-            tell(done)
+            count(done)
             go_on.wait(60)
 
         return original(tell_and_wait, orders, part)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.table.columns import MAX_ID, display_cell, normal_id
+from syncd.core.order_ranges import LARGEST_ID
+from syncd.table.columns import display_cell, parse_id
 
-ids = st.integers(1, MAX_ID)
+ids = st.integers(1, LARGEST_ID)
 padding = st.text(" \t\r\n", max_size=3)
 
 
@@ -20,7 +21,7 @@ padding = st.text(" \t\r\n", max_size=3)
 def test_given_an_id_then_every_type_a_driver_returns_it_as_is_the_same_id(number: int) -> None:
     alike = [number, str(number), str(number).encode(), bytearray(str(number).encode()), Decimal(number)]
     alike += [memoryview(str(number).encode()), Decimal(f"{number}.00")]
-    assert {normal_id(value) for value in alike} == {number}
+    assert {parse_id(value) for value in alike} == {number}
 
 
 before = st.tuples(padding, st.sampled_from(["", "+"]), st.sampled_from(["", "0", "0000"])).map("".join)
@@ -29,23 +30,23 @@ after = st.tuples(st.sampled_from(["", ".", ".0", ".000"]), padding).map("".join
 
 @given(ids, before, after)
 def test_given_an_id_as_text_then_its_writing_does_not_matter(number: int, head: str, tail: str) -> None:
-    assert normal_id(f"{head}{number}{tail}") == number
+    assert parse_id(f"{head}{number}{tail}") == number
 
 
 @given(st.integers(1, 2**53))
 def test_given_a_whole_float_then_it_is_that_id(number: int) -> None:
-    assert normal_id(float(number)) == number
+    assert parse_id(float(number)) == number
 
 
-@given(st.one_of(st.integers(max_value=0), st.integers(min_value=MAX_ID + 1)))
+@given(st.one_of(st.integers(max_value=0), st.integers(min_value=LARGEST_ID + 1)))
 def test_given_a_number_out_of_range_then_no_writing_makes_it_an_id(number: int) -> None:
-    assert {normal_id(value) for value in (number, str(number), Decimal(number), str(number).encode())} == {None}
+    assert {parse_id(value) for value in (number, str(number), Decimal(number), str(number).encode())} == {None}
 
 
 @given(st.one_of(st.text(), st.binary(), st.floats(), st.decimals(), st.booleans(), st.none(), st.integers()))
 def test_given_anything_then_the_answer_is_an_id_or_none(value: object) -> None:
-    number = normal_id(value)
-    assert number is None or (type(number) is int and 1 <= number <= MAX_ID)
+    number = parse_id(value)
+    assert number is None or (type(number) is int and 1 <= number <= LARGEST_ID)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +59,11 @@ def test_given_anything_then_the_answer_is_an_id_or_none(value: object) -> None:
     ids=repr,
 )  # fmt: skip
 def test_given_what_is_no_id_then_it_is_none(value: object) -> None:
-    assert normal_id(value) is None
+    assert parse_id(value) is None
 
 
 def test_given_the_largest_id_then_it_is_one() -> None:
-    assert normal_id(str(2**63 - 1)) == 2**63 - 1
+    assert parse_id(str(2**63 - 1)) == 2**63 - 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.model import HoldKind, Row, Scope
-from syncd.table.columns import MAX_ID, Columns, IdColumn, normal_id
+from syncd.core.order_ranges import LARGEST_ID
+from syncd.table.columns import Columns, IdColumn, parse_id
 from syncd.table.snapshot import SHOWN_ORDERLESS, SnapshotBuilder
 from syncd.table.spool import Spool, SpooledSnapshot
 
@@ -35,7 +36,7 @@ cells = st.one_of(
     st.integers(-1, 12),
     st.integers(1, 12).map(str),
     st.integers(1, 12).map(Decimal),
-    st.sampled_from([None, "", "x", "5.5", b"7", 3.0, MAX_ID, MAX_ID + 1]),
+    st.sampled_from([None, "", "x", "5.5", b"7", 3.0, LARGEST_ID, LARGEST_ID + 1]),
 )
 rows = st.tuples(cells, st.sampled_from([2, 31, "2", None]), cells)
 
@@ -46,16 +47,16 @@ def test_given_any_rows_then_the_snapshot_is_what_a_dictionary_would_tell(
     chunks: list[list[tuple[Any, ...]]], in_order: bool
 ) -> None:
     if in_order:
-        flat = sorted((row for chunk in chunks for row in chunk), key=lambda row: normal_id(row[0]) or 0)
+        flat = sorted((row for chunk in chunks for row in chunk), key=lambda row: parse_id(row[0]) or 0)
         chunks = [flat[at : at + 3] for at in range(0, len(flat), 3)]
     by_order: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in (row for chunk in chunks for row in chunk):
-        by_order[normal_id(row[0]) or 0].append(row)
+        by_order[parse_id(row[0]) or 0].append(row)
     without = by_order.pop(0, [])
     readable = {
-        order: (order, normal_id(same[0][1]), normal_id(same[0][2]))
+        order: (order, parse_id(same[0][1]), parse_id(same[0][2]))
         for order, same in by_order.items()
-        if len(same) == 1 and normal_id(same[0][1]) and normal_id(same[0][2])
+        if len(same) == 1 and parse_id(same[0][1]) and parse_id(same[0][2])
     }
     snapshot = taken_in(WITH_TYPE, chunks)
     assert snapshot.take(None) == sorted(readable.values())
@@ -130,7 +131,7 @@ def test_given_orders_out_of_the_range_then_neither_rows_nor_trouble_of_theirs_i
     snapshot.close()
 
 
-@pytest.mark.parametrize("row", [(MAX_ID + 1, 2, 7), (5, MAX_ID + 1, 7), (5, 2, MAX_ID + 1)])
+@pytest.mark.parametrize("row", [(LARGEST_ID + 1, 2, 7), (5, LARGEST_ID + 1, 7), (5, 2, LARGEST_ID + 1)])
 def test_given_a_number_beyond_all_ids_then_its_row_is_told_and_not_read(row: tuple[int, int, int]) -> None:
     snapshot = taken_in(WITH_TYPE, [[(1, 2, 7), row]])
     assert snapshot.take(None) == [(1, 2, 7)]

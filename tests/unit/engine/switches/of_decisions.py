@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from syncd.core.model import Change, Facts, Reason, Side
-from syncd.core.order_ranges import LARGEST, OrderRanges
+from syncd.core.order_ranges import LARGEST_ID, OrderRanges
 from syncd.core.policy import NoAction, make_change
 from syncd.engine.observation_record import _released
 from syncd.engine.observe import Observation
@@ -66,7 +66,7 @@ SWITCHES = [
         "Orders outside the range are neither read nor written.",
         Together(
             Name(f"{MODEL}:Scope.holds_order", lambda _scope, _order: True),
-            Name(f"{MODEL}:Scope.orders", OrderRanges.of([(1, LARGEST)])),
+            Name(f"{MODEL}:Scope.orders", OrderRanges.of([(1, LARGEST_ID)])),
         ),
         "an-order-outside-the-range-is-left-alone",
     ),

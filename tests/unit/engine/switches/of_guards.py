@@ -172,7 +172,7 @@ SWITCHES = [
     ),
     rule(
         "A plan made by command is refused just as a pass is.",
-        Name(f"{RUN}:Run.say_refused", lambda _run, _plan: None),
+        Name(f"{RUN}:Run.report_refused", lambda _run, _plan: None),
         specification(on_guards.test_given_a_plan_command_then_it_is_refused_just_as_a_pass_is),
     ),
     rule(

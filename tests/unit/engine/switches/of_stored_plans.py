@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from syncd.core.model import Change, Facts, Outcome
+from syncd.core.model import Change, Direction, Facts, Outcome
 from syncd.engine.observe import Observation
 from syncd.engine.run import Run
 from syncd.engine.stored_plans import OnHold, WantedChanges
@@ -64,6 +64,16 @@ SWITCHES = [
         Name("syncd.engine.stored_plans:moved_since", lambda _change, _facts: ""),
         specification(on_apply.test_given_an_order_that_moved_on_either_side_then_it_is_skipped_and_says_so, "crm"),
         "undo-leaves-what-moved-since",
+    ),
+    rule(
+        "A stored plan or an undo does not write the source of a link that has become one-way.",
+        Name("syncd.engine.stored_plans:why_not_written", lambda _side, _policy: ""),
+        specification(
+            on_undo.test_given_a_link_that_became_one_way_then_neither_an_undo_nor_a_stored_plan_writes_its_source,
+            Direction.CRM_TO_TABLE,
+            "crm",
+            "table",
+        ),
     ),
     rule(
         "An order that was held since it was planned is skipped (and, as every held order, not written).",

@@ -10,10 +10,10 @@ from syncd.config.urls import InboundWebhook, parse_webhook
 from syncd.core.ports import Clock, Progress
 from syncd.core.store import Store
 from syncd.errors import ConfigError
-from syncd.obs.clock import UNMEASURED, Measure
-from syncd.obs.redact import remember
+from syncd.obs.clock import NULL_METER, Meter
+from syncd.obs.redact import register_secret
 from syncd.portal.auth import Credentials, OAuthCredentials, WebhookCredentials, webhook_key
-from syncd.portal.budget import AIM, Pace
+from syncd.portal.budget import BATCH_SECONDS, BatchSizer
 from syncd.portal.client import BitrixPortal
 from syncd.portal.hosts import Host, Hosts
 from syncd.portal.limiter import LockedFile, limits_of
@@ -31,7 +31,7 @@ def open_portal(
     hosts: Hosts,
     store: Store | None = None,
     verify_owners: bool = True,
-    measure: Measure = UNMEASURED,
+    meter: Meter = NULL_METER,
     progress: Progress | None = None,
 ) -> BitrixPortal:
     """Given a link's portal settings, return its portal. Connects to nothing yet.
@@ -42,7 +42,7 @@ def open_portal(
         hosts: What all links of the process share; brings the clock.
         store: Keeps budgets and token pairs; None is enough for a short use of a webhook.
         verify_owners: Whether owners are asked for before orders are bound to them.
-        measure: Takes the time of every request.
+        meter: Receives the duration of every request.
         progress: Shows long waits.
 
     Raises:
@@ -67,8 +67,8 @@ def open_portal(
         hosts.clock,
         link=link,
         seconds=settings.max_request_seconds + PATIENCE,
-        pace=Pace(min(AIM, settings.max_request_seconds / 3)),
-        measure=measure,
+        sizer=BatchSizer(min(BATCH_SECONDS, settings.max_request_seconds / 3)),
+        meter=meter,
         progress=progress,
     )
 
@@ -152,7 +152,7 @@ def _webhook(settings: PortalSettings) -> InboundWebhook:
     if settings.webhook is None:
         raise ConfigError("The portal's settings hold no webhook: its file was not read, or it uses oauth.")
     webhook = parse_webhook(settings.webhook.get_secret_value())
-    remember(webhook.code)
+    register_secret(webhook.code)
     return webhook
 
 
