@@ -103,7 +103,9 @@ async def test_given_an_older_state_then_applying_the_refused_plan_makes_it_the_
 async def test_given_an_older_state_then_a_rebase_makes_it_the_state_of_the_link() -> None:
     world = await restored()
     await rebase(world)
-    assert "state_older" not in [hit.name for hit in (await world.reconcile()).row.guards]
+    world.edit_crm(7, (2, 17))
+    assert (await world.reconcile()).row.guards == []
+    assert both(world, 7) == (deal(17), deal(17))
 
 
 async def test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_good() -> None:
