@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -188,6 +188,7 @@ async def open_app_context(
     upgrade: bool = True,
     anew: bool = False,
     meter: Meter = NULL_METER,
+    environ: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[AppContext]:
     """Open the state database for the time of the block.
 
@@ -197,6 +198,7 @@ async def open_app_context(
         upgrade: Make or upgrade the schema first; otherwise a schema that is not the current one is refused.
         anew: Make a state database anew even where links are known to have worked with one.
         meter: Receives the duration of every request and every transaction.
+        environ: Names the folder of what is noted outside the state database.
 
     Raises:
         ConfigError, StateUnavailable: The state database cannot be used.
@@ -204,7 +206,7 @@ async def open_app_context(
     gc.set_threshold(*GC_THRESHOLDS)
     clock = clock or SystemClock()
     url = settings.state.url.get_secret_value()
-    marks = mark_files(url, os.environ)
+    marks = mark_files(url, environ)
     if upgrade:
         used_by = {} if anew else await asyncio.to_thread(marks.links)
         await asyncio.to_thread(migrate.upgrade, url, used_by=used_by)

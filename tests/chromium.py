@@ -40,7 +40,8 @@ async def visit(chromium: str, address: str, profile: Path, *flags: str, seconds
         "--enable-logging=stderr",
         *flags,
         address,
-        env=os.environ | {"TZ": "UTC"},
+        # Its crash reports and settings are written beside the profile, not into the home of the person who runs the tests.
+        env=os.environ | {"TZ": "UTC", "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import logging
 import os
 import shutil
 import signal
@@ -11,10 +12,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import Phase, settings
 from hypothesis.internal.conjecture import providers
 from pytest_rerunfailures import StatusDB
@@ -36,6 +38,23 @@ time.tzset()
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm-256color"
+
+# What the shell and the service manager say to a syncd, or to PostgreSQL's library, is not meant for the tests. The password
+# of a PostgreSQL on this machine is. pip needs the machine's proxy (tests/system/test_install.py); the servers of the tests
+# are reached without it.
+for name in list(os.environ):
+    if name.startswith(("SYNCD_", "PG")) and not name.startswith(("SYNCD_TEST_", "PGPASS")):
+        del os.environ[name]
+for name in (
+    "CREDENTIALS_DIRECTORY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+):
+    os.environ.pop(name, None)
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
 
 TESTS = Path(__file__).parent
 
@@ -120,6 +139,27 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """syncd runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture
+def time_zone() -> Iterator[Callable[[str], None]]:
+    """Set this machine's time zone until the test ends."""
+    with pytest.MonkeyPatch.context() as here:
+
+        def set_zone(name: str) -> None:
+            here.setenv("TZ", name)
+            time.tzset()
+
+        yield set_zone
+    time.tzset()
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[None]:
+    """Drop the log lines of thousands of runs, which only cost time."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

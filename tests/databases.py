@@ -172,13 +172,12 @@ def mysql_url(mysql_server: str) -> Iterator[str]:
     execute(mysql_server, f"DROP DATABASE {name}")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite_url", id="sqlite"),
-        pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
-        pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
-    ]
-)
+SQLITE = pytest.param("sqlite_url", id="sqlite")
+POSTGRES = pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres)
+MYSQL = pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql)
+
+
+@pytest.fixture(params=[SQLITE, POSTGRES, MYSQL])
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind in turn."""
     url: str = request.getfixturevalue(request.param)

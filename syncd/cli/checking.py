@@ -159,7 +159,10 @@ def _of_state(subject: str, settings: Settings) -> tuple[list[Finding], bool]:
     if found.exposure:
         said.append(Finding(subject, found.exposure, hint=_EXPOSED, warning=True))
     if obstacle := marks.obstacle():
-        text = f"the links' progress cannot be noted outside it, so a restored backup would go unnoticed: {obstacle}"
+        text = (
+            "the links' progress cannot be noted outside it, so an older one, restored or taken up again, could "
+            f"go unnoticed: {obstacle}"
+        )
         said.append(Finding(subject, text))
     return said, usable
 

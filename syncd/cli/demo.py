@@ -135,7 +135,7 @@ async def open_stage(crm: dict[int, int], table: dict[int, int], unbound: Iterab
                     },
                 }
             )
-            async with open_app_context(settings) as context:
+            async with open_app_context(settings, environ={"STATE_DIRECTORY": directory}) as context:
                 yield Stage(server, file, context)
 
 

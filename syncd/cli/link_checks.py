@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from syncd.config.mapping_columns import KEY_FIELDS, ORDER_COLUMNS
 from syncd.config.model import LinkSettings, PortalPlan, changed_parts
-from syncd.core import guards
-from syncd.core.model import Counts, Direction, Owner
+from syncd.core.model import Direction, Owner
 from syncd.core.ports import Listed, Portal, Rights, Table
 from syncd.core.records import PortalNames
 from syncd.engine import formatting
 from syncd.engine.link import no_progress
+from syncd.engine.state_check import older_state
 from syncd.errors import AuthError, ConfigError, GuardRefusal, SyncdError, UnavailableError
 from syncd.status.fire_times import cost_sentence, listing_cost
 from syncd.wiring import AppContext
@@ -195,13 +195,10 @@ async def _ends(context: AppContext, name: str, settings: LinkSettings) -> list[
                 f"`{hint} --same-portal`. If it is another portal: `{hint}`"
             )
         return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, hint)]
-    known = await context.marks.read(name)
-    if known is not None:
-        run = await context.store.run(known.run)
-        if hits := guards.state_older(known, await context.store.identity(), run):
-            text = f"Nothing is written until a person has seen the plan: {guards.sentence(hits[0], Counts())}."
-            hint = f"Look at `syncd plan {name}`, then apply that run, or: syncd rebase {name}"
-            return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, hint)]
+    if (older := await older_state(context.store, context.marks, row, current=0)) is not None:
+        text = f"Nothing is written until a person has seen the plan: {older.why}."
+        hint = f"Look at `syncd plan {name}`, then apply that run, or: syncd rebase {name}"
+        return [Finding(f"{name}: agreed state", text, GuardRefusal.exit_code, hint)]
     agreed = await context.store.agreed_count(row.id)
     return [Finding(f"{name}: agreed state", f"{agreed:,} bindings agreed")]
 

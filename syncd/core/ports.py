@@ -337,15 +337,24 @@ class Table(Protocol):
 class HighWaterMark(Protocol):
     """How far each link has come, kept outside the state database: a restored backup knows less than this.
 
-    Neither method raises where a mark cannot be kept; a link without one is like one that has never been seen.
+    There are two marks: of a link in its state database, and of the ends, whatever the link's name and its state
+    database. No method raises where a mark cannot be kept; a link without one is like one that has never been seen.
     """
 
     async def read(self, link: str) -> KnownRun | None:
         """Return the last run that is known to have changed the link's state, or None."""
         ...
 
+    async def read_ends(self, fingerprint: str) -> KnownRun | None:
+        """Return the last run on this host that is known to have changed an agreed state of these ends, or None."""
+        ...
+
     async def write(self, link: str, known: KnownRun | None) -> None:
-        """Note a run, or with None forget what is known of the link."""
+        """Note a run of the link, or with None forget what is known of it."""
+        ...
+
+    async def write_ends(self, fingerprint: str, known: KnownRun | None) -> None:
+        """Note a run on these ends, with the address of its state database; with None forget what is known of them."""
         ...
 
 

@@ -175,13 +175,21 @@ class Written(NamedTuple):
 class KnownRun(NamedTuple):
     """What is known outside the state database of the last run of a link that changed it.
 
-    state: the identity of the database. finished_at: None where the run was still under way when this was noted.
+    Args:
+        state: The identity of the database.
+        run: The run's number.
+        started_at: When it began.
+        finished_at: When it ended; None where it was still under way when this was noted.
+        link: The link's name; empty where that is not noted.
+        where: The database's address without credentials; empty where that is not noted.
     """
 
     state: str
     run: int
     started_at: float
     finished_at: float | None
+    link: str = ""
+    where: str = ""
 
 
 SLICE = "slice "

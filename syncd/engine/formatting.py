@@ -109,9 +109,19 @@ def run_kind(row: RunRow, before: str = "") -> str:
     return f"{'Look at' if row.plan != row.id else f'{kind} of'} {before}{row.source}"
 
 
+_EXPLAINED_BY_THE_RUN = frozenset({FINGERPRINT, guards.STATE_OLDER})
+"""Guards whose sentence says more than their numbers."""
+
+
 def refusals(row: RunRow) -> list[str]:
-    """Given a refused run, return why, a phrase with its numbers for each guard."""
-    return [row.error if hit.name == FINGERPRINT else guards.sentence(hit, row.counts) for hit in row.guards]
+    """Given a refused run, return why, a phrase with its numbers for each guard.
+
+    What only the run could know, such as the link that has gone on, is at the end of its error.
+    """
+    said = [guards.sentence(hit, row.counts) for hit in row.guards if hit.name not in _EXPLAINED_BY_THE_RUN]
+    if len(said) == len(row.guards):
+        return said
+    return [*said, row.error.removeprefix("; ".join([*said, ""]))]
 
 
 def remedy(row: RunRow) -> str:
@@ -120,7 +130,10 @@ def remedy(row: RunRow) -> str:
     if FINGERPRINT in names:
         return "If that is a mistake, correct the link's settings; what was agreed is kept."
     if guards.STATE_OLDER in names:
-        return "If that is a mistake, restore the newest backup of the state database, or correct [state] url."
+        return (
+            "If that is a mistake, restore the newest backup of the state database, or correct [state] url or the "
+            "link's name."
+        )
     causes = {hit.side if hit.name == "empty_side" else hit.side.other for hit in row.guards if hit.side is not None}
     if not causes:
         return ""

@@ -33,7 +33,14 @@ class NoMark:
         """Return nothing."""
         return None
 
+    async def read_ends(self, fingerprint: str) -> KnownRun | None:  # noqa: ARG002 - the port's
+        """Return nothing."""
+        return None
+
     async def write(self, link: str, known: KnownRun | None) -> None:
+        """Do nothing."""
+
+    async def write_ends(self, fingerprint: str, known: KnownRun | None) -> None:
         """Do nothing."""
 
 

@@ -12,7 +12,7 @@ Everything here runs under the link's lease, and everything it decides is in `co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from itertools import groupby
 
@@ -21,7 +21,7 @@ import structlog
 from syncd.core import guards
 from syncd.core.model import Change, Outcome
 from syncd.core.plan import reverse
-from syncd.core.records import RunRow, StoredChange
+from syncd.core.records import GuardHit, RunRow, StoredChange
 from syncd.engine import state_check
 from syncd.engine.covering import Portion, require_inside
 from syncd.engine.link import Link
@@ -129,22 +129,24 @@ async def apply(link: Link, source: int, *, origin: str = "command") -> Report:
                     raise StalePlan(
                         f"Run {source} has been applied already; nothing was written.", hint=plan_anew(link)
                     )
-                if _approves_of_state(stored):
+                if _approves_of_state(stored, await run.state_age.check()):
                     await run.state_age.note()
-                else:
-                    await run.state_age.check()
                 writes = await run.store(plan_, draft)
                 await run.record_observation(seen, draft)
                 await run.apply(writes, seen)
     return run.report
 
 
-def _approves_of_state(stored: RunRow) -> bool:
-    """Given a run that a person names, return whether that approves of the state it was planned with.
+def _approves_of_state(stored: RunRow, older: Collection[GuardHit]) -> bool:
+    """Return whether a person who names a run approves of an older state.
 
-    An undo, or a plan for some orders, says nothing about other orders.
+    A plan that was made before the state became older, or for some orders, says nothing about that; nor does an undo.
+
+    Args:
+        stored: The run.
+        older: The refusal of the state as it is now; empty if it is not older.
     """
-    return stored.kind != "undo" and stored.covers is None
+    return stored.covers is None and not set(older).isdisjoint(stored.guards)
 
 
 def planned(stored: Iterable[StoredChange]) -> Iterator[Change]:

@@ -65,7 +65,7 @@ class Run:
     state_age: StateAge = field(init=False)
 
     def __post_init__(self) -> None:
-        self.state_age = StateAge(self.link, self.row)
+        self.state_age = StateAge(self.link, self.lease, self.row)
 
     async def cover(self, portion: Portion | None) -> bool:
         """Settle which orders this run reads; return False, and end it well, where none of them is in the link's range.
@@ -256,7 +256,10 @@ class Run:
     def report_refused(self, plan_: Plan, standing: int | None = None) -> None:
         """Say which guards refuse the plan; `standing` is an earlier run whose stored plan may be applied instead."""
         self.row.state = "refused"
-        self.row.error = "; ".join(guards.sentence(hit, plan_.counts) for hit in plan_.guards)
+        self.row.error = "; ".join(
+            self.state_age.why if hit.name == guards.STATE_OLDER else guards.sentence(hit, plan_.counts)
+            for hit in plan_.guards
+        )
         if standing is not None:
             self.row.source = standing
             self.row.guards = plan_.guards

@@ -1,7 +1,9 @@
-"""The high-water mark on disk: the last run of each link, to notice that an older state database was restored.
+"""The high-water marks on disk: the last run of each link, and on its ends, to notice that an older state is at work.
 
 There is a file for each link. For SQLite it is beside the database, so a copied database comes without it. For a server
-it is in the state directory of this host, which then knows its own runs only. The holder of the link's lease writes it.
+it is in the state directory of this host, which then knows its own runs only. A second file is for the link's ends,
+whatever the link's name and its state database. It is in the state directory, where all state databases of this host
+meet; without one that may be written it is beside an SQLite database. The holder of the link's lease writes both.
 """
 
 from __future__ import annotations
@@ -30,22 +32,36 @@ class MarkFiles:
     """See `syncd.core.ports.HighWaterMark`.
 
     Args:
-        stem: The folder and the beginning of the files' names; None if there is no folder for them.
+        where: The address of the state database, without credentials.
+        stem: The folder and the beginning of the names of the links' files; None if there is no folder for them.
         beside: The file or folder whose owner they get if root makes them.
+        ends: The folder of the ends' files; None if there is none.
     """
 
-    def __init__(self, stem: Path | None, beside: Path | None = None) -> None:
+    def __init__(self, where: str, stem: Path | None, beside: Path | None, ends: Path | None) -> None:
+        self._where = where
         self._stem = stem
         self._beside = beside
-        self._complained: set[str] = set()
+        self._ends = ends
+        self._complained: set[Path] = set()
 
     async def read(self, link: str) -> KnownRun | None:
         """See `HighWaterMark`. A file that cannot be read is logged, once."""
-        return await asyncio.to_thread(self._read, link)
+        return await asyncio.to_thread(self._read, self._link_file(link))
+
+    async def read_ends(self, fingerprint: str) -> KnownRun | None:
+        """See `HighWaterMark`. A file that cannot be read is logged, once."""
+        return await asyncio.to_thread(self._read, self._ends_file(fingerprint))
 
     async def write(self, link: str, known: KnownRun | None) -> None:
         """See `HighWaterMark`. A file that cannot be written is logged, once."""
-        await asyncio.to_thread(self._write, link, known)
+        await asyncio.to_thread(self._write, self._link_file(link), known, self._beside)
+
+    async def write_ends(self, fingerprint: str, known: KnownRun | None) -> None:
+        """See `HighWaterMark`. A file that cannot be written is logged, once."""
+        if known is not None and not known.where:
+            known = known._replace(where=self._where)
+        await asyncio.to_thread(self._write, self._ends_file(fingerprint), known, self._ends)
 
     def links(self) -> dict[str, KnownRun]:
         """Return the marks of all links. Blocking."""
@@ -55,24 +71,27 @@ class MarkFiles:
         with suppress(OSError):
             names = [file.name for file in self._stem.parent.iterdir() if file.name.startswith(f"{self._stem.name}.")]
             links = [unquote(name[start : -len(_SUFFIX)]) for name in sorted(names) if name.endswith(_SUFFIX)]
-            return {link: known for link in links if (known := self._read(link)) is not None}
+            return {link: known for link in links if (known := self._read(self._link_file(link))) is not None}
         return {}
 
     def obstacle(self) -> str:
         """Return why marks cannot be kept, as the end of a sentence; empty if they can. Blocking."""
-        if self._stem is None:
+        if self._stem is None or self._ends is None:
             return "this host has no state directory: set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
-        folder = self._stem.parent
-        nearest = next(one for one in (folder, *folder.parents) if one.exists())
-        return "" if os.access(nearest, os.W_OK) else f"the folder {nearest} may not be written"
+        for folder in (self._stem.parent, self._ends):
+            if not os.access(_nearest(folder), os.W_OK):
+                return f"the folder {_nearest(folder)} may not be written"
+        return ""
 
-    def _path(self, link: str) -> Path | None:
+    def _link_file(self, link: str) -> Path | None:
         return (
             None if self._stem is None else self._stem.with_name(f"{self._stem.name}.{quote(link, safe='')}{_SUFFIX}")
         )
 
-    def _read(self, link: str) -> KnownRun | None:
-        path = self._path(link)
+    def _ends_file(self, fingerprint: str) -> Path | None:
+        return None if self._ends is None else self._ends / f"ends-{_short(fingerprint)}{_SUFFIX}"
+
+    def _read(self, path: Path | None) -> KnownRun | None:
         if path is None:
             return None
         try:
@@ -83,31 +102,32 @@ class MarkFiles:
                 int(found["run"]),
                 float(found["started_at"]),
                 None if finished is None else float(finished),
+                str(found.get("link", "")),
+                str(found.get("where", "")),
             )
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._complain(link, error.strerror or str(error))
+            self._complain(path, error.strerror or str(error))
         except (ValueError, KeyError, TypeError):
-            self._complain(link, "its text is not what syncd writes")
+            self._complain(path, "its text is not what syncd writes")
         return None
 
-    def _write(self, link: str, known: KnownRun | None) -> None:
-        path = self._path(link)
+    def _write(self, path: Path | None, known: KnownRun | None, beside: Path | None) -> None:
         if path is None:
             return
         try:
             if known is None:
                 path.unlink(missing_ok=True)
             else:
-                _replace(path, json.dumps(known._asdict()) + "\n", self._beside or path.parent)
+                _replace(path, json.dumps(known._asdict()) + "\n", beside or path.parent)
         except OSError as error:
-            self._complain(link, error.strerror or str(error))
+            self._complain(path, error.strerror or str(error))
 
-    def _complain(self, link: str, reason: str) -> None:
-        if link not in self._complained:
-            self._complained.add(link)
-            log.warning("high-water mark not kept", link=link, file=str(self._path(link)), reason=reason)
+    def _complain(self, path: Path, reason: str) -> None:
+        if path not in self._complained:
+            self._complained.add(path)
+            log.warning("high-water mark not kept", file=str(path), reason=reason)
 
 
 def mark_files(url: str, environ: Mapping[str, str]) -> MarkFiles:
@@ -116,13 +136,16 @@ def mark_files(url: str, environ: Mapping[str, str]) -> MarkFiles:
     Raises:
         ConfigError: The URL is not one of a state database.
     """
-    path = file_of(read_url(url))
+    where, path, folder = database_identity(url), file_of(read_url(url)), _state_folder(environ)
     if path is not None:
-        return MarkFiles(path, path)
-    folder = _state_folder(environ)
-    return MarkFiles(
-        None if folder is None else folder / hashlib.sha256(database_identity(url).encode()).hexdigest()[:16]
-    )
+        # In a container the home may be unwritable: a database on a volume has all marks beside it.
+        usable = folder is not None and _nearest(folder).is_dir() and os.access(_nearest(folder), os.W_OK)
+        return MarkFiles(where, path, path, folder if usable else path.parent)
+    return MarkFiles(where, None if folder is None else folder / _short(where), None, folder)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path | None:
@@ -133,6 +156,11 @@ def _state_folder(environ: Mapping[str, str]) -> Path | None:
         return Path(environ["XDG_STATE_HOME"]) / "syncd"
     home = environ.get("HOME")
     return Path(home) / ".local" / "state" / "syncd" if home and Path(home).is_dir() else None
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or that one of its parents that is there and in which it would be made."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _replace(path: Path, text: str, beside: Path) -> None:

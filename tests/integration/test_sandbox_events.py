@@ -15,8 +15,8 @@ from syncd.daemon.hints import Hooks
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access, WebServer
 from syncd.sandbox import SandboxServer, ServeOptions, handler_problem, serve
+from tests.fakes.settings import settings
 from tests.system.shop import call
-from tests.unit.status.test_status_links import settings
 
 pytestmark = pytest.mark.anyio
 

@@ -1,10 +1,10 @@
-"""`make soak`, its second part: lives of the rule machine over the real parts, with fresh chances, until somebody ends it.
+"""The second part of `make soak`: lives of the rule machine over the real parts, different ones each time.
 
     python -m tests.property.endless [--lives 500] [--keep broken-lives]
 
-Ctrl-C (SIGTERM likewise) ends it, also as a background job that inherited an ignored SIGINT, and it says how many lives
-were played. A life that breaks a promise is printed and
-kept as a scenario file; the exit code is then 1.
+Without `--lives` it goes on until Ctrl-C or SIGTERM, and then says how many lives it played. Ctrl-C also ends a background
+job that inherited an ignored SIGINT. A life that breaks a promise is printed and kept as a scenario file; the exit code is
+then 1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ROUND = 25
 
 
 def main() -> int:
-    """Play lives until there were as many as asked for, one breaks a promise, or somebody ends it."""
+    """Play lives until the asked number is reached, one breaks a promise, or a signal comes. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lives", type=int, help="left out: go on until Ctrl-C")
+    parser.add_argument("--lives", type=int, help="how many to play; without it, until Ctrl-C")
     parser.add_argument("--keep", type=Path, default=Path("broken-lives"))
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,9 +46,8 @@ def main() -> int:
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
-    EngineMachine.ended = (
-        True  # what is raised here may be lost in a callback of somebody's: then the next life sees it
-    )
+    # The exception below is lost if the signal arrives in a callback that swallows it. Then the next life sees this mark.
+    EngineMachine.ended = True
     raise KeyboardInterrupt
 
 

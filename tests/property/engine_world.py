@@ -113,8 +113,9 @@ TABLE_EDITS = {
     "table-reaches": (f"{REACH}_u AFTER UPDATE {OF_3}", f"{REACH}_i AFTER INSERT {OF_3}"),
     "table-keeps-apart": ("DROP TRIGGER IF EXISTS reach_u", "DROP TRIGGER IF EXISTS reach_i"),
 }
-"""What somebody does to the table. `table-again` sets the owner that the order had first; `table-nowhere` names an owner that does not exist; `table-refuses` lets the database
-take no moves of two orders; `table-reaches` lets the write of one order's row delete another one's, whoever writes it."""
+"""What an outside writer does to the table. `table-again` sets the owner that the order had first. `table-nowhere` names an
+owner that does not exist. After `table-refuses` the database takes no moves of two orders. After `table-reaches` each write of
+one order's row deletes another order's row, no matter which program writes."""
 
 UPHEAVALS = {
     "table-unkey": "keys unreadable", "table-rekey": "keys unreadable", "table-restore": "backup restored",
@@ -154,7 +155,7 @@ class Inline(ThreadPoolExecutor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+        except BaseException as error:  # noqa: BLE001 - the caller gets it with the future
             future.set_exception(error)
         return future
 

@@ -1,11 +1,12 @@
 """The rule machine over the whole engine (sync-rules.md 14 to 30): real portal client, sandbox, SQL table and state.
 
-Outside writers on both sides, before and during every run; faults of the network, the portal, the table and the state
-database; a crash at any step; a lease taken over; a second process; a person who applies, undoes, decides and rebases;
-clocks that jump, also while requests are under way; passes over all orders, a slice, the newest, named and hinted ones. What a run may do is checked after each, what all of it came to at
-the end (`engine_world.py`). A life that breaks a promise is printed, and kept, as a scenario file (`engine_script.py`).
+A life has outside writers on both sides, before and during every run; faults of the network, the portal, the table and the
+state database; a crash at any step; a lease taken over; a second process; a person who applies, undoes, decides and rebases;
+clocks that jump, also while requests are under way; passes over all orders, a slice, the newest, named and hinted ones.
+Each run is checked after it ends, and the whole life at its end (`engine_world.py`). A life that breaks a promise is printed
+and kept as a scenario file (`engine_script.py`).
 
-`make test` plays a fixed number of lives, `make soak` goes on until somebody ends it (`endless.py`).
+`make test` plays the same few lives each time, `make soak` many different ones (`endless.py`).
 """
 
 from __future__ import annotations

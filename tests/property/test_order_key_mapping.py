@@ -40,7 +40,7 @@ async def lived(world: KeyedShop, names: dict[int, str], edits: list[tuple[str, 
         return world.bound, rows, [(hold.order_id, hold.kind, hold.facts) for hold in report.holds], report.row.state
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(EDITS, st.permutations([f"N-{number}" for number in range(1, 13)]))
 def test_given_any_edits_and_any_names_of_orders_then_keys_lead_where_order_ids_do(
     edits: list[tuple[str, int, int]], names: list[str]

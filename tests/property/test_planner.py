@@ -354,15 +354,7 @@ side_counts = st.builds(SideCounts, numbers, numbers, numbers, numbers)
 percentages = st.floats(0, 100, allow_nan=False)
 limits = st.builds(
     GuardLimits,
-    numbers,
-    percentages,
-    numbers,
-    percentages,
-    percentages,
-    st.integers(0, 120),
-    percentages,
-    percentages,
-    numbers,
+    **{name: percentages if "percent" in name else numbers for name in GuardLimits.__dataclass_fields__},
 )
 plans = st.builds(
     Counts,
@@ -422,14 +414,26 @@ def test_11_guards_more_removes_today_never_allow_more(plan: Any, limits: Any, t
 # -------------------------------------------------------------------------- 33 day limits
 
 
-@given(parts=st.lists(st.tuples(st.sampled_from(Side), side_counts), max_size=6), agreed=numbers, limits=limits)
+some = st.integers(0, 10)
+parts_of_a_day = st.lists(st.tuples(st.sampled_from(Side), st.builds(SideCounts, move=some, remove=some)), max_size=8)
+day_limits = st.builds(
+    GuardLimits,
+    **{
+        name: (st.floats(0, 20) if "percent" in name else st.integers(0, 40)) if "_per_day" in name else st.just(10**6)
+        for name in GuardLimits.__dataclass_fields__
+    },
+)
+"""Only the limits of a day refuse anything, so that most days are some passes that write, and then one that may not."""
+
+
+@given(parts=parts_of_a_day, agreed=st.integers(0, 400), limits=day_limits)
 def test_33_day_limits_no_sequence_of_passes_writes_what_one_plan_of_it_all_would_be_refused_for_by_day(
     parts: Any, agreed: int, limits: GuardLimits
 ) -> None:
-    rows: dict[str, Any] = {"agreed": agreed, "crm_rows": 60, "table_rows": 60}
+    rows: dict[str, Any] = {"agreed": agreed, "crm_rows": agreed, "table_rows": agreed}
     moved, removed, written = Counter[Side](), Counter[Side](), Counts(**rows)
     for side, part in parts:
-        plan = replace(Counts(**rows), **{side.value: replace(part, add=0, reverts=0)})
+        plan = replace(Counts(**rows), **{side.value: part})
         if evaluate(plan, limits, LastDay(agreed, dict(moved), dict(removed))):
             continue
         moved[side] += part.move

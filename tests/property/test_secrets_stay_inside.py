@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -160,7 +159,9 @@ def everything_that_left(folder: Path, environ: dict[str, str]) -> str:
     """Run the commands; return what they printed and logged, what they left on disk, and what the web would show."""
     config = folder / "syncd.toml"
     metrics = folder / "metrics.prom"
-    with patch.dict(os.environ, environ):
+    with pytest.MonkeyPatch.context() as here:
+        for name, value in environ.items():
+            here.setenv(name, value)
         said = [call("--config", str(config), *words, directory=folder) for words in COMMANDS]
         passed = call("--config", str(config), "reconcile", "--metrics-textfile", str(metrics), directory=folder)
         shown = asyncio.run(every_page(config))
@@ -192,7 +193,7 @@ async def every_page(config: Path) -> list[str]:
 @example(plant=("links.shop.table.url", f"postgresql://erp:{HEAD}@{TAIL}@{NOWHERE}/shop", "file"))
 @example(plant=("links.shop.table.url", f"postgresql://erp@{CODE}@{NOWHERE}/shop", "file"))
 @example(plant=("links.shop.table.url", f"sqlite://erp:{HEAD}@{TAIL}@{NOWHERE}/shop", "file"))
-@settings(max_examples=25, derandomize=True)
+@settings(max_examples=25)
 def test_given_a_secret_in_any_place_then_no_piece_of_it_leaves_the_process(
     portal: str, plant: tuple[str, str, str]
 ) -> None:
@@ -202,7 +203,6 @@ def test_given_a_secret_in_any_place_then_no_piece_of_it_leaves_the_process(
 
     assert "Traceback" not in left
     for mark in (HEAD, TAIL):
-        assert mark not in left
         assert mark.lower() not in left.lower()
 
 

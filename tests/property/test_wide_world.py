@@ -6,11 +6,10 @@ The simulated lives hold them against everything that can go wrong; here is each
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,11 +24,7 @@ ORDERS = 24
 POLICY = Policy(Direction.TWO_WAY, OnConflict.HOLD, Scope(frozenset({2})))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quiet() -> Iterator[None]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 async def in_step() -> World:

@@ -25,9 +25,11 @@ print(sorted(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else
 for stream in (sys.stdin, sys.stdout, sys.stderr):
     print(stream.encoding, stream.errors, stream.line_buffering, stream.write_through, stream.fileno())
 """
-LATE = (
-    "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start(); print('soon')"
-)
+LATE = """
+import threading
+threading.Thread(target=lambda: (threading.main_thread().join(), print('late'))).start()
+print('soon')
+"""
 HANGS = "import time; print('up', flush=True); time.sleep(600)"
 ALIKE = {
     "what it is": ("-c", SAYS_WHAT_IT_IS, "one", "two"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -46,5 +47,6 @@ def test_given_a_signal_during_a_step_then_the_demo_ends_before_the_next_and_lea
 
     assert stopping.run(work) == code
     assert list(temporary.glob("syncd-demo-*")) == []
+    assert not Path(os.environ["STATE_DIRECTORY"]).exists()
     headings = [line for line in stream.getvalue().splitlines() if line[:1].isdigit()]
     assert step <= len(headings) <= step + 1

@@ -10,9 +10,13 @@ from structlog.testing import capture_logs
 
 from syncd.cli.link_runs import LOG_SECONDS, progress
 from tests.fakes.clock import FakeClock
+from tests.terminals import Terminal
 
 
-def test_given_no_terminal_then_a_long_stage_is_logged_now_and_then_with_its_rate_and_remaining_time() -> None:
+def test_given_no_terminal_then_a_long_stage_is_logged_now_and_then_with_its_rate_and_remaining_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
     clock = FakeClock()
     with capture_logs() as logs, progress(clock) as report:
         report("apply", 0, 900)
@@ -23,16 +27,12 @@ def test_given_no_terminal_then_a_long_stage_is_logged_now_and_then_with_its_rat
     assert [(one["done"], one["rate"], one["left_seconds"]) for one in logs] == [(300, 10.0, 60), (600, 10.0, 30)]
 
 
-def test_given_no_terminal_then_a_short_stage_is_not_logged() -> None:
+def test_given_no_terminal_then_a_short_stage_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
     with capture_logs() as logs, progress(FakeClock()) as report:
         report("table", 5, None)
 
     assert logs == []
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_given_a_terminal_then_each_stage_gets_a_bar_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from syncd.cli.screen import Line, Screen, TextTable, clean, plain
+from tests.terminals import Terminal
 
 
 def test_given_control_characters_then_they_are_written_out() -> None:
@@ -57,11 +58,6 @@ def test_given_json_then_it_is_masked_and_readable() -> None:
 
     assert json.loads(stream.getvalue()) == [{"error": "POST https://x/rest/1/***/ failed", "naïve": None}]
     assert "naïve" in stream.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])

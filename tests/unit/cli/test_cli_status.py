@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -31,6 +29,7 @@ from syncd.engine.formatting import OrderHistory, explain
 from syncd.status.health import Health, LinkHealth, tone_of_outcome
 from syncd.status.links import LinkStatus, links_json
 from syncd.status.owners import Labels
+from tests.terminals import Terminal
 
 NOW = 1_800_000_000.0
 
@@ -293,16 +292,9 @@ def test_given_nothing_then_it_says_that_nothing_is_known() -> None:
     assert "syncd does not know this order" in "\n".join(plain(history(story(), NOW)))
 
 
-class Wide(io.StringIO):
-    """A terminal; its columns come from the environment."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def on_terminal(blocks: Iterable[Block], environ: Mapping[str, str]) -> list[str]:
     """What a terminal shows of blocks, without its colours."""
-    stream = Wide()
+    stream = Terminal()
     Screen(stream, environ).show(blocks)
     return re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
 
@@ -343,17 +335,12 @@ def test_given_a_terminal_of_few_columns_then_history_has_the_name_when_and_what
     assert "decided by anna.the.operator@a-host-with-a-long-name" in " ".join(" ".join(lines).split())
 
 
-def test_given_a_time_then_a_terminal_has_it_in_local_time_with_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        told = "\n".join(plain(history(story(change(Outcome.APPLIED), binding=BOUND), NOW)))
-        paused = shown([link("shop", Health.PAUSED, paused=True)])
-        assert "2027-01-15 02:59:00 EST  run 3" in told
-        assert "paused by anna@ops on 2027-01-15 02:59:00 EST" in " ".join(paused)
-        stored = Line("Worked on since 2027-01-15T07:59:00+00:00; until 2027-01-15T08:00:00+00:00.")
-        assert list(plain([stored])) == ["Worked on since 2027-01-15 02:59:00 EST; until 2027-01-15 03:00:00 EST."]
-        assert links_json([link("shop", paused=True)])[0]["pause"]["at"] == "2027-01-15T07:59:00+00:00"
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+def test_given_a_time_then_a_terminal_has_it_in_local_time_with_its_zone(time_zone: Callable[[str], None]) -> None:
+    time_zone("America/New_York")
+    told = "\n".join(plain(history(story(change(Outcome.APPLIED), binding=BOUND), NOW)))
+    paused = shown([link("shop", Health.PAUSED, paused=True)])
+    assert "2027-01-15 02:59:00 EST  run 3" in told
+    assert "paused by anna@ops on 2027-01-15 02:59:00 EST" in " ".join(paused)
+    stored = Line("Worked on since 2027-01-15T07:59:00+00:00; until 2027-01-15T08:00:00+00:00.")
+    assert list(plain([stored])) == ["Worked on since 2027-01-15 02:59:00 EST; until 2027-01-15 03:00:00 EST."]
+    assert links_json([link("shop", paused=True)])[0]["pause"]["at"] == "2027-01-15T07:59:00+00:00"

@@ -1,3 +1,5 @@
+"""Which configuration file is obeyed without being named, and which could be a trap of another user."""
+
 from __future__ import annotations
 
 import os
@@ -39,10 +41,10 @@ def test_given_a_strangers_file_then_it_is_refused_and_the_way_to_name_it_is_sho
     assert f"syncd --config {configuration}" in refused.value.hint
 
 
-@pytest.mark.parametrize(("mode", "writers"), [(0o666, "everybody"), (0o602, "everybody")])
-def test_given_a_file_that_everybody_may_write_then_it_is_refused(configuration: Path, mode: int, writers: str) -> None:
+@pytest.mark.parametrize("mode", [0o666, 0o602])
+def test_given_a_file_that_everybody_may_write_then_it_is_refused(configuration: Path, mode: int) -> None:
     configuration.chmod(mode)
-    with pytest.raises(ConfigError, match=f"it may be written by {writers}"):
+    with pytest.raises(ConfigError, match="it may be written by everybody"):
         refuse_untrusted(configuration)
 
 

@@ -42,7 +42,7 @@ class TestExample:
         link = configuration.load().settings.links["shop"]
         assert str(link.schedule) == "5m"
 
-    def test_it_shows_every_key_there_is(self, configuration: Configuration) -> None:
+    def test_it_shows_every_key_there_is(self) -> None:
         uncommented = tomllib.loads(re.sub(r"(?m)^# (?=\[|\w+ = )", "", example()))
         for key in KEYS:
             table = uncommented
@@ -128,7 +128,7 @@ class TestReference:
             assert key.kind, key.name
             assert key.meaning.endswith("."), key.name
 
-    def test_defaults_are_named_and_no_secret_is(self) -> None:
+    def test_defaults_and_required_keys_are_named(self) -> None:
         assert '| `plan_ttl` | duration | `"24h"` |' in reference()
         assert "| `name` | table name | required |" in reference()
 
@@ -191,7 +191,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert settings.notify.holds_after_seconds == 3600
 
 
-def test_importing_the_settings_reads_no_file_and_pulls_in_no_database_or_scheduler() -> None:
+def test_importing_the_settings_pulls_in_no_database_scheduler_log_or_web_client() -> None:
     code = "import syncd.config.load, sys; print(sorted({'sqlalchemy', 'apscheduler', 'structlog', 'httpx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -147,7 +147,8 @@ class TestService:
         named.mkdir()
         (named / "syncd_links__shop__portal__webhook").write_text(WEBHOOK)
         (named / "links__shop__table__url").write_text("sqlite:////srv/shop.db")
-        load(etc / "syncd.toml", {"CREDENTIALS_DIRECTORY": str(named)})
+        link = load(etc / "syncd.toml", {"CREDENTIALS_DIRECTORY": str(named)}).settings.links["shop"]
+        assert revealed(link.portal.webhook) == WEBHOOK
 
     def test_a_configuration_elsewhere_has_no_service(self, tmp_path: Path) -> None:
         assert service_places.service_places(tmp_path / "syncd.toml") is None

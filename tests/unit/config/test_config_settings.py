@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,6 @@ class TestShown:
         assert json.dumps([one._asdict() for one in effective(configuration.load())])
 
     def test_as_text_it_is_toml_with_the_origin_as_a_comment(self, configuration: Configuration) -> None:
-        import tomllib
-
         text = show(configuration.load())
         assert tomllib.loads(text)["links"]["shop"]["table"]["name"] == "crm.order_bindings"
         state = f'"sqlite:///{configuration.directory}/syncd.db"'

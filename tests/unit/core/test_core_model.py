@@ -50,9 +50,12 @@ def test_a_hold_lasts_while_the_facts_are_those_it_was_made_for() -> None:
 
 
 def test_a_hold_of_unreadable_rows_lasts_while_they_are_unreadable_in_the_same_way() -> None:
-    held = hold("X-X")
+    held = Hold(5, HoldKind.INVALID_ROW, facts("X-X", INVALID), "")
 
-    assert not held.is_current(facts("X-X", INVALID))
+    assert held.is_current(facts("X-X", INVALID))
+    assert not held.is_current(facts("X-X", DUPLICATE))
+    assert not held.is_current(facts("X-X"))
+    assert not hold("X-X").is_current(facts("X-X", INVALID))
     assert not hold("X-X", seen="X-X").is_current(facts("X-X", DUPLICATE))
 
 

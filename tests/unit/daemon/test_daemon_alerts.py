@@ -1,3 +1,5 @@
+"""Notifications: what is reported about a link, how often, and what happens when delivery fails."""
+
 from __future__ import annotations
 
 import asyncio
@@ -568,4 +570,5 @@ class TestDelivery:
     async def test_given_no_courier_then_nothing_waits(self, clock: LoopClock) -> None:
         alerts = Alerts(clock, lambda _way, _outcome: None)
         alerts.ended(_ending(Health.IN_STEP, Health.FAILING, clock=clock))
-        await alerts.drain()
+        async with asyncio.timeout(1):
+            await alerts.drain()

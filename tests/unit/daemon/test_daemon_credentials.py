@@ -1,3 +1,5 @@
+"""The daemon notices when a secret file changes, appears or goes."""
+
 from __future__ import annotations
 
 import asyncio

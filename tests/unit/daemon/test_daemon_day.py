@@ -30,11 +30,10 @@ from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
 from tests.fakes.table import FakeTable
 from tests.unit.daemon.daemon_day import Day, handles, standing
-from tests.unit.daemon.virtual_daemon import NOON, LoopClock
+from tests.unit.daemon.virtual_daemon import HOUR, NOON, LoopClock, cancel, until
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3600.0
 DAY = 24 * HOUR
 SCHEDULES = {
     **{f"shop{number}": "10m" for number in range(5)},
@@ -115,17 +114,17 @@ async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_account
     day.start(_settings())
     weather = asyncio.create_task(_weather(works, random.Random(20261121), clock))
     people = asyncio.create_task(_people(works, clock))
-    await _at(11, clock)
+    await until(11, clock)
     await day.stop()
-    await _at(11.4, clock)  # a restart that takes its time
+    await until(11.4, clock)  # a restart that takes its time
     second = Day(works, clock)
     second.start(_settings())
-    await _at(13, clock)
+    await until(13, clock)
     before, open_then = standing(), handles()
-    await _at(23, clock)
-    weather.cancel()
+    await until(23, clock)
+    await cancel(weather)
     works.calm()
-    await _at(24, clock)
+    await until(24, clock)
 
     assert people.done()
     await people
@@ -155,39 +154,35 @@ async def test_given_a_day_of_faults_edits_and_people_then_every_slot_is_account
 async def _people(works: Works, clock: LoopClock) -> None:
     """What people do that day."""
     store = works.store
-    await _at(3, clock)  # somebody empties most of a table; a person looks at the refused plan and applies it
+    await until(3, clock)  # somebody empties most of a table; a person looks at the refused plan and applies it
     works.tables["store0"].stored = works.tables["store0"].stored[:5]
-    await _at(4.5, clock)
+    await until(4.5, clock)
     refused = next(run for run in await store.runs("store0", 20) if run.state == "refused")
     async with works.link("store0") as link:
         assert (await engine.apply(link, refused.plan)).exit_code in {0, 3}
-    await _at(5, clock)
+    await until(5, clock)
     await store.set_paused("slow", paused=True)
-    await _at(6, clock)  # a webhook loses its right, and gets it back
+    await until(6, clock)  # a webhook loses its right, and gets it back
     works.portals["store1"].read_right = False
-    await _at(9.2, clock)
+    await until(9.2, clock)
     works.portals["store1"].read_right = True
     await store.post_request("store1", "trigger", "a person", clock.now())
-    await _at(10, clock)
+    await until(10, clock)
     await store.set_paused("slow", paused=False)
-    await _at(14, clock)  # from here on nobody tells the daemon anything
+    await until(14, clock)  # from here on nobody tells the daemon anything
     works.portals["shop0"].read_right = False
     works.portals["shop1"].listings.extend([Surprise.BLOCKED] * 50)
     lost = works.tables["store2"].stored[5:]
     works.tables["store2"].stored = works.tables["store2"].stored[:5]
-    await _at(15.1, clock)
+    await until(15.1, clock)
     works.tables["store2"].stored += lost[:-5]  # somebody puts rows back, slowly
-    await _at(15.25, clock)
+    await until(15.25, clock)
     works.tables["store2"].stored += lost[-5:-3]
-    await _at(15.4, clock)
+    await until(15.4, clock)
     works.tables["store2"].stored += lost[-3:]
-    await _at(16.5, clock)
+    await until(16.5, clock)
     works.portals["shop0"].read_right = True
     works.portals["shop1"].listings.clear()
-
-
-async def _at(hour: float, clock: LoopClock) -> None:
-    await clock.sleep(NOON + hour * HOUR - clock.now())
 
 
 async def _unexplained(

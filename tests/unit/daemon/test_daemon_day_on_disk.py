@@ -31,11 +31,10 @@ from syncd.state.store import open_store
 from syncd.wiring import AppContext
 from tests.fakes.sandbox_transport import SandboxTransport
 from tests.unit.daemon.daemon_day import Day, handles
-from tests.unit.daemon.virtual_daemon import NOON, LoopClock
+from tests.unit.daemon.virtual_daemon import LoopClock, cancel, until
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3600.0
 NAMES = [f"shop{number}" for number in range(10)]
 ORDERS = range(1, 201)
 MORNING, EVENING = 6, 24
@@ -155,14 +154,10 @@ async def _weather(ground: Ground, chance: random.Random, clock: LoopClock) -> N
 async def _revoke(ground: Ground, clock: LoopClock) -> None:
     """A webhook is revoked for two hours of the morning, and again of the afternoon."""
     for hour in (3, 15):
-        await _at(hour, clock)
+        await until(hour, clock)
         right, ground.portals["shop9"].code = ground.portals["shop9"].code, "another"
-        await _at(hour + 2, clock)
+        await until(hour + 2, clock)
         ground.portals["shop9"].code = right
-
-
-async def _at(hour: float, clock: LoopClock) -> None:
-    await clock.sleep(NOON + hour * HOUR - clock.now())
 
 
 class Measure(NamedTuple):
@@ -194,13 +189,12 @@ async def test_given_a_day_of_real_files_faults_and_edits_then_neither_handles_n
     ]
     measures = []
     for hour in range(MORNING, EVENING, 2):
-        await _at(hour, clock)
+        await until(hour, clock)
         measures.append(await _measured(day, clock))
-    for other in others:
-        other.cancel()
+    await cancel(*others)
     for portal in ground.portals.values():
         portal.faults = Faults()
-    await _at(EVENING + 2, clock)
+    await until(EVENING + 2, clock)
     measures.append(await _measured(day, clock))
 
     early, late = measures[: len(measures) // 2], measures[len(measures) // 2 :]

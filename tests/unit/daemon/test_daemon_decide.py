@@ -1,3 +1,5 @@
+"""Whether a pass runs now, and what it covers, as a function of triggers, settings and past runs."""
+
 from __future__ import annotations
 
 from typing import Any

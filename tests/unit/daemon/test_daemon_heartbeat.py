@@ -12,18 +12,20 @@ import pytest
 
 from syncd.config.model import LinkSettings
 from syncd.core.records import RunRow
+from syncd.daemon.alerts import Alerts
 from syncd.daemon.channels import Beat, Heartbeats, Undelivered, ping
 from syncd.daemon.meters import MetricsObserver
 from syncd.engine.report import Report
 from syncd.errors import LeaseHeld, UnavailableError
 from syncd.obs.metrics import Metrics
-from tests.unit.daemon.virtual_daemon import LINK, Daemon, LoopClock, Outcome
+from tests.fakes.settings import LINK
+from tests.unit.daemon.virtual_daemon import Daemon, LoopClock, Outcome
 
 pytestmark = pytest.mark.anyio
 
 
 class Monitor:
-    """Keeps what it is told: method, path with query, body."""
+    """Keeps each request: method, path with query, body."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, str, str]] = []
@@ -80,7 +82,7 @@ def _links(url: str | None) -> Mapping[str, LinkSettings]:
     return {"shop": LinkSettings.model_validate(LINK | ({"ping": url} if url else {}))}
 
 
-class Told(Heartbeats):
+class KeptBeats(Heartbeats):
     """Heartbeats that keep what they would send."""
 
     def __init__(self) -> None:
@@ -93,18 +95,16 @@ class Told(Heartbeats):
 
 class TestDaemon:
     @pytest.fixture
-    def told(self, daemon: Daemon) -> Told:
-        from syncd.daemon.alerts import Alerts
-
-        heartbeats = Told()
+    def heartbeats(self, daemon: Daemon) -> KeptBeats:
+        kept = KeptBeats()
         alerts = Alerts(daemon.clock, lambda _way, _outcome: None)
-        meters = MetricsObserver(Metrics(process=False), alerts, daemon.store, daemon.clock, heartbeats)
+        meters = MetricsObserver(Metrics(process=False), alerts, daemon.store, daemon.clock, kept)
         daemon.watcher.begun = meters.begun  # type: ignore[method-assign]
         daemon.watcher.ended = meters.ended  # type: ignore[method-assign]
-        return heartbeats
+        return kept
 
-    async def test_given_passes_then_each_start_and_end_is_told(
-        self, daemon: Daemon, told: Told, clock: LoopClock
+    async def test_given_passes_then_each_start_and_end_is_a_beat(
+        self, daemon: Daemon, heartbeats: KeptBeats, clock: LoopClock
     ) -> None:
         daemon.passes.outcomes["shop"] += [
             Outcome(),
@@ -113,15 +113,15 @@ class TestDaemon:
         ]
         daemon.add()
         await clock.sleep(800)
-        assert [beat for _, beat in told.beats] == ["start", "success", "start", "success", "start", "failure"]
+        assert [beat for _, beat in heartbeats.beats] == ["start", "success", "start", "success", "start", "failure"]
 
-    async def test_given_a_pass_made_elsewhere_then_no_start_is_told(
-        self, daemon: Daemon, told: Told, clock: LoopClock
+    async def test_given_a_pass_made_elsewhere_then_there_is_no_beat(
+        self, daemon: Daemon, heartbeats: KeptBeats, clock: LoopClock
     ) -> None:
         await daemon.store.acquire(await daemon.store.link("shop", "ends"), "other:9", 200, clock.now())
         daemon.add()
         await clock.sleep(100)
-        assert told.beats == []
+        assert heartbeats.beats == []
 
 
 class TestCommand:
@@ -144,10 +144,10 @@ class TestCommand:
                 raise outcome
             return Report(RunRow(5, "shop", 1, "pass", outcome))
 
-        told, opened = Told(), Opened()
-        with suppress(UnavailableError, LeaseHeld), told.during(opened) as ended:  # type: ignore[arg-type]
+        kept, opened = KeptBeats(), Opened()
+        with suppress(UnavailableError, LeaseHeld), kept.during(opened) as ended:  # type: ignore[arg-type]
             ended(await run(opened))
-        return [beat for _, beat in told.beats]
+        return [beat for _, beat in kept.beats]
 
     @pytest.mark.parametrize(
         ("outcome", "beats"),

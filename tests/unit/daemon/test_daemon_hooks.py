@@ -16,8 +16,8 @@ from syncd.daemon.triggers import HINTED, Task
 from syncd.daemon.web import application
 from syncd.daemon.web_server import Access
 from syncd.engine.covering import Portion
+from tests.fakes.settings import settings
 from tests.unit.daemon.virtual_daemon import Daemon
-from tests.unit.status.test_status_links import settings
 
 pytestmark = pytest.mark.anyio
 
@@ -35,9 +35,8 @@ def event(order: Any = 5, token: str = TOKEN, name: str = "ONSALEORDERSAVED") ->
 
 
 @pytest.fixture
-def hinted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int]]]:
-    monkeypatch.setattr(hints, "GATHER", 0.0)
-    monkeypatch.setattr(hints, "APART", 0.0)
+def hinted() -> list[tuple[str, set[int]]]:
+    """The hints that the application passed on: their links and orders."""
     return []
 
 
@@ -58,8 +57,8 @@ async def client(hinted: list[tuple[str, set[int]]]) -> AsyncIterator[httpx.Asyn
 
 
 async def settled() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0)
+    """Let virtual time pass until what was gathered has become a pass."""
+    await asyncio.sleep(hints.APART)
 
 
 @pytest.mark.parametrize("name", ["ONSALEORDERSAVED", "onorderentitysaved", "ONORDERDELETED"])
@@ -168,26 +167,35 @@ async def test_given_an_event_of_something_else_then_it_is_answered_and_means_no
 async def test_given_a_large_request_then_it_is_refused_before_it_is_read_to_its_end(
     client: httpx.AsyncClient, hinted: list[tuple[str, set[int]]]
 ) -> None:
-    answer = await client.post("/hooks/shop", content=b"a" * (hints.LARGEST_BODY + 1))
-    assert answer.status_code == 413
+    pieces: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            pieces.append(b"a" * 1024)
+            yield pieces[-1]
+
+    answer = await client.post("/hooks/shop", content=body())
+    await settled()
+    assert (answer.status_code, hinted) == (413, [])
+    assert sum(map(len, pieces)) == hints.LARGEST_BODY + 1024
 
 
 @pytest.mark.parametrize("path", ["/", "/status.json", "/metrics", "/hooks"])
 async def test_given_a_post_elsewhere_then_it_is_reading_only(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.post(path, data=event())).status_code == 405
-    assert (await client.get("/hooks/shop")).status_code in {400, 404}
+
+
+async def test_given_a_reading_of_a_hook_then_there_is_nothing_to_see(client: httpx.AsyncClient) -> None:
+    assert (await client.get("http://127.0.0.1/hooks/shop", headers=BEARER)).status_code == 404
 
 
 async def test_given_a_storm_of_hints_then_they_are_gathered_and_bounded(
-    client: httpx.AsyncClient, hinted: list[tuple[str, set[int]]], monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, hinted: list[tuple[str, set[int]]]
 ) -> None:
-    monkeypatch.setattr(hints, "GATHER", 0.05)
     for first in range(0, 12_000, 3000):
         orders = list(range(first + 1, first + 3001))
         await client.post("/hooks/shop", json={"orders": orders}, headers=BEARER)
-    async with asyncio.timeout(60):
-        while not hinted:  # noqa: ASYNC110 - the product's timer
-            await asyncio.sleep(0.01)
+    await settled()
     ((link, kept),) = hinted
     assert (link, len(kept)) == ("shop", hints.MOST_PENDING)
 

@@ -1,3 +1,5 @@
+"""What the metrics show after passes, refusals, failures and requests."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -33,7 +35,10 @@ from syncd.errors import IncompleteListing, UnavailableError
 from syncd.obs.metrics import Metrics, reference, write_textfile
 from syncd.status.health import Health
 from syncd.status.links import link_statuses
-from tests.unit.daemon.virtual_daemon import LINK, NOON, SETTINGS, Daemon, LoopClock, Outcome, hold
+from tests.fakes.settings import LINK, settings
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome, hold
+
+SHOP = settings()
 
 
 def _report(**row: Any) -> Report:
@@ -223,7 +228,7 @@ class TestMeters:
         daemon.passes.always["shop"] = Outcome(seconds=60)
         daemon.add()
         await clock.sleep(10)
-        await meters.refresh(lambda: link_statuses(SETTINGS, daemon.store, clock.now()), {"shop"}, SETTINGS)
+        await meters.refresh(lambda: link_statuses(SHOP, daemon.store, clock.now()), {"shop"}, SHOP)
         shown = _samples(metrics)
         assert shown["syncd_leader{link=shop}"] == 1
         assert shown["syncd_lease_epoch{link=shop}"] == 1
@@ -234,7 +239,7 @@ class TestMeters:
     async def test_given_parts_that_were_covered_then_it_is_shown_since_when_each_was_compared(
         self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon
     ) -> None:
-        refresh = partial(meters.refresh, lambda: link_statuses(SETTINGS, daemon.store, NOON), (), SETTINGS)
+        refresh = partial(meters.refresh, lambda: link_statuses(SHOP, daemon.store, NOON), (), SHOP)
         lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)
         await refresh()
         assert not [name for name in _samples(metrics) if "covered" in name]
@@ -251,7 +256,7 @@ class TestMeters:
     async def test_given_a_run_that_found_out_about_conditions_then_it_is_shown_whether_writes_carry_them(
         self, meters: MetricsObserver, metrics: Metrics, daemon: Daemon, conditional: bool
     ) -> None:
-        refresh = partial(meters.refresh, lambda: link_statuses(SETTINGS, daemon.store, NOON), (), SETTINGS)
+        refresh = partial(meters.refresh, lambda: link_statuses(SHOP, daemon.store, NOON), (), SHOP)
         await refresh()
         assert not [name for name in _samples(metrics) if "conditional" in name]
         lease = await daemon.store.acquire(await daemon.store.link("shop", "ends"), "host:1", 60, NOON)

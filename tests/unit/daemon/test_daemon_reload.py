@@ -1,3 +1,5 @@
+"""Reading the configuration again while the daemon runs."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The poller hands on what other processes ask for through the state database."""
+
 from __future__ import annotations
 
 import asyncio

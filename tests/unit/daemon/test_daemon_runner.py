@@ -160,7 +160,7 @@ class TestAsking:
 
 
 class TestTriggers:
-    """A request outlives whoever noticed it, until a pass that began with it there has come to its end."""
+    """A request stays open until a pass that began after it has ended, even if the daemon that noticed it dies."""
 
     async def ask(self, store: MemoryStore, clock: LoopClock) -> None:
         await store.post_request("shop", "trigger", "anna@host", clock.now())

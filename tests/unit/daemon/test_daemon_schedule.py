@@ -1,3 +1,5 @@
+"""The scheduler asks for a pass at each fire time, and reports when it no longer does."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

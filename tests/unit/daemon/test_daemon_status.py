@@ -1,3 +1,5 @@
+"""The status of a link while a daemon runs it."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,16 +10,19 @@ from syncd.daemon.web import status_json
 from syncd.errors import AuthError
 from syncd.status.health import Health, LinkHealth
 from syncd.status.links import LinkStatus, link_json, link_statuses
+from tests.fakes.settings import settings
 from tests.fakes.store import MemoryStore
-from tests.unit.daemon.virtual_daemon import NOON, SETTINGS, Daemon, LoopClock, Outcome, slot_times
+from tests.unit.daemon.virtual_daemon import NOON, Daemon, LoopClock, Outcome, slot_times
 
 pytestmark = pytest.mark.anyio
+
+SHOP = settings()
 
 PROCESS = Process("host:1", "running", NOON, "/etc/syncd/syncd.toml", NOON)
 
 
 async def _look(store: MemoryStore, clock: LoopClock, known: LinkHealth | None = None) -> LinkStatus:
-    (found,) = await link_statuses(SETTINGS, store, clock.now(), {"shop": known} if known else None)
+    (found,) = await link_statuses(SHOP, store, clock.now(), {"shop": known} if known else None)
     return found
 
 
@@ -90,7 +95,7 @@ async def test_given_a_lease_then_the_link_works_and_its_holder_and_progress_are
 async def test_given_everything_then_no_secret_is_shown(daemon: Daemon, clock: LoopClock) -> None:
     daemon.add()
     await clock.sleep(10)
-    shown = status_json(PROCESS, await link_statuses(SETTINGS, daemon.store, clock.now()), clock.now())
+    shown = status_json(PROCESS, await link_statuses(SHOP, daemon.store, clock.now()), clock.now())
     assert "topsecretcode" not in str(shown)
     assert shown["process"]["holder"] == "host:1"
     assert shown["links"][0]["portal"]["address"] == "example.bitrix24.com"

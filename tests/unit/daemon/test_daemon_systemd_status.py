@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,19 +18,10 @@ pytestmark = pytest.mark.anyio
 PROCESS = Process("host:1", "running", NOON, "/etc/syncd/syncd.toml", NOON)
 
 
-@pytest.fixture
-def in_delhi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let this machine keep the time of Delhi."""
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 async def test_given_a_daemon_then_its_line_names_phase_last_run_next_run_and_holds_in_the_machines_own_time(
-    daemon: Daemon, clock: LoopClock, in_delhi: None
+    daemon: Daemon, clock: LoopClock, time_zone: Callable[[str], None]
 ) -> None:
+    time_zone("Asia/Kolkata")
     daemon.passes.always["shop"] = Outcome(holds=1)
     runner = daemon.add()
     await clock.sleep(10)

@@ -15,8 +15,8 @@ from syncd.daemon.lifecycle import Tasks
 from syncd.daemon.triggers import Task
 from syncd.errors import ConfigError, UnavailableError
 from syncd.table.rows import ChangedOrders
+from tests.fakes.settings import settings as shop
 from tests.unit.daemon.virtual_daemon import Daemon, LoopClock
-from tests.unit.status.test_status_links import settings as shop
 
 pytestmark = pytest.mark.anyio
 

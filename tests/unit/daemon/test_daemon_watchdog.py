@@ -1,3 +1,5 @@
+"""The service manager's notify socket, the liveness of the process, and the watchdog."""
+
 from __future__ import annotations
 
 import asyncio
@@ -214,8 +216,11 @@ class TestPetting:
         assert manager.heard() == []
         assert [(event["event"], event["faults"]) for event in told] == [("watchdog no longer petted", ["frozen"])]
 
-    async def test_given_nobody_waits_for_pets_then_none_are_sent(self, clock: LoopClock) -> None:
-        await keep_alive(Notifier({}, 7), Faulty([]), clock)
+    async def test_given_no_watchdog_then_no_pets_are_sent(
+        self, manager: Manager, tmp_path: Path, clock: LoopClock
+    ) -> None:
+        await keep_alive(Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}, 7), Faulty([]), clock)
+        assert manager.heard() == []
 
 
 class Faulty(Liveness):

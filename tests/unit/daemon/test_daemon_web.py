@@ -1,7 +1,10 @@
+"""The daemon's HTTP server: health, metrics, access, limits, and clients that misbehave."""
+
 from __future__ import annotations
 
 import asyncio
 import base64
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -333,8 +336,6 @@ class TestServing:
             server.close()
 
     async def test_given_a_free_port_then_it_serves_and_leaves_signals_alone(self, shown: Shown) -> None:
-        import signal
-
         before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         server = WebServer(_application(shown), ("127.0.0.1", 0))
         task = asyncio.create_task(server.run())

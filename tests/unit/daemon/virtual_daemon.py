@@ -16,7 +16,6 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import time_machine
 
-from syncd.config.model import Settings
 from syncd.config.schedule import parse_schedule
 from syncd.core.model import Facts, Hold, HoldKind
 from syncd.core.order_ranges import Coverage
@@ -37,23 +36,13 @@ Ts = TypeVarTuple("Ts")
 NOON = 1_800_000_000.0
 """When virtual time begins; a multiple of five minutes."""
 
-LINK: dict[str, Any] = {
-    "schedule": "5m",
-    "portal": {"webhook": "https://example.bitrix24.com/rest/1/topsecretcode/"},
-    "table": {
-        "url": "sqlite:////tmp/shop.db",
-        "name": "bindings",
-        "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
-    },
-}
-SETTINGS = Settings.model_validate({"links": {"shop": LINK}})
-"""The settings of one link, as a file has them, and a file of nothing else."""
+HOUR = 3600.0
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop on which nobody waits: when all tasks sleep, its time moves to the first one's end.
 
-    While a thread is at work time stands still. Whoever reads the system's clock (APScheduler) sees the same time.
+    While a thread is at work time stands still. The system's clock, which APScheduler reads, shows the same time.
     """
 
     def __init__(self) -> None:
@@ -237,6 +226,11 @@ def hold(order: int, since: float, kind: HoldKind = HoldKind.EDIT_EDIT) -> Hold:
     return Hold(order, kind, Facts(None, None, None), "both sides changed", since=since)
 
 
+async def until(hour: float, clock: LoopClock) -> None:
+    """Sleep until so many hours after `NOON`."""
+    await clock.sleep(NOON + hour * HOUR - clock.now())
+
+
 @dataclass
 class Watcher:
     """Keeps what runners tell (`Observer`)."""
@@ -308,9 +302,8 @@ class Daemon:
         self.runners[name].ask(Trigger.REQUEST)
 
     async def kill(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel everything that runs. Raise what one of its tasks had failed with before."""
+        await cancel(*self._tasks)
 
     async def _ask_at(self, slots: FireTimes, runner: LinkRunner) -> None:
         while True:
@@ -323,6 +316,15 @@ class Daemon:
     async def _prune(self, _lease: Any, now: float, _days: float) -> int:
         self.pruned.append(now)
         return 0
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks, and raise what one of them had failed with before."""
+    for task in tasks:
+        task.cancel()
+    for ending in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ending, Exception):
+            raise ending
 
 
 def slot_times(name: str, schedule: str, until: float) -> list[float]:

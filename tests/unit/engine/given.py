@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from syncd.core.model import Direction, MaybeOwner, OnConflict, Outcome, Owner, Policy, Side
 from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine.report import Report
+from tests.fakes.clock import FakeClock
 from tests.fakes.link import DEALS
+from tests.fakes.store import MemoryStore
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
 
 
@@ -18,6 +22,14 @@ def deal(number: int) -> Owner:
 
 def policy(direction: Direction = Direction.TWO_WAY, on_conflict: OnConflict = OnConflict.HOLD) -> Policy:
     return Policy(direction, on_conflict, DEALS)
+
+
+def patient(**options: Any) -> World:
+    """A world whose time passes while everybody waits, so that tasks run side by side."""
+    world = World(**options)
+    world.clock = FakeClock()  # type: ignore[assignment]
+    world.store = MemoryStore(world.clock)
+    return world
 
 
 async def in_step(orders: dict[int, int] | int, **world: Any) -> World:
@@ -60,26 +72,32 @@ async def rebase(world: World) -> Report:
     return await engine.rebase(world.link())
 
 
+def lose(world: World, *orders: int, side: Side = Side.TABLE) -> None:
+    """These orders are gone from a side."""
+    for order in orders:
+        (world.edit_table if side is Side.TABLE else world.edit_crm)(order, None)
+
+
 def written(world: World) -> tuple[int, int]:
     """How many writes each side has executed so far."""
     return len(world.portal.written), len(world.table.written)
 
 
+async def die(world: World, step: str, times: int = 1) -> int:
+    """One pass whose process dies when it comes to a step for so many times; return its run."""
+    steps, seen = Steps(), []
+
+    def count(name: str) -> None:
+        seen.append(name)
+        if seen.count(step) == times:
+            steps.die(name)
+
+    steps.meanwhile = count
+    with suppress(Crash):
+        await world.reconcile(steps)
+    assert steps.dead
+    return (await world.store.runs(None, 1))[0].id
+
+
 def both(world: World, order: int) -> tuple[MaybeOwner, MaybeOwner]:
     return world.portal.bindings.get(order), world.table.bindings.get(order)
-
-
-__all__ = [
-    "Side",
-    "apply",
-    "both",
-    "deal",
-    "in_step",
-    "one_change",
-    "outcomes",
-    "plan",
-    "policy",
-    "rebase",
-    "undo",
-    "written",
-]

@@ -16,7 +16,7 @@ from syncd.spill import SpillList
 from tests.fakes.link import FREE
 from tests.fakes.portal import Surprise
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, written
+from tests.unit.engine.given import apply, both, deal, in_step, lose, outcomes, plan, written
 
 pytestmark = pytest.mark.anyio
 
@@ -28,11 +28,6 @@ async def lost(orders: int, *, side: Side = Side.TABLE, of: int = 40) -> World:
     world = await in_step(of, limits=LIMITS)
     lose(world, *range(1, orders + 1), side=side)
     return world
-
-
-def lose(world: World, *orders: int, side: Side = Side.TABLE) -> None:
-    for order in orders:
-        (world.edit_table if side is Side.TABLE else world.edit_crm)(order, None)
 
 
 @pytest.mark.parametrize("side", list(Side))

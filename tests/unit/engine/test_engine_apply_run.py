@@ -10,6 +10,8 @@ from syncd.core.model import Outcome
 from syncd.core.records import Lease
 from syncd.engine import reconcile as engine
 from syncd.errors import LeaseHeld, StalePlan, UsageError
+from tests.fakes.portal import Surprise
+from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
 from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, policy, rebase, undo, written
 
@@ -160,15 +162,12 @@ async def test_given_a_run_of_another_link_or_none_at_all_then_it_is_a_usage_err
     world, run = await planned()
     world.options["name"] = "other"
 
-    with pytest.raises(UsageError):
-        await apply(world, run)
-    with pytest.raises(UsageError):
-        await apply(world, 999)
+    for number in (run, 999):
+        with pytest.raises(UsageError, match=f"There is no run {number} of link other"):
+            await apply(world, number)
 
 
 async def test_given_a_plan_whose_process_died_before_it_was_complete_then_it_cannot_be_applied() -> None:
-    from tests.simulation.crash import Crash, Steps
-
     world = await in_step({5: 10})
     world.edit_crm(5, (2, 20))
     link = world.link(steps := Steps())
@@ -181,7 +180,7 @@ async def test_given_a_plan_whose_process_died_before_it_was_complete_then_it_ca
     (cut_off, *_) = await world.store.runs("shop", 1)
     await world.reconcile()
 
-    with pytest.raises(StalePlan):
+    with pytest.raises(StalePlan, match="not a plan that waits to be applied"):
         await apply(world, cut_off.id)
 
 
@@ -198,8 +197,6 @@ async def test_given_the_link_is_worked_on_then_apply_is_turned_away_and_the_pla
 
 
 async def test_given_an_incomplete_listing_then_the_plan_is_not_spent() -> None:
-    from tests.fakes.portal import Surprise
-
     world, run = await planned()
     world.portal.listings.append(Surprise.INCOMPLETE)
 

@@ -14,12 +14,10 @@ from syncd.core.records import Reached
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link, hold_lease
 from syncd.errors import AuthError, LeaseHeld, LeaseLost, Stopped, UnavailableError
-from tests.fakes.clock import FakeClock
 from tests.fakes.portal import Surprise
-from tests.fakes.store import MemoryStore
 from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
-from tests.unit.engine.given import in_step, outcomes, plan, written
+from tests.unit.engine.given import in_step, outcomes, patient, plan, written
 
 pytestmark = pytest.mark.anyio
 
@@ -115,10 +113,8 @@ async def test_given_a_long_run_then_its_lease_is_renewed_on_the_way() -> None:
 
 
 async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive() -> None:
-    clock = FakeClock()
-    world = World()
-    world.clock = clock  # type: ignore[assignment]
-    world.store = MemoryStore(clock)
+    world = patient()
+    clock = world.clock
     world.edit_crm(5, (2, 10))
     link = world.link()
     listing = link.portal.listing
@@ -140,10 +136,8 @@ async def test_given_a_listing_that_takes_longer_than_a_lease_then_the_lease_is_
 
 
 async def test_given_a_long_listing_then_how_far_it_has_got_is_kept_with_the_lease_within_seconds() -> None:
-    clock = FakeClock()
-    world = World()
-    world.clock = clock  # type: ignore[assignment]
-    world.store = MemoryStore(clock)
+    world = patient()
+    clock = world.clock
     world.edit_crm(5, (2, 10))
     link = world.link()
     listing = link.portal.listing
@@ -196,14 +190,6 @@ def slowly(world: World, link: Link, seconds: float, meanwhile: Callable[[], obj
     return moments
 
 
-def patient(**options: Any) -> World:
-    """A world whose time passes while everybody waits."""
-    world = World(**options)
-    world.clock = FakeClock()  # type: ignore[assignment]
-    world.store = MemoryStore(world.clock)
-    return world
-
-
 async def test_given_a_write_that_takes_longer_than_a_lease_then_the_lease_is_kept_alive() -> None:
     world = patient()
     world.edit_table(5, (2, 10))
@@ -247,10 +233,8 @@ async def test_given_an_answer_lost_after_a_long_write_then_its_request_is_waite
 
 
 async def test_given_the_stop_during_a_long_listing_then_the_run_ends_without_waiting_for_it() -> None:
-    clock = FakeClock()
-    world = World()
-    world.clock = clock  # type: ignore[assignment]
-    world.store = MemoryStore(clock)
+    world = patient()
+    clock = world.clock
     link = world.link()
     closed: list[bool] = []
 

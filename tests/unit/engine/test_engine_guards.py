@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from syncd.core.guards import GuardLimits
-from syncd.core.model import HoldKind, OnConflict, Outcome, Unreadable
+from syncd.core.model import HoldKind, OnConflict, Outcome, Side, Unreadable
 from syncd.core.plan import REVERTS_WITHIN
 from syncd.core.records import GuardHit
 from syncd.engine.verify import FLAPPING_AFTER, FLAPPING_WITHIN
 from tests.fakes.link import FREE
 from tests.simulation.world import World
-from tests.unit.engine.given import Side, apply, both, deal, in_step, outcomes, plan, policy, rebase, written
+from tests.unit.engine.given import apply, both, deal, in_step, outcomes, plan, policy, rebase, written
 
 pytestmark = pytest.mark.anyio
 

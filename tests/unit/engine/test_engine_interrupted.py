@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -14,27 +13,10 @@ from syncd.core.records import StoredChange
 from syncd.engine import reconcile as engine
 from syncd.engine import recover
 from tests.fakes.portal import Surprise
-from tests.simulation.crash import Crash, Steps
 from tests.simulation.world import World
-from tests.unit.engine.given import both, deal, in_step, one_change, outcomes, rebase
+from tests.unit.engine.given import both, deal, die, in_step, one_change, outcomes, rebase
 
 pytestmark = pytest.mark.anyio
-
-
-async def die(world: World, step: str, times: int = 1) -> int:
-    """One pass whose process dies when it comes to a step for so many times; return its run."""
-    steps, seen = Steps(), []
-
-    def count(name: str) -> None:
-        seen.append(name)
-        if seen.count(step) == times:
-            steps.die(name)
-
-    steps.meanwhile = count
-    with suppress(Crash):
-        await world.reconcile(steps)
-    assert steps.dead
-    return (await world.store.runs(None, 1))[0].id
 
 
 def reads(world: World) -> list[tuple[float, list[int]]]:

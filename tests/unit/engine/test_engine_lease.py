@@ -18,8 +18,7 @@ from tests.fakes.portal import FakePortal, Surprise
 from tests.fakes.store import MemoryStore
 from tests.fakes.table import FakeTable
 from tests.simulation.world import World
-from tests.unit.engine.given import both, deal, in_step
-from tests.unit.engine.test_engine_interrupted import die
+from tests.unit.engine.given import both, deal, die, in_step
 
 pytestmark = pytest.mark.anyio
 
@@ -227,12 +226,14 @@ async def test_given_a_reading_when_the_stop_is_asked_for_then_it_is_given_up_wi
     assert clock.monotonic() - began == (5 if stoppable else 30)
 
 
-async def test_given_a_reading_then_it_can_be_stopped_unless_it_is_said_that_it_cannot() -> None:
+async def test_given_a_stop_that_was_asked_for_before_a_reading_then_it_is_given_up_at_once() -> None:
     link, clock = waiting_link()
     async with asyncio.timeout(30), hold_lease(link) as lease:
         link.cancelled.set("SIGTERM")
+        began = clock.monotonic()
         with pytest.raises(Stopped):
             await lease.keep_during(clock.sleep(5))
+        assert clock.monotonic() == began
 
 
 @pytest.mark.parametrize(("seconds", "takes", "waited"), [(2.5, 9, 2.5), (2, 9, 2), (9, 1.5, 1.5), (math.inf, 4, 4)])
@@ -260,7 +261,9 @@ async def test_given_the_stop_when_writes_are_under_way_then_it_waits_for_them_a
     async with asyncio.timeout(30), hold_lease(link) as lease:
         link.cancelled.set("SIGTERM")
         if under_way:
-            await lease.wait_for_any([asyncio.ensure_future(clock.sleep(3))], math.inf)
+            write = asyncio.ensure_future(clock.sleep(3))
+            await lease.wait_for_any([write], math.inf)
+            assert write.done()
         else:
             with pytest.raises(Stopped):
                 await lease.wait_for_any([], math.inf)

@@ -10,44 +10,20 @@ import pytest
 
 from syncd.core.guards import GuardLimits
 from syncd.core.model import Outcome, Scope, Side
-from syncd.core.order_ranges import Coverage, OrderRange, OrderRanges
+from syncd.core.order_ranges import OrderRange, OrderRanges
 from syncd.core.ports import Listed
 from syncd.engine import reconcile as engine
 from syncd.engine.covering import Portion
 from syncd.engine.observe import UNREAD
-from syncd.engine.report import Report
 from syncd.engine.verify import PAGE
 from syncd.errors import IncompleteListing, UsageError
 from tests.fakes.high_water import MemoryMark
 from tests.fakes.link import FREE
 from tests.simulation.world import World
-from tests.unit.engine.given import apply, both, deal, in_step, policy
+from tests.unit.engine.given import apply, both, deal, in_step, lose, policy
+from tests.unit.engine.portions import coverage, edit, guards, named, over, recent, sliced
 
 pytestmark = pytest.mark.anyio
-
-
-def named(text: str) -> Portion:
-    return Portion(orders=OrderRanges.parse(text))
-
-
-async def over(world: World, text: str) -> Report:
-    return await engine.reconcile(world.link(), portion=named(text))
-
-
-async def coverage(world: World) -> Coverage:
-    row = await world.store.find_link("shop")
-    assert row is not None
-    assert row.coverage is not None
-    return row.coverage
-
-
-def edit(world: World, *orders: int, to: int = 900) -> None:
-    for order in orders:
-        world.edit_table(order, (2, to + order))
-
-
-def guards(report: Report) -> list[str]:
-    return sorted({hit.name for hit in report.row.guards})
 
 
 # ------------------------------------------------------------------ what is covered
@@ -257,17 +233,6 @@ async def test_given_no_range_that_can_be_proved_then_nothing_is_written() -> No
 # ------------------------------------------------------------------ slices and the newest
 
 
-async def sliced(world: World, slices: int = 4) -> Report:
-    world.options = {"slices": slices, "recent_orders": 5}
-    await world.clock.sleep(300)
-    return await engine.reconcile(world.link(), origin="schedule", portion=Portion(slice=True))
-
-
-async def recent(world: World) -> Report:
-    world.options |= {"recent_orders": 5}
-    return await engine.reconcile(world.link(), origin="recent", portion=Portion(recent=True))
-
-
 async def test_given_slices_then_each_scheduled_pass_covers_the_next_and_all_are_covered_in_turn() -> None:
     world = await in_step(40)
     edit(world, 5, 15, 25, 35, 99)
@@ -466,14 +431,10 @@ async def test_given_a_range_whose_agreed_orders_a_side_no_longer_shows_then_the
 async def test_given_a_few_orders_that_are_gone_then_others_tell_whether_the_side_is_empty(side: Side) -> None:
     world = await in_step(100)
 
-    def lose(*orders: int) -> None:
-        for order in orders:
-            (world.edit_table if side is Side.TABLE else world.edit_crm)(order, None)
-
-    lose(5, 6)
+    lose(world, 5, 6, side=side)
     assert (await over(world, "5,6")).exit_code == 0
     assert both(world, 5) == (None, None)
-    lose(*range(7, 101))
+    lose(world, *range(7, 101), side=side)
     report = await over(world, "7")
     assert (report.exit_code, guards(report)) == (4, ["empty_side"])
     assert "a range of the orders that were read" in report.row.error

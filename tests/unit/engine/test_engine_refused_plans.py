@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from syncd.core.model import Side
 from syncd.core.order_ranges import OrderRanges
 from syncd.core.records import GuardHit, RunRow
 from syncd.engine import reconcile as engine
@@ -16,7 +17,7 @@ from syncd.engine.stored_plans import refused_plan
 from syncd.errors import StalePlan, UnavailableError
 from tests.fakes.link import FREE, SecondLink
 from tests.simulation.world import World
-from tests.unit.engine.given import Side, apply, deal, in_step, rebase, written
+from tests.unit.engine.given import apply, deal, in_step, lose, rebase, written
 
 pytestmark = pytest.mark.anyio
 
@@ -36,15 +37,10 @@ async def look(world: World, **changed: Any) -> Report:
 async def refused(removes: int = 10) -> tuple[World, Report]:
     """A link of 40 orders whose table has lost some rows, and the pass that refused to follow."""
     world = await in_step(40, limits=LIMITS)
-    lose(world, range(1, removes + 1))
+    lose(world, *range(1, removes + 1))
     report = await look(world)
     assert (report.row.state, len(report.changes)) == ("refused", removes)
     return world, report
-
-
-def lose(world: World, orders: range) -> None:
-    for order in orders:
-        world.edit_table(order, None)
 
 
 def put_back(world: World, orders: range) -> None:
@@ -82,7 +78,7 @@ async def test_given_a_look_then_the_plan_that_waits_is_the_one_to_apply_and_all
 async def test_given_a_plan_that_changed_a_little_then_the_stored_one_still_stands() -> None:
     world, first = await refused()
     world.edit_crm(100, (2, 7))
-    lose(world, range(11, 12))
+    lose(world, 11)
 
     report = await look(world)
 
@@ -93,7 +89,7 @@ async def test_given_a_plan_that_changed_a_little_then_the_stored_one_still_stan
 
 async def test_given_a_plan_that_changed_a_lot_then_it_is_stored_anew() -> None:
     world, first = await refused()
-    lose(world, range(11, 21))
+    lose(world, *range(11, 21))
 
     report = await look(world)
 
@@ -116,7 +112,7 @@ async def test_given_a_plan_that_grows_old_then_it_is_stored_anew_so_that_there_
 
 
 @pytest.mark.parametrize("origin", ["command", "schedule", "trigger", "signal"])
-async def test_given_whoever_asks_then_a_plan_that_is_refused_still_is_stored_once(origin: str) -> None:
+async def test_given_any_origin_then_a_plan_that_is_still_refused_is_stored_once(origin: str) -> None:
     world, first = await refused()
 
     for _ in range(3):
@@ -209,7 +205,7 @@ async def test_given_limits_that_were_raised_then_the_refused_plan_is_carried_ou
 async def test_given_a_plan_that_was_applied_then_the_next_refusal_is_one_of_its_own() -> None:
     world, first = await refused()
     await apply(world, first.row.id)
-    lose(world, range(11, 21))
+    lose(world, *range(11, 21))
 
     report = await look(world)
 

@@ -20,8 +20,8 @@ from syncd.status.health import last_scheduled
 from tests.fakes.link import FREE
 from tests.simulation.crash import Steps
 from tests.simulation.world import World
-from tests.unit.engine.given import both, deal, in_step, policy
-from tests.unit.engine.test_engine_portions import coverage, edit, guards, over, recent, sliced
+from tests.unit.engine.given import both, deal, in_step, lose, policy
+from tests.unit.engine.portions import coverage, edit, guards, over, recent, sliced
 
 pytestmark = pytest.mark.anyio
 
@@ -33,11 +33,6 @@ async def pass_over(world: World, portion: Portion | None) -> Report:
     return await engine.reconcile(world.link(), origin="schedule", portion=portion)
 
 
-def lose(world: World, *orders: int) -> None:
-    for order in orders:
-        world.edit_table(order, None)
-
-
 # ------------------------------------------------------------------ what is covered
 
 
@@ -46,16 +41,16 @@ def test_given_the_orders_that_a_command_names_then_these_are_covered_and_all_wh
     assert portion_of(OrderRanges.parse("5")) == Portion(orders=OrderRanges.parse("5"))
 
 
-async def forget_coverage(world: World) -> None:
+def forget_coverage(world: World) -> None:
     """The state database is of a version that kept none."""
     world.store._links[0] = world.store._links[0]._replace(coverage=None)
 
 
 @pytest.mark.parametrize("portion", [Portion(slice=True), Portion(recent=True)])
-async def test_given_nothing_known_of_what_was_covered_when_then_a_pass_covers_all(portion: Portion) -> None:
+async def test_given_nothing_known_of_what_was_covered_then_a_pass_covers_all(portion: Portion) -> None:
     world = await in_step(40)
     world.options = {"slices": 4, "recent_orders": 5}
-    await forget_coverage(world)
+    forget_coverage(world)
 
     report = await pass_over(world, portion)
 
@@ -68,7 +63,7 @@ async def test_given_named_orders_or_a_failure_before_anything_was_covered_then_
     await over(world, "5")
     world.portal.omitted = {1}
     world.table.fail("snapshot", UsageError("away"))
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="away"):
         await world.reconcile()
 
     row = await world.store.find_link("shop")

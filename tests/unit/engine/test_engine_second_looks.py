@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import Direction, HoldKind, Outcome, Owner, Side, Unreadable
+from syncd.core.model import Action, Direction, HoldKind, Outcome, Owner, Side, Unreadable
 from syncd.engine import reconcile as engine
 from syncd.engine.verify import LEFT_OUT
 from syncd.errors import ConfigError, UnavailableError
@@ -254,7 +254,6 @@ async def test_given_a_wait_before_a_batch_then_what_was_written_meanwhile_is_no
     world.portal.size = 1
     for order in (1, 2):
         world.edit_table(order, (2, 500 + order))
-    from syncd.core.model import Action
 
     def after_the_first(_batch: object) -> None:
         world.portal.waits = {Action.ADD: 300.0}
@@ -322,4 +321,5 @@ async def test_given_nothing_changed_then_a_pass_writes_no_binding_rows_and_send
     report = await engine.reconcile(link)
 
     assert (report.exit_code, report.changes, report.row.counts.in_step) == (0, [], 60)
+    assert not world.portal.sent
     assert both(world, 1) == (deal(101), deal(101))

@@ -16,10 +16,8 @@ from syncd.core.ports import Effect, Write, WriteResult
 from syncd.engine import reconcile as engine
 from syncd.engine.link import Link
 from syncd.errors import LeaseLost, UnavailableError
-from tests.fakes.clock import FakeClock
-from tests.fakes.store import MemoryStore
 from tests.simulation.world import World
-from tests.unit.engine.given import both, deal, outcomes
+from tests.unit.engine.given import both, deal, outcomes, patient
 
 pytestmark = pytest.mark.anyio
 
@@ -60,9 +58,7 @@ class SlowPortal:
 
 async def with_rows(rows: int, *, size: int = 2) -> World:
     """So many rows of the table that the portal does not know yet, in time that passes while everybody waits."""
-    world = World()
-    world.clock = FakeClock()  # type: ignore[assignment]
-    world.store = MemoryStore(world.clock)
+    world = patient()
     world.portal.size = size
     for order in range(1, rows + 1):
         world.edit_table(order, (2, 500 + order))

@@ -69,6 +69,28 @@ async def test_given_an_older_state_after_a_run_that_was_cut_off_then_it_is_refu
         is_refused(await world.reconcile())
 
 
+async def test_given_an_older_state_and_a_clock_that_stands_still_then_the_run_counted_up_anew_is_not_the_noted_one() -> (
+    None
+):
+    world = await in_step({5: 10}, options={"high_water": MemoryMark()})
+    saved = backup(world)
+    world.edit_crm(5, (2, 20))
+    noted = (await world.reconcile()).row
+    mark = world.options["high_water"]
+    await mark.write("shop", mark.known["shop"]._replace(finished_at=None))
+    restore(world, saved)
+    world.edit_table(5, (2, 10))
+    report = await world.reconcile()
+    assert (report.row.id, report.row.started_at) == (noted.id, noted.started_at)
+    assert [hit.name for hit in report.row.guards] == ["state_older"]
+
+
+async def test_given_an_older_state_that_only_the_mark_of_the_link_knows_then_it_is_refused_just_so() -> None:
+    world = await restored()
+    world.options["high_water"].ends.clear()
+    is_refused(await world.reconcile())
+
+
 async def test_given_an_older_state_then_applying_the_refused_plan_makes_it_the_state_of_the_link() -> None:
     world = await restored()
     refused = await world.reconcile()
@@ -81,7 +103,9 @@ async def test_given_an_older_state_then_applying_the_refused_plan_makes_it_the_
 async def test_given_an_older_state_then_a_rebase_makes_it_the_state_of_the_link() -> None:
     world = await restored()
     await rebase(world)
-    assert "state_older" not in [hit.name for hit in (await world.reconcile()).row.guards]
+    world.edit_crm(7, (2, 17))
+    assert (await world.reconcile()).row.guards == []
+    assert both(world, 7) == (deal(17), deal(17))
 
 
 async def test_given_an_older_state_and_both_sides_alike_then_it_is_taken_for_good() -> None:

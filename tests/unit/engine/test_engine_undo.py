@@ -130,10 +130,9 @@ async def test_given_a_run_of_another_link_or_none_at_all_when_undone_then_it_is
     run = (await world.reconcile()).row.id
     world.options["name"] = "other"
 
-    with pytest.raises(UsageError):
-        await undo(world, run)
-    with pytest.raises(UsageError):
-        await undo(world, 999)
+    for number in (run, 999):
+        with pytest.raises(UsageError, match=f"There is no run {number} of link other"):
+            await undo(world, number)
 
 
 async def test_given_a_run_that_died_after_its_write_when_undone_then_the_write_is_put_back() -> None:

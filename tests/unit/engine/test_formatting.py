@@ -105,7 +105,10 @@ def test_given_an_order_that_a_setting_leaves_out_then_the_advice_names_the_sett
         ),
         (
             [GuardHit("max_removes", Side.CRM, 100, 150), GuardHit("state_older", None, 0, 7)],
-            "If that is a mistake, restore the newest backup of the state database, or correct [state] url.",
+            (
+                "If that is a mistake, restore the newest backup of the state database, or correct [state] url or the "
+                "link's name."
+            ),
         ),
         (
             [GuardHit("fingerprint", None, 0, 1)],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Reason, Side
+from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
 from syncd.core.pacing import MAX_ATTEMPTS, order_pause
 from syncd.core.policy import make_change
 from syncd.core.ports import Effect, WriteResult
@@ -59,15 +59,9 @@ class Recording:
         """What the CRM showed of order 5 last, and what is agreed."""
         await self.recorder.commit()
         (row,) = await self.world.store.bindings_of(1, (5,))
-        crm = None if row.crm_id is None or row.crm_type is None else replace_owner(row.crm_type, row.crm_id)
-        agreed = (
-            None if row.agreed_id is None or row.agreed_type is None else replace_owner(row.agreed_type, row.agreed_id)
-        )
+        crm = None if row.crm_id is None or row.crm_type is None else Owner(row.crm_type, row.crm_id)
+        agreed = None if row.agreed_id is None or row.agreed_type is None else Owner(row.agreed_type, row.agreed_id)
         return crm, agreed
-
-
-def replace_owner(type_: int, number: int) -> MaybeOwner:
-    return OLD._replace(owner_type_id=type_, owner_id=number)
 
 
 @asynccontextmanager
@@ -324,7 +318,7 @@ async def test_given_a_refusal_then_it_is_counted_with_a_pause_and_the_fifth_in_
 
 @pytest.mark.parametrize("before", [0, MAX_ATTEMPTS - 2, MAX_ATTEMPTS - 1])
 async def test_given_requests_that_are_lost_then_the_fifth_holds_and_is_counted_anew(before: int) -> None:
-    other = replace(make_change(6, Side.CRM, Facts(OLD, NEW, OLD), NEW, Reason.TABLE_CHANGED))
+    other = make_change(6, Side.CRM, Facts(OLD, NEW, OLD), NEW, Reason.TABLE_CHANGED)
     async with recording(MOVE, other, failures=before) as made:
         made.recorder.unanswered(made.writes[1])
         made.recorder.unanswered(made.writes[0])

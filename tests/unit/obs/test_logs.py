@@ -19,6 +19,7 @@ import structlog
 from pydantic import SecretStr
 
 from syncd.obs.logs import ERRORS_ONLY, WARNINGS_ONLY, LogStyle, configure
+from tests.terminals import Terminal
 
 SECRET = "s3kr3tC0de"
 WEBHOOK = f"https://example.bitrix24.com/rest/1/{SECRET}/crm.orderentity.list"
@@ -28,13 +29,6 @@ def fail(error: Exception) -> None:
     """Raises, with a secret among its local variables, as a failing request would have."""
     webhook = SECRET  # noqa: F841 what a traceback with locals would show
     raise error
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture(autouse=True)

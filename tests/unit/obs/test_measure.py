@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,7 +103,6 @@ async def test_given_a_state_database_then_each_of_its_transactions_is_told(tmp_
 async def test_given_a_mapping_table_then_each_reading_and_writing_is_told_and_a_batch_that_was_not_sent_failed(
     tmp_path: Path,
 ) -> None:
-    import sqlite3
     from contextlib import closing
 
     file = tmp_path / "shop.db"

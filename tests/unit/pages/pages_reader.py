@@ -20,6 +20,14 @@ class Browser:
         assert answer.status_code == status, f"{path}: {answer.status_code}\n{answer.text}"
         return Page(path, answer)
 
+    async def pages(self, path: str) -> list[Page]:
+        """Return a page and all that follow it, from one to the next."""
+        found = [await self.get(path)]
+        while following := found[-1].all("a", rel="next"):
+            assert len(found) < 100, "the pages do not come to an end"
+            found.append(await self.get(following[0]["href"]))
+        return found
+
     async def answer(self, path: str, method: str = "GET") -> httpx.Response:
         return await self._client.request(method, path)
 

@@ -83,17 +83,10 @@ async def test_a_long_history_is_paged_and_holds_stand_where_they_belong(
         if n == 3:
             await world.run(holds=[held(77, HoldKind.UNCERTAIN)], before=6500)
             await world.run(released=[77], before=6400)
-    seen: list[str] = []
-    path: str | None = "/links/shop/orders/77"
-    pages = []
-    while path is not None:
-        page = await browser.get(path)
-        seen += [one.text for one in page.all("span", class_="arrow")]
-        pages.append(_events(page))
-        following = page.all("a", rel="next")
-        path = following[0]["href"] if following else None
+    pages = await browser.pages("/links/shop/orders/77")
+    seen = [one.text for page in pages for one in page.all("span", class_="arrow")]
     assert seen == [f"deal {n} →becomes deal {n + 1}" for n in reversed(range(10))]
-    assert [sum(event.startswith(("Held", "Released")) for event in events) for events in pages] == [0, 2, 0]
+    assert [sum(event.startswith(("Held", "Released")) for event in _events(page)) for page in pages] == [0, 2, 0]
 
 
 async def test_given_an_order_nobody_knows_then_the_page_says_so(browser: Browser) -> None:

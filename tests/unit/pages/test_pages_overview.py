@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -367,8 +367,10 @@ async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
 ) -> None:
     monkeypatch.setattr("syncd.daemon.pages.site.PATIENCE", 0.01)
     may_end = asyncio.Event()
+    looking: list[asyncio.Task[Any] | None] = []
 
     async def fails() -> list[LinkStatus]:
+        looking.append(asyncio.current_task())
         await may_end.wait()
         raise StateUnavailable("It is locked.")
 
@@ -377,8 +379,8 @@ async def test_a_look_that_fails_after_all_have_left_troubles_nobody(
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     await browser.get("/", 503)
     may_end.set()
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await asyncio.wait(filter(None, looking), timeout=30)
+    looking.clear()
     gc.collect()
     assert complaints == []
 
@@ -409,17 +411,12 @@ async def test_given_many_links_that_are_late_for_one_reason_then_they_need_one_
 
 
 async def test_given_another_time_zone_then_every_time_of_the_page_is_in_utc_and_says_so(
-    world: ShownDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    world: ShownDaemon, browser: Browser, time_zone: Callable[[str], None]
 ) -> None:
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        await world.run(before=7200)
-        await world.store.set_paused("shop", paused=True, pause=Pause("anna@ops", NOON - 60, NOON + 7200))
-        page = await browser.get("/")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    time_zone("America/New_York")
+    await world.run(before=7200)
+    await world.store.set_paused("shop", paused=True, pause=Pause("anna@ops", NOON - 60, NOON + 7200))
+    page = await browser.get("/")
     assert "paused by anna@ops on 2027-01-15 07:59:00 UTC, until 2027-01-15 10:00:00 UTC" in page.text_of("needs-shop")
     times = re.findall(r"\d\d:\d\d:\d\d(.{4})", page.text)
     assert set(times) == {" UTC"}

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from syncd.core.model import Counts
 from syncd.state.rows import counts_text
-from tests.unit.pages.pages_reader import Browser, Page
+from tests.unit.pages.pages_reader import Browser
 from tests.unit.pages.shown_daemon import NOON, ShownDaemon, open_world
 
 pytestmark = pytest.mark.anyio
@@ -97,10 +97,6 @@ def watched(world: ShownDaemon) -> Iterator[Watch]:
         event.remove(engine, "before_cursor_execute", before)
 
 
-async def _page(browser: Browser, path: str) -> Page:
-    return await browser.get(path)
-
-
 WORK = {
     "/runs": 10,
     "/runs?before=2500": 10,
@@ -145,12 +141,12 @@ async def test_the_measure_is_not_blind(world: ShownDaemon) -> None:
 
 
 async def test_what_a_large_run_left_behind_is_found(browser: Browser) -> None:
-    page = await _page(browser, "/runs/1?show=left")
+    page = await browser.get("/runs/1?show=left")
     assert [row[0] for row in page.rows("The changes of run")[1:]] == ["9999", "19998"]
     assert "first 20,000 a side" in page.text_of("tally")
-    page = await _page(browser, page.one("a", rel="next")["href"])
+    page = await browser.get(page.one("a", rel="next")["href"])
     assert [row[0] for row in page.rows("The changes of run")[1:]] == ["29997", "39996"]
 
 
 async def test_a_run_of_a_hundred_thousand_agreements_says_it_changed_nothing(browser: Browser) -> None:
-    assert "It changed nothing." in (await _page(browser, "/runs/2")).text
+    assert "It changed nothing." in (await browser.get("/runs/2")).text

@@ -1,3 +1,5 @@
+"""The sandbox's `batch`: order of execution, `halt`, references, limits."""
+
 from __future__ import annotations
 
 from typing import Any

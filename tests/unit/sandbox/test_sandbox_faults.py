@@ -1,5 +1,8 @@
+"""Faults that the sandbox plays: dropped connections, cut bodies, statuses, delays."""
+
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import fields
@@ -113,8 +116,6 @@ def test_a_zombie_writes_after_its_connection_is_gone() -> None:
 
 @pytest.mark.anyio
 async def test_an_answer_is_held_until_another_has_overtaken_it() -> None:
-    import asyncio
-
     portal, _ = portal_with(rule(Fault.OVERTAKEN, seconds=3600, request=1))
     portal.clock = SlowClock()
     order: list[str] = []
@@ -132,8 +133,6 @@ async def test_an_answer_is_held_until_another_has_overtaken_it() -> None:
 
 class SlowClock(SetClock):
     async def sleep(self, seconds: float) -> None:
-        import asyncio
-
         await asyncio.Event().wait()
 
 

@@ -1,3 +1,5 @@
+"""The sandbox's request limits, as the portal counts them."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The sandbox's `list` methods: filters, casts, order, pages."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

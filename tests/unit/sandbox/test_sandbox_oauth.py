@@ -1,3 +1,5 @@
+"""The sandbox's OAuth server: codes, pairs of tokens, refreshing."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Query strings and casts as PHP reads them."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""The sandbox's addresses, and its answers to wrong ones."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The sandbox's HTTP server: connections, bodies, heads."""
+
 from __future__ import annotations
 
 import asyncio
@@ -160,7 +162,7 @@ async def test_the_portal_goes_on_when_the_client_has_hung_up() -> None:
 
 
 class SleepOfTwo(SetClock):
-    """Whoever sleeps wakes when another sleeps beside it."""
+    """Lets sleepers go on in pairs: the first wakes when the second begins to sleep."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,3 +1,5 @@
+"""The sandbox's writes: order of the checks, casts, effects."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from syncd.core.records import Lease
+from syncd.errors import SyncdError
 from syncd.state.migrate import upgrade
 from syncd.state.store import SqlStore, open_store
 from tests.fakes.clock import SetClock
@@ -101,6 +102,6 @@ async def test_an_intent_is_written_by_its_id(store: SqlStore) -> None:
     plans: list[str] = []
 
     explain_into(plans, store, "UPDATE change")
-    with pytest.raises(Exception, match="does not know"):
+    with pytest.raises(SyncdError, match="does not know"):
         await store.intend(lease, [1, 2, 3], 0, 1)
     assert plans[0].startswith("SEARCH change USING INTEGER PRIMARY KEY")

@@ -1,3 +1,5 @@
+"""OAuth tokens are sealed in the state database when there is a key."""
+
 from __future__ import annotations
 
 import base64

@@ -261,7 +261,5 @@ def test_twins(tmp_path: Path) -> None:
         template = tmp_path / "template.db"
 
     machine = Here.TestCase
-    machine.settings = settings(
-        max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    machine.settings = settings(max_examples=20, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     machine("runTest").runTest()

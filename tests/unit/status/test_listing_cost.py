@@ -8,8 +8,9 @@ import pytest
 
 from syncd.config.model import LinkSettings
 from syncd.status.fire_times import LISTING_SHARE, ListingCost, cost_sentence, listing_cost
-from tests.unit.status.test_status_links import NOON, settings
+from tests.fakes.settings import settings
 
+NOON = 1_800_000_000.0
 HALF = LISTING_SHARE * 480
 
 

@@ -1,3 +1,5 @@
+"""The fire times of a schedule: slots, spread, cron, time zones."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime

@@ -1,3 +1,5 @@
+"""The health of a link, derived from its past runs."""
+
 from __future__ import annotations
 
 from dataclasses import replace

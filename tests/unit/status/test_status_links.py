@@ -16,24 +16,12 @@ from syncd.status.health import Health
 from syncd.status.links import DEEP, RECENT, LinkStatus, link_json, link_statuses
 from syncd.status.needs import freshness, needs_of
 from tests.fakes.clock import SetClock
+from tests.fakes.settings import settings
 from tests.fakes.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 NOON = 1_800_000_000.0
-
-
-def settings(**link: Any) -> Settings:
-    shop = {
-        "schedule": "5m",
-        "portal": {"webhook": "https://example.bitrix24.com/rest/1/topsecretcode/"},
-        "table": {
-            "url": "sqlite:////tmp/shop.db",
-            "name": "bindings",
-            "columns": {"order_id": "order_id", "owner_type_id": 2, "owner_id": "deal_id"},
-        },
-    }
-    return Settings.model_validate({"links": {"shop": shop | link}})
 
 
 TIMES = FireTimes("shop", settings().links["shop"].schedule)  # type: ignore[arg-type]
@@ -161,8 +149,6 @@ async def test_given_a_pass_longer_than_its_interval_then_it_made_nothing_late(s
 @pytest.mark.parametrize("jitter", [None, "10m"])
 async def test_given_a_jitter_then_a_pass_may_begin_as_much_later(shop: Shop, jitter: str | None) -> None:
     daemon = {} if jitter is None else {"jitter": jitter}
-    cron = settings(schedule="0 * * * *").model_dump(mode="json")["links"]["shop"]
-    del cron
     shop.settings = Settings.model_validate(
         {"daemon": daemon, "links": {"shop": settings(schedule="0 * * * *").links["shop"]}}
     )
@@ -171,9 +157,8 @@ async def test_given_a_jitter_then_a_pass_may_begin_as_much_later(shop: Shop, ji
     assert ((await shop.look()).health is Health.LATE) is (jitter is None)
 
 
-@pytest.mark.parametrize("schedule", [None])
-async def test_given_no_schedule_then_nobody_is_late(shop: Shop, schedule: None) -> None:
-    shop.settings = settings(schedule=schedule)
+async def test_given_no_schedule_then_nobody_is_late(shop: Shop) -> None:
+    shop.settings = settings(schedule=None)
     await shop.run()
     shop.clock.time += 30 * 86400
     status = await shop.look()

@@ -151,8 +151,10 @@ async def test_given_somebody_who_does_not_wait_then_names_are_there_for_the_nex
 async def test_given_an_end_while_the_portal_is_asked_then_it_is_not_waited_for(world: ReaderOfTitles) -> None:
     world.portal.answers.clear()
     await world.titles.labels_at_hand("shop", [DEAL])
+    await world.portal.being_asked.wait()
     await world.titles.aclose()
-    assert world.portal.asked in ([], [{DEAL}])
+    assert (world.portal.asked, world.portal.answers.is_set()) == ([{DEAL}], False)
+    assert (await world.titles.kept("shop")).names.titles == {}
 
 
 async def test_given_a_token_that_is_about_to_end_then_its_renewal_is_left_to_passes(

@@ -13,13 +13,19 @@ from pydantic import SecretStr
 from sqlalchemy.pool import NullPool
 
 from syncd.config.model import TableSettings
-from syncd.core.model import Row, Scope, Unreadable
+from syncd.core.model import Owner, Row, Scope, Unreadable
+from syncd.core.ports import Effect, Write
 from syncd.table.keyed import open_table
 from syncd.table.sql import SqlTable
+from tests.databases import MYSQL, POSTGRES
 from tests.fakes.clock import SetClock
 
 NOW = 1_777_863_721.25
 """2026-05-04 03:02:01.25 UTC."""
+
+DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
+MAPPING = "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL)"
+"""The plainest mapping table."""
 
 
 @dataclass
@@ -78,6 +84,11 @@ async def snapshot(table: SqlTable) -> tuple[list[Row], dict[int, Unreadable], l
         return taken.take(None), dict(taken.unreadable), list(taken.orderless)
 
 
+async def effects(table: SqlTable, *writes: Write) -> list[Effect]:
+    """Write, and return the effect of each write."""
+    return [each.effect for each in await table.write(writes)]
+
+
 @asynccontextmanager
 async def _open_lab(url: str) -> AsyncIterator[Lab]:
     lab = Lab(url)
@@ -112,6 +123,21 @@ async def postgres(postgres_url: str) -> AsyncIterator[Lab]:
 async def mysql(mysql_url: str) -> AsyncIterator[Lab]:
     async with _open_lab(mysql_url) as made:
         yield made
+
+
+@pytest.fixture(params=[POSTGRES, MYSQL])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    """A laboratory in each kind of database that is a server."""
+    async with _open_lab(request.getfixturevalue(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+async def mariadb(mysql: Lab) -> Lab:
+    """A laboratory in MariaDB. MySQL lacks what its tests are about."""
+    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
+        pytest.skip("the server is MySQL")
+    return mysql
 
 
 @pytest.fixture

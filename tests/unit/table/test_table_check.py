@@ -13,16 +13,13 @@ import sqlalchemy as sa
 from syncd.core.model import Owner
 from syncd.core.ports import Write
 from syncd.errors import AuthError, ConfigError, UnavailableError
-from tests.unit.table.conftest import Lab, snapshot
+from tests.unit.table.conftest import MAPPING, Lab, snapshot
 
 pytestmark = pytest.mark.anyio
 
 
 def _add(order_id: int) -> Write:
     return Write(order_id, None, Owner(2, 7))
-
-
-MAPPING = "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL)"
 
 
 async def test_given_a_fitting_table_when_checked_then_nothing_is_told_and_nothing_written(lab: Lab) -> None:

@@ -26,25 +26,9 @@ from syncd.errors import AuthError, ConfigError, SyncdError, UnavailableError
 from syncd.table.database import TableFault, fault_of, translate
 from syncd.table.spool import SpooledSnapshot
 from syncd.table.sql import SqlTable
-from tests.unit.table.conftest import Lab, snapshot
+from tests.unit.table.conftest import DEAL_7, DEAL_8, DEAL_9, MAPPING, Lab, effects, snapshot
 
 pytestmark = pytest.mark.anyio
-
-DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
-MAPPING = "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL)"
-SERVERS = [
-    pytest.param("postgres_url", id="postgres", marks=pytest.mark.postgres),
-    pytest.param("mysql_url", id="mysql", marks=pytest.mark.mysql),
-]
-
-
-@pytest.fixture
-async def server(request: pytest.FixtureRequest) -> Any:
-    made = Lab(request.getfixturevalue(request.param))
-    yield made
-    for table in made.opened:
-        await table.aclose()
-    made.engine.dispose()
 
 
 def kill_sessions(lab: Lab) -> None:
@@ -86,10 +70,6 @@ def at_statement(table: SqlTable, start: str, work: Callable[[], object]) -> Non
     once(table, "before_cursor_execute", look)
 
 
-async def effects(table: SqlTable, *writes: Write) -> list[Effect]:
-    return [each.effect for each in await table.write(writes)]
-
-
 def autocommit(connection: sa.Connection) -> None:
     """Leave transactions to the statements of the test (SQLite)."""
     driver = connection.connection.driver_connection
@@ -115,7 +95,6 @@ def locked(lab: Lab, *statements: str) -> Iterator[None]:
 # ---------------------------------------------------------------- lost connections
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_connection_lost_while_the_table_is_described_then_the_look_ends_with_that_fault(
     server: Lab,
 ) -> None:
@@ -144,7 +123,6 @@ async def test_given_a_connection_lost_while_the_table_is_described_then_the_loo
             await table.read([1])
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_server_restarted_between_calls_when_called_again_then_it_reconnects(server: Lab) -> None:
     server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
     table = server.table()
@@ -157,7 +135,6 @@ async def test_given_a_server_restarted_between_calls_when_called_again_then_it_
     assert (await snapshot(table))[0] == [(1, 2, 8)]
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_connection_lost_before_the_commit_when_written_then_nothing_was_sent(server: Lab) -> None:
     server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
     table = server.table()
@@ -167,7 +144,6 @@ async def test_given_a_connection_lost_before_the_commit_when_written_then_nothi
     assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, DEAL_7, None)) == [Effect.DONE] * 2
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_connection_lost_at_the_commit_when_written_then_all_is_unknown(server: Lab) -> None:
     server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
     table = server.table()
@@ -181,7 +157,6 @@ async def test_given_a_connection_lost_at_the_commit_when_written_then_all_is_un
     assert await effects(table, Write(1, DEAL_7, DEAL_8), Write(2, None, DEAL_9)) == [Effect.UNKNOWN] * 2
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_connection_lost_in_the_middle_of_a_snapshot_then_there_is_none(
     server: Lab, small_chunks: None
 ) -> None:
@@ -256,7 +231,6 @@ async def test_given_many_locked_rows_when_written_then_the_wait_ends_after_some
     assert [each.text.startswith("not tried: ") for each in results].count(True) == 17
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_lock_when_the_batch_is_tried_in_parts_then_those_wait_for_less_time(
     server: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +246,6 @@ async def test_given_a_lock_when_the_batch_is_tried_in_parts_then_those_wait_for
     assert (first, set(then)) == ((2, {1}) if server.kind == "mysql" else (300, {200}))
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_deadlock_when_written_then_nothing_was_sent(server: Lab) -> None:
     server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7)")
     table = server.table()
@@ -330,23 +303,22 @@ def wait_until_blocked(lab: Lab) -> None:
 
 
 # --------------------------------------------------- others beside us, in the middle
+# Not on SQLite: BEGIN IMMEDIATE locks the whole file, so nobody comes in between there.
 
 
-async def test_given_a_writer_between_our_read_and_our_write_then_its_value_stays(lab: Lab) -> None:
-    if lab.kind == "sqlite":
-        return  # nobody writes between: BEGIN IMMEDIATE
-    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7), (3, 7)")
-    table = lab.table()
+async def test_given_a_writer_between_our_read_and_our_write_then_its_value_stays(server: Lab) -> None:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7), (2, 7), (3, 7)")
+    table = server.table()
     at_statement(
         table,
         "UPDATE",
-        lambda: lab.run("UPDATE m SET deal_id = 9 WHERE order_id = 1", "DELETE FROM m WHERE order_id = 2"),
+        lambda: server.run("UPDATE m SET deal_id = 9 WHERE order_id = 1", "DELETE FROM m WHERE order_id = 2"),
     )
     results = await table.write([Write(order, DEAL_7, DEAL_8) for order in (1, 2, 3)])
     assert [(each.effect, each.found) for each in results] == [
         (Effect.MOVED, DEAL_9), (Effect.MOVED, None), (Effect.DONE, DEAL_7),
     ]  # fmt: skip
-    assert sorted(lab.rows("SELECT * FROM m")) == [(1, 9), (3, 8)]
+    assert sorted(server.rows("SELECT * FROM m")) == [(1, 9), (3, 8)]
 
 
 @pytest.mark.parametrize(
@@ -354,36 +326,41 @@ async def test_given_a_writer_between_our_read_and_our_write_then_its_value_stay
 )
 @pytest.mark.parametrize("after", [DEAL_8, None], ids=["move", "remove"])
 async def test_given_a_writer_in_between_when_one_order_is_written_then_its_value_is_told(
-    lab: Lab, theirs: str, found: Owner | None, after: Owner | None
+    server: Lab, theirs: str, found: Owner | None, after: Owner | None
 ) -> None:
-    if lab.kind == "sqlite":
-        return
-    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
-    table = lab.table()
-    at_statement(table, "UPDATE" if after else "DELETE", lambda: lab.run(theirs))
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    table = server.table()
+    at_statement(table, "UPDATE" if after else "DELETE", lambda: server.run(theirs))
     (result,) = await table.write([Write(1, DEAL_7, after)])
     effect = Effect.ALREADY if found == after else Effect.MOVED
     assert (result.effect, result.found, result.found_known) == (effect, found, True)
-    assert lab.rows("SELECT * FROM m") == ([] if found is None else [(1, 9)])
+    assert server.rows("SELECT * FROM m") == ([] if found is None else [(1, 9)])
 
 
-async def test_given_a_row_revived_in_between_when_added_then_it_stays_as_it_is(lab: Lab) -> None:
-    if lab.kind == "sqlite":
-        return
-    lab.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, gone INT)", "INSERT INTO m VALUES (1, 7, 1)")
-    table = lab.table(deleted="gone")
-    at_statement(table, "UPDATE", lambda: lab.run("UPDATE m SET deal_id = 9, gone = 0"))
+async def test_given_a_row_revived_in_between_when_added_then_it_stays_as_it_is(server: Lab) -> None:
+    server.run(
+        "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, gone INT)", "INSERT INTO m VALUES (1, 7, 1)"
+    )
+    table = server.table(deleted="gone")
+    at_statement(table, "UPDATE", lambda: server.run("UPDATE m SET deal_id = 9, gone = 0"))
     assert await effects(table, Write(1, None, DEAL_8)) == [Effect.MOVED]
-    assert lab.rows("SELECT * FROM m") == [(1, 9, 0)]
+    assert server.rows("SELECT * FROM m") == [(1, 9, 0)]
 
 
 @pytest.mark.parametrize(("theirs", "effect"), [(8, Effect.ALREADY), (9, Effect.MOVED)])
-@pytest.mark.parametrize("unique", ["PRIMARY KEY", ""])
+@pytest.mark.parametrize(
+    ("database_url", "unique"),
+    [
+        # Without a unique index syncd locks the whole table of PostgreSQL against other writers.
+        pytest.param("postgres_url", "PRIMARY KEY", marks=pytest.mark.postgres),
+        pytest.param("mysql_url", "PRIMARY KEY", marks=pytest.mark.mysql),
+        pytest.param("mysql_url", "", marks=pytest.mark.mysql),
+    ],
+    indirect=["database_url"],
+)
 async def test_given_an_insert_between_our_read_and_our_insert_then_there_is_one_row(
     lab: Lab, theirs: int, effect: Effect, unique: str
 ) -> None:
-    if lab.kind == "sqlite" or (lab.kind == "postgresql" and not unique):
-        return  # nobody inserts in between: the whole table is locked against other writers
     lab.run(f"CREATE TABLE m (order_id BIGINT {unique}, deal_id BIGINT)")
     table = lab.table()
     at_statement(table, "INSERT", lambda: lab.run(f"INSERT INTO m VALUES (1, {theirs})"))
@@ -391,7 +368,6 @@ async def test_given_an_insert_between_our_read_and_our_insert_then_there_is_one
     assert sorted(lab.rows("SELECT * FROM m")) == [(1, theirs), (2, 8)]
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_no_unique_index_and_an_open_insert_of_others_when_added_then_syncd_makes_no_second_row(
     server: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,14 +385,12 @@ async def test_given_no_unique_index_and_an_open_insert_of_others_when_added_the
     assert server.rows("SELECT * FROM m WHERE order_id = 1") == [(1, 8)]
 
 
-async def test_given_a_second_row_between_our_read_and_our_write_then_neither_is_touched(lab: Lab) -> None:
-    if lab.kind == "sqlite":
-        return
-    lab.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT)", "INSERT INTO m VALUES (1, 7), (2, 7)")
-    table = lab.table()
-    at_statement(table, "DELETE", lambda: lab.run("INSERT INTO m VALUES (1, 7)"))
+async def test_given_a_second_row_between_our_read_and_our_write_then_neither_is_touched(server: Lab) -> None:
+    server.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT)", "INSERT INTO m VALUES (1, 7), (2, 7)")
+    table = server.table()
+    at_statement(table, "DELETE", lambda: server.run("INSERT INTO m VALUES (1, 7)"))
     assert await effects(table, Write(1, DEAL_7, None), Write(2, DEAL_7, None)) == [Effect.MOVED, Effect.DONE]
-    assert lab.rows("SELECT * FROM m") == [(1, 7), (1, 7)]
+    assert server.rows("SELECT * FROM m") == [(1, 7), (1, 7)]
 
 
 async def test_given_an_import_half_done_when_snapshot_then_none_of_it_is_seen(lab: Lab) -> None:
@@ -450,7 +424,6 @@ async def test_given_writes_while_reading_when_snapshot_then_it_shows_one_moment
     assert rows == [(order, 2, 7) for order in range(1, 2001)]
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
 async def test_given_a_server_when_the_table_is_read_then_its_rows_stay_there_until_fetched(server: Lab) -> None:
     home = server.table()._home
     with home.snapshot() as connection, closing(home.backend.stream(connection)) as cursor:

@@ -7,7 +7,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.order_ranges import LARGEST_ID
@@ -17,7 +17,6 @@ ids = st.integers(1, LARGEST_ID)
 padding = st.text(" \t\r\n", max_size=3)
 
 
-@settings(deadline=None)
 @given(ids)
 def test_given_an_id_then_every_type_a_driver_returns_it_as_is_the_same_id(number: int) -> None:
     alike = [number, str(number), str(number).encode(), bytearray(str(number).encode()), Decimal(number)]
@@ -29,25 +28,21 @@ before = st.tuples(padding, st.sampled_from(["", "+"]), st.sampled_from(["", "0"
 after = st.tuples(st.sampled_from(["", ".", ".0", ".000"]), padding).map("".join)
 
 
-@settings(deadline=None)
 @given(ids, before, after)
 def test_given_an_id_as_text_then_its_writing_does_not_matter(number: int, head: str, tail: str) -> None:
     assert parse_id(f"{head}{number}{tail}") == number
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2**53))
 def test_given_a_whole_float_then_it_is_that_id(number: int) -> None:
     assert parse_id(float(number)) == number
 
 
-@settings(deadline=None)
 @given(st.one_of(st.integers(max_value=0), st.integers(min_value=LARGEST_ID + 1)))
 def test_given_a_number_out_of_range_then_no_writing_makes_it_an_id(number: int) -> None:
     assert {parse_id(value) for value in (number, str(number), Decimal(number), str(number).encode())} == {None}
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), st.floats(), st.decimals(), st.booleans(), st.none(), st.integers()))
 def test_given_anything_then_the_answer_is_an_id_or_none(value: object) -> None:
     number = parse_id(value)

@@ -11,25 +11,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from syncd.core.model import Owner
 from syncd.core.ports import Effect, TableValue, Write
 from syncd.db.backend import Limits
 from syncd.db.postgresql import PostgreSQL
 from syncd.errors import AuthError, ConfigError, UnavailableError
 from syncd.state.store import open_store
-from syncd.table.sql import SqlTable
 from tests import permissions
+from tests.databases import POSTGRES, SQLITE
 from tests.fakes.clock import SetClock
-from tests.unit.table.conftest import Lab, snapshot
+from tests.unit.table.conftest import DEAL_7, DEAL_8, DEAL_9, MAPPING, Lab, effects, snapshot
 
 pytestmark = pytest.mark.anyio
-
-DEAL_7, DEAL_8, DEAL_9 = Owner(2, 7), Owner(2, 8), Owner(2, 9)
-MAPPING = "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT NOT NULL)"
-
-
-async def effects(table: SqlTable, *writes: Write) -> list[Effect]:
-    return [each.effect for each in await table.write(writes)]
 
 
 # -------------------------------------------------------------- row level security
@@ -168,9 +160,8 @@ async def test_given_a_history_table_when_an_order_is_bound_again_then_its_close
     assert [(deal, bool(open_)) for deal, open_ in rows] == [(7, False), (8, False), (9, True)]
 
 
+@pytest.mark.parametrize("database_url", [SQLITE, POSTGRES], indirect=True)  # MariaDB and MySQL have no partial indexes
 async def test_given_a_unique_index_over_live_rows_only_when_added_again_then_the_closed_row_stays(lab: Lab) -> None:
-    if lab.kind == "mysql":
-        return  # has no partial indexes
     lab.run("CREATE TABLE m (order_id BIGINT, deal_id BIGINT, deleted_at {time})")
     lab.run("CREATE UNIQUE INDEX live ON m (order_id) WHERE deleted_at IS NULL")
     lab.run("INSERT INTO m VALUES (1, 7, '2026-01-01 00:00:00')")
@@ -244,38 +235,33 @@ async def test_given_sql_for_extra_columns_when_inserted_then_each_row_gets_its_
     assert lab.rows("SELECT count(DISTINCT id), min(note) FROM m") == [(2, "50% :x")]
 
 
-async def test_given_a_wrong_value_for_a_column_when_checked_then_trying_shows_it(lab: Lab) -> None:
-    if lab.kind == "sqlite":
-        return  # takes any value
-    lab.run(
+async def test_given_a_wrong_value_for_a_column_when_checked_then_trying_shows_it(server: Lab) -> None:
+    # SQLite takes any value.
+    server.run(
         "CREATE TABLE m (order_id BIGINT, deal_id BIGINT, made {time} NOT NULL)",
         "INSERT INTO m VALUES (1, 7, '2026-01-01')",
     )
-    (problem,) = (await lab.table(extra={"made": "now or so"}).check()).problems
+    (problem,) = (await server.table(extra={"made": "now or so"}).check()).problems
     assert problem.startswith("links.shop.table.name: may not be written (insert): ")
-    assert lab.rows("SELECT count(*) FROM m") == [(1,)]
+    assert server.rows("SELECT count(*) FROM m") == [(1,)]
 
 
 @pytest.mark.mysql
-async def test_given_an_invisible_column_with_a_default_when_checked_then_no_value_is_asked_for(mysql: Lab) -> None:
-    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
-        return
-    mysql.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, c INT INVISIBLE NOT NULL DEFAULT 3)")
-    assert (await mysql.table().check()).problems == []
+async def test_given_an_invisible_column_with_a_default_when_checked_then_no_value_is_asked_for(mariadb: Lab) -> None:
+    mariadb.run("CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT, c INT INVISIBLE NOT NULL DEFAULT 3)")
+    assert (await mariadb.table().check()).problems == []
 
 
 @pytest.mark.mysql
 async def test_given_a_table_with_a_history_of_its_own_when_checked_then_the_library_says_nothing_to_the_log(
-    mysql: Lab, recwarn: pytest.WarningsRecorder
+    mariadb: Lab, recwarn: pytest.WarningsRecorder
 ) -> None:
-    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
-        return
-    mysql.run(
+    mariadb.run(
         "CREATE TABLE m (order_id BIGINT PRIMARY KEY, deal_id BIGINT,"
         " rs TIMESTAMP(6) GENERATED ALWAYS AS ROW START, re TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
         " PERIOD FOR SYSTEM_TIME (rs, re)) WITH SYSTEM VERSIONING"
     )
-    assert (await mysql.table().check()).problems == []
+    assert (await mariadb.table().check()).problems == []
     assert [str(one.message) for one in recwarn if "schema content" in str(one.message)] == []
 
 
@@ -302,22 +288,20 @@ _HISTORY = (
     ids=["period", "period in the primary key", "beside a period", "history", "history, unique", "hidden history", "start of a row", "both"],
 )  # fmt: skip
 async def test_given_a_key_over_a_period_of_time_when_checked_then_it_is_known_whether_an_order_can_have_two_rows(
-    mysql: Lab, columns: str, options: str, is_unique: bool
+    mariadb: Lab, columns: str, options: str, is_unique: bool
 ) -> None:
-    if "MariaDB" not in mysql.rows("SELECT version()")[0][0]:
-        return
-    mysql.run(f"CREATE TABLE m ({columns.format(valid=_VALID, history=_HISTORY)}) {options}")
-    found = await mysql.table().check()
+    mariadb.run(f"CREATE TABLE m ({columns.format(valid=_VALID, history=_HISTORY)}) {options}")
+    found = await mariadb.table().check()
     assert found.problems == []
     assert ["no unique index on the order id alone" in one for one in found.warnings] == ([] if is_unique else [True])
     try:
-        mysql.run("INSERT INTO m (order_id, deal_id) VALUES (1, 7)")
+        mariadb.run("INSERT INTO m (order_id, deal_id) VALUES (1, 7)")
         second = "f, t" if "valid" in columns else "deal_id"
         values = "'2010-01-01', '2020-01-01'" if "valid" in columns else "8"
-        mysql.run(f"INSERT INTO m (order_id, {second}) VALUES (1, {values})")
+        mariadb.run(f"INSERT INTO m (order_id, {second}) VALUES (1, {values})")
     except sa.exc.IntegrityError:
         pass
-    assert (mysql.rows("SELECT count(*) FROM m") == [(1,)]) is is_unique
+    assert (mariadb.rows("SELECT count(*) FROM m") == [(1,)]) is is_unique
 
 
 # -------------------------------------------------------------------------- keys
@@ -429,15 +413,13 @@ async def test_given_a_file_or_folder_that_may_not_be_written_when_checked_then_
 
 
 async def test_given_a_row_that_another_program_writes_when_checked_then_that_is_only_a_warning(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    server: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if lab.kind == "sqlite":
-        return  # has one lock for the whole file
     monkeypatch.setattr("syncd.table.database.LOCK_SECONDS", 1)
-    lab.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
-    with lab.engine.connect() as other:
+    server.run(MAPPING, "INSERT INTO m VALUES (1, 7)")
+    with server.engine.connect() as other:
         other.exec_driver_sql("UPDATE m SET deal_id = 8")
-        found = await lab.table().check()
+        found = await server.table().check()
         other.rollback()
     assert found.problems == []
     assert any("writing could not be tried" in warning for warning in found.warnings)

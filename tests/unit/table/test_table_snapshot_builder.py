@@ -41,7 +41,7 @@ cells = st.one_of(
 rows = st.tuples(cells, st.sampled_from([2, 31, "2", None]), cells)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.lists(rows, min_size=1, max_size=6), max_size=6), st.booleans())
 def test_given_any_rows_then_the_snapshot_is_what_a_dictionary_would_tell(
     chunks: list[list[tuple[Any, ...]]], in_order: bool
@@ -70,7 +70,6 @@ def test_given_any_rows_then_the_snapshot_is_what_a_dictionary_would_tell(
     snapshot.close()
 
 
-@settings(deadline=None)
 @given(st.permutations([(5, 2, 7), (5, 2, 8), (5, 2, None)]))
 def test_given_the_same_rows_in_another_order_then_the_words_are_the_same(same: list[tuple[Any, ...]]) -> None:
     apart = taken_in(WITH_TYPE, [[row] for row in same])
@@ -87,7 +86,6 @@ def test_given_a_constant_type_then_rows_carry_it() -> None:
     snapshot.close()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 200), unique=True, max_size=60), st.lists(st.integers(0, 210), max_size=8))
 def test_given_any_steps_then_taking_leaves_nothing_out_and_gives_nothing_twice(
     orders: list[int], steps: list[int]

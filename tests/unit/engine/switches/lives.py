@@ -205,7 +205,7 @@ def a_second_process_is_turned_away() -> None:
         made.syncd(Pass("pass", visitor_at=1))
 
 
-def whoever_lost_the_lease_writes_nothing_more() -> None:
+def a_process_that_lost_the_lease_writes_nothing_more() -> None:
     """Its process sleeps right before it writes; another one does the work, and somebody goes on from there."""
     with world() as made:
         agreed(made, 1)

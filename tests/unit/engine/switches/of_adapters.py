@@ -119,7 +119,7 @@ SWITCHES = [
         lives.a_lost_request_does_not_overtake_what_came_later,
     ),
     rule(
-        "A row of the portal whose owner cannot be read is not absent (and whoever asks for it by id is told, too).",
+        "A row of the portal whose owner cannot be read is not absent (a reading of it by id shows it, too).",
         Together(
             Name(f"{CLIENT}:split", lambda rows: (split(rows)[0], {})),
             Name("syncd.engine.verify:_removals_from_table", nothing),
@@ -147,7 +147,7 @@ SWITCHES = [
     rule(
         "Every transaction proves the fence of its lease.",
         Name("syncd.state.leases:prove", lambda _connection, _lease: None),
-        lives.whoever_lost_the_lease_writes_nothing_more,
+        lives.a_process_that_lost_the_lease_writes_nothing_more,
     ),
     rule(
         "A lease is given to one process only.",

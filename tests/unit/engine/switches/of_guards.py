@@ -6,14 +6,17 @@ from typing import Any
 
 from syncd.core.model import Counts, Side
 from syncd.core.records import GuardHit
+from syncd.engine.reconcile import reconcile
 from syncd.engine.state_check import StateAge
 from tests.simulation.switch import Guard, Name, Silent, rule, specification
 from tests.unit.engine import test_engine_guards as on_guards
 from tests.unit.engine import test_engine_same_portal as on_portal
 from tests.unit.engine import test_engine_state_age as on_age
+from tests.unit.engine import test_engine_state_left as on_left
 from tests.unit.engine.switches.of_decisions import nothing
 
 GUARDS, RUN, ENGINE = "syncd.core.guards", "syncd.engine.run", "syncd.engine.reconcile"
+STATE = "syncd.engine.state_check"
 
 ON_EITHER_SIDE = {
     "max_removes": "many-removes-are-refused-on-either-side",
@@ -33,6 +36,12 @@ ON_EITHER_SIDE = {
 }
 
 
+LEFT_FOR = {
+    "link": (on_left.another_name, on_left.first_name),
+    "state database": (on_left.another_state, on_left.first_state),
+}
+"""How the ends of a link are synced by another one for a while, and then as before."""
+
 trust = StateAge.trust
 
 
@@ -44,6 +53,10 @@ async def trust_while_removes_wait(age: StateAge) -> None:
 
 async def yes(*_args: object) -> bool:
     return True
+
+
+async def one(*_args: object) -> int:
+    return 1
 
 
 def no_hits(*_args: Any, **_more: Any) -> list[GuardHit]:
@@ -62,6 +75,37 @@ SWITCHES = [
         "A state database that knows less than was noted outside it writes nothing.",
         Name(f"{GUARDS}:state_older", no_hits),
         specification(on_age.test_given_an_older_state_then_it_stays_refused_however_many_runs_are_counted_up_again),
+    ),
+    *(
+        rule(
+            f"An agreed state whose ends another {what} went on with writes nothing.",
+            Name(f"{STATE}:_begun_since", lambda *_: True),
+            specification(
+                on_left.test_given_ends_that_another_one_synced_then_the_old_state_overwrites_no_edit, *ways, reconcile
+            ),
+        )
+        for what, ways in LEFT_FOR.items()
+    ),
+    rule(
+        "An agreed state that was begun after the other one's last run is not older.",
+        Name(f"{STATE}:_begun_since", lambda *_: False),
+        specification(
+            on_left.test_given_a_second_host_that_saw_the_former_state_only_then_the_new_one_is_not_refused_there
+        ),
+    ),
+    rule(
+        "A link that has agreed on nothing is not older than another one.",
+        Name("tests.fakes.store:MemoryStore.agreed_count", one),
+        specification(
+            on_left.test_given_a_state_with_nothing_agreed_then_its_first_sync_is_not_refused, *LEFT_FOR["link"]
+        ),
+    ),
+    rule(
+        "A plan that was made before the state was older approves of nothing.",
+        Name(f"{ENGINE}:_approves_of_state", lambda stored, _older: stored.covers is None),
+        specification(
+            on_left.test_given_a_plan_from_before_then_applying_it_says_nothing_about_the_state, *LEFT_FOR["link"]
+        ),
     ),
     rule(
         "Two databases may round one moment differently.",

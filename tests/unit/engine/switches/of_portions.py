@@ -85,7 +85,7 @@ SWITCHES = [
     ),
     rule(
         "A plan over some orders does not approve of an older state.",
-        Name("syncd.engine.reconcile:_approves_of_state", lambda _stored: True),
+        Name("syncd.engine.reconcile:_approves_of_state", lambda _stored, _older: True),
         specification(on_portions.test_given_an_older_state_then_a_plan_over_some_orders_does_not_approve_of_it),
     ),
     rule(
