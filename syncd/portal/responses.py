@@ -110,7 +110,7 @@ _HINTS = {
     "ERROR_OAUTH": "The application is not installed on the portal: do that, then run `syncd auth {link}`.",
     "ACCESS_DENIED": "REST needs a paid plan and the Market subscription (or its trial) on the portal. Where it has "
     "both, the user lacks the right: make an administrator the webhook's user.",
-    "WRONG_AUTH_TYPE": "This method does not accept a webhook; it needs an application.",
+    "WRONG_AUTH_TYPE": "A webhook's credentials do not suffice for this method: use an application.",
     "WRONG_LICENSE": "The portal's plan lacks this feature.",
     "INVALID_REQUEST": "Webhooks work over https only: write https:// in the webhook's URL.",
     "ERROR_METHOD_NOT_FOUND": "Is the webhook's URL complete? It reads https://HOST/rest/USER/CODE/.",

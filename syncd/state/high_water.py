@@ -3,7 +3,7 @@
 There is a file for each link. For SQLite it is beside the database, so a copied database comes without it. For a server
 it is in the state directory of this host, which then knows its own runs only. A second file is for the link's ends,
 whatever the link's name and its state database. It is in the state directory, where all state databases of this host
-meet; without one it is beside an SQLite database. The holder of the link's lease writes both.
+meet; without one that may be written it is beside an SQLite database. The holder of the link's lease writes both.
 """
 
 from __future__ import annotations
@@ -79,9 +79,8 @@ class MarkFiles:
         if self._stem is None or self._ends is None:
             return "this host has no state directory: set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
         for folder in (self._stem.parent, self._ends):
-            nearest = next(one for one in (folder, *folder.parents) if one.exists())
-            if not os.access(nearest, os.W_OK):
-                return f"the folder {nearest} may not be written"
+            if not os.access(_nearest(folder), os.W_OK):
+                return f"the folder {_nearest(folder)} may not be written"
         return ""
 
     def _link_file(self, link: str) -> Path | None:
@@ -139,7 +138,9 @@ def mark_files(url: str, environ: Mapping[str, str]) -> MarkFiles:
     """
     where, path, folder = database_identity(url), file_of(read_url(url)), _state_folder(environ)
     if path is not None:
-        return MarkFiles(where, path, path, folder or path.parent)
+        # In a container the home may be unwritable: a database on a volume has all marks beside it.
+        usable = folder is not None and _nearest(folder).is_dir() and os.access(_nearest(folder), os.W_OK)
+        return MarkFiles(where, path, path, folder if usable else path.parent)
     return MarkFiles(where, None if folder is None else folder / _short(where), None, folder)
 
 
@@ -155,6 +156,11 @@ def _state_folder(environ: Mapping[str, str]) -> Path | None:
         return Path(environ["XDG_STATE_HOME"]) / "syncd"
     home = environ.get("HOME")
     return Path(home) / ".local" / "state" / "syncd" if home and Path(home).is_dir() else None
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or that one of its parents that is there and in which it would be made."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _replace(path: Path, text: str, beside: Path) -> None:

@@ -263,7 +263,7 @@ def run(*, seconds: float = SECONDS) -> tuple[str, list[tuple[str, float, float]
         cells = [percentile(seconds_, 0.5), percentile(seconds_, 0.99), seconds_[-1]]
         lines.append(f"| {what} | {len(seconds_)} | " + " | ".join(f"{one:.1f}" for one in cells) + " |")
     told = (
-        f"In the busiest ten minutes listing took {needed['listing_most']:.0f} s of the portal's working time. The daemon sent "
+        f"In the busiest ten minutes listing took {needed['listing_most']:.0f} s of the portal's operating time. The daemon sent "
         f"{needed['requests']:,} requests, {needed['refused']:,} of which were refused, and had at most "
         f"{needed['peak']} MB of memory."
     )
@@ -273,7 +273,7 @@ def run(*, seconds: float = SECONDS) -> tuple[str, list[tuple[str, float, float]
     return page, [
         (f"{ROWS:,} bindings: recent edits arrive, s at the 99th percentile", percentile(plain, 0.99), 30),
         (f"{ROWS:,} bindings: recent edits with a hint arrive, s at the 99th percentile", percentile(hinted, 0.99), 5),
-        (f"{ROWS:,} bindings: working time of listing in the busiest ten minutes, s", needed["listing_most"], 240),
+        (f"{ROWS:,} bindings: operating time of listing in the busiest ten minutes, s", needed["listing_most"], 240),
     ]
 
 

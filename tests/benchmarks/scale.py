@@ -125,7 +125,7 @@ def recent_marks(kind: str, newest: dict[str, Any]) -> list[tuple[str, float, fl
     """What a pass over the newest orders must reach, however many bindings there are."""
     return [
         (f"{kind}: the 2,000 newest: requests", newest["requests"], 3),
-        (f"{kind}: the 2,000 newest: working time of the portal, s", newest["calls"] * PAGE_SECONDS, 2),
+        (f"{kind}: the 2,000 newest: operating time of the portal, s", newest["calls"] * PAGE_SECONDS, 2),
         (f"{kind}: the 2,000 newest: CPU, s", newest["own cpu"], 0.5),
     ]
 

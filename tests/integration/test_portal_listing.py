@@ -385,7 +385,7 @@ async def test_given_no_totals_when_listed_then_completeness_cannot_be_proved(cl
 async def test_given_windows_that_do_not_meet_when_listed_then_it_ends(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.portal.listing.between", lambda *_: [Window(0, 50), Window(60, 1000)])
+    monkeypatch.setattr("syncd.portal.listing.windows_between", lambda *_: [Window(0, 50), Window(60, 1000)])
     async with client(bound(range(1, 200), clock), clock) as ours:
         with pytest.raises(IncompleteListing, match="hole after order 50"):
             await listed(ours, (50,))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from syncd.core.guards import GuardLimits
 from syncd.core.model import HoldKind
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +161,15 @@ def test_given_the_kinds_of_holds_then_the_page_on_the_algorithm_explains_each()
     page = (ROOT / "docs/explanation/algorithm.md").read_text(encoding="utf-8")
 
     assert [kind for kind in HoldKind if f"`{kind.value}`" not in page] == []
+
+
+def test_given_the_guards_then_the_page_on_the_algorithm_names_each_limit() -> None:
+    page = (ROOT / "docs/explanation/algorithm.md").read_text(encoding="utf-8")
+    # The page explains percentages, and the limits of a day, together.
+    named = [one.name for one in fields(GuardLimits) if "percent" not in one.name and "per_day" not in one.name]
+
+    assert len(named) > 3
+    assert [name for name in named if f"`{name}`" not in page] == []
 
 
 def test_given_the_architecture_then_every_file_and_folder_it_names_is_there() -> None:

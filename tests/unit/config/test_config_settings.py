@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,3 +203,15 @@ class TestSecrets:
 
     def test_what_is_no_address_is_masked_altogether(self) -> None:
         assert mask_url("hush") == "***"
+
+
+def test_given_a_key_then_the_program_reads_it() -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for path in (Path(__file__).parents[3] / "syncd").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    read = {node.attr for node in nodes if isinstance(node.ctx, ast.Load)}
+    all_keys = list(keys.plain_keys(["shop"]))
+    # A secret's file is read in place of the secret, when the configuration is loaded.
+    files = {path for path in all_keys if path[-1].endswith("_file") and keys.counterpart(path) is not None}
+
+    assert len(all_keys) > 50
+    assert [keys.dotted(path) for path in all_keys if path not in files and path[-1] not in read] == []

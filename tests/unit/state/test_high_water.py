@@ -119,8 +119,22 @@ async def test_given_a_folder_that_is_a_file_then_that_is_logged_once(tmp_path: 
     assert [one["event"] for one in logged] == ["high-water mark not kept"]
 
 
+async def test_given_a_state_directory_that_cannot_be_made_then_a_file_of_sqlite_has_its_marks_beside_it(
+    tmp_path: Path, sqlite: str
+) -> None:
+    (tmp_path / "a file").touch()
+    kept = marks(tmp_path / "a file" / "state", sqlite)
+
+    with capture_logs() as logged:
+        await kept.write_ends("ends", RUN)
+
+    assert [file.name.partition("-")[0] for file in (tmp_path / "data").iterdir()] == ["ends"]
+    assert await kept.read_ends("ends") == RUN._replace(where=sqlite)
+    assert (kept.obstacle(), logged) == ("", [])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write every folder")
-def test_given_a_folder_that_may_not_be_written_then_it_is_named(tmp_path: Path, sqlite: str) -> None:
+def test_given_a_folder_that_may_not_be_written_then_it_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
 
-    assert marks(tmp_path / "state", sqlite).obstacle() == f"the folder {tmp_path} may not be written"
+    assert marks(tmp_path / "state").obstacle() == f"the folder {tmp_path} may not be written"
