@@ -93,11 +93,7 @@ class Stage:
         """Return what both sides agreed on, as the state database has it."""
         row = await self.context.store.find_link(LINK)
         rows = await self.context.store.bindings(row.id, 0, None) if row is not None else []
-        return {
-            one.order_id: Owner(one.agreed_type, one.agreed_id)
-            for one in rows
-            if one.agreed_type is not None and one.agreed_id is not None
-        }
+        return {one.order_id: one.agreed for one in rows if one.agreed is not None}
 
     def _execute(self, statement: str, values: Iterable[int]) -> None:
         with closing(sqlite3.connect(self.file)) as connection, connection:

@@ -109,6 +109,16 @@ class BindingRow(NamedTuple):
     agreed_type: int | None
     agreed_id: int | None
 
+    @property
+    def listed(self) -> MaybeOwner:
+        """The owner in the CRM's last complete listing."""
+        return None if self.crm_type is None or self.crm_id is None else Owner(self.crm_type, self.crm_id)
+
+    @property
+    def agreed(self) -> MaybeOwner:
+        """The owner that both sides agreed on last."""
+        return None if self.agreed_type is None or self.agreed_id is None else Owner(self.agreed_type, self.agreed_id)
+
 
 class BindingUpdate(NamedTuple):
     """New values for one order's `binding` row; a row whose values are all None is deleted."""

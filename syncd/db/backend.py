@@ -368,13 +368,11 @@ class Backend(ABC):
         """Return the condition that a cell is exactly the text in the parameter, whatever the column's collation."""
 
     @abstractmethod
-    def matches_any_form(
-        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
-    ) -> sa.ColumnElement[bool]:
+    def matches_form(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
         """Return a condition that is true of every text that may be one of the ids in the parameter, in any form."""
 
     def ids_to_match(self, ids: Sequence[int]) -> Sequence[object]:
-        """Return the ids as `matches_any_form` compares them."""
+        """Return the ids as `matches_form` compares them."""
         return ids
 
     def id_order(self, column: sa.ColumnClause[Any]) -> tuple[sa.ColumnElement[Any], ...]:

@@ -265,9 +265,7 @@ class MySQL(Server):
         of_column, of_parameter = (sa.cast(sa.cast(one, text), mysql.BINARY) for one in (column, parameter))
         return sa.and_(column == parameter, of_column == of_parameter)
 
-    def matches_any_form(
-        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
-    ) -> sa.ColumnElement[bool]:
+    def matches_form(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
         """MySQL's CAST takes the longest prefix that is a number, with only a warning."""
         return sa.cast(column, mysql.INTEGER(unsigned=True)).in_(parameter)
 

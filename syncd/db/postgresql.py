@@ -299,9 +299,7 @@ class PostgreSQL(Server):
         """A citext, or a collation that is not deterministic, treats different texts as equal."""
         return sa.and_(column == parameter, sa.collate(sa.cast(column, sa.Text), "C") == parameter)
 
-    def matches_any_form(
-        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
-    ) -> sa.ColumnElement[bool]:
+    def matches_form(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
         """Texts are compared: a cast to a number would fail at the first cell that is not one."""
         whole = sa.func.split_part(sa.cast(column, sa.Text), ".", 1)
         return sa.func.ltrim(sa.func.btrim(whole, " \t\r\n"), "+0").in_(parameter)

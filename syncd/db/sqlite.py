@@ -240,9 +240,7 @@ class SQLite(Backend):
         """A column may be declared NOCASE."""
         return sa.and_(column == parameter, sa.collate(column, "BINARY") == parameter)
 
-    def matches_any_form(
-        self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]
-    ) -> sa.ColumnElement[bool]:
+    def matches_form(self, column: sa.ColumnClause[Any], parameter: sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
         """SQLite's CAST takes the longest prefix that is a number."""
         return sa.cast(column, sa.Integer).in_(parameter)
 

@@ -353,7 +353,8 @@ class OrderHistory(NamedTuple):
 
 def explain(story: OrderHistory, now: float, names: PortalNames = NAMELESS) -> Iterator[str]:
     """Given what is recorded of an order, and what the portal calls owners, yield sentences on why it is as it is."""
-    agreed, listed = agreed_owner(story.binding), listed_owner(story.binding)
+    known = story.binding
+    agreed, listed = (known.agreed, known.listed) if known is not None else (None, None)
     held = [stored for stored, released in story.holds if released is None]
     if held:
         hold = held[-1].hold
@@ -390,17 +391,3 @@ def was_let_go(change: Change) -> bool:
 
 def _moved_agreement(one: StoredChange) -> bool:
     return one.outcome in {Outcome.APPLIED, Outcome.ALREADY} or one.change.action is Action.AGREE
-
-
-def agreed_owner(row: BindingRow | None) -> MaybeOwner:
-    """Given an order's row in the state database, return the owner both sides agreed on last."""
-    return _owner(row.agreed_type, row.agreed_id) if row is not None else None
-
-
-def listed_owner(row: BindingRow | None) -> MaybeOwner:
-    """Given an order's row in the state database, return the owner it had in the CRM's last complete listing."""
-    return _owner(row.crm_type, row.crm_id) if row is not None else None
-
-
-def _owner(owner_type_id: int | None, owner_id: int | None) -> MaybeOwner:
-    return None if owner_type_id is None or owner_id is None else Owner(owner_type_id, owner_id)

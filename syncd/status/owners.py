@@ -18,7 +18,7 @@ from syncd.config.model import Settings
 from syncd.core.model import Facts, Hold, MaybeOwner, Owner
 from syncd.core.ports import Clock
 from syncd.core.records import NAMELESS, BindingRow, PortalNames, StoredChange, StoredHold
-from syncd.engine.formatting import OrderHistory, agreed_owner, listed_owner
+from syncd.engine.formatting import OrderHistory
 from syncd.engine.report import owner_json
 from syncd.errors import SyncdError
 from syncd.portal.client import BitrixPortal
@@ -95,7 +95,7 @@ def owners_of_facts(facts: Iterable[Facts]) -> set[MaybeOwner]:
 def owners_of_order(story: OrderHistory) -> set[MaybeOwner]:
     """Given what is recorded of an order, return all owners in it."""
     owners = owners_of_changes(story.changes) | owners_of_facts(stored.hold.facts for stored, _released in story.holds)
-    return owners | {agreed_owner(story.binding), listed_owner(story.binding)}
+    return owners if story.binding is None else owners | {story.binding.agreed, story.binding.listed}
 
 
 def owners_of_changes(changes: Collection[StoredChange]) -> set[MaybeOwner]:
@@ -272,4 +272,4 @@ def order_json(one: OwnedOrder) -> dict[str, Any]:
 
 
 def _owned(row: BindingRow, holds: dict[int, StoredHold]) -> OwnedOrder:
-    return OwnedOrder(row.order_id, listed_owner(row), agreed_owner(row), holds.get(row.order_id))
+    return OwnedOrder(row.order_id, row.listed, row.agreed, holds.get(row.order_id))

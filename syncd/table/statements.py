@@ -144,7 +144,7 @@ class Statements:
     @cached_property
     def select_any_form(self) -> sa.Select[Any]:
         """`select_rows` for the order ids in the parameter `ids`, in any form; it reads the whole column."""
-        return self.select_rows.where(self._backend.matches_any_form(self._columns.order_id.column, IDS))
+        return self.select_rows.where(self._backend.matches_form(self._columns.order_id.column, IDS))
 
     @cached_property
     def count_rows(self) -> sa.Select[Any]:

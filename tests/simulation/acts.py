@@ -60,11 +60,7 @@ async def read_records(store: Store, name: str = "shop") -> Records:
     row = await store.find_link(name)
     if row is None:
         return Records()
-    agreed = {
-        one.order_id: Owner(one.agreed_type, one.agreed_id)
-        for one in await store.bindings(row.id, 0, None)
-        if one.agreed_type is not None and one.agreed_id is not None
-    }
+    agreed = {one.order_id: one.agreed for one in await store.bindings(row.id, 0, None) if one.agreed is not None}
     holds = {stored.hold.order_id: stored for stored in await store.holds(row.id)}
     runs = await store.runs(name, 1)
     return Records(row.id, agreed, holds, len(await store.open_intents(row.id)), runs[0].id if runs else 0)

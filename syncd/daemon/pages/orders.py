@@ -28,7 +28,7 @@ from syncd.daemon.pages.site import (
     word_in_query,
 )
 from syncd.engine import formatting
-from syncd.engine.formatting import OrderHistory, agreed_owner, explain, listed_owner
+from syncd.engine.formatting import OrderHistory, explain
 from syncd.status.health import Tone
 from syncd.status.links import LinkStatus
 from syncd.status.needs import advice, consequence, sides_to_keep
@@ -120,8 +120,8 @@ async def show(site: Site, request: Request) -> Response:
         order_id=order_id,
         labels=labels,
         why=list(explain(story, look.at, labels.names)) if before is None else [],
-        agreed=agreed_owner(binding),
-        listed=listed_owner(binding),
+        agreed=binding.agreed if binding is not None else None,
+        listed=binding.listed if binding is not None else None,
         open_holds=open_holds if before is None else [],
         attempt=None if link.row is None else (await site.store.attempts(link.row.id, [order_id])).get(order_id),
         events=events(story, begun, since=changes[-1].at if more else 0.0, whole=before is None),

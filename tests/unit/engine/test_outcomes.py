@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Owner, Reason, Side
+from syncd.core.model import Change, Facts, Hold, HoldKind, MaybeOwner, Outcome, Reason, Side
 from syncd.core.pacing import MAX_ATTEMPTS, order_pause
 from syncd.core.policy import make_change
 from syncd.core.ports import Effect, WriteResult
@@ -59,9 +59,7 @@ class Recording:
         """What the CRM showed of order 5 last, and what is agreed."""
         await self.recorder.commit()
         (row,) = await self.world.store.bindings_of(1, (5,))
-        crm = None if row.crm_id is None or row.crm_type is None else Owner(row.crm_type, row.crm_id)
-        agreed = None if row.agreed_id is None or row.agreed_type is None else Owner(row.agreed_type, row.agreed_id)
-        return crm, agreed
+        return row.listed, row.agreed
 
 
 @asynccontextmanager
