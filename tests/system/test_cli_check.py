@@ -185,6 +185,7 @@ def test_given_a_setting_of_the_environment_that_cannot_be_used_then_a_real_port
     shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
+    monkeypatch.delenv(name.lower(), raising=False)  # which would win
     shop.call("plan").check(0)  # the sandbox is on this machine
     shop.webhook = "https://portal.invalid/rest/1/abcdefgh1234/"
 
