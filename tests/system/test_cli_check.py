@@ -179,7 +179,11 @@ def test_given_no_right_to_read_then_check_says_that_the_right_is_missing(shop: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("HTTPS_PROXY", "socks4://me:s3cretpass@proxy.example"), ("NO_PROXY", "fd00::/8"), ("SSL_CERT_FILE", "/nowhere")],
+    [
+        ("HTTPS_PROXY", "socks4://me:s3cretpass@proxy.example"),
+        ("NO_PROXY", "fd00::/8"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
 )
 def test_given_a_setting_of_the_environment_that_cannot_be_used_then_a_real_portal_is_out_of_reach_with_78(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str, value: str

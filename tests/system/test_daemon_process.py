@@ -81,7 +81,9 @@ class TestLife:
     def test_given_a_state_database_out_of_reach_then_a_start_by_hand_ends_with_69(self, shop: Shop) -> None:
         shop.configure()
         (shop.directory / "syncd.toml").write_text(
-            (shop.directory / "syncd.toml").read_text().replace(f"{shop.directory}/syncd.db", "/nowhere/syncd.db")
+            (shop.directory / "syncd.toml")
+            .read_text()
+            .replace(f"{shop.directory}/syncd.db", f"{shop.directory}/no_folder/syncd.db")
         )
         ran = shop.directory / "syncd.toml"
         with RunningDaemon(shop.directory, ran, NOTIFY_SOCKET="") as daemon:

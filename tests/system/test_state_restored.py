@@ -194,7 +194,7 @@ def test_given_no_place_to_note_anything_then_check_says_so_and_all_goes_on(
     shop.state_url = postgres_url
     monkeypatch.delenv("STATE_DIRECTORY")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/nowhere")
+    monkeypatch.setenv("HOME", str(shop.directory / "no_home"))
     shop.call("reconcile").check(0)
     said = " ".join(shop.call("check").check(0).out.split())
     assert "an older one, restored or taken up again, could go unnoticed" in said
