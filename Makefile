@@ -11,8 +11,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/syncd demo
 
-# Many tests wait for processes of their own, so three workers keep two cores busy. Each starts a PostgreSQL of its own.
-WORKERS ?= 3
+# Many tests wait for processes of their own, so four workers keep two cores busy. Each starts a PostgreSQL of its own.
+WORKERS ?= 4
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

@@ -19,9 +19,8 @@ _HEAD = """# Figures
 Made by `make figures`. "Before" is commit a6ee058, which was compared with other projects of the field. syncd does more
 since then (order numbers, partitions, windows, titles), so compare the shares rather than the sums.
 
-The test suite was timed in `make test` of either tree, on the same two quiet cores on 2026-11-30: 5,264 tests one after the
-other (562 s), and 8,687 by three workers (392 s, commit 9c9fecc). Later that day, on slower cores, it took 647 s at 6b3facc and
-590 s at 8a5e000 (8,796 tests each), where a second try stopped costing each first one 40 ms. Together that is 36 % less.
+The test suite was timed in `make test` of either tree, one after the other on the same two quiet cores, on 2026-12-01:
+5,264 tests one by one (521 s), and 8,852 by four workers (349 s, commit 4b890f5 with `WORKERS=4`): 33 % less.
 """
 
 
